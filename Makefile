@@ -1,0 +1,44 @@
+# Each target does its own set-up in .venv; only git, make and Python >= 3.11 are needed.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+STAMP := $(VENV)/.installed
+
+.PHONY: help install quickstart test test-slow check format lint types bench look results clean
+
+help:  ## list the targets
+	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*##/\t/' | expand -t 14
+
+install: $(STAMP)  ## set up .venv with the tested versions
+
+$(STAMP): pyproject.toml constraints.txt
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
+		{ echo "Python 3.11 or newer is needed; try: make PYTHON=python3.12"; exit 2; }
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --upgrade pip
+	$(BIN)/python -m pip install --quiet -c constraints.txt torch
+	$(BIN)/python -m pip install --quiet -c constraints.txt -e '.[dev,chem]'
+	@touch $@
+
+quickstart: install  ## pretrain on real data, see the masks and the few-label results
+	$(BIN)/anymae quickstart
+
+test: install  ## the tests that every change must pass
+	$(BIN)/python -m pytest
+
+test-slow: install  ## long fuzzing and kill tests
+	$(BIN)/python -m pytest -m slow --timeout 3600
+
+check: install format lint types test  ## format, lint, types, tests
+
+format: install
+	$(BIN)/ruff format --check src tests benchmarks
+
+lint: install
+	$(BIN)/ruff check src tests benchmarks
+
+types: install
+	$(BIN)/mypy
+
+clean:  ## remove what the targets made
+	rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache build dist

@@ -1,0 +1,69 @@
+"""Errors a user can meet. Each message says what was found, what was expected, what to do.
+
+The command line turns them into one sentence on stderr and an exit code; Python callers catch
+`AnymaeError` or one of its subclasses.
+"""
+
+import difflib
+from collections.abc import Iterable
+
+
+class AnymaeError(Exception):
+    """Something went wrong that the message explains in full."""
+
+    exit_code = 1
+    """Status of the command line when this error ends it."""
+
+
+class UserInputError(AnymaeError, ValueError):
+    """The request cannot be carried out as given; nothing was written."""
+
+    exit_code = 2
+
+
+class DataError(UserInputError):
+    """The data cannot be read, or hold something that cannot be an input."""
+
+
+class ConfigError(UserInputError):
+    """A setting is unknown, out of range or contradicts another."""
+
+
+class FolderError(UserInputError):
+    """A folder is not what the request needs: taken, missing, no run, or damaged."""
+
+
+class MissingExtraError(UserInputError):
+    """An optional dependency is needed; the message names the extra to install."""
+
+
+class OutOfMemoryError(UserInputError):
+    """The step did not fit in memory; the message holds an equivalent smaller command."""
+
+
+class NonFiniteError(AnymaeError):
+    """The loss or the gradient stopped being finite; the last good checkpoint is kept."""
+
+    exit_code = 3
+
+
+class InterruptedRunError(AnymaeError):
+    """Training was asked to stop; everything is saved and the message says how to resume."""
+
+    exit_code = 130
+
+
+def nearest(word: str, known: Iterable[str]) -> str:
+    """Say which known word was probably meant.
+
+    Returns:
+        `"; did you mean 'ratio'?"`, or a list of what is known when nothing is near.
+
+    >>> nearest("ration", ["ratio", "kind"])
+    "; did you mean 'ratio'?"
+    """
+    names = sorted(known)
+    close = difflib.get_close_matches(word, names, n=1)
+    if close:
+        return f"; did you mean {close[0]!r}?"
+    return f"; known: {', '.join(names)}"

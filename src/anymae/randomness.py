@@ -1,0 +1,108 @@
+"""Counter-based randomness: a draw is a function of what it is for, not of what was drawn before.
+
+The mask and the crop of a row depend on (seed, purpose, epoch, row, input) alone, hence not on
+the batch, padding, accumulation, workers or processes, and no random state has to be stored. The
+mixing function is SplitMix64's finalizer (Steele, Lea, Flood 2014), on wrapping int64.
+
+Shapes: B rows, N inputs.
+"""
+
+from enum import IntEnum
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+_GOLDEN = 0x9E3779B97F4A7C15 - (1 << 64)
+_FACTOR_1 = 0xBF58476D1CE4E5B9 - (1 << 64)
+_FACTOR_2 = 0x94D049BB133111EB - (1 << 64)
+
+
+class Purpose(IntEnum):
+    """What a draw decides; different purposes of one row are independent."""
+
+    QUERY = 1
+    HEAD = 2
+    TIE = 3
+    FILL = 4
+    HIDE = 5
+    SPAN = 6
+    BLOCK = 7
+    CROP = 8
+    ORDER = 9
+    SPLIT = 10
+    DROP = 11
+
+
+def mix(values: Tensor) -> Tensor:
+    """Scramble int64 values so that near inputs give unrelated outputs.
+
+    Returns:
+        int64 of the same shape; a bijection.
+    """
+    values = (values ^ _shift(values, 30)) * _FACTOR_1
+    values = (values ^ _shift(values, 27)) * _FACTOR_2
+    return values ^ _shift(values, 31)
+
+
+def row_keys(rows: Tensor, *, seed: int, epoch: int | Tensor = 0) -> Tensor:
+    """Make the key from which everything random about a row follows.
+
+    Args:
+        rows: Row numbers of the data set, `(B,)` int64.
+        seed: The run's seed.
+        epoch: Pass over the data, a number or `(B,)` int64.
+
+    Returns:
+        `(B,)` int64.
+
+    >>> keys = row_keys(torch.tensor([4, 9]), seed=0, epoch=2)
+    >>> bool(keys[1] == row_keys(torch.tensor([9]), seed=0, epoch=2)[0])
+    True
+    """
+    key = mix(torch.tensor(_wrap(seed + _GOLDEN), device=rows.device))
+    key = mix(key + _GOLDEN * (torch.as_tensor(epoch, device=rows.device) + 1))
+    return mix(key + _GOLDEN * (rows + 1))
+
+
+class Draws(NamedTuple):
+    """Random numbers of each row, by purpose and index.
+
+    >>> draws = Draws(row_keys(torch.arange(2), seed=0))
+    >>> draws.bits(Purpose.HIDE, 5).shape
+    torch.Size([2, 5])
+    """
+
+    keys: Tensor
+    """`(B,)` int64, from `row_keys` or at random."""
+
+    def bits(self, purpose: Purpose, count: int) -> Tensor:
+        """Return `(B, count)` int64, uniform in [0, 2**31); column i depends on (key, i) alone."""
+        index = torch.arange(1, count + 1, device=self.keys.device)
+        start = mix(self.keys ^ _wrap(_GOLDEN * int(purpose)))
+        return _shift(mix(start[:, None] + _GOLDEN * index), 33)
+
+    def uniform(self, purpose: Purpose, count: int) -> Tensor:
+        """Return `(B, count)` float32, uniform in (0, 1)."""
+        return (_shift(self.bits(purpose, count), 8) + 0.5) * 2.0**-23
+
+    def below(self, purpose: Purpose, count: int, bound: int) -> Tensor:
+        """Return `(B, count)` int64, uniform in [0, bound)."""
+        return (self.bits(purpose, count) * bound) >> 31
+
+
+def fresh_draws(count: int, *, device: torch.device, generator: torch.Generator | None) -> Draws:
+    """Draw keys for `count` rows from `generator`, or from torch's global one."""
+    where = generator.device if generator is not None else device
+    keys = torch.randint(-(2**62), 2**62, (count,), generator=generator, device=where)
+    return Draws(keys.to(device))
+
+
+def _shift(values: Tensor, by: int) -> Tensor:
+    """Shift right, filling with zeros (int64's own shift repeats the sign)."""
+    return (values >> by) & ((1 << (64 - by)) - 1)
+
+
+def _wrap(value: int) -> int:
+    """Bring a Python integer into int64's range, as its wrapping arithmetic would."""
+    return (value + (1 << 63)) % (1 << 64) - (1 << 63)
