@@ -12,9 +12,6 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 
 from anymae.errors import ConfigError, nearest
 
-FORMAT_VERSION = 1
-"""Version of the run folder's `config.json`."""
-
 NUM_SPECIAL = 6
 """Tokens before the first byte: PAD 0, BOS 1, EOS 2, MASK 3, CLS 4, SEP 5; a byte b is b + 6."""
 
@@ -163,7 +160,7 @@ class MaskingConfig(Section):
 class ModelConfig(Section):
     """All that is needed to build a model."""
 
-    format_version: Literal[1] = FORMAT_VERSION
+    format_version: Literal[1] = 1
     input: InputConfig
     encoder: EncoderConfig
     decoder: DecoderConfig
@@ -171,7 +168,7 @@ class ModelConfig(Section):
 
     @model_validator(mode="before")
     @classmethod
-    def _fill_decoder_width(cls, made: Any) -> Any:
+    def _fill_decoder_width(cls, made: object) -> object:
         if not isinstance(made, Mapping) or not isinstance(made.get("encoder"), Mapping):
             return made
         encoder, decoder = made["encoder"], dict(made.get("decoder") or {})

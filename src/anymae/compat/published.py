@@ -1,0 +1,213 @@
+"""The published pretraining checkpoints (layout `SMAForSSL`) as models of ours.
+
+Their configuration spells sizes in its own words, and their state stores tensors under several
+names; both are translated here and nowhere else.
+"""
+
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from anymae.config import VOCABULARY, ModelConfig, parse
+from anymae.errors import ConfigError, UserInputError
+from anymae.model import MaskedAutoencoder
+
+Values = Mapping[str, Any]
+
+
+def convert(config: Values, state: Mapping[str, Tensor]) -> MaskedAutoencoder:
+    """Build a model with the weights of a published checkpoint.
+
+    Args:
+        config: The checkpoint's `config.json`.
+        state: Its tensors by name.
+
+    Returns:
+        The model in evaluation mode. Its `data` is `None`: how raw rows become inputs is not in
+        a published checkpoint.
+
+    Raises:
+        ConfigError: The configuration asks for something that the architecture does not have.
+        UserInputError: A tensor is missing or has another shape.
+    """
+    model = MaskedAutoencoder(convert_config(config))
+    translated = _translate(state, model)
+    expected = model.state_dict()
+    for name, tensor in expected.items():
+        if name in translated and translated[name].shape != tensor.shape:
+            raise UserInputError(
+                f"the checkpoint's {name} has shape {tuple(translated[name].shape)}, the "
+                f"configuration asks for {tuple(tensor.shape)}; use the config of this checkpoint"
+            )
+    missing = sorted(set(expected) - set(translated))
+    if missing:
+        raise UserInputError(
+            f"the checkpoint lacks {len(missing)} of {len(expected)} tensors, first {missing[0]}; "
+            "only pretraining checkpoints can be converted"
+        )
+    model.load_state_dict({name: translated[name] for name in expected})
+    return model.eval()
+
+
+def convert_config(config: Values) -> ModelConfig:
+    """Translate a published `config.json`.
+
+    `masking.random_start` is 0: the schedule belonged to a script, not to the configuration.
+
+    Raises:
+        ConfigError: Something is asked for that the architecture does not have.
+    """
+    _refuse_unknown(config)
+    decoder = config["teacher_args"]["reconstruction_decoder_args"]
+    discrete = config["input_type"] == "discrete"
+    values = {
+        "input": {
+            "kind": "bytes" if discrete else "values",
+            "length": config["max_position_embeddings"],
+            "channels": 1 if discrete else config["input_channels"],
+        },
+        "encoder": _encoder(config),
+        "decoder": {
+            "width": decoder["query_num_channels"],
+            "qk_width": decoder["qk_channels"],
+            "num_heads": decoder["num_heads"],
+            "share_positions": decoder.get("share_decoder_queries", False),
+            "tie_output": discrete and decoder.get("share_embedding_weights", False),
+            "mask_token": decoder.get("add_mask_token", False),
+        },
+        "masking": _masking(config),
+    }
+    return parse(ModelConfig, values, where="converted configuration")
+
+
+def _encoder(config: Values) -> dict[str, Any]:
+    perceiver = config["encoder_type"] == "cross_attention"
+    width = config["latent_channels"]
+    qk_width = config.get("qk_channels") or width
+    heads = "num_cross_attention_heads" if perceiver else "num_self_attention_heads"
+    encoder = {
+        "kind": "perceiver" if perceiver else "transformer",
+        "width": width,
+        "depth": config["num_self_attends_per_block"],
+        "num_heads": config["num_self_attention_heads"],
+        "mlp_ratio": float(config["self_attention_widening_factor"]),
+        "input_width": config["embedded_channels"],
+        "qk_width": qk_width,
+        "value_width": config.get("v_channels") or width,
+        "read_heads": config[heads],
+        "read_qk_width": config.get("encoder_cross_attention_channels") or qk_width,
+        "read_mlp_ratio": float(config["cross_attention_widening_factor"]),
+        "dropout": config.get("hidden_dropout_prob", 0.0),
+        "attention_dropout": config.get("attention_dropout_prob", 0.0),
+        "drop_path": config.get("drop_path_rate", 0.0),
+    }
+    return {**encoder, "num_latents": config["num_latents"]} if perceiver else encoder
+
+
+def _masking(config: Values) -> dict[str, Any]:
+    noising = config.get("cross_train_noising_args")
+    if not noising:
+        return {}
+    (name, options), *others = noising
+    if others or name != "RandomlySelectedCrossAttentionMasking":
+        raise ConfigError(
+            f"masking {name!r} with {len(others)} more is not known; "
+            "expected RandomlySelectedCrossAttentionMasking alone"
+        )
+    mixed = options.get("head_aggregation", "mean") == "random_mix"
+    return {
+        "kind": "guided",
+        "ratio": options["masking_ratio"],
+        "inputs_per_query": options["num_per_query"],
+        "hide_queries": options.get("mask_self", False),
+        "head_choice": "sample" if mixed else "mean",
+    }
+
+
+def _refuse_unknown(config: Values) -> None:
+    """Name the first setting that our architecture cannot express."""
+    decoder = config.get("teacher_args", {}).get("reconstruction_decoder_args")
+    if decoder is None:
+        raise ConfigError(
+            "the configuration has no teacher_args.reconstruction_decoder_args; "
+            "expected the config.json of a published pretraining checkpoint"
+        )
+    expected = {
+        "num_blocks": 1,
+        "use_query_residual": True,
+        "use_position_embeddings": True,
+        "post_decoder_layers": None,
+        "hidden_act": "gelu",
+        "dense_use_bias": True,
+        "num_discrete_tokens": VOCABULARY,
+    }
+    for key, value in expected.items():
+        if key in config and config[key] != value:
+            raise ConfigError(f"{key} is {config[key]!r}; only {value!r} can be converted")
+    value_width = decoder.get("v_channels", decoder["query_num_channels"])
+    if value_width != decoder["query_num_channels"]:
+        raise ConfigError(
+            f"the decoder's v_channels {value_width} differs from its query_num_channels "
+            f"{decoder['query_num_channels']}; only equal ones can be converted"
+        )
+
+
+def _translate(state: Mapping[str, Tensor], model: MaskedAutoencoder) -> dict[str, Tensor]:
+    """Rename tensors; query, key and value matrices are joined as ours are."""
+    out: dict[str, Tensor] = {}
+    source = "perceiver.input_preprocessor."
+    content = "embeddings" if model.config.input.kind == "bytes" else "input_projection"
+    copies = {
+        f"{source}{content}.weight": "embedding.content.weight",
+        f"{source}{content}.bias": "embedding.content.bias",
+        f"{source}position_embeddings.weight": "embedding.positions",
+        f"{source}layernorm.weight": "embedding.norm.weight",
+        f"{source}layernorm.bias": "embedding.norm.bias",
+        "perceiver.encoding_latents.latents": "encoder.latents",
+    }
+    decoder = "teacher.reconstruction_decoder."
+    for part in ("weight", "bias"):
+        copies[f"{decoder}pre_layernorm.{part}"] = f"decoder.latent_norm.{part}"
+        copies[f"{decoder}final_layernorm.{part}"] = f"decoder.norm.{part}"
+        head = f"head.{part}" if model.config.input.kind == "bytes" else f"head.linear.{part}"
+        copies[f"{decoder}final_project.{part}"] = head
+    copies[f"{decoder}decoder_latents.latents"] = "decoder.positions"
+    copies[f"{decoder}learned_mask_token"] = "decoder.mask_token"
+    for theirs, ours in copies.items():
+        if theirs in state:
+            out[ours] = state[theirs]
+    out |= _layer(state, "perceiver.encoder.cross_attention.", "encoder.first.", read=True)
+    out |= _layer(state, f"{decoder}decoding_cross_attention.", "decoder.layer.", read=True)
+    for block in range(model.config.encoder.depth):
+        theirs = f"perceiver.encoder.self_attends.{block}."
+        out |= _layer(state, theirs, f"encoder.blocks.{block}.", read=False)
+    return out
+
+
+def _layer(state: Mapping[str, Tensor], theirs: str, ours: str, *, read: bool) -> dict[str, Tensor]:
+    """Translate one attention layer; `read` layers keep the query matrix apart."""
+    out: dict[str, Tensor] = {}
+    for part in ("weight", "bias"):
+        names = {
+            "query_norm" if read else "norm": f"{theirs}attention.attention.layernorm1.{part}",
+            "output": f"{theirs}attention.output.dense.{part}",
+            "mlp_norm": f"{theirs}layernorm.{part}",
+            "mlp.expand": f"{theirs}mlp.dense1.{part}",
+            "mlp.contract": f"{theirs}mlp.dense2.{part}",
+        }
+        for name, key in names.items():
+            if key in state:
+                out[f"{ours}{name}.{part}"] = state[key]
+        inner = f"{theirs}attention.attention."
+        keys = [f"{inner}{name}.{part}" for name in ("query", "key", "value")]
+        if not all(key in state for key in keys):
+            continue
+        q, k, v = (state[name] for name in keys)
+        if read:
+            out[f"{ours}query.{part}"] = q
+            out[f"{ours}key_value.{part}"] = torch.cat([k, v])
+        else:
+            out[f"{ours}query_key_value.{part}"] = torch.cat([q, k, v])
+    return out

@@ -1,0 +1,37 @@
+"""Hide inputs uniformly at random: what guided masks are measured against."""
+
+import torch
+from torch import Tensor
+
+from anymae.config import InputConfig, MaskingConfig
+from anymae.masking.base import MASKINGS, FirstAttention
+from anymae.masking.select import hidden_counts, hide_top
+from anymae.randomness import Draws, Purpose
+
+
+@MASKINGS.register("random")
+class RandomMasking:
+    """Uniform over the valid inputs."""
+
+    def __init__(self, config: MaskingConfig, inputs: InputConfig) -> None:
+        self._ratio = config.ratio
+        every = torch.arange(inputs.length + 1, device="cpu")
+        self._most = hidden_counts(every, config.ratio).tolist()
+
+    def most_hidden(self, length: int) -> int:
+        """Return the number of hidden inputs of a row with `length` valid ones."""
+        return int(self._most[length])
+
+    def counts(self, valid: Tensor) -> Tensor:
+        """Return how many inputs of each row to hide, `(B,)` int64."""
+        return hidden_counts(valid.sum(1), self._ratio)
+
+    def hide(self, rank: Tensor, valid: Tensor) -> Tensor:
+        """Hide the best-ranked valid inputs, as many as the ratio says: `(B, N)` bool."""
+        return hide_top(rank, valid, self.counts(valid), self.most_hidden(valid.shape[1]))
+
+    def __call__(
+        self, valid: Tensor, draws: Draws, *, attention: FirstAttention, progress: float
+    ) -> Tensor:
+        """Return `masked`, `(B, N)` bool."""
+        return self.hide(draws.bits(Purpose.HIDE, valid.shape[1]), valid)

@@ -1,0 +1,85 @@
+"""Counting and ranking, for a whole batch at once and without looking at values on the host.
+
+A rank is one int64 a position: larger is hidden first. Packing the score's bits above random
+ones makes ties fall by chance, alike whatever the padding and the batch.
+
+Shapes: B rows, N inputs.
+"""
+
+import torch
+from torch import Tensor
+
+
+def hidden_counts(num_valid: Tensor, ratio: float) -> Tensor:
+    """Return how many inputs to hide for numbers of valid ones, int64 of the same shape.
+
+    `round(n * ratio)` in float32, half to even; at least 1 where n >= 2, at most n - 1.
+
+    >>> hidden_counts(torch.arange(6), 0.5).tolist()
+    [0, 0, 1, 2, 2, 2]
+    """
+    counts = (num_valid.float() * ratio).round().long()
+    return torch.where(num_valid >= 2, counts.clamp(min=1).minimum(num_valid - 1), 0)
+
+
+def query_counts(num_valid: Tensor, ratio: float, inputs_per_query: float) -> Tensor:
+    """Return how many queries vote for numbers of valid inputs, int64 of the same shape.
+
+    `max(1, round(n * ratio / inputs_per_query))` in float32, half to even.
+
+    >>> query_counts(torch.tensor([28]), 0.2, 3).item()
+    2
+    """
+    return (num_valid.float() * ratio / inputs_per_query).round().long().clamp(min=1)
+
+
+def rank_by_score(scores: Tensor, ties: Tensor, first: Tensor | None = None) -> Tensor:
+    """Rank by score, ties by chance.
+
+    Args:
+        scores: `(B, N)` float, not negative.
+        ties: `(B, N)` int64 in [0, 2**31), such as `Draws.bits`.
+        first: `(B, N)` bool, True for positions that go before all others.
+
+    Returns:
+        `(B, N)` int64, not negative; larger is hidden first.
+    """
+    # The bits of floats that are not negative are ordered as the floats are.
+    rank = (scores.float().contiguous().view(torch.int32).long() << 31) | ties
+    return rank if first is None else rank | (first.long() << 62)
+
+
+def hide_top(rank: Tensor, allowed: Tensor, counts: Tensor, most: int) -> Tensor:
+    """Hide the best-ranked allowed positions of each row.
+
+    Args:
+        rank: `(B, N)` int64, not negative.
+        allowed: `(B, N)` bool.
+        counts: `(B,)` int64, how many to hide; no more than a row allows.
+        most: Upper bound of `counts`, known on the host.
+
+    Returns:
+        `(B, N)` bool.
+    """
+    top = rank.masked_fill(~allowed, -1).topk(most, dim=1).indices
+    hide = torch.arange(most, device=rank.device) < counts[:, None]
+    return torch.zeros_like(allowed).scatter(1, top, hide)
+
+
+def pack(flags: Tensor, size: int) -> tuple[Tensor, Tensor]:
+    """List the positions of the True entries of each row, in order.
+
+    Args:
+        flags: `(B, N)` bool.
+        size: Places in the list; no row has more True entries.
+
+    Returns:
+        Positions `(B, size)` int64, 0 in places that stay empty, and `(B, size)` bool, True for
+        places that are filled.
+    """
+    place = (flags.cumsum(1) - 1).masked_fill(~flags, size)
+    positions = torch.arange(flags.shape[1], device=flags.device).expand_as(place)
+    listed = torch.zeros(len(flags), size + 1, dtype=torch.int64, device=flags.device)
+    listed = listed.scatter(1, place, positions)[:, :size]
+    filled = torch.arange(size, device=flags.device) < flags.sum(1, keepdim=True)
+    return listed, filled

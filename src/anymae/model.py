@@ -1,0 +1,262 @@
+"""The self-guided masked autoencoder: embed, mask, encode what is visible, decode what is hidden.
+
+Shapes: B rows, N inputs, K numbers an input, E input width, M latents, D width, k hidden inputs.
+Booleans: `valid`, `masked` and `visible` are True where an input is real, hidden from the
+encoder, respectively seen by it.
+"""
+
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from anymae.config import ModelConfig
+from anymae.errors import DataError
+from anymae.masking import make_masking
+from anymae.masking.select import pack
+from anymae.nn.attention import key_bias
+from anymae.nn.decoder import Decoder
+from anymae.nn.embedding import Embedding, TokenContent
+from anymae.nn.encoder import Encoded, Encoder, make_encoder, take
+from anymae.nn.heads import make_head
+from anymae.randomness import Draws, fresh_draws
+
+
+@dataclass(frozen=True)
+class Reconstruction:
+    """What the model made of a batch with some inputs hidden."""
+
+    loss_sum: Tensor
+    """Sum of the loss over all hidden inputs of the batch, 0-D float32."""
+    count: Tensor
+    """Number of hidden inputs of the batch, 0-D int64."""
+    masked: Tensor
+    """`(B, N)`, True where an input was hidden."""
+    listed: Tensor
+    """Predictions by row, `(B, k, V or K)`; rows with fewer hidden inputs end in filler."""
+    filled: Tensor
+    """`(B, k)`, False for filler."""
+    hidden: Tensor
+    """`(B, k)` int64, the position of each prediction."""
+
+    @property
+    def loss(self) -> Tensor:
+        """Mean loss over the hidden inputs of the batch; 0 when nothing could be hidden."""
+        return self.loss_sum / self.count.clamp(min=1)
+
+    @property
+    def predictions(self) -> Tensor:
+        """`(masked.sum(), V or K)`, in the order of `masked.nonzero()`."""
+        return self.listed[self.filled]
+
+
+class MaskedAutoencoder(nn.Module):
+    """Reconstructs hidden inputs from visible ones, and chooses which to hide.
+
+    Args:
+        config: Sizes and options. Weights are drawn from torch's global generator.
+
+    >>> from anymae.config import parse
+    >>> config = parse(ModelConfig, {
+    ...     "input": {"kind": "values", "length": 28},
+    ...     "encoder": {"width": 16, "depth": 2, "num_heads": 2},
+    ... })
+    >>> model = MaskedAutoencoder(config)
+    >>> out = model(torch.randn(4, 28, 1))
+    >>> out.masked.sum(1).tolist(), out.predictions.shape
+    ([8, 8, 8, 8], torch.Size([32, 1]))
+    """
+
+    def __init__(self, config: ModelConfig) -> None:
+        super().__init__()
+        self.config = config
+        self.data: dict[str, Any] | None = None
+        """The run's `data.json`: how raw rows become inputs. Carried along, not read here."""
+        self.embedding = Embedding(
+            config.input, width=config.encoder.input_width, dropout=config.encoder.dropout
+        )
+        self.encoder: Encoder = make_encoder(config.encoder)
+        self.decoder = Decoder(
+            config.decoder, input_config=config.input, latent_width=config.encoder.width
+        )
+        self.head = make_head(config)
+        self.masking = make_masking(config)
+        initialise(self)
+
+    def forward(
+        self,
+        inputs: Tensor,
+        valid: Tensor | None = None,
+        masked: Tensor | None = None,
+        generator: torch.Generator | None = None,
+        progress: float = 1.0,
+        draws: Draws | None = None,
+    ) -> Reconstruction:
+        """Hide a share of the inputs and reconstruct them, in training and evaluation alike.
+
+        Args:
+            inputs: `(B, N)` int64 or `(B, N, K)` float32.
+            valid: `(B, N)` bool; `None` when all inputs are real.
+            masked: `(B, N)` bool, what to hide; `None` lets the model's masking choose.
+            generator: Source of the random choices; `None` takes torch's global one.
+            progress: How far training has come, in [0, 1].
+            draws: Random numbers tied to the rows; wins over `generator`.
+
+        Raises:
+            DataError: More inputs than the model has positions for.
+        """
+        inputs, valid = self._checked(inputs, valid)
+        embedded = self.embedding(inputs)
+        if masked is None:
+            if draws is None:
+                draws = fresh_draws(len(inputs), device=inputs.device, generator=generator)
+            masked = self.mask(embedded, valid, draws, progress)
+            # Known from N alone, so that nothing waits for a value on the host.
+            num_hidden = self.masking.most_hidden(inputs.shape[1])
+            num_visible = inputs.shape[1] - num_hidden
+        else:
+            masked = masked if valid is None else masked & valid
+            num_hidden, num_visible = _most_true(masked), _most_true(_visible(masked, valid))
+        index, seen = pack(_visible(masked, valid), num_visible)
+        encoded = self._encode(take(embedded, index), seen)
+        hidden, filled = pack(masked, num_hidden)
+        predictions = self._decode(encoded, hidden)
+        losses = self.head.losses(predictions, _take_inputs(inputs, hidden), hidden)
+        return Reconstruction(
+            loss_sum=torch.where(filled, losses, 0).sum(),
+            count=filled.sum(),
+            masked=masked,
+            listed=predictions,
+            filled=filled,
+            hidden=hidden,
+        )
+
+    @torch.no_grad()
+    def mask(self, embedded: Tensor, valid: Tensor | None, draws: Draws, progress: float) -> Tensor:
+        """Choose what to hide, without gradient and in full precision.
+
+        Args:
+            embedded: `(B, N, E)`.
+            valid: `(B, N)` bool; `None` when all inputs are real.
+            draws: The rows' random numbers.
+            progress: How far training has come, in [0, 1].
+
+        Returns:
+            `masked`, `(B, N)` bool.
+        """
+        with torch.autocast(embedded.device.type, enabled=False):
+            if valid is None:
+                valid = torch.ones(embedded.shape[:2], dtype=torch.bool, device=embedded.device)
+            full = embedded if embedded.dtype == torch.float64 else embedded.float()
+            attention = _EncoderAttention(self.encoder, full, valid)
+            return self.masking(valid, draws, attention=attention, progress=progress)
+
+    def encode(
+        self, inputs: Tensor, valid: Tensor | None = None, masked: Tensor | None = None
+    ) -> Encoded:
+        """Encode the visible inputs; nothing is hidden unless `masked` says so.
+
+        Args:
+            inputs: `(B, N)` int64 or `(B, N, K)` float32.
+            valid: `(B, N)` bool; `None` when all inputs are real.
+            masked: `(B, N)` bool; `None` when all are visible.
+
+        Returns:
+            Latents `(B, M, D)` and their validity `(B, M)`. Those of the transformer are the
+            visible inputs, packed left, in order.
+        """
+        return self.encode_layers(inputs, valid, masked)[-1]
+
+    def encode_layers(
+        self, inputs: Tensor, valid: Tensor | None = None, masked: Tensor | None = None
+    ) -> list[Encoded]:
+        """Encode as `encode` does, and return the state after each of the `depth + 1` layers."""
+        inputs, valid = self._checked(inputs, valid)
+        embedded = self.embedding(inputs)
+        if masked is None and valid is None:
+            return list(self.encoder.hidden_states(embedded, None))
+        if masked is None:
+            masked = torch.zeros(inputs.shape[:2], dtype=torch.bool, device=inputs.device)
+        visible = _visible(masked, valid)
+        index, seen = pack(visible, _most_true(visible))
+        return list(self.encoder.hidden_states(take(embedded, index), seen))
+
+    def _encode(self, visible: Tensor, seen: Tensor | None) -> Encoded:
+        """Run all layers of the encoder and keep the last."""
+        *_, encoded = self.encoder.hidden_states(visible, seen)
+        return encoded
+
+    def _decode(self, encoded: Encoded, hidden: Tensor) -> Tensor:
+        """Predict the inputs at `hidden` `(B, k)`: `(B, k, V or K)`."""
+        decoded = self.decoder(encoded, hidden, self.embedding.positions)
+        content = self.embedding.content
+        tied = content.weight if isinstance(content, TokenContent) else None
+        return self.head.predict(decoded, hidden, tied)
+
+    def _checked(self, inputs: Tensor, valid: Tensor | None) -> tuple[Tensor, Tensor | None]:
+        """Refuse what is too long, and put 0 where nothing is real."""
+        if inputs.shape[1] > self.config.input.length:
+            raise DataError(
+                f"a row has {inputs.shape[1]} inputs and the model takes at most "
+                f"{self.config.input.length}; cut or split long rows, or raise input.length"
+            )
+        if valid is None:
+            return inputs, None
+        real = valid if inputs.dim() == 2 else valid[:, :, None]
+        return inputs.masked_fill(~real, 0), valid
+
+
+class _EncoderAttention:
+    """`FirstAttention` over one embedded batch."""
+
+    def __init__(self, encoder: Encoder, embedded: Tensor, valid: Tensor) -> None:
+        self._encoder, self._embedded, self._valid = encoder, embedded, valid
+        self.num_heads = encoder.first.num_heads
+        self.most_candidates = encoder.num_queries(embedded.shape[1])
+        self.candidates = (
+            valid
+            if encoder.queries_are_inputs
+            else valid.new_ones(len(valid), self.most_candidates)
+        )
+
+    def weights(self, queries: Tensor, heads: Tensor | None) -> Tensor:
+        q = self._encoder.first_queries(self._embedded, queries)
+        scores = self._encoder.first.scores(q, self._embedded, heads)
+        bias = key_bias(self._valid, scores.dtype)
+        assert bias is not None
+        return (scores + bias).softmax(-1).mean(2)
+
+
+def initialise(module: nn.Module) -> None:
+    """Draw weights as published: N(0, 0.02), biases 0, norms 1 and 0 (`docs/method.md`).
+
+    Uses torch's global generator, in the order of the module's parameters.
+    """
+    norms = {
+        id(parameter)
+        for part in module.modules()
+        if isinstance(part, nn.LayerNorm)
+        for parameter in part.parameters()
+    }
+    with torch.no_grad():
+        for name, parameter in module.named_parameters():
+            if id(parameter) in norms:
+                parameter.fill_(1.0 if name.endswith("weight") else 0.0)
+            elif name.endswith("bias"):
+                parameter.zero_()
+            else:
+                parameter.normal_(std=0.02)
+
+
+def _visible(masked: Tensor, valid: Tensor | None) -> Tensor:
+    return ~masked if valid is None else valid & ~masked
+
+
+def _most_true(flags: Tensor) -> int:
+    """Count the True entries of the fullest row; waits for the values."""
+    return max(1, int(flags.sum(1).max()))
+
+
+def _take_inputs(inputs: Tensor, index: Tensor) -> Tensor:
+    return inputs.gather(1, index) if inputs.dim() == 2 else take(inputs, index)

@@ -1,0 +1,1 @@
+"""Building blocks of the networks; none of them knows what domain its inputs come from."""

@@ -1,0 +1,151 @@
+"""The two encoders: visible inputs attend to each other, or learned latents read them.
+
+Both begin with the same first attention, whose map guides the masks (`docs/method.md`).
+
+Shapes: B rows, N inputs, M latents, Q sampled queries, D width, E input width.
+Booleans: `valid` is True where an input, or a latent, is real.
+"""
+
+from collections.abc import Iterator
+from typing import NamedTuple, Protocol, cast
+
+import torch
+from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
+
+from anymae.config import EncoderConfig
+from anymae.nn.attention import ReadLayer, SelfAttentionLayer, key_bias
+from anymae.registry import Registry
+
+
+class Encoded(NamedTuple):
+    """What an encoder makes of a batch."""
+
+    latents: Tensor
+    """`(B, M, D)`: the visible inputs packed left in order (transformer), or the latents."""
+    valid: Tensor | None
+    """`(B, M)`, True for real latents; `None` when all are."""
+
+
+class Encoder(Protocol):
+    """What the model asks of an encoder."""
+
+    queries_are_inputs: bool
+    """True where the first attention's queries are the inputs themselves."""
+    first: ReadLayer
+    recompute: bool
+
+    def num_queries(self, length: int) -> int:
+        """Return how many queries the first attention has for rows of `length` inputs."""
+        ...
+
+    def first_queries(self, embedded: Tensor, index: Tensor) -> Tensor:
+        """Return the first attention's queries number `index`, `(B, Q)`, as `(B, Q, H * d)`."""
+        ...
+
+    def hidden_states(self, embedded: Tensor, valid: Tensor | None) -> Iterator[Encoded]:
+        """Yield the state after the first layer and after each block; the last is the output."""
+        ...
+
+
+ENCODERS: Registry[type[nn.Module]] = Registry("encoder")
+
+
+def make_encoder(config: EncoderConfig) -> Encoder:
+    """Build the encoder that `config.kind` names."""
+    return cast("Encoder", ENCODERS[config.kind](config))
+
+
+class _Blocks(nn.Module):
+    """The first layer and the blocks that every encoder has."""
+
+    def __init__(self, config: EncoderConfig) -> None:
+        super().__init__()
+        self.recompute = False
+        self.first = ReadLayer(
+            width=config.width,
+            context_width=config.input_width,
+            qk_width=config.read_qk_width,
+            value_width=config.value_width,
+            num_heads=config.read_heads,
+            mlp_ratio=config.read_mlp_ratio,
+            dropout=config.dropout,
+            attention_dropout=config.attention_dropout,
+        )
+        rates = [config.drop_path * i / max(1, config.depth - 1) for i in range(config.depth)]
+        self.blocks = nn.ModuleList(
+            SelfAttentionLayer(
+                width=config.width,
+                qk_width=config.qk_width,
+                value_width=config.value_width,
+                num_heads=config.num_heads,
+                mlp_ratio=config.mlp_ratio,
+                dropout=config.dropout,
+                attention_dropout=config.attention_dropout,
+                drop_path=rate,
+            )
+            for rate in rates
+        )
+
+    def _run(self, x: Tensor, valid: Tensor | None, bias: Tensor | None) -> Iterator[Encoded]:
+        """Yield the given state and the one after each block."""
+        yield Encoded(x, valid)
+        for block in self.blocks:
+            if self.recompute and torch.is_grad_enabled():
+                x = cast("Tensor", checkpoint(block, x, bias, use_reentrant=False))
+            else:
+                x = block(x, bias)
+            yield Encoded(x, valid)
+
+
+@ENCODERS.register("transformer")
+class TransformerEncoder(_Blocks):
+    """Visible inputs attend to each other; cost grows with N squared."""
+
+    queries_are_inputs = True
+
+    def num_queries(self, length: int) -> int:
+        """Return `length`: each input is a query."""
+        return length
+
+    def first_queries(self, embedded: Tensor, index: Tensor) -> Tensor:
+        """Return the queries of the inputs number `index`, `(B, Q, H * d)`."""
+        return self.first.queries(take(embedded, index))
+
+    def hidden_states(self, embedded: Tensor, valid: Tensor | None) -> Iterator[Encoded]:
+        """Yield the visible inputs after each layer."""
+        bias = key_bias(valid, embedded.dtype)
+        x = self.first(embedded, self.first.queries(embedded), embedded, bias)
+        yield from self._run(x, valid, bias)
+
+
+@ENCODERS.register("perceiver")
+class PerceiverEncoder(_Blocks):
+    """Learned latents read the visible inputs; cost grows with N (Jaegle et al. 2021)."""
+
+    queries_are_inputs = False
+
+    def __init__(self, config: EncoderConfig) -> None:
+        super().__init__(config)
+        self.latents = nn.Parameter(torch.empty(config.num_latents, config.width))
+
+    def num_queries(self, length: int) -> int:
+        """Return the number of latents, whatever `length` is."""
+        return len(self.latents)
+
+    def first_queries(self, embedded: Tensor, index: Tensor) -> Tensor:
+        """Return the queries of the latents number `index`, `(B, Q, H * d)`."""
+        return self.first.queries(self.latents)[index]
+
+    def hidden_states(self, embedded: Tensor, valid: Tensor | None) -> Iterator[Encoded]:
+        """Yield the latents after each layer."""
+        # Every row starts from the same latents: their norm and projection are computed once.
+        x = self.latents.expand(len(embedded), -1, -1)
+        q = self.first.queries(self.latents).expand(len(embedded), -1, -1)
+        x = self.first(x, q, embedded, key_bias(valid, embedded.dtype))
+        yield from self._run(x, None, None)
+
+
+def take(vectors: Tensor, index: Tensor) -> Tensor:
+    """Pick vectors of each row: `(B, N, X)` and `(B, Q)` int64 give `(B, Q, X)`."""
+    return vectors.gather(1, index[:, :, None].expand(-1, -1, vectors.shape[2]))
