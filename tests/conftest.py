@@ -33,15 +33,15 @@ def _seed_torch() -> None:
 
 
 def tiny_config(
-    kind: str = "bytes", encoder: str = "transformer", *, length: int = 24, **masking: object
+    content: str = "bytes", encoder: str = "transformer", *, length: int = 24, **masking: object
 ) -> ModelConfig:
     """A model of a few thousand weights, for any input kind and encoder."""
-    inputs: dict[str, object] = {"kind": kind, "length": length}
-    if kind in ("values", "image"):
+    inputs: dict[str, object] = {"kind": content, "length": length}
+    if content in ("values", "image"):
         inputs["channels"] = 3
-    if kind == "image":
+    if content == "image":
         inputs["grid"] = (4, length // 4)
-    if kind == "table":
+    if content == "table":
         inputs["categories"] = tuple((0, 3, 5)[i % 3] for i in range(length))
     sizes: dict[str, object] = {"kind": encoder, "width": 16, "depth": 2, "num_heads": 2}
     if encoder == "perceiver":

@@ -64,7 +64,7 @@ class InputConfig(Section):
 
 
 class EncoderConfig(Section):
-    """The network that turns visible inputs into latents (`paper.md` 1.3 to 1.5)."""
+    """The network that turns visible inputs into latents (`docs/method.md`, "Encoders")."""
 
     kind: Literal["transformer", "perceiver"] = "transformer"
     """`transformer`: visible inputs attend to each other; `perceiver`: latents read them."""
@@ -112,7 +112,7 @@ class EncoderConfig(Section):
 
 
 class DecoderConfig(Section):
-    """The single attention layer that reconstructs hidden inputs (`paper.md` 1.7)."""
+    """The single attention layer that reconstructs hidden inputs (`docs/method.md`, "Decoder")."""
 
     width: Positive
     """Size of a decoder query."""
@@ -137,7 +137,7 @@ class DecoderConfig(Section):
 
 
 class MaskingConfig(Section):
-    """Which inputs are hidden, and how many (`paper.md` 1.6)."""
+    """Which inputs are hidden, and how many (`docs/method.md`, "Masking")."""
 
     kind: str = "guided"
     """`guided` (the paper's), `random`, `span` (runs) or `block` (squares), or a registered one."""

@@ -74,12 +74,12 @@ def pack(flags: Tensor, size: int) -> tuple[Tensor, Tensor]:
         size: Places in the list; no row has more True entries.
 
     Returns:
-        Positions `(B, size)` int64, 0 in places that stay empty, and `(B, size)` bool, True for
-        places that are filled.
+        Positions `(B, size)` int64, the row's first one again in places that stay empty (so that
+        these show nothing else), and `(B, size)` bool, True for places that are filled.
     """
     place = (flags.cumsum(1) - 1).masked_fill(~flags, size)
     positions = torch.arange(flags.shape[1], device=flags.device).expand_as(place)
     listed = torch.zeros(len(flags), size + 1, dtype=torch.int64, device=flags.device)
     listed = listed.scatter(1, place, positions)[:, :size]
     filled = torch.arange(size, device=flags.device) < flags.sum(1, keepdim=True)
-    return listed, filled
+    return listed.where(filled, listed[:, :1]), filled

@@ -1,0 +1,212 @@
+"""What holds for every masking, on any lengths: exact counts, nothing unreal hidden, row by row."""
+
+from fractions import Fraction
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch import Tensor
+
+from anymae.config import ModelConfig
+from anymae.masking import MASKINGS
+from anymae.masking.guided import random_share
+from anymae.masking.select import hidden_counts, hide_top, pack, query_counts, rank_by_score
+from anymae.model import MaskedAutoencoder
+from anymae.randomness import Draws, row_keys
+from conftest import tiny_config, tiny_inputs
+
+ENCODERS = ["transformer", "perceiver"]
+LENGTH = 24
+lengths = st.lists(st.integers(0, LENGTH), min_size=1, max_size=5)
+ratios = st.floats(0.01, 0.99)
+
+
+def make(kind: str, encoder: str = "transformer", **masking: object) -> MaskedAutoencoder:
+    inputs = "image" if kind == "block" else "bytes"
+    return MaskedAutoencoder(tiny_config(inputs, encoder, length=LENGTH, kind=kind, **masking))
+
+
+def choose(model: MaskedAutoencoder, valid: Tensor, rows: Tensor, **options: float) -> Tensor:
+    """Masks of rows whose content is a function of the row number."""
+    generator = torch.Generator().manual_seed(5)
+    every = tiny_like(model.config, 64, generator)[rows, : valid.shape[1]]
+    embedded = model.embedding(every)
+    progress = options.get("progress", 1.0)
+    return model.mask(embedded, valid, Draws(row_keys(rows, seed=1, epoch=3)), progress)
+
+
+def tiny_like(config: ModelConfig, batch: int, generator: torch.Generator) -> Tensor:
+    if config.input.kind == "bytes":
+        return torch.randint(6, 262, (batch, config.input.length), generator=generator)
+    shape = (batch, config.input.length, config.input.channels)
+    return torch.randn(shape, generator=generator)
+
+
+def prefix(counts: list[int], length: int = LENGTH) -> Tensor:
+    return torch.arange(length) < torch.tensor(counts)[:, None]
+
+
+def rounded(product: np.float32) -> int:
+    """Half to even, as Python rounds."""
+    return round(Fraction(float(product)))
+
+
+def expected_count(num_valid: int, ratio: float) -> int:
+    count = rounded(np.float32(num_valid) * np.float32(ratio))
+    return min(max(count, 1), num_valid - 1) if num_valid >= 2 else 0
+
+
+@given(ratio=ratios)
+@settings(max_examples=60, deadline=None)
+def test_hidden_counts_equal_the_rule_written_out(ratio: float) -> None:
+    ours = hidden_counts(torch.arange(200), ratio).tolist()
+    assert ours == [expected_count(n, ratio) for n in range(200)]
+    visible = [n - k for n, k in enumerate(ours)]
+    assert visible == sorted(visible) and ours == sorted(ours)
+
+
+@given(ratio=ratios, inputs_per_query=st.integers(1, 9))
+@settings(max_examples=60, deadline=None)
+def test_query_counts_equal_the_rule_written_out(ratio: float, inputs_per_query: int) -> None:
+    ours = query_counts(torch.arange(200), ratio, inputs_per_query).tolist()
+    hidden = [np.float32(n) * np.float32(ratio) for n in range(200)]
+    assert ours == [max(1, rounded(h / np.float32(inputs_per_query))) for h in hidden]
+
+
+@pytest.mark.parametrize("encoder", ENCODERS)
+@pytest.mark.parametrize("kind", list(MASKINGS))
+@given(counts=lengths, ratio=ratios, shuffle=st.booleans(), progress=st.sampled_from([0, 0.2, 1]))
+@settings(max_examples=12, deadline=None)
+def test_counts_are_exact_and_only_valid_inputs_are_hidden(
+    kind: str, encoder: str, counts: list[int], ratio: float, shuffle: bool, progress: float
+) -> None:
+    model = make(kind, encoder, ratio=ratio, random_start=0.5)
+    valid = prefix(counts)
+    if shuffle:  # padding wherever it stands
+        valid = torch.stack([row[torch.randperm(LENGTH)] for row in valid])
+    masked = choose(model, valid, torch.arange(len(counts)), progress=progress)
+    assert masked.sum(1).tolist() == [expected_count(n, ratio) for n in counts]
+    assert not (masked & ~valid).any()
+
+
+@pytest.mark.parametrize("encoder", ENCODERS)
+@pytest.mark.parametrize("kind", list(MASKINGS))
+@pytest.mark.parametrize("head_choice", ["mean", "sample"])
+def test_a_rows_mask_does_not_depend_on_batch_padding_or_order(
+    kind: str, encoder: str, head_choice: str
+) -> None:
+    if kind != "guided" and head_choice == "sample":
+        pytest.skip("heads are only drawn by guided masking")
+    model = make(kind, encoder, ratio=0.4, head_choice=head_choice, random_start=0.5)
+    counts = [24, 9, 2, 1, 17, 5]
+    together = choose(model, prefix(counts), torch.arange(6), progress=0.3)
+    backwards = choose(model, prefix(counts).flip(0), torch.arange(6).flip(0), progress=0.3)
+    assert torch.equal(together, backwards.flip(0))
+    for row, count in enumerate(counts):
+        length = max(count, 8) if kind != "block" else LENGTH
+        alone = choose(model, prefix([count], length), torch.tensor([row]), progress=0.3)
+        assert torch.equal(alone[0], together[row, :length])
+
+
+@pytest.mark.parametrize("kind", list(MASKINGS))
+def test_seed_epoch_and_row_each_change_the_mask(kind: str) -> None:
+    model = make(kind, ratio=0.4)
+    inputs = tiny_inputs(model.config, 1).expand(32, *[-1] * (model.config.input.channels > 1), -1)
+    embedded = model.embedding(inputs)
+
+    def masks(seed: int, epoch: int, first: int) -> Tensor:
+        keys = row_keys(torch.arange(first, first + 32), seed=seed, epoch=epoch)
+        return model.mask(embedded, None, Draws(keys), 1.0)
+
+    base = masks(0, 0, 0)
+    assert torch.equal(base, masks(0, 0, 0))
+    assert all(not torch.equal(base, masks(*change)) for change in [(1, 0, 0), (0, 1, 0)])
+    assert torch.equal(base[16:], masks(0, 0, 16)[:16])
+
+
+def test_hidden_queries_come_first_even_when_all_attend_elsewhere() -> None:
+    """More queries than heads, all attending one token: their own inputs are hidden all the same.
+
+    The published code gives them the score `num_heads`, which a popular token can beat.
+    """
+    scores = torch.zeros(1, 20)
+    scores[0, 0] = 12.0
+    first = torch.zeros(1, 20, dtype=torch.bool)
+    first[0, 5:17] = True
+    rank = rank_by_score(scores, torch.randint(0, 2**31, (1, 20)), first)
+    masked = hide_top(rank, torch.ones_like(first), torch.tensor([12]), 12)
+    assert torch.equal(masked, first)
+
+
+def test_equal_scores_are_hidden_by_chance() -> None:
+    model = make("guided", ratio=0.25)
+    with torch.no_grad():
+        model.encoder.first.query.weight.zero_()  # every input gets the same attention
+    masked = choose(model, prefix([24] * 64), torch.arange(64))
+    assert (masked.float().mean(0) > 0).all()
+
+
+def test_random_fill_adds_up_and_falls_along_half_a_cosine() -> None:
+    shares = [random_share(p / 100, 0.25) for p in range(101)]
+    assert shares[0] == 1 and shares[25:] == [0.0] * 76
+    assert shares == sorted(shares, reverse=True)
+    assert random_share(0.0, 0.0) == 0
+
+
+def test_at_the_start_of_random_start_the_mask_ignores_attention() -> None:
+    model = make("guided", ratio=0.4, random_start=0.5)
+    before = choose(model, prefix([24] * 8), torch.arange(8), progress=0.0)
+    with torch.no_grad():
+        for parameter in model.encoder.first.parameters():
+            parameter.normal_()
+    assert torch.equal(before, choose(model, prefix([24] * 8), torch.arange(8), progress=0.0))
+    late = choose(model, prefix([24] * 8), torch.arange(8), progress=1.0)
+    assert not torch.equal(before, late)
+
+
+def test_spans_are_runs_of_the_mean_length() -> None:
+    config = tiny_config(length=512, kind="span", ratio=0.3, span_length=6)
+    model = MaskedAutoencoder(config)
+    embedded = model.embedding(tiny_inputs(config, 32))
+    masked = model.mask(embedded, None, Draws(row_keys(torch.arange(32), seed=0)), 1.0)
+    begins = masked[:, 1:] & ~masked[:, :-1]
+    mean_run = masked.sum() / begins.sum()
+    # Runs that touch join: at ratio 0.3 a run goes on with chance about 0.3.
+    assert 6 < mean_run < 12
+
+
+def test_blocks_are_squares() -> None:
+    config = tiny_config("image", length=256, kind="block", ratio=0.25, block_side=4)
+    config = config.model_copy(update={"input": config.input.model_copy(update={"grid": (16, 16)})})
+    model = MaskedAutoencoder(config)
+    embedded = model.embedding(tiny_inputs(config, 16))
+    masked = model.mask(embedded, None, Draws(row_keys(torch.arange(16), seed=0)), 1.0)
+    grid = masked.unflatten(1, (16, 16))
+    below = (grid[:, 1:] & grid[:, :-1]).sum() / grid[:, 1:].sum()
+    beside = (grid[:, :, 1:] & grid[:, :, :-1]).sum() / grid[:, :, 1:].sum()
+    assert below > 0.6 and beside > 0.6  # a scattered mask has 0.25
+
+
+@given(
+    flags=st.lists(st.lists(st.booleans(), min_size=7, max_size=7), min_size=1, max_size=4),
+)
+@settings(max_examples=50, deadline=None)
+def test_pack_lists_true_positions_in_order(flags: list[list[bool]]) -> None:
+    tensor = torch.tensor(flags)
+    size = max(1, int(tensor.sum(1).max()))
+    listed, filled = pack(tensor, size)
+    for row, expected in enumerate(flags):
+        positions = [i for i, flag in enumerate(expected) if flag]
+        assert listed[row][filled[row]].tolist() == positions
+        assert filled[row].tolist() == [True] * len(positions) + [False] * (size - len(positions))
+
+
+@given(scores=st.lists(st.floats(0, 2.0**90, width=32), min_size=2, max_size=12))
+@settings(max_examples=60, deadline=None)
+def test_ranks_are_ordered_as_scores_are(scores: list[float]) -> None:
+    tensor = torch.tensor([scores])
+    ties = torch.arange(len(scores))[None].flip(1)
+    order = rank_by_score(tensor, ties)[0].argsort(descending=True).tolist()
+    assert order == sorted(range(len(scores)), key=lambda i: (-tensor[0, i].item(), i))

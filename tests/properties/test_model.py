@@ -1,0 +1,302 @@
+"""What the model promises whatever its weights are: nothing hidden leaks, rows stand alone."""
+
+import pytest
+import torch
+from torch import Tensor
+
+from anymae.errors import DataError
+from anymae.model import MaskedAutoencoder
+from anymae.nn.attention import EXPLICIT_UP_TO, attend, key_bias
+from anymae.randomness import Draws, row_keys
+from conftest import tiny_config, tiny_inputs
+
+ENCODERS = ["transformer", "perceiver"]
+KINDS = ["bytes", "values", "image", "table"]
+every_model = pytest.mark.parametrize(
+    ("kind", "encoder"), [(kind, encoder) for kind in KINDS for encoder in ENCODERS]
+)
+
+
+def make(kind: str = "bytes", encoder: str = "transformer", **options: object) -> MaskedAutoencoder:
+    model = MaskedAutoencoder(tiny_config(kind, encoder, **options))
+    with torch.no_grad():  # wider than the usual start, so that mistakes show
+        for parameter in model.parameters():
+            parameter.add_(0.3 * torch.randn_like(parameter))
+    return model.eval()
+
+
+def ragged(batch: int, length: int = 24) -> Tensor:
+    """Validity with real inputs scattered, from one to all of them."""
+    chance = torch.rand(batch, 1)
+    valid = torch.rand(batch, length) < chance
+    valid[:, 3] = True
+    valid[0] = True
+    return valid
+
+
+def test_forward_reports_what_it_hid() -> None:
+    model = make(ratio=0.25)
+    out = model(tiny_inputs(model.config, 3))
+    assert out.masked.sum(1).tolist() == [6, 6, 6]
+    assert out.count == 18 and out.predictions.shape == (18, 262)
+    assert torch.isclose(out.loss, out.loss_sum / 18)
+
+
+@every_model
+def test_predictions_follow_the_order_of_masked_positions(kind: str, encoder: str) -> None:
+    model = make(kind, encoder)
+    inputs, valid = tiny_inputs(model.config, 4), ragged(4)
+    out = model(inputs, valid)
+    positions = out.masked.nonzero()
+    assert len(out.predictions) == len(positions)
+    for prediction, (row, position) in zip(out.predictions, positions.tolist(), strict=True):
+        # Decoding one position of one row alone gives the same numbers.
+        encoded = model.encode(inputs[row : row + 1], valid[row : row + 1], out.masked[row][None])
+        alone = model._decode(encoded, torch.tensor([[position]]))[0, 0]
+        assert torch.allclose(prediction, alone, atol=1e-4)
+
+
+@every_model
+def test_loss_equals_a_naive_loop(kind: str, encoder: str) -> None:
+    model = make(kind, encoder)
+    inputs, valid = tiny_inputs(model.config, 4), ragged(4)
+    out = model(inputs, valid)
+    total = 0.0
+    predictions = iter(out.predictions)
+    for row, position in out.masked.nonzero().tolist():
+        predicted, target = next(predictions), inputs[row, position]
+        if kind == "bytes":
+            total += -predicted.log_softmax(0)[target].item()
+        elif kind == "table" and model.config.input.categories[position]:
+            count = model.config.input.categories[position]
+            surprise = -predicted[:count].log_softmax(0)[int(target)]
+            total += (surprise / torch.tensor(count).log()).item()
+        elif kind == "table":
+            total += (predicted[0] - target[0]).square().item()
+        else:
+            total += (predicted - target).square().mean().item()
+    assert out.loss_sum.item() == pytest.approx(total, rel=1e-4)
+
+
+@every_model
+def test_hidden_content_cannot_leak(kind: str, encoder: str) -> None:
+    model = make(kind, encoder)
+    inputs, valid = tiny_inputs(model.config, 4), ragged(4)
+    masked = model(inputs, valid).masked
+    changed = inputs.clone()
+    changed[masked] = tiny_inputs(model.config, 4)[masked]
+    before, after = (model(x, valid, masked) for x in (inputs, changed))
+    assert torch.equal(before.predictions, after.predictions)
+    latents = [model.encode(x, valid, masked).latents for x in (inputs, changed)]
+    assert torch.equal(*latents)
+
+
+@every_model
+def test_what_is_not_valid_is_never_seen(kind: str, encoder: str) -> None:
+    model = make(kind, encoder)
+    inputs, valid = tiny_inputs(model.config, 4), ragged(4)
+    draws = Draws(row_keys(torch.arange(4), seed=0))
+    spoiled = inputs.clone()
+    spoiled[~valid] = 7 if kind == "bytes" else float("nan")
+    before, after = (model(x, valid, draws=draws) for x in (inputs, spoiled))
+    assert torch.equal(before.masked, after.masked)
+    assert torch.equal(before.loss, after.loss) and before.loss.isfinite()
+    assert torch.equal(model.encode(inputs, valid).latents, model.encode(spoiled, valid).latents)
+
+
+@every_model
+def test_a_row_alone_equals_the_row_in_a_batch(kind: str, encoder: str) -> None:
+    model = make(kind, encoder)
+    inputs, valid = tiny_inputs(model.config, 5), ragged(5)
+    keys = row_keys(torch.arange(5), seed=0)
+    together = model(inputs, valid, draws=Draws(keys))
+    encoded = model.encode(inputs, valid)
+    for row in range(5):
+        one = slice(row, row + 1)
+        alone = model(inputs[one], valid[one], draws=Draws(keys[one]))
+        assert torch.equal(alone.masked, together.masked[one])
+        mine = together.listed[row][together.filled[row]]
+        assert torch.allclose(alone.predictions, mine, atol=1e-4)
+        latents = model.encode(inputs[one], valid[one]).latents[0]
+        assert torch.allclose(encoded.latents[row, : len(latents)], latents, atol=1e-4)
+
+
+@pytest.mark.parametrize("encoder", ENCODERS)
+def test_an_all_valid_batch_needs_no_validity(encoder: str) -> None:
+    model = make("values", encoder)
+    inputs = tiny_inputs(model.config, 3)
+    valid = torch.ones(3, 24, dtype=torch.bool)
+    draws = Draws(row_keys(torch.arange(3), seed=0))
+    with_valid, without = model(inputs, valid, draws=draws), model(inputs, draws=draws)
+    assert torch.equal(with_valid.masked, without.masked)
+    assert torch.allclose(with_valid.predictions, without.predictions, atol=1e-5)
+    assert torch.allclose(
+        model.encode(inputs, valid).latents, model.encode(inputs).latents, atol=1e-5
+    )
+
+
+def test_rows_with_nothing_to_hide_cost_nothing() -> None:
+    model = make()
+    valid = torch.zeros(3, 24, dtype=torch.bool)
+    valid[1, 4] = True
+    out = model(tiny_inputs(model.config, 3), valid)
+    assert out.count == 0 and out.loss == 0
+    out.loss.backward()
+    gradients = [p.grad for p in model.parameters() if p.grad is not None]
+    assert gradients and all(g.isfinite().all() for g in gradients)
+
+
+def test_transformer_latents_are_the_visible_inputs_in_order() -> None:
+    model = make("values")
+    inputs, valid = tiny_inputs(model.config, 2), ragged(2)
+    masked = model(inputs, valid).masked
+    encoded = model.encode(inputs, valid, masked)
+    kept = (valid & ~masked)[1].nonzero().flatten()
+    permuted_alone = model.encode(inputs[1:2], valid[1:2], masked[1:2])
+    assert encoded.valid is not None and encoded.valid[1].sum() == len(kept)
+    assert torch.allclose(permuted_alone.latents[0], encoded.latents[1, : len(kept)], atol=1e-5)
+
+
+@pytest.mark.parametrize("encoder", ENCODERS)
+def test_the_choice_takes_no_gradient_and_the_read_does(encoder: str) -> None:
+    model = make("values", encoder)
+    inputs = tiny_inputs(model.config, 2)
+    embedded = model.embedding(inputs).detach().requires_grad_()
+    draws = Draws(row_keys(torch.arange(2), seed=0))
+    masked = model.mask(embedded, None, draws, 1.0)
+    assert not masked.requires_grad and embedded.grad is None
+    model(inputs, draws=draws).loss.backward()
+    assert model.encoder.first.query.weight.grad.abs().sum() > 0
+    chosen = {n: p.grad.clone() for n, p in model.named_parameters() if p.grad is not None}
+    model.zero_grad()
+    model(inputs, masked=masked).loss.backward()  # replayed: the choice added nothing
+    assert all(torch.allclose(p.grad, chosen[n], atol=1e-6) for n, p in model.named_parameters())
+
+
+class PermutedDraws(Draws):
+    """Draws whose index i belongs to input `order[i]`."""
+
+    order: Tensor
+
+    def bits(self, purpose: int, count: int) -> Tensor:
+        bits = super().bits(purpose, count)
+        return bits[:, self.order] if count == len(self.order) else bits
+
+
+@pytest.mark.parametrize("encoder", ENCODERS)
+def test_permuting_inputs_positions_and_draws_permutes_the_mask(encoder: str) -> None:
+    """The paper's definition of domain-agnostic: no order of the inputs is special."""
+    model = make("values", encoder, ratio=0.4, random_start=0.5)
+    inputs = tiny_inputs(model.config, 3)
+    order = torch.randperm(24)
+    keys = row_keys(torch.arange(3), seed=0)
+    permuted_draws = PermutedDraws(keys)
+    permuted_draws.order = order
+    masked = model(inputs, draws=Draws(keys), progress=0.2).masked
+    latents = model.encode(inputs, masked=masked)
+    assert model.embedding.positions is not None
+    with torch.no_grad():
+        model.embedding.positions.copy_(model.embedding.positions[order].clone())
+    permuted = model(inputs[:, order], draws=permuted_draws, progress=0.2).masked
+    assert torch.equal(permuted, masked[:, order])
+    after = model.encode(inputs[:, order], masked=permuted)
+    if encoder == "perceiver":
+        assert torch.allclose(after.latents, latents.latents, atol=1e-4)
+    else:  # the visible inputs come in the new order
+        for row in range(3):
+            place = {int(p): i for i, p in enumerate((~masked[row]).nonzero().flatten())}
+            back = [place[int(p)] for p in order[~permuted[row]]]
+            assert torch.allclose(after.latents[row], latents.latents[row, back], atol=1e-4)
+
+
+@pytest.mark.parametrize("encoder", ENCODERS)
+@pytest.mark.parametrize("kind", ["bytes", "values", "table"])
+def test_forward_never_waits_for_a_value_on_the_host(kind: str, encoder: str) -> None:
+    """Fake tensors hold no values: whatever needs one fails."""
+    from torch._subclasses.fake_tensor import FakeTensorMode
+
+    model = make(kind, encoder, head_choice="sample", random_start=0.5)
+    inputs, valid = tiny_inputs(model.config, 2), ragged(2)
+    draws = Draws(row_keys(torch.arange(2), seed=0))
+    with FakeTensorMode(allow_non_fake_inputs=True) as mode:
+        fake = [mode.from_tensor(x) for x in (inputs, valid, draws.keys)]
+        out = model(fake[0], fake[1], draws=Draws(fake[2]), progress=0.2)
+    assert out.loss_sum.shape == ()
+
+
+def test_lengths_in_a_batch_do_not_change_the_shapes() -> None:
+    model = make()
+    inputs = tiny_inputs(model.config, 3)
+    shapes = set()
+    for counts in ([24, 24, 24], [1, 2, 3], [24, 1, 12]):
+        valid = torch.arange(24) < torch.tensor(counts)[:, None]
+        out = model(inputs, valid)
+        shapes.add((out.listed.shape, out.hidden.shape))
+    assert len(shapes) == 1
+
+
+def test_same_generator_state_gives_the_same_mask() -> None:
+    model = make()
+    inputs = tiny_inputs(model.config, 4)
+    first, second, third = (
+        model(inputs, generator=torch.Generator().manual_seed(seed)).masked for seed in (3, 3, 4)
+    )
+    assert torch.equal(first, second) and not torch.equal(first, third)
+    torch.manual_seed(9)
+    before = model(inputs).masked
+    torch.manual_seed(9)
+    assert torch.equal(before, model(inputs).masked)
+
+
+def test_training_and_evaluation_mode_reconstruct_alike() -> None:
+    """The published loss is NaN in evaluation mode, where nothing is hidden."""
+    model = make()
+    inputs = tiny_inputs(model.config, 4)
+    draws = Draws(row_keys(torch.arange(4), seed=0))
+    evaluated = model.eval()(inputs, draws=draws).loss
+    trained = model.train()(inputs, draws=draws).loss
+    assert evaluated.isfinite() and torch.equal(evaluated, trained)
+
+
+def test_too_long_rows_are_refused() -> None:
+    model = make()
+    with pytest.raises(DataError, match=r"25 inputs .* at most 24"):
+        model(torch.full((1, 25), 7))
+
+
+@pytest.mark.parametrize("encoder", ENCODERS)
+def test_as_many_inputs_as_latents_changes_nothing(encoder: str) -> None:
+    """The published code guesses the encoder from equal lengths."""
+    model = make("bytes", encoder, length=8)
+    inputs = tiny_inputs(model.config, 2, 6)  # 6 latents
+    masked = model(inputs, generator=torch.Generator().manual_seed(0)).masked
+    assert masked.sum(1).tolist() == [2, 2]
+
+
+def test_sets_ignore_the_order_of_their_inputs() -> None:
+    config = tiny_config("values", "transformer")
+    config = config.model_copy(
+        update={"input": config.input.model_copy(update={"positions": "none"})}
+    )
+    model = MaskedAutoencoder(config).eval()
+    inputs = tiny_inputs(config, 2)
+    order = torch.randperm(24)
+    before, after = (model.encode(x).latents.mean(1) for x in (inputs, inputs[:, order]))
+    assert torch.allclose(before, after, atol=1e-6)
+
+
+@pytest.mark.parametrize("num_keys", [5, EXPLICIT_UP_TO, EXPLICIT_UP_TO + 1])
+@pytest.mark.parametrize("padded", [False, True])
+def test_attention_equals_its_definition(num_keys: int, padded: bool) -> None:
+    q, k, v = torch.randn(2, 3, 8), torch.randn(2, num_keys, 8), torch.randn(2, num_keys, 12)
+    valid = torch.ones(2, num_keys, dtype=torch.bool)
+    valid[1, num_keys // 2 :] = not padded
+    bias = key_bias(valid, torch.float32) if padded else None
+    ours = attend(q, k, v, num_heads=4, bias=bias)
+    for row in range(2):
+        keys, values = k[row][valid[row]], v[row][valid[row]]
+        for head in range(4):
+            mine = slice(2 * head, 2 * head + 2)
+            weights = (q[row][:, mine] @ keys[:, mine].T / 2**0.5).softmax(1)
+            theirs = weights @ values[:, 3 * head : 3 * head + 3]
+            assert torch.allclose(ours[row][:, 3 * head : 3 * head + 3], theirs, atol=1e-5)
