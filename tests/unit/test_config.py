@@ -1,0 +1,156 @@
+"""Configs are strict, frozen and complete, and their errors name the way out."""
+
+import pytest
+from pydantic import ValidationError
+
+from anymae.config import (
+    InputConfig,
+    MaskingConfig,
+    ModelConfig,
+    Recipe,
+    TrainingConfig,
+    parse,
+)
+from anymae.errors import AnymaeError, ConfigError, UserInputError, nearest
+from anymae.presets import (
+    PRESETS,
+    build_config,
+    choose_encoder,
+    choose_preset,
+    preset_config,
+    training_config,
+)
+from anymae.registry import Registry
+
+INPUT = {"kind": "bytes", "length": 32}
+ENCODER = {"width": 16, "depth": 1, "num_heads": 2}
+
+
+def model(**sections: dict[str, object]) -> ModelConfig:
+    base: dict[str, object] = {"input": INPUT, "encoder": ENCODER}
+    return parse(ModelConfig, base | sections)
+
+
+def test_widths_default_from_the_encoders_width() -> None:
+    config = model(encoder={**ENCODER, "width": 32, "qk_width": 8})
+    encoder = config.encoder
+    assert (encoder.input_width, encoder.value_width) == (32, 32)
+    assert (encoder.qk_width, encoder.read_qk_width, encoder.read_heads) == (8, 8, 2)
+    assert (config.decoder.width, config.decoder.qk_width) == (32, 32)
+
+
+def test_a_stored_config_reads_back_equal() -> None:
+    for name in PRESETS:
+        inputs = InputConfig(kind="bytes", length=64)
+        config = preset_config(name) if PRESETS[name].input else build_config(name, inputs)
+        assert ModelConfig.model_validate_json(config.model_dump_json()) == config
+        assert parse(ModelConfig, config.model_dump(mode="json")) == config
+
+
+@pytest.mark.parametrize(
+    ("sections", "words"),
+    [
+        ({"masking": {"ration": 0.3}}, "did you mean 'ratio'"),
+        ({"masking": {"ratio": 0.0}}, "greater than 0"),
+        ({"masking": {"ratio": 1.0}}, "less than 1"),
+        ({"masking": {"ratio": "0.5"}}, "valid number"),
+        ({"encoder": {**ENCODER, "num_heads": 3}}, "no multiple of"),
+        ({"encoder": {**ENCODER, "input_width": 8}}, "input_width is 8"),
+        ({"encoder": {"depth": 1, "num_heads": 2}}, "encoder.width is missing"),
+        ({"decoder": {"width": 8}}, "share_positions"),
+        ({"decoder": {"width": 8, "share_positions": False, "tie_output": True}}, "tie_output"),
+        ({"masking": {"kind": "block"}}, "image inputs"),
+        (
+            {"encoder": {**ENCODER, "kind": "perceiver"}, "masking": {"hide_queries": True}},
+            "hide_queries needs the transformer",
+        ),
+        ({"input": {"kind": "values", "length": 4}, "decoder": {"tie_output": True}}, "bytes"),
+        ({"input": {"kind": "table", "length": 4}}, "names 0 columns of 4"),
+        ({"input": {"kind": "image", "length": 4, "grid": [3, 2]}}, "does not hold 4"),
+        ({"input": {"kind": "bytes", "length": 4, "channels": 2}}, "have 1"),
+        ({"enkoder": {}}, "did you mean 'encoder'"),
+    ],
+)
+def test_contradictions_and_unknown_keys_are_refused_with_a_way_out(
+    sections: dict[str, dict[str, object]], words: str
+) -> None:
+    with pytest.raises(ConfigError, match=words) as caught:
+        model(**sections)
+    assert "\n" not in str(caught.value)
+
+
+def test_configs_are_frozen() -> None:
+    with pytest.raises(ValidationError, match="frozen"):
+        MaskingConfig().ratio = 0.5  # type: ignore[misc]
+
+
+def test_lengths_of_training_exclude_each_other_and_a_given_one_wins() -> None:
+    with pytest.raises(ConfigError, match=r"steps and training\.epochs exclude"):
+        parse(TrainingConfig, {"steps": 3, "epochs": 1.0})
+    training = training_config("paper-physics", {"minutes": 2.0})
+    assert (training.epochs, training.minutes) == (None, 2.0)
+    assert training_config("paper-physics").epochs == 50
+
+
+def test_tokens_are_tied_by_default_only_where_that_is_possible() -> None:
+    bytes_, values = InputConfig(kind="bytes", length=8), InputConfig(kind="values", length=8)
+    assert build_config("tiny", bytes_).decoder.tie_output
+    assert not build_config("tiny", values).decoder.tie_output
+    narrow = {"width": 8, "share_positions": False}
+    assert not build_config("tiny", bytes_, decoder=narrow).decoder.tie_output
+
+
+def test_every_preset_has_its_stated_size_and_trains_on_any_kind() -> None:
+    for name in PRESETS:
+        training_config(name)
+        for kind in ("bytes", "values", "image"):
+            config = build_config(name, InputConfig(kind=kind, length=64, grid=(8, 8)))
+            assert config.input.kind == kind
+    with pytest.raises(ConfigError, match="did you mean 'small'"):
+        build_config("smal", InputConfig(kind="bytes", length=8))
+    with pytest.raises(ConfigError, match="without inputs"):
+        preset_config("tiny")
+
+
+def test_long_rows_get_the_perceiver_and_machines_their_size() -> None:
+    assert [choose_encoder(n) for n in (28, 1024, 1025)] == ["transformer"] * 2 + ["perceiver"]
+    assert build_config("tiny", InputConfig(kind="bytes", length=2048)).encoder.kind == "perceiver"
+    chosen = [choose_preset(n, has_gpu=gpu)[0] for n, gpu in ((9, False), (9, True), (10**6, True))]
+    assert chosen == ["tiny", "small", "base"]
+
+
+def test_recipe_sections_are_strict() -> None:
+    with pytest.raises(ConfigError, match="did you mean 'training'"):
+        parse(Recipe, {"trainning": {}})
+    assert parse(Recipe, {"data": {"column": ["smiles"]}}).data.column == ("smiles",)
+
+
+def test_errors_carry_their_exit_codes_and_can_be_caught_as_one() -> None:
+    assert issubclass(ConfigError, UserInputError) and issubclass(UserInputError, AnymaeError)
+    assert (AnymaeError.exit_code, UserInputError.exit_code) == (1, 2)
+    assert nearest("xyz", ["ratio", "kind"]) == "; known: kind, ratio"
+
+
+def test_registry_refuses_a_second_entry_and_names_the_nearest() -> None:
+    shapes = Registry[int]("shape")
+    shapes.register("round")(1)
+    with pytest.raises(ValueError, match="registered already"):
+        shapes.register("round")(2)
+    with pytest.raises(ConfigError, match="did you mean 'round'"):
+        shapes["rund"]
+    assert "round" in shapes and list(shapes) == ["round"] and shapes["round"] == 1
+
+
+def test_registry_finds_what_other_packages_offer(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Point:
+        name = "square"
+
+        @staticmethod
+        def load() -> int:
+            return 4
+
+    def entry_points(group: str) -> list[type[Point]]:
+        return [Point] if group == "anymae.shape" else []
+
+    monkeypatch.setattr("anymae.registry.entry_points", entry_points)
+    assert Registry[int]("shape")["square"] == 4
