@@ -1,0 +1,283 @@
+"""The cache: data that cannot be read at random from its file, once, as uncompressed Arrow IPC.
+
+An entry is a folder named by what it holds: the sha256 of the files' content and of the settings
+that decide how they are read. It is written beside its place under a lock, flushed and renamed:
+an interrupted process leaves nothing that another takes for data. `$ANYMAE_CACHE` says where.
+"""
+
+import hashlib
+import json
+import logging
+import os
+import shutil
+import sys
+import time
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+from filelock import FileLock
+
+from anymae.data.frame import Frame, OddCells, Places
+from anymae.data.spool import Spool, plain, plain_type
+from anymae.errors import DataError, UserInputError
+
+logger = logging.getLogger(__name__)
+
+LAYOUT = 1
+"""Version of the entries; raised when they change."""
+
+_REMEMBER_BYTES = 1 << 26
+_MANY_BAD = 100_000
+
+
+def cache_folder() -> Path:
+    """Return the folder of the cache: `$ANYMAE_CACHE`, or the platform's place for caches."""
+    if named := os.environ.get("ANYMAE_CACHE"):
+        return Path(named).expanduser()
+    home = Path.home()
+    if sys.platform == "darwin":
+        return home / "Library" / "Caches" / "anymae"
+    if sys.platform == "win32":
+        return Path(os.environ.get("LOCALAPPDATA", home / "AppData" / "Local")) / "anymae" / "cache"
+    return Path(os.environ.get("XDG_CACHE_HOME") or home / ".cache") / "anymae"
+
+
+def content_digest(paths: Sequence[Path]) -> str:
+    """Return the sha256 of the content of files, all of it.
+
+    Files over 64 MB are read in full the first time; the result is remembered in the cache and
+    believed as long as size, inode and times (also the one that nobody can set) are the same.
+    """
+    digests = [_file_digest(path.resolve()) for path in paths]
+    if len(digests) == 1:
+        return digests[0]
+    return hashlib.sha256("".join(digests).encode()).hexdigest()
+
+
+def _file_digest(path: Path) -> str:
+    stat = path.stat()
+    if stat.st_size < _REMEMBER_BYTES:
+        return _hash(path)
+    state = [str(path), stat.st_size, stat.st_ino, stat.st_mtime_ns, stat.st_ctime_ns]
+    key = hashlib.sha256(json.dumps(state).encode()).hexdigest()
+    note = cache_folder() / "digests" / key
+    with suppress(OSError):
+        return note.read_text()
+    digest = _hash(path)
+    # A file that changed a moment ago may change again within the clock's resolution.
+    if time.time() - max(stat.st_mtime, stat.st_ctime) > 2:
+        with suppress(OSError):
+            note.parent.mkdir(parents=True, exist_ok=True)
+            staged = note.with_suffix(f".{os.getpid()}")
+            staged.write_text(digest)
+            staged.replace(note)
+    return digest
+
+
+def _hash(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+class Sink:
+    """Takes the rows of a source block by block, with where they stand and what is wrong."""
+
+    def __init__(self, folder: Path, name: str) -> None:
+        self.name = name
+        self.bad: dict[int, str] = {}
+        self.odd: dict[str, OddCells] = {}
+        self.shape: tuple[int, ...] | None = None
+        self.num_rows = 0
+        self._folder = folder
+        self._spool: Spool | None = None
+        self._runs: list[npt.NDArray[np.int64]] = []
+        self._next = (-1, -1)
+
+    def start(self, schema: pa.Schema) -> None:
+        """Say which columns come; those that cannot be inputs are left out and named."""
+        fields = [(field, plain_type(field.type)) for field in schema]
+        for field, kind in fields:
+            if kind is None:
+                logger.warning(
+                    "%s: column %r is left out: %s cells are not understood",
+                    self.name, field.name, field.type,
+                )  # fmt: skip
+        schema = pa.schema([(field.name, kind) for field, kind in fields if kind is not None])
+        if not len(schema):
+            raise DataError(f"{self.name} has no column of numbers, strings or lists of numbers")
+        self._spool = Spool(self._folder, schema)
+
+    def write(self, batch: pa.RecordBatch | pa.Table) -> None:
+        """Add rows."""
+        if self._spool is None:
+            self.start(batch.schema)
+        assert self._spool is not None
+        for name in self._spool.schema.names:
+            column = batch.column(name)
+            for chunk in column.chunks if isinstance(column, pa.ChunkedArray) else [column]:
+                self._spool.append(name, plain(chunk))
+        self.num_rows += batch.num_rows
+
+    def write_column(self, name: str, array: pa.Array) -> None:
+        """Add cells of one column, after `start`; for sources that come column by column."""
+        assert self._spool is not None
+        self._spool.append(name, plain(array))
+
+    def place(self, file: int, lines: npt.NDArray[np.int64]) -> None:
+        """Say on which lines of which file the rows stand that `write` takes next."""
+        if not len(lines):
+            return
+        starts = np.flatnonzero(np.diff(lines) != 1) + 1
+        if self._next != (file, int(lines[0])):
+            starts = np.concatenate([[0], starts])
+        run = np.stack([starts + self.num_rows, np.full_like(starts, file), lines[starts]], axis=1)
+        self._runs.append(run)
+        self._next = (file, int(lines[-1]) + 1)
+
+    def reject(self, row: int, problem: str) -> None:
+        """Say that a row could not be read."""
+        self.bad[row] = problem
+        if len(self.bad) > _MANY_BAD:
+            raise DataError(
+                f"{self.name} has more than {_MANY_BAD:,} rows that cannot be read "
+                f"(the first: {next(iter(self.bad.values()))}); is it what its name says?"
+            )
+
+    def finish(self, path: Path) -> None:
+        """Write the entry's files."""
+        if self._spool is None or not (batch := self._spool.finish()).num_rows:
+            raise DataError(f"{self.name} holds no rows")
+        with pa.OSFile(str(path / "table.arrow"), "wb") as file:
+            with pa.ipc.new_file(file, batch.schema) as writer:
+                writer.write_batch(batch)
+            file.flush()
+        runs = np.concatenate(self._runs) if self._runs else np.zeros((1, 3), np.int64)
+        np.save(path / "places.npy", runs.astype(np.int64))
+        entry = {
+            "rows": batch.num_rows,
+            "shape": self.shape,
+            "bad": list(self.bad.items()),
+            "odd": {name: [cells.count, list(cells.rows)] for name, cells in self.odd.items()},
+            "bytes": (path / "table.arrow").stat().st_size,
+        }
+        (path / "entry.json").write_text(json.dumps(entry))
+
+
+@dataclass(frozen=True)
+class Reading:
+    """How the rows of some files become an entry."""
+
+    name: str
+    """The files, as the user calls them."""
+    format: str
+    """The source that reads them."""
+    paths: tuple[Path, ...]
+    fill: Callable[[Sink], None]
+    """Reads the files into a sink."""
+    settings: dict[str, Any]
+    """What else decides the result, JSON values."""
+    unit: str = "row"
+    """What `Places` counts."""
+    files: tuple[str, ...] = ()
+    """Names of the files for messages."""
+    named_by: str | None = None
+    """See `Frame.named_by`."""
+
+
+def through_cache(reading: Reading) -> Frame:
+    """Return the frame of some files, from the cache if it holds them, else by way of it.
+
+    Raises:
+        DataError: The files cannot be read; no entry is made.
+        UserInputError: The cache cannot be written.
+    """
+    digest = content_digest(reading.paths)
+    what = json.dumps([LAYOUT, reading.format, digest, reading.settings], sort_keys=True)
+    key = hashlib.sha256(what.encode()).hexdigest()[:32]
+    place = cache_folder() / "tables" / key
+    frame = _open(place, reading, digest)
+    if frame is not None:
+        return frame
+    try:
+        place.parent.mkdir(parents=True, exist_ok=True)
+        with FileLock(place.with_suffix(".lock")):
+            frame = _open(place, reading, digest)  # another process may have been first
+            if frame is None:
+                _build(place, reading)
+                frame = _open(place, reading, digest)
+    except OSError as error:
+        raise UserInputError(
+            f"the cache {cache_folder()} cannot be written ({error.strerror or error}); "
+            "set ANYMAE_CACHE to a folder with room"
+        ) from error
+    assert frame is not None
+    return frame
+
+
+def _build(place: Path, reading: Reading) -> None:
+    """Write an entry beside its place, then move it there."""
+    size = sum(path.stat().st_size for path in reading.paths)
+    logger.info("%s (%s) is copied to the cache once: %s", reading.name, _human(size), place)
+    staged, spool = place.with_suffix(".part"), place.with_suffix(".spool")
+    for folder in (staged, spool, place):  # left by a killed process, or damaged
+        shutil.rmtree(folder, ignore_errors=True)
+        if folder != place:
+            folder.mkdir()
+    try:
+        sink = Sink(spool, reading.name)
+        reading.fill(sink)
+        sink.finish(staged)
+        for path in staged.iterdir():
+            _flush(path)
+        staged.rename(place)
+    finally:
+        shutil.rmtree(staged, ignore_errors=True)
+        shutil.rmtree(spool, ignore_errors=True)
+    written = sum(path.stat().st_size for path in place.iterdir())
+    logger.info("%s: %s rows, %s in the cache", reading.name, f"{sink.num_rows:,}", _human(written))
+
+
+def _open(place: Path, reading: Reading, digest: str) -> Frame | None:
+    """Map an entry; `None` where there is none or it is damaged."""
+    try:
+        entry = json.loads((place / "entry.json").read_text())
+        path = place / "table.arrow"
+        if path.stat().st_size != entry["bytes"]:
+            return None
+        with pa.memory_map(str(path)) as file:
+            table = pa.Table.from_batches([pa.ipc.open_file(file).get_batch(0)])
+        runs = np.load(place / "places.npy", mmap_mode="r", allow_pickle=False)
+    except (OSError, ValueError, KeyError, pa.ArrowException):
+        return None
+    return Frame(
+        table=table,
+        name=reading.name,
+        format=reading.format,
+        shape=tuple(entry["shape"]) if entry["shape"] else None,
+        bad={int(row): problem for row, problem in entry["bad"]},
+        odd={name: OddCells(count, tuple(rows)) for name, (count, rows) in entry["odd"].items()},
+        places=Places(reading.unit, reading.files, runs),
+        named_by=reading.named_by,
+        source_digest=digest,
+    )
+
+
+def _flush(path: Path) -> None:
+    """Make sure that a file's bytes are on the disk."""
+    with path.open("rb") as file:
+        os.fsync(file.fileno())
+
+
+def _human(size: int) -> str:
+    """Write a size as people do.
+
+    >>> _human(12_590_388)
+    '12.6 MB'
+    """
+    return f"{size / 1e6:,.1f} MB" if size < 1e9 else f"{size / 1e9:,.1f} GB"

@@ -1,0 +1,95 @@
+"""What a source is. A new one is a file in here, or a package with an entry point.
+
+A source reads one format, knows nothing of columns' roles or kinds of input, and gives a `Frame`.
+"""
+
+import errno
+import struct
+import zipfile
+import zlib
+from abc import ABC, abstractmethod
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, ClassVar
+
+import pyarrow as pa
+
+from anymae.config import DataConfig
+from anymae.data.frame import Frame
+from anymae.errors import DataError
+from anymae.registry import Registry
+
+
+@dataclass(frozen=True)
+class Files:
+    """Files of one format that make up one table."""
+
+    name: str
+    """The argument as the user typed it."""
+    paths: tuple[Path, ...]
+    extension: str
+    """What they end in, without the compression: `.csv`."""
+
+    @property
+    def labels(self) -> tuple[str, ...]:
+        """Short names of the files: relative to what they have in common."""
+        if len(self.paths) == 1:
+            return (self.paths[0].name,)
+        common = Path(self.name) if Path(self.name).is_dir() else None
+        return tuple(str(path.relative_to(common)) if common else path.name for path in self.paths)
+
+
+class Source(ABC):
+    """Reads one format: files with some extensions, or some Python objects."""
+
+    extensions: ClassVar[tuple[str, ...]] = ()
+    """Endings of the files it reads, in lower case with the dot, without `.gz` and `.zst`."""
+    compressed: ClassVar[bool] = False
+    """Whether its files may be `.gz` or `.zst`."""
+
+    def takes(self, data: object) -> bool:
+        """Say whether it reads this Python object."""
+        return False
+
+    @abstractmethod
+    def read(self, data: Any, config: DataConfig) -> Frame:  # noqa: ANN401
+        """Read `Files`, or an object that it takes.
+
+        Raises:
+            DataError: The data cannot be read; the sentence names the place.
+        """
+
+
+SOURCES = Registry[type[Source]]("sources")
+
+
+DAMAGE = (
+    pa.ArrowException, OSError, ValueError, OverflowError, MemoryError, EOFError, RuntimeError,
+    SyntaxError, KeyError, struct.error, zlib.error, zipfile.BadZipFile,
+)  # fmt: skip
+"""What libraries raise when they stumble over a damaged file."""
+
+
+@contextmanager
+def reading(name: str) -> Iterator[None]:
+    """Turn what pyarrow and the file system raise into one sentence about `name`."""
+    try:
+        yield
+    except DataError:
+        raise
+    except FileNotFoundError:
+        raise DataError(f"{name} does not exist") from None
+    except DAMAGE as error:
+        if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
+            raise  # the cache's disk, not the data
+        first = str(error).strip().split("\n")[0].rstrip(".") or type(error).__name__
+        raise DataError(f"{name} cannot be read ({first}); is it complete?") from error
+
+
+def unique_names(names: list[str], name: str) -> None:
+    """Refuse a table in which two columns have the same name."""
+    twice = next((column for column in names if names.count(column) > 1), None)
+    if twice is not None:
+        raise DataError(f"{name} has two columns named {twice!r}; rename one")

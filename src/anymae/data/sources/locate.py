@@ -1,0 +1,116 @@
+"""From a path, folder, glob or URL to the files of one format."""
+
+import hashlib
+import logging
+import os
+from pathlib import Path, PurePosixPath
+from typing import TYPE_CHECKING
+
+from anymae.data.cache import cache_folder
+from anymae.data.sources.base import DAMAGE, Files
+from anymae.errors import DataError, MissingExtraError
+
+if TYPE_CHECKING:
+    from fsspec import AbstractFileSystem
+
+logger = logging.getLogger(__name__)
+
+COMPRESSION = (".gz", ".zst")
+
+
+def locate(name: str) -> Files:
+    """Find the files that an argument names.
+
+    A URL's files are copied to the cache, and copied again when they changed there.
+
+    Raises:
+        DataError: Nothing is there, or files of several formats.
+    """
+    if "://" in name:
+        paths = _fetch(name)
+    elif Path(name).is_file():
+        paths = [Path(name)]
+    elif Path(name).is_dir():
+        paths = [path for path in sorted(Path(name).rglob("*")) if _is_data(path, Path(name))]
+        if not paths:
+            raise DataError(f"{name} is a folder without data files")
+    else:
+        pattern = Path(name)
+        paths = [
+            path
+            for path in sorted(Path(pattern.anchor).glob(str(pattern.relative_to(pattern.anchor))))
+            if path.is_file()
+        ]
+        if not paths:
+            raise DataError(f"{name} does not exist; a file, a folder or a glob is expected")
+    extensions = sorted({extension(path.name) for path in paths})
+    if len(extensions) > 1:
+        raise DataError(
+            f"{name} holds files of several formats ({', '.join(extensions)}); name those of one, "
+            f"such as {name.rstrip('/')}/*{extensions[0]}"
+        )
+    for path in paths:
+        if not path.stat().st_size:
+            raise DataError(f"{path} is empty (0 bytes)")
+    return Files(name, tuple(paths), extensions[0])
+
+
+def extension(name: str) -> str:
+    """Return what tells the format of a file: its suffix in lower case, without compression.
+
+    >>> extension("molecules.CSV.gz"), extension("x.tar.xz")
+    ('.csv', '.xz')
+    """
+    suffixes = [suffix.lower() for suffix in PurePosixPath(name).suffixes]
+    while len(suffixes) > 1 and suffixes[-1] in COMPRESSION:
+        suffixes.pop()
+    return suffixes[-1] if suffixes else ""
+
+
+def _is_data(path: Path, folder: Path) -> bool:
+    """Pass over hidden files and the notes of other programs (`_SUCCESS`, `README.md`)."""
+    hidden = any(part.startswith((".", "_")) for part in path.relative_to(folder).parts)
+    return path.is_file() and not hidden and path.suffix.lower() not in ("", ".md", ".json")
+
+
+def _fetch(url: str) -> list[Path]:
+    """Copy the files of a URL to the cache."""
+    import fsspec
+
+    try:
+        system, path = fsspec.core.url_to_fs(url)
+        found = _expand(system, path)
+        return [_copy(system, one, url) for one in found]
+    except ImportError as error:
+        raise MissingExtraError(f"{url} needs a package that is not installed: {error}") from error
+    except DAMAGE as error:
+        raise DataError(f"{url} cannot be read ({error or type(error).__name__})") from error
+
+
+def _expand(system: "AbstractFileSystem", path: str) -> list[str]:
+    if any(sign in path for sign in "*?["):
+        found = sorted(system.glob(path))
+    elif system.isdir(path):
+        found = [one for one in sorted(system.find(path)) if not one.endswith((".md", ".json"))]
+        found = [one for one in found if not PurePosixPath(one).name.startswith((".", "_"))]
+    else:
+        found = [path]
+    if not found:
+        raise FileNotFoundError("nothing is there")
+    return found
+
+
+def _copy(system: "AbstractFileSystem", path: str, url: str) -> Path:
+    """Copy one file, unless the same version of it was copied before."""
+    version = hashlib.sha256(f"{url}\n{path}\n{system.ukey(path)}".encode()).hexdigest()[:32]
+    place = cache_folder() / "downloads" / version / PurePosixPath(path).name
+    if not place.exists():
+        logger.info("%s (%.1f MB) is copied to %s", path, system.size(path) / 1e6, place)
+        place.parent.mkdir(parents=True, exist_ok=True)
+        staged = place.with_name(f"{place.name}.{os.getpid()}.part")
+        try:
+            system.get_file(path, str(staged))
+            staged.replace(place)
+        finally:
+            staged.unlink(missing_ok=True)
+    return place

@@ -1,0 +1,109 @@
+"""Python objects: strings in a list, and pandas, polars and pyarrow tables."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+
+from anymae.config import DataConfig
+from anymae.data.frame import Frame
+from anymae.data.sources.base import SOURCES, Source, reading, unique_names
+from anymae.data.spool import plain, plain_type
+from anymae.errors import DataError
+
+TEXT = "text"
+"""Name of the only column of strings that come without one."""
+
+
+@SOURCES.register("strings")
+class StringsSource(Source):
+    """Strings, one for each row: a list, a NumPy array, a pandas, polars or pyarrow column."""
+
+    def takes(self, data: object) -> bool:
+        """Take sequences that are not numbers, and columns of tables."""
+        if isinstance(data, np.ndarray):
+            return data.dtype.kind in "USO"
+        if isinstance(data, Sequence):
+            return not isinstance(data, str | bytes)
+        one_column = hasattr(data, "dtype") and hasattr(data, "to_numpy")
+        return isinstance(data, pa.Array | pa.ChunkedArray) or one_column
+
+    def read(self, data: Any, config: DataConfig) -> Frame:  # noqa: ANN401
+        """Copy the strings into one column `text`; a list of rows of numbers is an array."""
+        if isinstance(data, np.ndarray) and data.ndim != 1:
+            raise DataError(
+                f"the array holds {data.dtype} in {data.ndim} dimensions; expected are numbers, "
+                "or strings in 1 dimension"
+            )
+        if isinstance(data, pa.Array | pa.ChunkedArray):
+            return _frame(pa.table({TEXT: data}), "the column", "strings")
+        cells = list(data)
+        if not cells:
+            raise DataError("the list is empty; a string for each row is expected")
+        for row, cell in enumerate(cells):
+            if not isinstance(cell, str | None):
+                return self._numbers(data, row, cell, config)
+        with reading("the list"):
+            return _frame(
+                pa.table({TEXT: pa.array(cells, pa.large_string())}), "the list", "strings"
+            )
+
+    def _numbers(self, data: object, row: int, cell: object, config: DataConfig) -> Frame:
+        """Read a list of rows of numbers."""
+        if row == 0 and not isinstance(data, np.ndarray):
+            try:
+                array = np.array(data)
+            except ValueError:
+                array = np.array(None)
+            if array.dtype.kind in "biuf" and array.ndim > 1:
+                return SOURCES["arrays"]().read(array, config)
+        raise DataError(
+            f"item {row} is of type {type(cell).__name__}; a list of strings, or an array of "
+            "numbers with at least 2 dimensions is expected"
+        )
+
+
+@SOURCES.register("table")
+class TableSource(Source):
+    """Tables: pandas, polars, pyarrow, a dictionary of columns, or any Arrow stream."""
+
+    def takes(self, data: object) -> bool:
+        """Take what has named columns."""
+        return isinstance(data, Mapping | pa.RecordBatch) or (
+            hasattr(data, "columns") or hasattr(data, "__arrow_c_stream__")
+        )
+
+    def read(self, data: Any, config: DataConfig) -> Frame:  # noqa: ANN401
+        """Convert the table; numbers and strings that Arrow holds already are not copied."""
+        with reading("the table"):
+            if isinstance(data, Mapping):
+                table = pa.table(dict(data))
+            elif isinstance(data, pa.RecordBatch):
+                table = pa.Table.from_batches([data])
+            elif hasattr(data, "iloc"):
+                unique_names([str(name) for name in data.columns], "the table")
+                table = pa.Table.from_pandas(data, preserve_index=False)
+            elif hasattr(data, "to_arrow"):
+                table = data.to_arrow()
+            else:
+                table = pa.table(data)
+        return _frame(table, "the table", "table")
+
+
+def _frame(table: pa.Table, name: str, source: str) -> Frame:
+    """Bring a table in memory into a frame's types, one chunk per column."""
+    unique_names(table.column_names, name)
+    if not table.num_rows:
+        raise DataError(f"{name} holds no rows")
+    columns = {}
+    with reading(name):
+        for field in table.schema:
+            if plain_type(field.type) is None:
+                raise DataError(
+                    f"{name}: column {field.name!r} holds {field.type}; numbers, strings or "
+                    "lists of numbers are expected, drop it"
+                )
+            chunks = [plain(chunk) for chunk in table[field.name].chunks]
+            columns[field.name] = chunks[0] if len(chunks) == 1 else pa.concat_arrays(chunks)
+    return Frame(table=pa.table(columns), name=name, format=source)

@@ -1,0 +1,78 @@
+"""The one entry to all sources: from an argument to a `Frame`."""
+
+import logging
+import os
+
+from anymae.config import DataConfig
+from anymae.data.frame import Frame
+from anymae.data.sources.base import SOURCES, Source
+from anymae.data.sources.locate import locate
+from anymae.data.where import select
+from anymae.errors import DataError, nearest
+
+logger = logging.getLogger(__name__)
+
+
+def read_source(data: object, config: DataConfig) -> Frame:
+    """Read any data.
+
+    Args:
+        data: A path, folder, glob or URL; or a Python object: a list of strings, an array, a
+            pandas, polars or pyarrow table.
+        config: Of it, `where`, `missing` and `on_bad_row` count here.
+
+    Returns:
+        All rows as one table; `rows` are those that `config.where` keeps.
+
+    Raises:
+        DataError: The data cannot be read, or rows of it cannot and `config.on_bad_row` is
+            `error`.
+        UserInputError: The filter or the cache does not work.
+
+    >>> frame = read_source(["CCO", "c1ccccc1"], DataConfig())
+    >>> frame.column("text").to_pylist()
+    ['CCO', 'c1ccccc1']
+    """
+    if isinstance(data, str | os.PathLike):
+        files = locate(os.fspath(data))
+        frame = _source_of(files.extension, files.name).read(files, config)
+    else:
+        frame = _source_for(data).read(data, config)
+    if frame.bad:
+        _report_bad(frame, config)
+    if config.where is not None:
+        frame = select(frame, config.where)
+    return frame
+
+
+def _source_of(extension: str, name: str) -> Source:
+    known = {}
+    for key in SOURCES:
+        source = SOURCES[key]
+        known.update(dict.fromkeys(source.extensions, source))
+    if extension not in known:
+        shown = extension or "no extension"
+        raise DataError(f"{name} has {shown!r}, which no source reads{nearest(extension, known)}")
+    return known[extension]()
+
+
+def _source_for(data: object) -> Source:
+    for key in SOURCES:
+        source = SOURCES[key]()
+        if source.takes(data):
+            return source
+    raise DataError(
+        f"the data are of type {type(data).__name__}; a path, a list of strings, an array or a "
+        "table is expected"
+    )
+
+
+def _report_bad(frame: Frame, config: DataConfig) -> None:
+    """Stop at rows that could not be read, or count them."""
+    row, problem = next(iter(frame.bad.items()))
+    count = len(frame.bad)
+    rows = "1 row" if count == 1 else f"{count:,} rows"
+    text = f"{frame.name}: {rows} cannot be read; the first, {frame.where(row)}, {problem}"
+    if config.on_bad_row == "error":
+        raise DataError(f"{text}; repair it, or leave such rows out with --on-bad-row skip")
+    logger.warning("%s", text)
