@@ -1,0 +1,190 @@
+"""Files that are whole or not there: written beside their place, flushed, renamed.
+
+Everything that a run leaves behind goes through here. What may be cut by a kill or a power
+failure are the four small functions at the end; a test cuts before and after each of them.
+"""
+
+import hashlib
+import json
+import os
+import shutil
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from anymae.errors import FolderError
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+STAGED = ".staged-"
+"""Begins the names of files and folders that are not complete yet."""
+REMOVED = ".removed-"
+"""Begins the names of folders that are being removed."""
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write a text file in UTF-8, whole or not at all."""
+    write_file(path, lambda staged: _write_bytes(staged, text.encode()))
+
+
+def write_json(path: Path, value: object) -> None:
+    """Write JSON that people can read, whole or not at all.
+
+    Raises:
+        ValueError: A number is not finite: JSON has no word for it.
+    """
+    write_text(path, json.dumps(value, indent=2, allow_nan=False) + "\n")
+
+
+def read_json(path: Path) -> dict[str, Any]:
+    """Read a JSON file that holds an object.
+
+    Raises:
+        FolderError: The file is not there, or holds something else.
+    """
+    try:
+        value = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise FolderError(f"{path} is not there; name a folder that a run has written") from None
+    except (OSError, ValueError) as error:
+        raise FolderError(f"{path} is no JSON file ({error}); restore it or run again") from None
+    if not isinstance(value, dict):
+        raise FolderError(f"{path} holds no JSON object; restore it or run again")
+    return value
+
+
+def write_tensors(
+    path: Path, tensors: Mapping[str, "Tensor"], metadata: Mapping[str, str] | None = None
+) -> None:
+    """Write a safetensors file, whole or not at all.
+
+    Args:
+        path: Where to.
+        tensors: By name; moved to the CPU and made contiguous here.
+        metadata: Strings by name, stored in the file's header.
+    """
+    from safetensors.torch import save_file
+
+    ready = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
+    # Readers of other libraries look for the format.
+    header = {"format": "pt", **(metadata or {})}
+    write_file(path, lambda staged: _write_with(staged, lambda to: save_file(ready, to, header)))
+
+
+def read_tensors(path: Path) -> dict[str, "Tensor"]:
+    """Read a safetensors file onto the CPU.
+
+    Raises:
+        FolderError: The file is not there, or is no safetensors file.
+    """
+    from safetensors import SafetensorError
+    from safetensors.torch import load_file
+
+    try:
+        return load_file(path)
+    except FileNotFoundError:
+        raise FolderError(f"{path} is not there; name a folder that a run has written") from None
+    except (SafetensorError, OSError) as error:
+        raise FolderError(
+            f"{path} is no safetensors file ({error}); only safetensors are read"
+        ) from None
+
+
+def read_metadata(path: Path) -> dict[str, str]:
+    """Read the strings in the header of a safetensors file.
+
+    Raises:
+        FolderError: The file is not there, or is no safetensors file.
+    """
+    from safetensors import SafetensorError, safe_open
+
+    try:
+        with safe_open(path, framework="np") as opened:
+            return dict(opened.metadata() or {})
+    except (SafetensorError, OSError) as error:
+        raise FolderError(
+            f"{path} is no safetensors file ({error}); only safetensors are read"
+        ) from None
+
+
+def write_file(path: Path, fill: Callable[[Path], None]) -> None:
+    """Let `fill` write a file beside `path`, flush it, then rename it to `path`."""
+    staged = path.with_name(STAGED + path.name)
+    try:
+        fill(staged)
+        _sync(staged)
+        _rename(staged, path)
+    except BaseException:
+        staged.unlink(missing_ok=True)
+        raise
+    _sync(path.parent)
+
+
+def write_folder(path: Path, fill: Callable[[Path], None]) -> None:
+    """Let `fill` write a folder beside `path`, flush it, then rename it to `path`.
+
+    What stands at `path` is removed first. If `fill` fails, nothing has changed.
+    """
+    staged = path.with_name(STAGED + path.name)
+    remove_folder(staged)
+    staged.mkdir(parents=True)
+    try:
+        fill(staged)
+        _sync(staged)
+        remove_folder(path)
+        _rename(staged, path)
+    except BaseException:
+        shutil.rmtree(staged, ignore_errors=True)
+        raise
+    _sync(path.parent)
+
+
+def remove_folder(path: Path) -> None:
+    """Remove a folder, so that a kill on the way leaves nothing that looks like it."""
+    if not path.is_dir():
+        return
+    doomed = path
+    if not path.name.startswith((STAGED, REMOVED)):
+        doomed = path.with_name(REMOVED + path.name)
+        _remove(doomed)
+        _rename(path, doomed)
+    _remove(doomed)
+
+
+def remove_leftovers(folder: Path) -> None:
+    """Remove what a killed process left unfinished directly in `folder`."""
+    for path in folder.iterdir() if folder.is_dir() else ():
+        if path.name.startswith((STAGED, REMOVED)):
+            _remove(path) if path.is_dir() else path.unlink(missing_ok=True)
+
+
+def sha256(path: Path) -> str:
+    """Return the sha256 of a file's content, in hexadecimal."""
+    with path.open("rb") as opened:
+        return hashlib.file_digest(opened, "sha256").hexdigest()
+
+
+def _write_bytes(path: Path, content: bytes) -> None:
+    _write_with(path, lambda to: to.write_bytes(content))
+
+
+def _write_with(path: Path, write: Callable[[Path], object]) -> None:
+    write(path)
+
+
+def _sync(path: Path) -> None:
+    """Wait until a file's content, or a folder's list of names, is on disk."""
+    number = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(number)
+    finally:
+        os.close(number)
+
+
+def _rename(path: Path, to: Path) -> None:
+    path.replace(to)
+
+
+def _remove(path: Path) -> None:
+    shutil.rmtree(path, ignore_errors=True)
