@@ -51,7 +51,67 @@ class Reconstruction:
         return self.listed[self.filled]
 
 
-class MaskedAutoencoder(nn.Module):
+class Backbone(nn.Module):
+    """Embedding and encoder: what a pretrained model and all that is made from it share.
+
+    Args:
+        config: Sizes and options. Weights are drawn by the subclass, once it is complete.
+    """
+
+    def __init__(self, config: ModelConfig) -> None:
+        super().__init__()
+        self.config = config
+        self.data: dict[str, Any] | None = None
+        """The run's `data.json`: how raw rows become inputs. Carried along, not read here."""
+        self.embedding = Embedding(
+            config.input, width=config.encoder.input_width, dropout=config.encoder.dropout
+        )
+        self.encoder: Encoder = make_encoder(config.encoder)
+
+    def encode(
+        self, inputs: Tensor, valid: Tensor | None = None, masked: Tensor | None = None
+    ) -> Encoded:
+        """Encode the visible inputs; nothing is hidden unless `masked` says so.
+
+        Args:
+            inputs: `(B, N)` int64 or `(B, N, K)` float32.
+            valid: `(B, N)` bool; `None` when all inputs are real.
+            masked: `(B, N)` bool; `None` when all are visible.
+
+        Returns:
+            Latents `(B, M, D)` and their validity `(B, M)`. Those of the transformer are the
+            visible inputs, packed left, in order.
+        """
+        return self.encode_layers(inputs, valid, masked)[-1]
+
+    def encode_layers(
+        self, inputs: Tensor, valid: Tensor | None = None, masked: Tensor | None = None
+    ) -> list[Encoded]:
+        """Encode as `encode` does, and return the state after each of the `depth + 1` layers."""
+        inputs, valid = self._checked(inputs, valid)
+        embedded = self.embedding(inputs)
+        if masked is None and valid is None:
+            return list(self.encoder.hidden_states(embedded, None))
+        if masked is None:
+            masked = torch.zeros(inputs.shape[:2], dtype=torch.bool, device=inputs.device)
+        visible = _visible(masked, valid)
+        index, seen = pack(visible, _most_true(visible))
+        return list(self.encoder.hidden_states(take(embedded, index), seen))
+
+    def _checked(self, inputs: Tensor, valid: Tensor | None) -> tuple[Tensor, Tensor | None]:
+        """Refuse what is too long, and put 0 where nothing is real."""
+        if inputs.shape[1] > self.config.input.length:
+            raise DataError(
+                f"a row has {inputs.shape[1]} inputs and the model takes at most "
+                f"{self.config.input.length}; cut or split long rows, or raise input.length"
+            )
+        if valid is None:
+            return inputs, None
+        real = valid if inputs.dim() == 2 else valid[:, :, None]
+        return inputs.masked_fill(~real, 0), valid
+
+
+class MaskedAutoencoder(Backbone):
     """Reconstructs hidden inputs from visible ones, and chooses which to hide.
 
     Args:
@@ -69,14 +129,7 @@ class MaskedAutoencoder(nn.Module):
     """
 
     def __init__(self, config: ModelConfig) -> None:
-        super().__init__()
-        self.config = config
-        self.data: dict[str, Any] | None = None
-        """The run's `data.json`: how raw rows become inputs. Carried along, not read here."""
-        self.embedding = Embedding(
-            config.input, width=config.encoder.input_width, dropout=config.encoder.dropout
-        )
-        self.encoder: Encoder = make_encoder(config.encoder)
+        super().__init__(config)
         self.decoder = Decoder(
             config.decoder, input_config=config.input, latent_width=config.encoder.width
         )
@@ -152,36 +205,6 @@ class MaskedAutoencoder(nn.Module):
             attention = _EncoderAttention(self.encoder, full, valid)
             return self.masking(valid, draws, attention=attention, progress=progress)
 
-    def encode(
-        self, inputs: Tensor, valid: Tensor | None = None, masked: Tensor | None = None
-    ) -> Encoded:
-        """Encode the visible inputs; nothing is hidden unless `masked` says so.
-
-        Args:
-            inputs: `(B, N)` int64 or `(B, N, K)` float32.
-            valid: `(B, N)` bool; `None` when all inputs are real.
-            masked: `(B, N)` bool; `None` when all are visible.
-
-        Returns:
-            Latents `(B, M, D)` and their validity `(B, M)`. Those of the transformer are the
-            visible inputs, packed left, in order.
-        """
-        return self.encode_layers(inputs, valid, masked)[-1]
-
-    def encode_layers(
-        self, inputs: Tensor, valid: Tensor | None = None, masked: Tensor | None = None
-    ) -> list[Encoded]:
-        """Encode as `encode` does, and return the state after each of the `depth + 1` layers."""
-        inputs, valid = self._checked(inputs, valid)
-        embedded = self.embedding(inputs)
-        if masked is None and valid is None:
-            return list(self.encoder.hidden_states(embedded, None))
-        if masked is None:
-            masked = torch.zeros(inputs.shape[:2], dtype=torch.bool, device=inputs.device)
-        visible = _visible(masked, valid)
-        index, seen = pack(visible, _most_true(visible))
-        return list(self.encoder.hidden_states(take(embedded, index), seen))
-
     def _encode(self, visible: Tensor, seen: Tensor | None) -> Encoded:
         """Run all layers of the encoder and keep the last."""
         *_, encoded = self.encoder.hidden_states(visible, seen)
@@ -193,18 +216,6 @@ class MaskedAutoencoder(nn.Module):
         content = self.embedding.content
         tied = content.weight if isinstance(content, TokenContent) else None
         return self.head.predict(decoded, hidden, tied)
-
-    def _checked(self, inputs: Tensor, valid: Tensor | None) -> tuple[Tensor, Tensor | None]:
-        """Refuse what is too long, and put 0 where nothing is real."""
-        if inputs.shape[1] > self.config.input.length:
-            raise DataError(
-                f"a row has {inputs.shape[1]} inputs and the model takes at most "
-                f"{self.config.input.length}; cut or split long rows, or raise input.length"
-            )
-        if valid is None:
-            return inputs, None
-        real = valid if inputs.dim() == 2 else valid[:, :, None]
-        return inputs.masked_fill(~real, 0), valid
 
 
 class _EncoderAttention:

@@ -1,0 +1,138 @@
+"""One vector for each row from what the encoder made of it.
+
+`query` is the published fine-tuning head: one learned query reads the encoder's output. `mean`
+averages it, over valid latents only. `layers` takes the mean and the standard deviation over
+positions after every layer: lower layers often say more about a task than the last one, which is
+bent towards reconstruction.
+
+Shapes: B rows, M latents, D width, L layers, F features.
+"""
+
+from collections.abc import Sequence
+from typing import Protocol, cast
+
+import torch
+from torch import Tensor, nn
+
+from anymae.config import EncoderConfig
+from anymae.nn.attention import ReadLayer, key_bias
+from anymae.nn.encoder import Encoded
+from anymae.registry import Registry
+from anymae.task import ReadoutConfig
+
+
+class Readout(Protocol):
+    """What a task head asks of a readout."""
+
+    num_features: int
+
+    def __call__(self, layers: Sequence[Encoded]) -> Tensor:
+        """Return `(B, F)` from the states after each of the encoder's layers."""
+        ...
+
+
+READOUTS: Registry[type[nn.Module]] = Registry("readout")
+
+
+def make_readout(config: ReadoutConfig, encoder: EncoderConfig) -> Readout:
+    """Build the readout that `config.kind` names, for an encoder of these sizes.
+
+    Returns:
+        A module with `num_features`.
+    """
+    return cast("Readout", READOUTS[config.kind](config, encoder))
+
+
+@READOUTS.register("query")
+class QueryReadout(nn.Module):
+    """A learned query reads the normed latents; LayerNorm (epsilon 1e-12) follows."""
+
+    def __init__(self, config: ReadoutConfig, encoder: EncoderConfig) -> None:
+        super().__init__()
+        width = config.width or encoder.width
+        self.num_features = width
+        self.query = nn.Parameter(torch.empty(1, width))
+        self.latent_norm = nn.LayerNorm(encoder.width)
+        self.layer = ReadLayer(
+            width=width,
+            context_width=encoder.width,
+            qk_width=config.qk_width or width,
+            value_width=width,
+            num_heads=config.num_heads,
+            mlp_ratio=1.0,
+            dropout=encoder.dropout,
+            attention_dropout=encoder.attention_dropout,
+        )
+        self.norm = nn.LayerNorm(width, eps=1e-12)
+
+    def forward(self, layers: Sequence[Encoded]) -> Tensor:
+        """Return `(B, width)`."""
+        latents, valid = layers[-1]
+        x = self.query.expand(len(latents), -1, -1)
+        q = self.layer.queries(self.query).expand(len(latents), -1, -1)
+        read = self.layer(x, q, self.latent_norm(latents), key_bias(valid, latents.dtype))
+        out: Tensor = self.norm(read).squeeze(1)
+        return out
+
+
+@READOUTS.register("mean")
+class MeanReadout(nn.Module):
+    """The mean over valid latents, standardised once a probe has said by what."""
+
+    shift: Tensor
+    scale: Tensor
+
+    def __init__(self, config: ReadoutConfig, encoder: EncoderConfig) -> None:
+        super().__init__()
+        self.num_features = self.count(encoder)
+        self.register_buffer("shift", torch.zeros(self.num_features))
+        self.register_buffer("scale", torch.ones(self.num_features))
+
+    def count(self, encoder: EncoderConfig) -> int:
+        """Return the number of features for an encoder."""
+        return encoder.width
+
+    def raw(self, layers: Sequence[Encoded]) -> Tensor:
+        """Return the features as they are, `(B, F)`."""
+        return mean_pool(layers[-1])
+
+    def forward(self, layers: Sequence[Encoded]) -> Tensor:
+        """Return `(B, F)`, standardised."""
+        return (self.raw(layers) - self.shift) / self.scale
+
+
+@READOUTS.register("layers")
+class LayersReadout(MeanReadout):
+    """Mean and standard deviation over valid latents, of every layer."""
+
+    def count(self, encoder: EncoderConfig) -> int:
+        """Return the number of features for an encoder: `2 (depth + 1)` vectors."""
+        return 2 * (encoder.depth + 1) * encoder.width
+
+    def raw(self, layers: Sequence[Encoded]) -> Tensor:
+        """Return the features as they are, `(B, F)`."""
+        return layer_statistics(layers)
+
+
+def mean_pool(encoded: Encoded) -> Tensor:
+    """Average the valid latents of each row, `(B, D)`."""
+    latents, valid = encoded
+    if valid is None:
+        return latents.mean(1)
+    kept = latents.masked_fill(~valid[:, :, None], 0)
+    return kept.sum(1) / valid.sum(1, keepdim=True).clamp(min=1)
+
+
+def layer_statistics(layers: Sequence[Encoded]) -> Tensor:
+    """Describe every layer by the mean and standard deviation over its valid latents.
+
+    Returns:
+        `(B, L * 2 * D)`: the first layer's mean, its deviation, the second layer's mean ...
+    """
+    parts = []
+    for latents, valid in layers:
+        mean = mean_pool(Encoded(latents, valid))
+        square = mean_pool(Encoded((latents - mean[:, None]).square(), valid))
+        # The small number keeps the gradient finite where all positions agree.
+        parts += [mean, (square + 1e-6).sqrt()]
+    return torch.cat(parts, -1)

@@ -1,0 +1,81 @@
+"""What is predicted, and how it is read from the encoder. No torch in here.
+
+A `TaskConfig` is the `task` section in the `config.json` of a fine-tuned model: with the model's
+config it is all that is needed to build one and to name what comes out.
+"""
+
+from typing import Annotated, Literal, Self
+
+from pydantic import Field, model_validator
+
+from anymae.config import Names, Positive, Section
+
+TaskType = Literal["regression", "binary", "multiclass", "multilabel"]
+ReadoutKind = Literal["query", "mean", "layers"]
+Floats = Annotated[tuple[float, ...], Field(strict=False)]
+
+
+class ReadoutConfig(Section):
+    """How a row's latents become one vector (`docs/method.md`, "Fine-tuning")."""
+
+    kind: ReadoutKind = "query"
+    """`query`: one learned query reads them (the paper's); `mean`: their mean; `layers`: their
+    mean and standard deviation after each layer, side by side."""
+    width: Positive | None = None
+    """Size of the learned query; null is the encoder's."""
+    qk_width: Positive | None = None
+    """Size of all heads' queries together; null is `width`."""
+    num_heads: Positive = 1
+    """Heads of the learned query's attention."""
+
+
+class TaskConfig(Section):
+    """What a fine-tuned model predicts."""
+
+    type: TaskType
+    """`regression` (one number or several), `binary`, `multiclass`, or `multilabel` (several yes
+    or no questions, of which some may be unanswered)."""
+    targets: Names
+    """Names of the target columns."""
+    classes: Names = ()
+    """Names of the classes in the order of the outputs (`binary`: no, yes; `multiclass`)."""
+    mean: Floats = ()
+    """Mean of each target over the training rows, in the user's units (`regression`)."""
+    std: Floats = ()
+    """Standard deviation of each target, likewise."""
+    readout: ReadoutConfig = ReadoutConfig()
+    members: Positive = 1
+    """Models that answer together; their spread is the uncertainty."""
+
+    @property
+    def num_outputs(self) -> int:
+        """Numbers that the network gives for a row.
+
+        >>> TaskConfig(type="binary", targets=("toxic",), classes=("0", "1")).num_outputs
+        1
+        """
+        return len(self.classes) if self.type == "multiclass" else len(self.targets)
+
+    @property
+    def is_classification(self) -> bool:
+        """True where answers are probabilities."""
+        return self.type != "regression"
+
+    @property
+    def answers(self) -> tuple[str, ...]:
+        """Name each number of an answer: targets, or the classes or labels of probabilities."""
+        return self.classes if self.type in ("binary", "multiclass") else self.targets
+
+    @model_validator(mode="after")
+    def _agree(self) -> Self:
+        if not self.targets:
+            raise ValueError("task.targets is empty; name at least one")
+        if self.type in ("binary", "multiclass") and len(self.targets) != 1:
+            raise ValueError(f"task.type {self.type} takes one target, not {len(self.targets)}")
+        least = {"binary": 2, "multiclass": 2}.get(self.type, 0)
+        if len(self.classes) < least or (self.type != "multiclass" and len(self.classes) > least):
+            raise ValueError(f"task.classes has {len(self.classes)} names for a {self.type} task")
+        scales = len(self.targets) if self.type == "regression" else 0
+        if len(self.mean) != scales or len(self.std) != scales:
+            raise ValueError(f"task.mean and task.std must have {scales} numbers")
+        return self
