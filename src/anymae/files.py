@@ -23,9 +23,42 @@ REMOVED = ".removed-"
 """Begins the names of folders that are being removed."""
 
 
+def require_free(folder: Path) -> None:
+    """Check that a folder may be filled: it is absent or empty, and can be written.
+
+    Raises:
+        FolderError: It holds something, is a file, or cannot be written.
+    """
+    if folder.exists() and not folder.is_dir():
+        raise FolderError(f"{folder} is a file; name a new folder")
+    if folder.is_dir() and any(folder.iterdir()):
+        raise FolderError(f"{folder} holds something already; name a new or empty folder")
+    require_writable(folder)
+
+
+def require_writable(folder: Path) -> None:
+    """Check that a folder, or the nearest one above it that exists, can be written.
+
+    Raises:
+        FolderError: It cannot, or something on the way is a file.
+    """
+    above = folder.absolute()
+    while not above.exists():
+        above = above.parent
+    if not above.is_dir():
+        raise FolderError(f"{folder} cannot be made: {above} is a file; name another folder")
+    if not os.access(above, os.W_OK | os.X_OK):
+        raise FolderError(f"{folder} cannot be written: {above} is read-only; name another folder")
+
+
+def write_bytes(path: Path, content: bytes) -> None:
+    """Write a file, whole or not at all."""
+    write_file(path, lambda staged: _write(staged, lambda to: to.write_bytes(content)))
+
+
 def write_text(path: Path, text: str) -> None:
     """Write a text file in UTF-8, whole or not at all."""
-    write_file(path, lambda staged: _write_bytes(staged, text.encode()))
+    write_bytes(path, text.encode())
 
 
 def write_json(path: Path, value: object) -> None:
@@ -69,7 +102,7 @@ def write_tensors(
     ready = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
     # Readers of other libraries look for the format.
     header = {"format": "pt", **(metadata or {})}
-    write_file(path, lambda staged: _write_with(staged, lambda to: save_file(ready, to, header)))
+    write_file(path, lambda staged: _write(staged, lambda to: save_file(ready, to, header)))
 
 
 def read_tensors(path: Path) -> dict[str, "Tensor"]:
@@ -165,11 +198,7 @@ def sha256(path: Path) -> str:
         return hashlib.file_digest(opened, "sha256").hexdigest()
 
 
-def _write_bytes(path: Path, content: bytes) -> None:
-    _write_with(path, lambda to: to.write_bytes(content))
-
-
-def _write_with(path: Path, write: Callable[[Path], object]) -> None:
+def _write(path: Path, write: Callable[[Path], object]) -> None:
     write(path)
 
 

@@ -59,6 +59,21 @@ def test_a_folder_that_fails_leaves_the_old_one(tmp_path: Path) -> None:
     assert [entry.name for entry in path.iterdir()] == ["c"]
 
 
+def test_only_an_absent_or_empty_folder_is_free(tmp_path: Path) -> None:
+    files.require_free(tmp_path / "new" / "deep")
+    files.require_free(tmp_path)
+    (tmp_path / "file").touch()
+    for taken in (tmp_path, tmp_path / "file", tmp_path / "file" / "below"):
+        with pytest.raises(FolderError):
+            files.require_free(taken)
+
+
+def test_a_read_only_folder_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(files.os, "access", lambda path, mode: False)
+    with pytest.raises(FolderError, match="read-only"):
+        files.require_writable(tmp_path / "run")
+
+
 def test_leftovers_are_removed_and_nothing_else(tmp_path: Path) -> None:
     (tmp_path / ".staged-step-2").mkdir()
     (tmp_path / ".staged-step-2" / "half").touch()
