@@ -1,0 +1,37 @@
+"""Masked autoencoders that choose their own masks, for any data.
+
+>>> import anymae
+>>> anymae.__version__
+'0.1.0'
+"""
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from anymae.errors import AnymaeError as AnymaeError
+    from anymae.hub import load as load
+    from anymae.hub import save as save
+
+__version__ = "0.1.0"
+
+_HOMES = {
+    "AnymaeError": "anymae.errors",
+    "load": "anymae.hub",
+    "save": "anymae.hub",
+}
+"""Public names and the modules that hold them; these import torch, so they are imported on use."""
+
+__all__ = ["__version__", *_HOMES]  # noqa: PLE0604 - the keys are strings
+
+
+def __getattr__(name: str) -> Any:  # noqa: ANN401 - whatever the name stands for
+    if name not in _HOMES:
+        raise AttributeError(f"module 'anymae' has no attribute {name!r}")
+    value = getattr(import_module(_HOMES[name]), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *_HOMES})

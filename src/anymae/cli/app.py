@@ -1,0 +1,102 @@
+"""The application: its verbs, and what becomes of an error.
+
+A verb that goes wrong ends with one sentence on stderr and the status that the error carries;
+`--debug`, anywhere on the command line, shows where it was raised.
+"""
+
+import os
+import sys
+from collections.abc import Sequence
+from typing import Annotated, cast
+
+import typer
+
+from anymae.cli import exchange
+from anymae.errors import AnymaeError
+
+_USAGE_ERROR = cast("type[Exception]", typer.BadParameter.__mro__[1])
+"""What typer raises for a malformed command line; its other names differ between versions."""
+
+app = typer.Typer(
+    name="anymae",
+    help="Pretrain a masked autoencoder that chooses its own masks, on any data.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+
+
+def _print_version(wanted: bool) -> None:
+    if wanted:
+        from anymae import __version__
+
+        typer.echo(__version__)
+        raise typer.Exit
+
+
+@app.callback()
+def common(
+    version: Annotated[
+        bool,
+        typer.Option(
+            "--version", callback=_print_version, is_eager=True, help="Print the version."
+        ),
+    ] = False,
+    debug: Annotated[
+        bool, typer.Option("--debug", help="Show where an error was raised; accepted anywhere.")
+    ] = False,
+) -> None:
+    """Pretrain a masked autoencoder that chooses its own masks, on any data."""
+
+
+for verbs in (exchange,):
+    verbs.register(app)
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run a command.
+
+    Args:
+        arguments: Words after `anymae`; `None` takes those of the process.
+
+    Returns:
+        0 done, 1 failed, 2 the request is wrong and nothing was written, 3 the loss stopped
+        being finite, 130 interrupted.
+    """
+    words = list(sys.argv[1:] if arguments is None else arguments)
+    debug = "--debug" in words
+    words = [word for word in words if word != "--debug"]
+    try:
+        status = app(words, prog_name="anymae", standalone_mode=False)
+    except _USAGE_ERROR as error:
+        return _fail(_sentence(error), 2)
+    except AnymaeError as error:
+        if debug:
+            raise
+        return _fail(str(error), error.exit_code)
+    except BrokenPipeError:
+        # Whoever read our output has seen enough; say nothing more on exit either.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
+    except KeyboardInterrupt:
+        return _fail("interrupted", 130)
+    except Exception as error:
+        if debug:
+            raise
+        problem = f"{type(error).__name__}: {error}"
+        return _fail(f"unexpected {problem}; please report it, with what --debug shows", 1)
+    return status if isinstance(status, int) else 0
+
+
+def _sentence(error: Exception) -> str:
+    """Word a malformed command line as one sentence."""
+    message = getattr(error, "format_message", error.__str__)()
+    context = getattr(error, "ctx", None)
+    command = context.command_path if context is not None else "anymae"
+    return f"{message.rstrip('.').replace(chr(10), ' ')}; see `{command} --help`"
+
+
+def _fail(sentence: str, status: int) -> int:
+    sys.stderr.write(f"anymae: {sentence}\n")
+    return status

@@ -1,0 +1,220 @@
+"""Models on disk and on the Hugging Face hub: read one, write one.
+
+A model folder holds `config.json`, `model.safetensors` and, when the model came from data,
+`data.json`. A local folder is named by its path, a model on the hub by `hf://owner/name`: nothing
+reaches the network unless it is asked for in these words.
+"""
+
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from anymae.errors import ConfigError, FolderError
+from anymae.files import (
+    read_json,
+    read_tensors,
+    require_free,
+    write_json,
+    write_tensors,
+    write_text,
+)
+from anymae.model import MaskedAutoencoder
+from anymae.predictor import Ensemble, Predictor, build, describe
+
+Model = MaskedAutoencoder | Predictor | Ensemble
+"""What a folder can hold: a pretrained model, a fine-tuned one, or several fine-tuned ones."""
+
+FORMAT_VERSION = 1
+"""Of `config.json`; rises when an older version of this package could not read the folder."""
+
+CONFIG = "config.json"
+WEIGHTS = "model.safetensors"
+DATA = "data.json"
+CARD = "README.md"
+
+_HUB = "hf://"
+
+
+def load(source: str | Path) -> Model:
+    """Read a model.
+
+    Args:
+        source: A run folder, or `hf://owner/name` (`hf://owner/name@revision`) on the Hugging
+            Face hub.
+
+    Returns:
+        The model in evaluation mode, on the CPU. Its `data` is the run's `data.json`, or `None`
+        when it has none (a converted checkpoint). torch's random state is left as it was.
+
+    Raises:
+        FolderError: There is no such folder, it holds no finished run, it is damaged, or it was
+            written by a newer version.
+    """
+    folder = resolve(source)
+    config = read_config(folder)
+    # Weights are drawn and then replaced; nobody's random numbers shall depend on that.
+    with torch.random.fork_rng(devices=[]):
+        try:
+            model = build(config)
+        except ConfigError as error:
+            raise FolderError(f"{folder} is damaged or from another version: {error}") from None
+    _load_weights(model, folder)
+    data = read_json(folder / DATA) if (folder / DATA).exists() else None
+    for part in model.predictors() if isinstance(model, Ensemble) else ():
+        part.data = data
+    model.data = data
+    return model.eval()
+
+
+def save(model: Model, folder: str | Path) -> Path:
+    """Write a model that `load` reads, with a model card.
+
+    Returns:
+        The folder.
+
+    Raises:
+        FolderError: The folder holds something already.
+    """
+    folder = Path(folder)
+    require_free(folder)
+    folder.mkdir(parents=True, exist_ok=True)
+    write_text(folder / CARD, model_card(model))
+    write_model(model, folder)
+    return folder
+
+
+def write_model(model: Model, folder: Path) -> None:
+    """Write configuration, data description and weights into a folder, the weights last."""
+    write_json(folder / CONFIG, {"format_version": FORMAT_VERSION, **describe(model)})
+    if model.data is not None:
+        write_json(folder / DATA, model.data)
+    write_tensors(folder / WEIGHTS, model.state_dict())
+
+
+def resolve(source: str | Path) -> Path:
+    """Find the folder that a path or a hub name means; what is on the hub is downloaded.
+
+    Raises:
+        FolderError: Nothing is there.
+    """
+    text = str(source)
+    if text.startswith(_HUB):
+        return _download(text.removeprefix(_HUB))
+    folder = Path(source)
+    if folder.is_dir():
+        return folder
+    if folder.exists():
+        raise FolderError(f"{folder} is a file; expected a run folder, as `pretrain` makes one")
+    raise FolderError(
+        f"there is no folder {folder}; name a run folder, or {_HUB}owner/name for a model on "
+        "the Hugging Face hub"
+    )
+
+
+def read_config(folder: Path) -> dict[str, Any]:
+    """Read the `config.json` of a model folder, without its format version.
+
+    Raises:
+        FolderError: The folder holds no run, an unreadable one, or one of a newer format.
+    """
+    if not (folder / CONFIG).exists():
+        raise FolderError(
+            f"{folder} holds no {CONFIG}, so it is no run; expected a folder made by `pretrain`, "
+            "`finetune` or `convert`"
+        )
+    values = read_json(folder / CONFIG)
+    version = values.pop("format_version", None)
+    if not isinstance(version, int):
+        raise FolderError(
+            f"{folder / CONFIG} has no format_version, so anymae did not write it; read a "
+            "published checkpoint with `anymae convert`"
+        )
+    if version > FORMAT_VERSION:
+        raise FolderError(
+            f"{folder} has format {version} and this version reads up to {FORMAT_VERSION}; "
+            "upgrade anymae"
+        )
+    return values
+
+
+def model_card(model: Model) -> str:
+    """Describe a model in Markdown: what it is, how to use it, how to cite the method."""
+    config = model.config
+    weights = sum(parameter.numel() for parameter in model.parameters())
+    return _CARD.format(
+        kind=config.input.kind,
+        length=config.input.length,
+        encoder=config.encoder.kind,
+        width=config.encoder.width,
+        depth=config.encoder.depth,
+        weights=f"{weights:,}",
+        masking=config.masking.kind,
+        ratio=f"{config.masking.ratio:g}",
+    )
+
+
+_CARD = """\
+---
+library_name: anymae
+tags: [masked-autoencoder, self-supervised-learning, feature-extraction]
+---
+
+# Masked autoencoder for {kind} inputs
+
+Pretrained with [anymae](https://arxiv.org/abs/2402.14789) to reconstruct hidden inputs from
+visible ones.
+
+| | |
+| --- | --- |
+| inputs | {kind}, at most {length} |
+| encoder | {encoder}, width {width}, {depth} blocks, {weights} parameters in all |
+| masking | {masking}, ratio {ratio} |
+
+```python
+import anymae
+
+model = anymae.load("path/to/this/folder")
+```
+
+Method: Xie, Lee, Chen, Finn, *Self-guided Masked Autoencoders for Domain-agnostic
+Self-supervised Learning*, ICLR 2024.
+"""
+
+
+def _load_weights(model: torch.nn.Module, folder: Path) -> None:
+    """Fill a model with the weights of a folder, all of them and no others."""
+    path = folder / WEIGHTS
+    if not path.exists():
+        raise FolderError(
+            f"{folder} holds no {WEIGHTS}: the run has not finished; continue it with "
+            "`anymae pretrain ... --resume`"
+        )
+    try:
+        model.load_state_dict(read_tensors(path))
+    except RuntimeError as error:
+        problem = str(error).splitlines()[-1].strip().rstrip(".")
+        raise FolderError(
+            f"{path} does not fit {CONFIG} ({problem}); both must come from the same run"
+        ) from None
+
+
+def _download(name: str) -> Path:
+    """Fetch a model from the Hugging Face hub into its cache."""
+    from huggingface_hub import snapshot_download
+    from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
+
+    repository, _, revision = name.partition("@")
+    try:
+        folder = snapshot_download(
+            repository,
+            revision=revision or None,
+            allow_patterns=[CONFIG, WEIGHTS, DATA, CARD],
+        )
+    except (HfHubHTTPError, HFValidationError, LocalEntryNotFoundError, OSError) as error:
+        problem = str(error).strip().splitlines()[0]
+        raise FolderError(
+            f"{_HUB}{name} could not be fetched from the Hugging Face hub ({problem}); check the "
+            "name and the connection, or give a local folder"
+        ) from None
+    return Path(folder)

@@ -1,0 +1,153 @@
+"""Models go to disk and come back the same; a folder that cannot be read says why."""
+
+import json
+from pathlib import Path
+
+import pytest
+import torch
+from tests.conftest import tiny_config, tiny_inputs
+
+import anymae
+from anymae.errors import FolderError
+from anymae.model import MaskedAutoencoder
+
+
+@pytest.fixture
+def model() -> MaskedAutoencoder:
+    return MaskedAutoencoder(tiny_config()).eval()
+
+
+@pytest.fixture
+def folder(model: MaskedAutoencoder, tmp_path: Path) -> Path:
+    return anymae.save(model, tmp_path / "run")
+
+
+@pytest.mark.parametrize("kind", ["bytes", "values", "table", "image"])
+@pytest.mark.parametrize("encoder", ["transformer", "perceiver"])
+def test_a_saved_model_comes_back_the_same(kind: str, encoder: str, tmp_path: Path) -> None:
+    model = MaskedAutoencoder(tiny_config(kind, encoder))
+    model.data = {"roles": {"kind": kind}}
+    loaded = anymae.load(anymae.save(model, tmp_path / "run"))
+    assert isinstance(loaded, MaskedAutoencoder)
+    assert not loaded.training
+    assert loaded.config == model.config
+    assert loaded.data == model.data
+    inputs = tiny_inputs(model.config, 3)
+    assert torch.equal(loaded.encode(inputs).latents, model.eval().encode(inputs).latents)
+
+
+def test_loading_leaves_torchs_random_state_alone(folder: Path) -> None:
+    torch.manual_seed(1)
+    expected = torch.rand(3)
+    torch.manual_seed(1)
+    anymae.load(folder)
+    assert torch.equal(torch.rand(3), expected)
+
+
+def test_a_folder_holds_safetensors_json_and_a_card_only(folder: Path) -> None:
+    assert {path.name for path in folder.iterdir()} == {
+        "README.md",
+        "config.json",
+        "model.safetensors",
+    }
+    card = (folder / "README.md").read_text()
+    assert "anymae.load" in card
+    assert "transformer" in card
+
+
+def test_saving_overwrites_nothing(model: MaskedAutoencoder, folder: Path) -> None:
+    before = {path: path.read_bytes() for path in folder.iterdir()}
+    with pytest.raises(FolderError, match="holds something already"):
+        anymae.save(model, folder)
+    assert before == {path: path.read_bytes() for path in folder.iterdir()}
+
+
+def test_saving_to_a_file_is_refused(model: MaskedAutoencoder, tmp_path: Path) -> None:
+    (tmp_path / "taken").write_text("mine")
+    with pytest.raises(FolderError, match="is a file"):
+        anymae.save(model, tmp_path / "taken")
+
+
+def test_a_missing_folder_is_not_looked_for_on_the_network(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("socket.socket.connect", lambda *_: pytest.fail("network"))
+    with pytest.raises(FolderError, match="hf://owner/name"):
+        anymae.load("owner/name")
+
+
+def test_a_hub_name_is_fetched_with_its_revision(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked = {}
+
+    def fetch(repository: str, *, revision: str | None, allow_patterns: list[str]) -> str:
+        asked.update(repository=repository, revision=revision, patterns=allow_patterns)
+        return str(folder)
+
+    monkeypatch.setattr("huggingface_hub.snapshot_download", fetch)
+    assert isinstance(anymae.load("hf://owner/name@v2"), MaskedAutoencoder)
+    assert asked["repository"] == "owner/name"
+    assert asked["revision"] == "v2"
+    assert all(name.endswith((".json", ".safetensors", ".md")) for name in asked["patterns"])
+
+
+def test_a_hub_name_that_cannot_be_fetched_is_one_sentence(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    from huggingface_hub.errors import LocalEntryNotFoundError
+
+    def fetch(*_: object, **__: object) -> str:
+        raise LocalEntryNotFoundError("offline\nand more")
+
+    monkeypatch.setattr("huggingface_hub.snapshot_download", fetch)
+    with pytest.raises(FolderError, match=r"could not be fetched .*\(offline\)"):
+        anymae.load("hf://owner/name")
+
+
+def edit_config(folder: Path, **changes: object) -> None:
+    path = folder / "config.json"
+    values = json.loads(path.read_text()) | changes
+    path.write_text(json.dumps({k: v for k, v in values.items() if v is not None}))
+
+
+DAMAGES = {
+    "no run": (lambda f: (f / "config.json").unlink(), "is no run"),
+    "unfinished": (lambda f: (f / "model.safetensors").unlink(), "has not finished"),
+    "broken json": (lambda f: (f / "config.json").write_text("{"), "no JSON"),
+    "json list": (lambda f: (f / "config.json").write_text("[]"), "no JSON object"),
+    "foreign config": (lambda f: edit_config(f, format_version=None), "anymae convert"),
+    "future": (lambda f: edit_config(f, format_version=999), "upgrade anymae"),
+    "unknown key": (lambda f: edit_config(f, encodr={}), "encodr"),
+    "cut weights": (
+        lambda f: (f / "model.safetensors").write_bytes(
+            (f / "model.safetensors").read_bytes()[:-100]
+        ),
+        "no safetensors file",
+    ),
+    "pickled weights": (
+        lambda f: (f / "model.safetensors").write_bytes(b"\x80\x04K\x01."),
+        "no safetensors file",
+    ),
+    "other sizes": (
+        lambda f: edit_config(f, **other_sizes()),
+        "does not fit",
+    ),
+    "broken data": (lambda f: (f / "data.json").write_text("nonsense"), "no JSON"),
+}
+
+
+def other_sizes() -> dict[str, object]:
+    config = tiny_config().model_dump(mode="json")
+    return config | {"input": config["input"] | {"length": 40}}
+
+
+@pytest.mark.parametrize("name", DAMAGES)
+def test_a_damaged_folder_is_named_in_one_sentence(name: str, folder: Path) -> None:
+    damage, expected = DAMAGES[name]
+    damage(folder)
+    with pytest.raises(FolderError, match=expected) as caught:
+        anymae.load(folder)
+    assert "\n" not in str(caught.value)
+    assert caught.value.exit_code == 2
