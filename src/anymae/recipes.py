@@ -1,0 +1,164 @@
+"""Whole runs as YAML: read strictly, override by `--set`, write as `run.yaml`. No torch in here."""
+
+import re
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from anymae.config import (
+    DecoderConfig,
+    EncoderConfig,
+    MaskingConfig,
+    Recipe,
+    Section,
+    TrainingConfig,
+    parse,
+)
+from anymae.errors import ConfigError, nearest
+from anymae.files import write_text
+
+SECTIONS: dict[str, type[Section]] = {
+    "encoder": EncoderConfig,
+    "decoder": DecoderConfig,
+    "masking": MaskingConfig,
+    "training": TrainingConfig,
+}
+"""Sections that refine a preset, and what they are checked against once it is known."""
+
+LENGTHS = ("steps", "epochs", "minutes")
+"""Keys of `training` that exclude each other: a later one replaces an earlier one."""
+
+
+class _Loader(yaml.SafeLoader):
+    """YAML in which 1e-3 is a number, as everywhere else, and no key is given twice."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+        keys = [key.value for key, _ in node.value]
+        for key in keys:
+            if keys.count(key) > 1:
+                raise yaml.MarkedYAMLError(
+                    problem=f"{key} is given twice", problem_mark=node.start_mark
+                )
+        return dict(super().construct_mapping(node, deep))
+
+
+_Loader.add_implicit_resolver(
+    "tag:yaml.org,2002:float",
+    re.compile(r"[-+]?(\d[\d_]*)(\.[\d_]*)?[eE][-+]?\d+"),
+    list("-+0123456789"),
+)
+
+
+def load_recipe(path: str | Path) -> Recipe:
+    """Read a recipe, or the `run.yaml` of a run.
+
+    Raises:
+        ConfigError: The file is missing or no YAML, or holds an unknown key (the nearest is
+            named), a wrong type or a contradiction.
+    """
+    path = Path(path)
+    try:
+        values = yaml.load(path.read_text(encoding="utf-8"), _Loader)
+    except FileNotFoundError:
+        raise ConfigError(f"there is no recipe {path}; give a YAML file") from None
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigError(f"{path} cannot be read ({error}); give a YAML file") from None
+    except yaml.YAMLError as error:
+        raise ConfigError(f"{path} is no YAML: {_first_problem(error)}") from None
+    if values is None:
+        values = {}
+    if not isinstance(values, dict):
+        raise ConfigError(f"{path} holds no sections; expected `training:` and the like")
+    return make_recipe(values, where=str(path))
+
+
+def make_recipe(values: Mapping[str, Any], *, where: str = "") -> Recipe:
+    """Build a recipe from plain values and check the keys of every section.
+
+    Raises:
+        ConfigError: As `load_recipe`.
+
+    >>> make_recipe({"preset": "tiny", "training": {"steps": 300}}).training
+    {'steps': 300}
+    """
+    recipe = parse(Recipe, values, where=where)
+    for name, section in SECTIONS.items():
+        for key in getattr(recipe, name):
+            if key not in section.model_fields:
+                prefix = f"{where}: " if where else ""
+                hint = nearest(key, section.model_fields)
+                raise ConfigError(f"{prefix}unknown key {f'{name}.{key}'!r}{hint}")
+    # What needs no preset is checked right here; widths wait for theirs.
+    for name in ("masking", "training"):
+        parse(SECTIONS[name], getattr(recipe, name), where=f"{where}: {name}" if where else name)
+    return recipe
+
+
+def parse_settings(assignments: Iterable[str]) -> dict[str, object]:
+    """Read `section.key=value` as a command line gives them; values are YAML.
+
+    Raises:
+        ConfigError: An assignment has no `=`, or its value is no YAML.
+
+    >>> parse_settings(["training.learning_rate=3e-4", "data.column=[a, b]"])
+    {'training.learning_rate': 0.0003, 'data.column': ['a', 'b']}
+    """
+    settings: dict[str, object] = {}
+    for assignment in assignments:
+        name, equals, text = assignment.partition("=")
+        if not equals or not name.strip():
+            raise ConfigError(f"--set {assignment!r} has no value; write --set section.key=value")
+        try:
+            settings[name.strip()] = yaml.load(text, _Loader)
+        except yaml.YAMLError as error:
+            raise ConfigError(f"--set {assignment!r}: {_first_problem(error)}") from None
+    return settings
+
+
+def apply_settings(recipe: Recipe, settings: Mapping[str, object]) -> Recipe:
+    """Return a recipe in which settings `section.key` have other values.
+
+    `training.steps`, `training.epochs` and `training.minutes` replace each other.
+
+    Raises:
+        ConfigError: An unknown section or key (the nearest is named), or a wrong value.
+
+    >>> apply_settings(Recipe(), {"preset": "tiny", "masking.ratio": 0.5}).masking
+    {'ratio': 0.5}
+    """
+    values: dict[str, Any] = recipe.model_dump(exclude_unset=True)
+    for name, value in settings.items():
+        section, dot, key = name.partition(".")
+        if section not in Recipe.model_fields:
+            raise ConfigError(f"unknown setting {name!r}{nearest(section, Recipe.model_fields)}")
+        if not dot:
+            values[section] = value
+            continue
+        if section == "preset":
+            raise ConfigError(f"unknown setting {name!r}; write preset=NAME")
+        inside = dict(values.get(section) or {})
+        if section == "training" and key in LENGTHS and value is not None:
+            inside = {other: kept for other, kept in inside.items() if other not in LENGTHS}
+        values[section] = {**inside, key: value}
+    return make_recipe(values)
+
+
+def dump_recipe(recipe: Recipe, *, comment: str = "") -> str:
+    """Return a recipe as YAML that `load_recipe` reads back; what was never set is left out."""
+    values = recipe.model_dump(mode="json", exclude_unset=True)
+    values = {name: value for name, value in values.items() if value not in ({}, None)}
+    lines = "".join(f"# {line}\n" for line in comment.splitlines())
+    return lines + yaml.safe_dump(values, sort_keys=False, allow_unicode=True)
+
+
+def save_recipe(recipe: Recipe, path: Path, *, comment: str = "") -> None:
+    """Write a recipe, with a comment on top."""
+    write_text(path, dump_recipe(recipe, comment=comment))
+
+
+def _first_problem(error: yaml.YAMLError) -> str:
+    mark = getattr(error, "problem_mark", None)
+    problem = getattr(error, "problem", None) or str(error).splitlines()[0]
+    return f"line {mark.line + 1}: {problem}" if mark is not None else problem

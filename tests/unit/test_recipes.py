@@ -1,0 +1,129 @@
+"""Recipes are read strictly, and come back as they were written."""
+
+from pathlib import Path
+
+import pytest
+
+from anymae.config import Recipe
+from anymae.errors import ConfigError
+from anymae.presets import PRESETS, build_config, get_preset, training_config
+from anymae.recipes import (
+    apply_settings,
+    dump_recipe,
+    load_recipe,
+    make_recipe,
+    parse_settings,
+    save_recipe,
+)
+
+SHIPPED = sorted((Path(__file__).parents[2] / "recipes").glob("*.yaml"))
+
+
+def test_a_recipe_comes_back_as_written(tmp_path: Path) -> None:
+    recipe = make_recipe(
+        {
+            "preset": "tiny",
+            "data": {"path": "a.csv", "column": ["x", "y"], "missing": ["-999"]},
+            "masking": {"ratio": 0.5},
+            "training": {"steps": 300, "learning_rate": 1e-3},
+        }
+    )
+    save_recipe(recipe, tmp_path / "run.yaml", comment="one\ntwo")
+    assert (tmp_path / "run.yaml").read_text().startswith("# one\n# two\npreset: tiny\n")
+    assert load_recipe(tmp_path / "run.yaml") == recipe
+
+
+@pytest.mark.parametrize(
+    ("text", "problem"),
+    [
+        ("training:\n  learnign_rate: 1", "did you mean 'learning_rate'"),
+        ("encoder:\n  widht: 3", "did you mean 'width'"),
+        ("maskin:\n  ratio: 0.1", "did you mean 'masking'"),
+        ("data:\n  colum: x", "did you mean 'column'"),
+        ("training:\n  steps: -1", "greater than 0"),
+        ("training:\n  steps: '300'", "integer"),
+        ("training:\n  steps: 3\n  epochs: 1", "exclude each other"),
+        ("training:\n  steps: 3\n  steps: 4", "line 2: steps is given twice"),
+        ("masking:\n  ratio: 1.5", "less than 1"),
+        ("training: [", "line 1"),
+        ("- 1", "no sections"),
+        ("preset: !!python/object/apply:os.getcwd []", "could not determine a constructor"),
+    ],
+)
+def test_what_is_wrong_is_named(tmp_path: Path, text: str, problem: str) -> None:
+    path = tmp_path / "recipe.yaml"
+    path.write_text(text)
+    with pytest.raises(ConfigError, match=r"recipe\.yaml") as caught:
+        load_recipe(path)
+    assert problem in str(caught.value)
+
+
+def test_a_missing_recipe_is_named(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="there is no recipe"):
+        load_recipe(tmp_path / "none.yaml")
+
+
+def test_settings_have_the_types_of_yaml() -> None:
+    assert parse_settings(
+        ["training.steps=300", "training.learning_rate=1e-3", "training.clip=null", "a.b=x=y"]
+    ) == {
+        "training.steps": 300,
+        "training.learning_rate": 1e-3,
+        "training.clip": None,
+        "a.b": "x=y",
+    }
+    for wrong in ("training.steps", "=3", "a.b=["):
+        with pytest.raises(ConfigError, match="--set"):
+            parse_settings([wrong])
+
+
+def test_settings_win_over_the_recipe_and_lengths_replace_each_other() -> None:
+    recipe = make_recipe({"training": {"steps": 300, "seed": 3}})
+    changed = apply_settings(recipe, {"training.epochs": 2.0, "data.column": ["x"]})
+    assert changed.training == {"seed": 3, "epochs": 2.0}
+    assert changed.data.column == ("x",)
+    assert recipe.training == {"steps": 300, "seed": 3}
+
+
+@pytest.mark.parametrize(
+    ("name", "problem"),
+    [
+        ("trainin.steps", "did you mean 'training'"),
+        ("training.step", "did you mean 'steps'"),
+        ("data.colunm", "did you mean 'column'"),
+        ("preset.x", "write preset=NAME"),
+    ],
+)
+def test_an_unknown_setting_names_the_nearest(name: str, problem: str) -> None:
+    with pytest.raises(ConfigError, match=problem):
+        apply_settings(Recipe(), {name: 1})
+
+
+@pytest.mark.parametrize("path", SHIPPED, ids=lambda path: path.stem)
+def test_every_shipped_recipe_loads_and_builds(path: Path) -> None:
+    from anymae.config import InputConfig, parse
+
+    recipe = load_recipe(path)
+    assert recipe.preset is not None
+    published = get_preset(recipe.preset).input
+    inputs = published or {"kind": recipe.data.kind or "bytes", "length": 64}
+    config = build_config(
+        recipe.preset,
+        parse(InputConfig, inputs),
+        encoder=recipe.encoder,
+        decoder=recipe.decoder,
+        masking=recipe.masking,
+    )
+    assert config.encoder.width == get_preset(recipe.preset).encoder["width"]
+    assert training_config(recipe.preset, recipe.training).learning_rate > 0
+    assert load_recipe_text(dump_recipe(recipe), path) == recipe
+
+
+def load_recipe_text(text: str, near: Path) -> Recipe:
+    import yaml
+
+    return make_recipe(yaml.safe_load(text), where=near.name)
+
+
+def test_there_is_a_recipe_for_every_preset() -> None:
+    assert {load_recipe(path).preset for path in SHIPPED} == set(PRESETS)
