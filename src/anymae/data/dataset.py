@@ -1,0 +1,374 @@
+"""Rows that a model can be trained on or applied to, and how they are opened.
+
+Opening looks at every row once: what cannot be an input is found before anything is computed.
+"""
+
+import logging
+from functools import cached_property
+from typing import NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+import torch
+
+from anymae.config import DataConfig, InputConfig
+from anymae.data.batch import Arrays, Batch, IntArray, pack, round_up, to_batch
+from anymae.data.frame import Frame
+from anymae.data.join import read_parts
+from anymae.data.kinds import KINDS, BadRows, Kind, Reader
+from anymae.data.preparation import Preparation
+from anymae.data.roles import Roles, resolve_roles
+from anymae.data.splits import Parts, split_rows
+from anymae.errors import ConfigError, DataError
+from anymae.randomness import Draws, Purpose
+
+logger = logging.getLogger(__name__)
+
+TRANSFORMER_CAP = 1024
+"""Inputs of a row at most where every input attends to every other, unless `data.length` says."""
+
+PACKED_LENGTH = 512
+"""Inputs of a packed row unless `data.length` says."""
+
+
+class Windows(NamedTuple):
+    """Pieces that cover rows longer than the model reads at once."""
+
+    rows: IntArray
+    """Position in the data set of each window's row, `(W,)`, in the order asked for."""
+    first: IntArray
+    """First input of each window, `(W,)`."""
+
+
+class Rows:
+    """The rows of a source that are kept and can be inputs, with their columns.
+
+    Attributes:
+        frame: The source.
+        roles: What its columns are for.
+        numbers: Row number in the source of each position; `None` where all rows are used.
+        bad: Rows that are left out, with the problem.
+        files: 0, 1, 2 for rows of the training, validation and test file; `None` for one file.
+    """
+
+    def __init__(
+        self,
+        frame: Frame,
+        roles: Roles,
+        bad: tuple[BadRows, ...] = (),
+        files: npt.NDArray[np.int8] | None = None,
+    ) -> None:
+        self.frame, self.roles, self.bad = frame, roles, bad
+        self.numbers = frame.rows
+        if bad:
+            use = np.zeros(frame.table.num_rows, np.bool_)
+            use[slice(None) if frame.rows is None else frame.rows] = True
+            for rows in bad:
+                use[rows.rows] = False
+            self.numbers = np.flatnonzero(use)
+        self.files = files if files is None or self.numbers is None else files[self.numbers]
+
+    def __len__(self) -> int:
+        return self.frame.table.num_rows if self.numbers is None else len(self.numbers)
+
+    def column(self, name: str) -> pa.ChunkedArray:
+        """Return the values of a column in data set order."""
+        column = self.frame.table[name]
+        return column if self.numbers is None else column.take(pa.array(self.numbers))
+
+    def numbers_of(self, index: IntArray) -> IntArray:
+        """Return the row numbers in the source of positions in the data set."""
+        return index if self.numbers is None else self.numbers[index]
+
+
+class Dataset:
+    """Batches of inputs from any data.
+
+    Attributes:
+        rows: The rows, with their columns, roles and row numbers.
+        preparation: How rows become inputs; stored with a model.
+        notes: What a user should know about how the data were read.
+    """
+
+    def __init__(
+        self,
+        rows: Rows,
+        kind: Kind,
+        reader: Reader,
+        *,
+        preparation: Preparation,
+        config: DataConfig,
+        seed: int,
+        notes: tuple[str, ...] = (),
+    ) -> None:
+        self.rows, self.preparation, self.notes = rows, preparation, notes
+        self._kind, self._reader, self._config, self._seed = kind, reader, config, seed
+        self._full = kind.lengths
+        if self._full is not None and rows.numbers is not None:
+            self._full = self._full[rows.numbers]
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    @property
+    def input(self) -> InputConfig:
+        """What the model sees."""
+        return self.preparation.input
+
+    @property
+    def roles(self) -> Roles:
+        """What the columns are for."""
+        return self.rows.roles
+
+    @cached_property
+    def parts(self) -> Parts:
+        """Rows for training, validation and test, as positions in the data set."""
+        return split_rows(self.rows, self._config, self._seed)
+
+    @property
+    def full_lengths(self) -> npt.NDArray[np.int32] | None:
+        """Inputs of each row before it is cut, `(rows,)`; `None` where all are equal."""
+        return self._full
+
+    @property
+    def lengths(self) -> npt.NDArray[np.int32] | None:
+        """Inputs of each row as batches hold it, `(rows,)`; `None` where all are equal."""
+        return None if self._full is None else np.minimum(self._full, self.input.length)
+
+    @property
+    def strings_per_row(self) -> float:
+        """Strings that one row of a batch holds on average; 1 unless strings are packed."""
+        if not self._config.pack or self.lengths is None:
+            return 1.0
+        return max(1.0, self.input.length / float(self.lengths.mean()))
+
+    def column(self, name: str) -> pa.ChunkedArray:
+        """Return the values of a column in data set order."""
+        return self.rows.column(name)
+
+    def batch(
+        self, index: IntArray, crop: Draws | None = None, first: IntArray | None = None
+    ) -> Batch:
+        """Return rows as inputs.
+
+        The batch is as wide as its longest row, rounded up to a multiple of 8.
+
+        Args:
+            index: Positions in the data set, `(B,)` int64.
+            crop: Draws of these rows; a row that is too long is cut to a random window with them,
+                else to its beginning.
+            first: First input of each row instead, `(B,)`, as `windows` gives it.
+
+        Returns:
+            The batch. With `pack` it has fewer rows, each of several strings, and the row number
+            of the first of them.
+        """
+        rows = self.rows.numbers_of(index)
+        width = self.input.length
+        if self._full is None:
+            longest = self._kind.longest
+            first = self._first(np.full(len(index), longest), crop, first)
+            return to_batch(self._reader.read(rows, first, min(width, longest)), rows)
+        lengths = self._full[index].astype(np.int64)
+        first = self._first(lengths, crop, first)
+        width = min(width, round_up(int((lengths - first).max(initial=1))))
+        arrays: Arrays = self._reader.read(rows, first, width)
+        if self._config.pack:
+            arrays, begins = pack(arrays, self.input.length)
+            rows = rows[begins]
+        return to_batch(arrays, rows)
+
+    def _first(self, lengths: IntArray, crop: Draws | None, first: IntArray | None) -> IntArray:
+        """Return the first input to read of each row."""
+        if first is not None:
+            return first
+        if crop is None or self._config.too_long == "truncate":
+            return np.zeros(len(lengths), np.int64)
+        spare = np.maximum(lengths - self.input.length, 0)
+        bits = crop.bits(Purpose.CROP, 1).squeeze(1)
+        return ((bits * torch.from_numpy(spare + 1)) >> 31).numpy()
+
+    def windows(self, index: IntArray) -> Windows:
+        """Cover rows by windows of `input.length` inputs, evenly spread, as few as can be.
+
+        Args:
+            index: Positions in the data set, `(B,)`.
+
+        Returns:
+            The windows: what is computed for each is to be averaged over those of a row.
+        """
+        if self._full is None:
+            lengths = np.full(len(index), self._kind.longest)
+        else:
+            lengths = self._full[index].astype(np.int64)
+        counts = np.maximum(1, -(-lengths // self.input.length))
+        number = np.arange(counts.sum()) - np.repeat(np.cumsum(counts) - counts, counts)
+        spare = np.repeat(np.maximum(lengths - self.input.length, 0), counts)
+        first = spare * number // np.maximum(np.repeat(counts, counts) - 1, 1)
+        return Windows(np.repeat(index, counts), first)
+
+
+def open_data(
+    data: object,
+    config: DataConfig | None = None,
+    *,
+    preparation: Preparation | None = None,
+    seed: int = 0,
+    cap: int | None = None,
+) -> Dataset:
+    """Open any data: find kind and roles, look at every row, fit what inputs are scaled by.
+
+    Statistics come from the training rows alone, so the split is made here.
+
+    Args:
+        data: A path, folder, glob or URL, or a Python object (`read_source`).
+        config: Kind, columns, roles and what to do with odd rows.
+        preparation: That of a stored run, to turn the data into its inputs; else one is made.
+        seed: Decides the split where the data do not.
+        cap: Inputs of a row at most, where the data decide the length.
+
+    Returns:
+        The data set.
+
+    Raises:
+        DataError: The data cannot be read or no row can be an input; rows are bad or too long and
+            were not allowed to be; columns that a stored run needs are missing.
+        ConfigError: A setting contradicts the kind.
+
+    >>> dataset = open_data(["CCO", "c1ccccc1"])
+    >>> dataset.input.length, dataset.batch(np.array([0])).inputs.tolist()
+    (16, [[73, 73, 85, 5, 0, 0, 0, 0]])
+    """
+    config = config or DataConfig()
+    frame, files = read_parts(data, config)
+    if preparation is None:
+        roles = resolve_roles(frame, config)
+    else:
+        roles = preparation.resolve_roles(frame, config)
+        config = config.model_copy(update=_stored_settings(config, preparation))
+    kind = KINDS[roles.kind](frame, roles, config)
+    rows = Rows(frame, roles, _bad_rows(frame, kind, config), files)
+    if not len(rows):
+        raise DataError(f"{frame.name} holds no row that can be an input")
+    split = ""
+    if preparation is None:
+        parts = split_rows(rows, config, seed)
+        split = parts.digest
+        length, notes = _length(rows, kind, config, cap)
+        statistics = kind.fit(rows.numbers_of(parts.train))
+    else:
+        length, notes, statistics = preparation.input.length, (), preparation.statistics
+        _refuse_differences(frame.name, kind, preparation)
+    reader = kind.reader(statistics)
+    input_config = reader.input(length).model_copy(update={"positions": config.positions})
+    made = Preparation(
+        input=input_config if preparation is None else preparation.input,
+        roles=roles,
+        column_types=_column_types(frame, roles),
+        missing=config.missing,
+        statistics=dict(statistics),
+        rows=frame.table.num_rows,
+        used_rows=len(rows),
+        fingerprint=frame.digest,
+        split=split,
+    )
+    dataset = Dataset(
+        rows, kind, reader, preparation=made, config=config, seed=seed,
+        notes=(*kind.notes, *reader.notes, *notes),
+    )  # fmt: skip
+    _check_lengths(dataset, config, trained=preparation is None)
+    return dataset
+
+
+def _stored_settings(config: DataConfig, preparation: Preparation) -> dict[str, object]:
+    """Settings that belong to the stored inputs, not to the new data."""
+    return {
+        "missing": config.missing or preparation.missing,
+        "patch": preparation.input.patch,
+        "positions": preparation.input.positions,
+        "length": None,
+        "pack": False,
+    }
+
+
+def _bad_rows(frame: Frame, kind: Kind, config: DataConfig) -> tuple[BadRows, ...]:
+    """Return the rows to leave out.
+
+    Raises:
+        DataError: There are some, and they may not be skipped.
+    """
+    unreadable = np.array(sorted(frame.bad), np.int64)
+    found = (*([BadRows("cannot be read", unreadable)] if len(unreadable) else []), *kind.bad)
+    if frame.rows is not None:
+        found = tuple(BadRows(bad.problem, np.intersect1d(bad.rows, frame.rows)) for bad in found)
+        found = tuple(bad for bad in found if len(bad.rows))
+    for bad in found:
+        count, place = len(bad.rows), frame.where(int(bad.rows[0]))
+        text = f"{frame.name}: {place} {bad.problem}"
+        if count > 1:
+            text += f", and so do {count - 1:,} rows more"
+        if config.on_bad_row == "error":
+            raise DataError(f"{text}; repair it, or leave such rows out with --on-bad-row skip")
+        logger.warning("%s; left out", text)
+    return found
+
+
+def _length(
+    rows: Rows, kind: Kind, config: DataConfig, cap: int | None
+) -> tuple[int, tuple[str, ...]]:
+    """Decide N of the longest row; the notes say if rows will be cut."""
+    fixed = rows.roles.kind in ("table", "image")
+    if fixed and config.length not in (None, kind.longest):
+        raise ConfigError(
+            f"data.length is {config.length}; a row of this {rows.roles.kind} has "
+            f"{kind.longest} inputs, leave it out"
+        )
+    if config.pack and rows.roles.kind != "bytes":
+        raise ConfigError(f"data.pack joins strings; {rows.roles.kind} inputs cannot be joined")
+    if fixed:
+        return kind.longest, ()
+    if config.length is not None:
+        return config.length, ()
+    if config.pack:
+        return min(PACKED_LENGTH, cap or PACKED_LENGTH), ()
+    longest = kind.longest
+    if kind.lengths is not None:
+        kept = kind.lengths if rows.numbers is None else kind.lengths[rows.numbers]
+        longest = round_up(int(kept.max()))
+    if cap is None or longest <= cap:
+        return longest, ()
+    note = f"input.length is capped at {cap:,}; the longest row has {kind.longest:,} inputs"
+    return cap, (note,)
+
+
+def _refuse_differences(name: str, kind: Kind, preparation: Preparation) -> None:
+    found = kind.differences(preparation.statistics)
+    if found:
+        raise DataError(f"{name} does not fit the run: {'; '.join(found)}")
+
+
+def _column_types(frame: Frame, roles: Roles) -> dict[str, str]:
+    single = (roles.id, roles.split, roles.group, roles.weight)
+    names = (*roles.inputs, *roles.target, *(name for name in single if name is not None))
+    return {name: str(frame.table.schema.field(name).type) for name in names}
+
+
+def _check_lengths(dataset: Dataset, config: DataConfig, *, trained: bool) -> None:
+    """Refuse rows that are too long unless something is to be done about them.
+
+    While pretraining they are cropped unless the user says otherwise.
+    """
+    policy = config.too_long or ("crop" if trained else "error")
+    limit, full = dataset.input.length, dataset.full_lengths
+    if policy != "error" or full is None:
+        return
+    longer = np.flatnonzero(full > limit)
+    if len(longer):
+        number = int(dataset.rows.numbers_of(longer[:1])[0])
+        frame = dataset.rows.frame
+        raise DataError(
+            f"{frame.name}: {frame.where(number)} has {full[longer[0]]:,} inputs and the model "
+            f"reads {limit:,} ({len(longer):,} rows are too long); "
+            "choose --too-long truncate, window or crop"
+        )

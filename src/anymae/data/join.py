@@ -1,0 +1,78 @@
+"""Training, validation and test files as one table, so that they are read alike."""
+
+import hashlib
+from dataclasses import replace
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+
+from anymae.config import DataConfig
+from anymae.data.frame import Frame, Places
+from anymae.data.sources import read_source
+from anymae.errors import DataError
+
+
+def read_parts(data: object, config: DataConfig) -> tuple[Frame, npt.NDArray[np.int8] | None]:
+    """Read the data and the files that `config.valid` and `config.test` name.
+
+    Returns:
+        One frame, and 0, 1 or 2 for each row of its table: training, validation or test file;
+        `None` instead where only one file was named.
+
+    Raises:
+        DataError: A file cannot be read, or its columns cannot stand beside the others.
+    """
+    frame = read_source(data, config)
+    named = [(part, path) for part, path in ((1, config.valid), (2, config.test)) if path]
+    if not named:
+        return frame, None
+    frames = [frame, *(read_source(path, config) for _, path in named)]
+    parts = [0, *(part for part, _ in named)]
+    files = np.repeat(np.array(parts, np.int8), [other.table.num_rows for other in frames])
+    return _join(frames), files
+
+
+def _join(frames: list[Frame]) -> Frame:
+    """Put frames one under the other, without a copy."""
+    first = frames[0]
+    for other in frames[1:]:
+        if other.shape != first.shape:
+            raise DataError(
+                f"rows of {other.name} are {other.shape}, of {first.name} {first.shape}"
+            )
+    try:
+        table = pa.concat_tables([frame.table for frame in frames], promote_options="permissive")
+    except pa.ArrowException as error:
+        names = " and ".join(frame.name for frame in frames)
+        raise DataError(f"the columns of {names} cannot stand in one table: {error}") from None
+    starts = np.cumsum([0, *(frame.table.num_rows for frame in frames)])[:-1].tolist()
+    kept = [
+        (np.arange(frame.table.num_rows) if frame.rows is None else frame.rows) + start
+        for frame, start in zip(frames, starts, strict=True)
+    ]
+    bad = [
+        (row + start, problem)
+        for frame, start in zip(frames, starts, strict=True)
+        for row, problem in frame.bad.items()
+    ]
+    digest = hashlib.sha256("".join(frame.digest for frame in frames).encode()).hexdigest()
+    return replace(
+        first,
+        table=table,
+        rows=None if all(frame.rows is None for frame in frames) else np.concatenate(kept),
+        bad=dict(bad),
+        odd={name: cells for frame in frames for name, cells in frame.odd.items()},
+        places=_join_places(frames, starts),
+        named_by=first.named_by if all(f.named_by == first.named_by for f in frames) else None,
+        source_digest=digest,
+    )
+
+
+def _join_places(frames: list[Frame], starts: list[int]) -> Places:
+    runs: list[npt.NDArray[np.int64]] = []
+    files: list[str] = []
+    for frame, start in zip(frames, starts, strict=True):
+        runs.append(frame.places.runs + np.array([start, len(files), 0]))
+        files += frame.places.files or (frame.name,)
+    return Places(frames[0].places.unit, tuple(files), np.concatenate(runs))

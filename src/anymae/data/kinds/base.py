@@ -1,0 +1,103 @@
+"""What every kind of input does: look at all rows once, fit statistics, read batches.
+
+Shapes: B rows, N inputs, K numbers an input.
+"""
+
+from collections.abc import Iterator, Mapping
+from typing import Any, NamedTuple, Protocol
+
+import numpy as np
+import numpy.typing as npt
+
+from anymae.config import DataConfig, InputConfig
+from anymae.data.batch import Arrays
+from anymae.data.frame import Frame
+from anymae.data.roles import Roles
+from anymae.registry import Registry
+
+IntArray = npt.NDArray[np.int64]
+Statistics = Mapping[str, Any]
+"""What a kind learned from the training rows: plain JSON values, stored in `data.json`."""
+
+BLOCK = 1 << 18
+"""Rows looked at together where all are."""
+
+SAMPLE = 200_000
+"""Rows that statistics are fitted on at most, evenly spread over the training rows."""
+
+
+class BadRows(NamedTuple):
+    """Rows that cannot be inputs."""
+
+    problem: str
+    """What is wrong with them, such as `is empty`."""
+    rows: IntArray
+    """Their numbers in the table, ascending."""
+
+
+class Reader(Protocol):
+    """Turns rows into inputs, with the statistics that belong to a model."""
+
+    notes: tuple[str, ...]
+    """What a user should know, such as categories that were not seen in training."""
+
+    def input(self, length: int) -> InputConfig:
+        """Describe the inputs for the model; `length` is N of the longest row."""
+        ...
+
+    def read(self, rows: IntArray, first: IntArray, width: int) -> Arrays:
+        """Return `width` inputs of each row from its input `first` on, padded at the end."""
+        ...
+
+
+class Kind(Protocol):
+    """The rows of a frame, seen as one kind of input."""
+
+    lengths: npt.NDArray[np.int32] | None
+    """Inputs of each row of the table, `(rows,)`; `None` where all have `longest`."""
+    longest: int
+    """Inputs of the longest row."""
+    bad: tuple[BadRows, ...]
+    """Rows that cannot be inputs."""
+    notes: tuple[str, ...]
+    """What was changed on the way, such as white space that was stripped."""
+
+    def __init__(self, frame: Frame, roles: Roles, config: DataConfig) -> None: ...
+
+    def fit(self, rows: IntArray) -> Statistics:
+        """Learn from training rows (numbers in the table) what the inputs are scaled by."""
+        ...
+
+    def differences(self, statistics: Statistics) -> list[str]:
+        """Say in what these rows cannot be read with the statistics of another data set."""
+        ...
+
+    def reader(self, statistics: Statistics) -> Reader:
+        """Return what reads batches with `statistics`."""
+        ...
+
+    @staticmethod
+    def restore(statistics: Statistics, inputs: npt.NDArray[Any]) -> object:
+        """Turn inputs `(B, N)` or `(B, N, K)` back into the user's units."""
+        ...
+
+
+KINDS: Registry[type[Kind]] = Registry("kind")
+"""Input kinds by name."""
+
+
+def blocks(count: int) -> Iterator[slice]:
+    """Cut `count` rows into slices of at most `BLOCK`."""
+    for first in range(0, count, BLOCK):
+        yield slice(first, min(first + BLOCK, count))
+
+
+def sample(rows: IntArray, most: int = SAMPLE) -> IntArray:
+    """Return at most `most` rows, evenly spread.
+
+    >>> sample(np.arange(10), 4).tolist()
+    [0, 2, 5, 7]
+    """
+    if len(rows) <= most:
+        return rows
+    return rows[np.arange(most) * len(rows) // most]

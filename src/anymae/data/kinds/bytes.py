@@ -1,0 +1,156 @@
+"""Any string: an Arrow string column is the token array itself, offsets and bytes.
+
+A sequence is its bytes, each plus 6, then SEP. Surrounding ASCII white space does not belong to
+it. Nothing is copied when a data set is opened but the lengths, 4 bytes a row.
+
+Shapes: B rows, N tokens.
+"""
+
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+import pyarrow.compute as pc
+from numpy.lib.stride_tricks import sliding_window_view
+
+from anymae.config import NUM_SPECIAL, SEP, DataConfig, InputConfig
+from anymae.data.batch import Arrays
+from anymae.data.frame import Frame
+from anymae.data.kinds.base import KINDS, BadRows, IntArray, Statistics, blocks
+from anymae.data.roles import Roles
+
+_IS_SPACE = np.isin(np.arange(256), np.frombuffer(b" \t\n\r\v\f", np.uint8))
+
+
+class Chunk:
+    """One contiguous piece of a string column, seen as NumPy arrays without a copy."""
+
+    def __init__(self, array: pa.Array, first_row: int) -> None:
+        validity, offsets, data = array.buffers()
+        wide = pa.types.is_large_string(array.type) or pa.types.is_large_binary(array.type)
+        itemsize = np.dtype(np.int64 if wide else np.int32)
+        self.array = array
+        self.first_row = first_row
+        self.offsets = np.frombuffer(offsets, itemsize)[array.offset :][: len(array) + 1]
+        self.data = np.frombuffer(data if data is not None else b"", np.uint8)
+        self.has_nulls = validity is not None and array.null_count > 0
+
+    def windows(self, starts: IntArray, width: int) -> npt.NDArray[np.uint8]:
+        """Return the `width` bytes from each start on, `(B, width)`; past the end, anything."""
+        last = len(self.data) - width
+        inside = starts <= last
+        if inside.all():
+            found: npt.NDArray[np.uint8] = sliding_window_view(self.data, width)[starts]
+            return found
+        at = np.minimum(starts[:, None] + np.arange(width), len(self.data) - 1)
+        return np.asarray(self.data[at])
+
+
+@KINDS.register("bytes")
+class ByteRows:
+    """A string column as sequences of bytes."""
+
+    def __init__(self, frame: Frame, roles: Roles, config: DataConfig) -> None:
+        column = frame.table[roles.inputs[0]]
+        self._chunks = list(_chunks(column))
+        self._first_rows = np.array([chunk.first_row for chunk in self._chunks])
+        self.lengths: npt.NDArray[np.int32] = np.zeros(len(column), np.int32)
+        self._skipped: npt.NDArray[np.int32] | None = None
+        stripped = sum(self._measure(chunk) for chunk in self._chunks)
+        self.longest = int(self.lengths.max(initial=0))
+        empty = np.flatnonzero(self.lengths == 0)
+        self.bad = (BadRows("is empty or missing", empty),) if len(empty) else ()
+        note = f"surrounding white space was stripped from {stripped:,} rows"
+        self.notes = (note,) if stripped else ()
+
+    def _measure(self, chunk: Chunk) -> int:
+        """Fill in the chunk's lengths; return how many strings were stripped."""
+        stripped = 0
+        for block in blocks(len(chunk.array)):
+            starts, ends = chunk.offsets[:-1][block], chunk.offsets[1:][block]
+            lengths = (ends - starts).astype(np.int32)
+            if chunk.has_nulls:
+                lengths[chunk.array[block.start : block.stop].is_null().to_numpy(False)] = 0
+            filled = np.flatnonzero(lengths)
+            edges = _IS_SPACE[chunk.data[starts[filled]]] | _IS_SPACE[chunk.data[ends[filled] - 1]]
+            odd = filled[edges]
+            rows = slice(chunk.first_row + block.start, chunk.first_row + block.stop)
+            if len(odd):
+                left, kept = _strip(chunk.array[block.start : block.stop].take(pa.array(odd)))
+                lengths[odd] = kept
+                stripped += len(odd)
+                if left.any():
+                    if self._skipped is None:
+                        self._skipped = np.zeros(len(self.lengths), np.int32)
+                    self._skipped[rows][odd] = left
+            # The SEP at the end counts; nothing comes of an empty string.
+            self.lengths[rows] = lengths + (lengths > 0)
+        return stripped
+
+    def fit(self, rows: IntArray) -> Statistics:
+        """Bytes need no statistics."""
+        return {}
+
+    def differences(self, statistics: Statistics) -> list[str]:
+        """Any string column will do."""
+        return []
+
+    def reader(self, statistics: Statistics) -> "ByteRows":
+        """Return the reader, which is the column itself."""
+        return self
+
+    def input(self, length: int) -> InputConfig:
+        """Describe the inputs for the model."""
+        return InputConfig(kind="bytes", length=length)
+
+    def read(self, rows: IntArray, first: IntArray, width: int) -> Arrays:
+        """Return `width` tokens of each row from its token `first` on, PAD at the end."""
+        inputs = np.add(self._bytes(rows, first, width), NUM_SPECIAL, dtype=np.int64)
+        left = self.lengths[rows] - first
+        ends = np.flatnonzero(left <= width)
+        inputs[ends, left[ends] - 1] = SEP
+        if len(ends) == len(rows) and (left == width).all():
+            return Arrays(inputs, None)
+        valid = np.arange(width) < left[:, None]
+        inputs *= valid
+        return Arrays(inputs, None if valid.all() else valid)
+
+    def _bytes(self, rows: IntArray, first: IntArray, width: int) -> npt.NDArray[np.uint8]:
+        """Return `(B, width)` bytes; what stands behind the end of a row is anything."""
+        if self._skipped is not None:
+            first = first + self._skipped[rows]
+        if len(self._chunks) == 1:
+            chunk = self._chunks[0]
+            return chunk.windows(chunk.offsets[rows] + first, width)
+        found = np.empty((len(rows), width), np.uint8)
+        which = np.searchsorted(self._first_rows, rows, side="right") - 1
+        for number in np.unique(which):
+            chunk, here = self._chunks[number], which == number
+            starts = chunk.offsets[rows[here] - chunk.first_row] + first[here]
+            found[here] = chunk.windows(starts, width)
+        return found
+
+    @staticmethod
+    def restore(statistics: Statistics, inputs: npt.NDArray[Any]) -> list[str]:
+        """Return the strings of token rows `(B, N)`; bytes that are no UTF-8 become U+FFFD."""
+        rows = (row[row >= NUM_SPECIAL] - NUM_SPECIAL for row in inputs)
+        return [row.astype(np.uint8).tobytes().decode("utf-8", "replace") for row in rows]
+
+
+def _chunks(column: pa.ChunkedArray) -> Iterator[Chunk]:
+    first_row = 0
+    for array in column.chunks:
+        if len(array):
+            yield Chunk(array, first_row)
+        first_row += len(array)
+
+
+def _strip(strings: pa.Array) -> tuple[npt.NDArray[np.int32], npt.NDArray[np.int32]]:
+    """Return the white space in front of each string and the length without that on either side."""
+    text = strings.view(pa.large_string()) if pa.types.is_large_binary(strings.type) else strings
+    left = pc.ascii_ltrim_whitespace(text)
+    whole, without = pc.binary_length(text).to_numpy(False), pc.binary_length(left).to_numpy(False)
+    kept = pc.binary_length(pc.ascii_rtrim_whitespace(left)).to_numpy(False)
+    return (whole - without).astype(np.int32), kept.astype(np.int32)

@@ -1,0 +1,201 @@
+"""Rows of columns, numeric and categorical, with missing cells: one input per column.
+
+Shapes: B rows, C columns.
+"""
+
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+
+from anymae.config import DataConfig, InputConfig
+from anymae.data.batch import Arrays
+from anymae.data.frame import Frame
+from anymae.data.kinds.base import KINDS, BadRows, IntArray, Statistics, blocks, sample
+from anymae.data.kinds.cells import CellStatistics, as_json, cell_type
+from anymae.data.missing import blank, missing_codes
+from anymae.data.roles import Roles
+
+RESIDENT_BYTES = 1 << 26
+"""A table whose inputs take no more than this is turned into them once."""
+
+Columns = dict[str, pa.Array]
+
+
+@KINDS.register("table")
+class TableRows:
+    """Columns of a table; the model sees `(B, C, 1)`, a number or a category's code each."""
+
+    def __init__(self, frame: Frame, roles: Roles, config: DataConfig) -> None:
+        self._take: _ArrayColumns | _TableColumns
+        if frame.shape is not None:
+            self._take = _ArrayColumns(frame.array())
+        else:
+            self._take = _TableColumns(frame.table.select(list(roles.inputs)))
+        names = self._take.names
+        self._codes = missing_codes(config.missing, names)
+        self._rows = frame.table.num_rows
+        self.lengths = None
+        self.longest = len(names)
+        self.notes: tuple[str, ...] = ()
+        self.missing_cells: dict[str, int] = dict.fromkeys(names, 0)
+        self.bad = self._scan()
+
+    def cells(self, rows: IntArray) -> Columns:
+        """Return the cells of each column, null where missing, in the order of `rows`."""
+        return {name: blank(cells, self._codes[name]) for name, cells in self._take(rows).items()}
+
+    def _scan(self) -> tuple[BadRows, ...]:
+        """Count missing cells and find rows with infinite numbers or with no cell at all."""
+        infinite, empty = [], []
+        for block in blocks(self._rows):
+            rows = np.arange(block.start, block.stop)
+            is_infinite = np.zeros(len(rows), np.bool_)
+            is_empty = np.ones(len(rows), np.bool_)
+            for name, cells in self.cells(rows).items():
+                self.missing_cells[name] += cells.null_count
+                is_empty &= cells.is_null().to_numpy(False) if cells.null_count else False
+                if pa.types.is_floating(cells.type):
+                    is_infinite |= np.isinf(cells.to_numpy(zero_copy_only=False))
+            infinite.append(rows[is_infinite])
+            empty.append(rows[is_empty])
+        found = (
+            BadRows("holds an infinite number", np.concatenate([*infinite, _NONE])),
+            BadRows("has no cell that is not missing", np.concatenate([*empty, _NONE])),
+        )
+        return tuple(bad for bad in found if len(bad.rows))
+
+    def fit(self, rows: IntArray) -> Statistics:
+        """Learn each column's scale or categories from at most 200,000 training rows."""
+        cells = self.cells(sample(rows))
+        return {"columns": [as_json(CellStatistics.fit(*column)) for column in cells.items()]}
+
+    def differences(self, statistics: Statistics) -> list[str]:
+        """Name columns whose cells are of another sort than those the statistics describe."""
+        found = []
+        cells = self.cells(sample(np.arange(self._rows), 10_000))
+        for column in _columns(statistics):
+            here = cells[column.name]
+            now = cell_type(here)
+            if now not in _READABLE[column.type] and here.null_count < len(here):
+                found.append(f"column {column.name!r} holds {now} cells, not {column.type}")
+        return found
+
+    def reader(self, statistics: Statistics) -> "TableReader":
+        """Return what reads batches with `statistics`."""
+        return TableReader(self, _columns(statistics), self._rows)
+
+    @staticmethod
+    def restore(statistics: Statistics, inputs: npt.NDArray[Any]) -> pa.Table:
+        """Return a table in the user's units; NaN is a missing cell."""
+        columns = _columns(statistics)
+        values = inputs.reshape(len(inputs), len(columns)).astype(np.float64)
+        return pa.table(
+            {column.name: column.decode(values[:, i]) for i, column in enumerate(columns)}
+        )
+
+
+class TableReader:
+    """Reads batches of a table."""
+
+    def __init__(self, table: TableRows, columns: list[CellStatistics], rows: int) -> None:
+        self._table, self._columns = table, columns
+        self._resident: npt.NDArray[np.float32] | None = None
+        resident = rows * len(columns) * 4 <= RESIDENT_BYTES
+        unseen = dict.fromkeys((column.name for column in columns), 0)
+        parts = []
+        for block in blocks(rows):
+            if not resident and not any(column.categories for column in columns):
+                break
+            cells = table.cells(np.arange(block.start, block.stop))
+            for column in columns:
+                unseen[column.name] += column.unseen(cells[column.name])
+            if resident:
+                parts.append(self._encode(cells))
+        if parts:
+            self._resident = np.concatenate(parts)
+        self.notes = tuple(
+            f"column {column.name!r}: {unseen[column.name]:,} cells hold categories that are not "
+            f"among those learned; they count as {'other' if column.other else 'missing'}"
+            for column in columns
+            if unseen[column.name]
+        )
+
+    def input(self, length: int) -> InputConfig:
+        """Describe the inputs for the model."""
+        counts = tuple(column.num_codes for column in self._columns)
+        return InputConfig(kind="table", length=length, categories=counts)
+
+    def read(self, rows: IntArray, first: IntArray, width: int) -> Arrays:
+        """Return `(B, C, 1)`; every row has all its columns, so `first` and `width` say nothing."""
+        if self._resident is not None:
+            inputs = self._resident[rows]
+        else:
+            inputs = self._encode(self._table.cells(rows))
+        missing = np.isnan(inputs)
+        if not missing.any():
+            return Arrays(inputs[:, :, None], None)
+        return Arrays(np.where(missing, np.float32(0), inputs)[:, :, None], ~missing)
+
+    def _encode(self, cells: Columns) -> npt.NDArray[np.float32]:
+        """Return `(B, C)`, NaN where a cell is missing."""
+        encoded = [column.encode(cells[column.name]) for column in self._columns]
+        return np.stack(encoded, axis=1).astype(np.float32)
+
+
+class _TableColumns:
+    """Takes rows of an Arrow table, in any order, from all columns at once."""
+
+    def __init__(self, table: pa.Table) -> None:
+        self.names = table.schema.names
+        self._batches = [batch for batch in table.to_batches() if batch.num_rows]
+        sizes = [batch.num_rows for batch in self._batches]
+        self._starts = np.cumsum([0, *sizes])[:-1]
+
+    def __call__(self, rows: IntArray) -> Columns:
+        if len(self._batches) == 1:
+            return _by_name(self._batches[0].take(pa.array(rows)))
+        which = np.searchsorted(self._starts, rows, side="right") - 1
+        order = np.argsort(which, kind="stable")
+        taken = [
+            self._batches[number].take(pa.array(rows[which == number] - self._starts[number]))
+            for number in np.unique(which)
+        ]
+        back = pa.array(np.argsort(order))
+        table = pa.Table.from_batches(taken).combine_chunks().take(back)
+        return _by_name(table.combine_chunks().to_batches()[0])
+
+
+class _ArrayColumns:
+    """Takes rows of a `(rows, C)` array, whose columns are amounts, integers too."""
+
+    def __init__(self, array: npt.NDArray[Any]) -> None:
+        self.names = [str(number) for number in range(array.shape[1])]
+        self._array = array
+
+    def __call__(self, rows: IntArray) -> Columns:
+        taken = self._array[rows].astype(np.float64)
+        return {name: pa.array(taken[:, i]) for i, name in enumerate(self.names)}
+
+
+_NONE = np.zeros(0, np.int64)
+
+
+def _by_name(batch: pa.RecordBatch) -> Columns:
+    return dict(zip(batch.schema.names, batch.columns, strict=True))
+
+
+def _columns(statistics: Statistics) -> list[CellStatistics]:
+    return [CellStatistics.model_validate(column) for column in statistics["columns"]]
+
+
+_READABLE = {
+    "number": ("number", "integer", "code"),
+    "integer": ("number", "integer", "code"),
+    "datetime": ("datetime",),
+    "category": ("category", "code", "integer"),
+    "code": ("code", "integer", "number"),
+    "boolean": ("boolean",),
+}
+"""Sorts of cells that a column's statistics can read: a file may hold 1.0 where another has 1."""

@@ -1,0 +1,204 @@
+"""Arrays of floats, `(N, K)` a row: time series, spectra, and sets of N points that differ in N.
+
+Each of the K numbers is standardised over all inputs of the training rows. An input whose K
+numbers are all NaN is not valid; NaN elsewhere and infinity make a row bad.
+
+Shapes: B rows, N inputs, K numbers an input.
+"""
+
+from typing import Any, Protocol
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+
+from anymae.config import DataConfig, InputConfig
+from anymae.data.batch import Arrays
+from anymae.data.frame import Frame
+from anymae.data.kinds.base import KINDS, BadRows, IntArray, Statistics, sample
+from anymae.data.roles import Roles
+from anymae.errors import DataError
+
+MOST_LOOKED_AT = 1 << 22
+"""Numbers checked together."""
+
+
+class _Points(Protocol):
+    """Where the numbers come from."""
+
+    channels: int
+    longest: int
+
+    @property
+    def lengths(self) -> npt.NDArray[np.int32] | None: ...
+
+    def take(self, rows: IntArray, first: IntArray, width: int) -> npt.NDArray[Any]:
+        """Return `(B, width, K)`, NaN behind the end of a row."""
+        ...
+
+
+class _FixedPoints:
+    """An array `(rows, N, K)`."""
+
+    def __init__(self, array: npt.NDArray[Any]) -> None:
+        self._array = array
+        self.longest, self.channels = array.shape[1:]
+        self.lengths = None
+
+    def take(self, rows: IntArray, first: IntArray, width: int) -> npt.NDArray[Any]:
+        if width == self.longest:
+            return np.asarray(self._array[rows])
+        return np.asarray(self._array[rows[:, None], first[:, None] + np.arange(width)])
+
+
+class _RaggedPoints:
+    """A column of lists of numbers, or of lists of lists of K numbers."""
+
+    def __init__(self, column: pa.ChunkedArray, name: str) -> None:
+        array = column.chunk(0) if column.num_chunks == 1 else column.combine_chunks()
+        lengths = _lengths(array)
+        inner = array.flatten()
+        self.channels = 1
+        if hasattr(inner.type, "value_type"):
+            sizes = np.unique(_lengths(inner))
+            if len(sizes) > 1 or inner.null_count:
+                raise DataError(
+                    f"column {name!r} holds points of {sizes[0]} to {sizes[-1]} numbers; "
+                    "each needs the same number of them"
+                )
+            self.channels = int(sizes[0]) if len(sizes) else 1
+            inner = inner.flatten()
+        if hasattr(inner.type, "value_type"):
+            raise DataError(f"column {name!r} holds lists nested three deep; expected two")
+        self.lengths = lengths.astype(np.int32)
+        self.longest = int(lengths.max(initial=0))
+        self._ends = np.cumsum(lengths)
+        flat = inner.to_numpy(zero_copy_only=False)
+        self._flat = flat.reshape(-1, self.channels)
+
+    def take(self, rows: IntArray, first: IntArray, width: int) -> npt.NDArray[Any]:
+        left = self.lengths[rows] - first
+        starts = self._ends[rows] - left
+        real = np.arange(width) < left[:, None]
+        values = np.full((len(rows), width, self.channels), np.nan)
+        values[real] = self._flat[(starts[:, None] + np.arange(width))[real]]
+        return values
+
+
+@KINDS.register("values")
+class ValueRows:
+    """Rows of `(N, K)` numbers."""
+
+    notes: tuple[str, ...] = ()
+
+    def __init__(self, frame: Frame, roles: Roles, config: DataConfig) -> None:
+        self._points: _Points
+        if frame.shape is not None:
+            array = frame.array()
+            self._points = _FixedPoints(array if array.ndim == 3 else array[:, :, None])
+        else:
+            self._points = _RaggedPoints(frame.table[roles.inputs[0]], roles.inputs[0])
+        self.lengths = self._points.lengths
+        self.longest = self._points.longest
+        self.complete = self.lengths is None
+        """True while every input of every row is real."""
+        self.bad = self._scan(frame.table.num_rows)
+
+    def _scan(self, count: int) -> tuple[BadRows, ...]:
+        infinite, broken, empty = [], [], []
+        size = max(1, MOST_LOOKED_AT // max(1, self.longest * self._points.channels))
+        for rows in _pieces(np.arange(count), size):
+            values = self._points.take(rows, np.zeros_like(rows), self.longest)
+            is_nan = np.isnan(values)
+            invalid = is_nan.all(2)
+            self.complete &= not invalid.any()
+            infinite.append(rows[np.isinf(values).any((1, 2))])
+            broken.append(rows[(is_nan.any(2) & ~invalid).any(1)])
+            empty.append(rows[invalid.all(1)])
+        none = np.zeros(0, np.int64)
+        found = (
+            BadRows("holds an infinite number", np.concatenate([*infinite, none])),
+            BadRows("holds NaN beside other numbers of one input", np.concatenate([*broken, none])),
+            BadRows("has no input that is real", np.concatenate([*empty, none])),
+        )
+        return tuple(bad for bad in found if len(bad.rows))
+
+    def fit(self, rows: IntArray) -> Statistics:
+        """Learn mean and standard deviation of each of the K numbers, from 200,000 rows at most."""
+        size = max(1, MOST_LOOKED_AT // (self.longest * self._points.channels))
+        count, total, squares = 0, np.zeros(self._points.channels), np.zeros(self._points.channels)
+        shift: npt.NDArray[np.float64] | None = None
+        for piece in _pieces(sample(rows), size):
+            values = self._points.take(piece, np.zeros_like(piece), self.longest)
+            points = values[~np.isnan(values).any(2)].astype(np.float64)
+            if shift is None:
+                # Squares of what is left after the first rows' mean lose no digits.
+                shift = points.mean(0)
+            count += len(points)
+            total += (points - shift).sum(0)
+            squares += np.square(points - shift).sum(0)
+        assert shift is not None, "fit needs rows"
+        mean = total / count
+        spread = np.sqrt(np.maximum(squares / count - np.square(mean), 0))
+        scale = np.where(spread > 0, spread, 1.0)
+        return {"mean": (mean + shift).tolist(), "std": scale.tolist()}
+
+    def differences(self, statistics: Statistics) -> list[str]:
+        """Tell if inputs have another number of numbers."""
+        expected = len(statistics["mean"])
+        if self._points.channels == expected:
+            return []
+        return [f"inputs have {self._points.channels} numbers each, not {expected}"]
+
+    def reader(self, statistics: Statistics) -> "ValueReader":
+        """Return what reads batches with `statistics`."""
+        return ValueReader(self._points, statistics, self.complete)
+
+    @staticmethod
+    def restore(statistics: Statistics, inputs: npt.NDArray[Any]) -> npt.NDArray[np.float64]:
+        """Return `(B, N, K)` in the user's units."""
+        restored: npt.NDArray[np.float64] = inputs * np.asarray(statistics["std"])
+        restored += np.asarray(statistics["mean"])
+        return restored
+
+
+class ValueReader:
+    """Reads batches of standardised values."""
+
+    notes: tuple[str, ...] = ()
+
+    def __init__(self, points: _Points, statistics: Statistics, complete: bool) -> None:
+        self._points, self._complete = points, complete
+        self._mean = np.asarray(statistics["mean"], np.float64)
+        self._std = np.asarray(statistics["std"], np.float64)
+
+    def input(self, length: int) -> InputConfig:
+        """Describe the inputs for the model."""
+        return InputConfig(kind="values", length=length, channels=self._points.channels)
+
+    def read(self, rows: IntArray, first: IntArray, width: int) -> Arrays:
+        """Return `(B, width, K)` of each row from its input `first` on, 0 where not valid."""
+        raw = self._points.take(rows, first, width)
+        values = ((raw - self._mean) / self._std).astype(np.float32)
+        if self._complete:
+            return Arrays(values, None)
+        valid = ~np.isnan(values[:, :, 0])
+        if valid.all():
+            return Arrays(values, None)
+        values[~valid] = 0
+        return Arrays(values, valid)
+
+
+def _lengths(array: pa.Array) -> IntArray:
+    """Return the number of elements of each list, 0 for null."""
+    if pa.types.is_fixed_size_list(array.type):
+        lengths = np.full(len(array), array.type.list_size, np.int64)
+    else:
+        lengths = array.value_lengths().fill_null(0).to_numpy(zero_copy_only=False)
+        return np.asarray(lengths, np.int64)
+    lengths[array.is_null().to_numpy(zero_copy_only=False)] = 0
+    return lengths
+
+
+def _pieces(rows: IntArray, size: int) -> list[IntArray]:
+    return [rows[first : first + size] for first in range(0, len(rows), size)]

@@ -1,0 +1,64 @@
+"""What counts as a missing cell of a table: null, NaN, the usual words, and what the user named."""
+
+from collections.abc import Mapping, Sequence
+
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from anymae.errors import DataError, nearest
+
+WORDS = ("", "?", "NA", "NaN", "nan", "N/A", "n/a", "NULL", "null", "None", "<NA>")
+"""Strings that mean a missing cell; white space around them does not matter."""
+
+
+def missing_codes(declared: Sequence[str], columns: Sequence[str]) -> Mapping[str, tuple[str, ...]]:
+    """Sort declared codes by column.
+
+    Args:
+        declared: `-999` for all columns or `COLUMN=-999` for one.
+        columns: Names of the table's columns.
+
+    Raises:
+        DataError: A code names a column that is not there.
+
+    >>> missing_codes(["-999", "age=0"], ["age", "pay"])
+    {'age': ('-999', '0'), 'pay': ('-999',)}
+    """
+    codes: dict[str, tuple[str, ...]] = dict.fromkeys(columns, ())
+    for code in declared:
+        name, equals, value = code.rpartition("=")
+        if equals and name not in codes:
+            known = nearest(name, columns)
+            raise DataError(f"--missing {code} names column {name!r}, which is not there{known}")
+        for column in [name] if equals else columns:
+            codes[column] = (*codes[column], value)
+    return codes
+
+
+def blank(cells: pa.Array, codes: Sequence[str] = ()) -> pa.Array:
+    """Return cells in which everything missing is null; strings lose surrounding white space.
+
+    >>> blank(pa.array([1.0, -999.0, float("nan")]), ["-999"]).null_count
+    2
+    """
+    if pa.types.is_large_string(cells.type):
+        cells = pc.ascii_trim_whitespace(cells)
+        missing = pc.is_in(cells, pa.array([*WORDS, *codes], pa.large_string()))
+    elif pa.types.is_floating(cells.type) or pa.types.is_integer(cells.type):
+        numbers = [number for number in map(_number, codes) if number is not None]
+        if not numbers and pa.types.is_integer(cells.type):
+            return cells
+        missing = pc.is_null(cells, nan_is_null=True)
+        if numbers:
+            wide = cells.cast(pa.float64(), safe=False)
+            missing = pc.or_(missing, pc.is_in(wide, pa.array(numbers, pa.float64())))
+    else:
+        return cells
+    return pc.if_else(missing, pa.scalar(None, cells.type), cells)
+
+
+def _number(code: str) -> float | None:
+    try:
+        return float(code)
+    except ValueError:
+        return None

@@ -1,0 +1,148 @@
+"""What turns rows into inputs, stored beside a model as `data.json`.
+
+With it, new data become the inputs of a stored run: the same columns, scales and categories.
+"""
+
+from collections.abc import Iterable
+from typing import Annotated, Any, Literal, Self
+
+import numpy as np
+import numpy.typing as npt
+from pydantic import Field
+
+from anymae.config import DataConfig, InputConfig, InputKind, Section, parse
+from anymae.data.frame import Frame
+from anymae.data.kinds import KINDS
+from anymae.data.roles import Roles, resolve_roles
+from anymae.errors import DataError
+
+Names = Annotated[tuple[str, ...], Field(strict=False)]
+
+
+class Preparation(Section):
+    """Kind, roles, statistics and identity of the data that a model was trained on."""
+
+    format_version: Literal[1] = 1
+    input: InputConfig
+    """What the model sees."""
+    roles: Roles
+    """What each column was for."""
+    column_types: dict[str, str]
+    """Arrow type of each column that has a role or is an input."""
+    missing: Names = ()
+    """Values that were declared missing."""
+    statistics: dict[str, Any]
+    """What the training rows say, as the input kind wants it."""
+    rows: int
+    """Rows of the source."""
+    used_rows: int
+    """Rows that are inputs: kept by `where` and not bad."""
+    fingerprint: str
+    """Hash of the content."""
+    split: str
+    """Hash of which rows are for training, validation and test; empty where nothing was fitted."""
+
+    @property
+    def kind(self) -> InputKind:
+        """The kind of input."""
+        return self.input.kind
+
+    def to_json(self) -> dict[str, Any]:
+        """Return plain values for `data.json`."""
+        return self.model_dump(mode="json")
+
+    @classmethod
+    def from_json(cls, values: dict[str, Any]) -> Self:
+        """Build from the plain values of `data.json`.
+
+        Raises:
+            ConfigError: The values are no preparation; the message names the key.
+        """
+        return parse(cls, values, where="data.json")
+
+    def restore(self, inputs: npt.NDArray[Any]) -> Any:  # noqa: ANN401
+        """Turn inputs, or predictions of them, back into the user's units.
+
+        Args:
+            inputs: `(B, N)` tokens, or `(B, N, K)` standardised values; in a table a category's
+                code, and NaN for a missing cell.
+
+        Returns:
+            Strings (`bytes`), an array `(B, N, K)` (`values`), pictures `(B, H, W, C)` (`image`)
+            or a `pyarrow.Table` (`table`).
+        """
+        return KINDS[self.kind].restore(self.statistics, np.asarray(inputs))
+
+    def differences(self, other: "Preparation") -> list[str]:
+        """Say in what other data differ from these; empty where they are the same.
+
+        Different content is told apart from a different schema, which is told column by column.
+        """
+        found = _compare("kind", self.kind, other.kind)
+        if self.kind in ("bytes", "values"):
+            # Any name will do for the one input column.
+            known, new = set(self.column_types), set(other.column_types)
+            known, new = known - set(self.roles.inputs), new - set(other.roles.inputs)
+        else:
+            known, new = set(self.column_types), set(other.column_types)
+        found += [f"column {name!r} is missing" for name in sorted(known - new)]
+        found += [f"column {name!r} is new" for name in sorted(new - known)]
+        for name in sorted(known & new):
+            types = self.column_types[name], other.column_types[name]
+            found += _compare(f"type of column {name!r}", *types)
+        for role in ("target", "id", "split", "group", "weight"):
+            found += _compare(role, getattr(self.roles, role), getattr(other.roles, role))
+        found += _compare("declared missing values", self.missing, other.missing)
+        found += _compare("number of rows", f"{self.rows:,}", f"{other.rows:,}")
+        if not found and self.fingerprint != other.fingerprint:
+            found.append("the content differs, though columns and number of rows are the same")
+        if self.fingerprint == other.fingerprint and self.split and other.split:
+            found += _compare("split of the rows", self.split[:12], other.split[:12])
+        return found
+
+    def refuse_inputs_as_targets(self, targets: Iterable[str]) -> None:
+        """Check that no column to be predicted was seen by the encoder.
+
+        Raises:
+            DataError: A target was an input.
+        """
+        for name in targets:
+            if name in self.roles.inputs:
+                raise DataError(
+                    f"target {name!r} was an input of the encoder, which has seen the answers; "
+                    f"pretrain without it (--target {name}) or predict another column"
+                )
+
+    def resolve_roles(self, frame: Frame, config: DataConfig) -> Roles:
+        """Find the roles of other data's columns so that they become this run's inputs.
+
+        Tables match by name; the one column of `bytes` and `values` may have any.
+
+        Raises:
+            DataError: A column is missing, or no column could be the input.
+        """
+        self.refuse_inputs_as_targets(config.target)
+        if config.kind not in (None, self.kind):
+            raise DataError(f"the run reads {self.kind} inputs, not {config.kind}")
+        forced = config.model_copy(update={"kind": self.kind})
+        if self.kind in ("bytes", "values") and not config.column and frame.shape is None:
+            name = self.roles.inputs[0]
+            if name in frame.table.schema.names:
+                forced = forced.model_copy(update={"column": (name,)})
+        elif self.kind == "table" and frame.shape is None:
+            forced = forced.model_copy(update={"column": self._table_columns(frame)})
+        return resolve_roles(frame, forced)
+
+    def _table_columns(self, frame: Frame) -> tuple[str, ...]:
+        wanted = [column["name"] for column in self.statistics["columns"]]
+        absent = [name for name in wanted if name not in frame.table.schema.names]
+        if absent:
+            raise DataError(
+                f"{frame.name} lacks {len(absent)} of the {len(wanted)} columns that the run "
+                f"reads: {', '.join(absent[:10])}"
+            )
+        return tuple(wanted)
+
+
+def _compare(what: str, mine: object, other: object) -> list[str]:
+    return [] if mine == other else [f"{what} is {other}, not {mine}"]

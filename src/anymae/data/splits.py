@@ -1,0 +1,247 @@
+"""Which rows are for training, for validation and for the final test."""
+
+import hashlib
+from collections.abc import Callable, Iterable
+from typing import NamedTuple, Protocol
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+import pyarrow.compute as pc
+import torch
+
+from anymae.config import DataConfig
+from anymae.data.roles import Roles
+from anymae.data.sampler import Permutation
+from anymae.errors import DataError, MissingExtraError
+from anymae.randomness import Draws, Purpose, row_keys
+
+IntArray = npt.NDArray[np.int64]
+
+VALID_SHARE = 0.02
+MOST_VALID = 10_000
+"""Validation rows when nothing is said: 2 % of the rows, at most 10,000."""
+
+NAMES = {
+    "train": 0, "training": 0,
+    "valid": 1, "validation": 1, "val": 1, "dev": 1,
+    "test": 2,
+}  # fmt: skip
+"""What a split column may hold, in any case."""
+
+MOST_CLASSES = 20
+"""A numeric target with more distinct values is stratified by its deciles."""
+
+
+class Parts(NamedTuple):
+    """Positions in the data set, ascending."""
+
+    train: IntArray
+    valid: IntArray
+    test: IntArray
+
+    @property
+    def digest(self) -> str:
+        """Hash of the split: equal where each part holds the same rows."""
+        digest = hashlib.sha256()
+        for part in self:
+            digest.update(len(part).to_bytes(8, "little") + part.astype("<i8").tobytes())
+        return digest.hexdigest()
+
+
+class Columns(Protocol):
+    """Rows that can be split."""
+
+    roles: Roles
+    files: npt.NDArray[np.int8] | None
+    """0, 1, 2 for rows of the training, validation and test file; `None` if there is one file."""
+
+    def __len__(self) -> int: ...
+
+    def column(self, name: str) -> pa.ChunkedArray:
+        """Return the values of a column in the order of the rows."""
+        ...
+
+
+def split_rows(
+    rows: Columns,
+    config: DataConfig,
+    seed: int,
+    *,
+    valid_share: float | None = None,
+    test_share: float = 0.0,
+) -> Parts:
+    """Split rows by what the data say, else at random.
+
+    In this order: files named for validation and test, a split column, groups, `split_by`. Where
+    the data name no validation rows, some of the training rows are taken.
+
+    Args:
+        rows: The data set.
+        config: Says where the split is written or how it is made.
+        seed: Decides what is left to chance.
+        valid_share: Share of the rows for validation; `None` is 2 %, at most 10,000 rows.
+        test_share: Share of the rows for the test where the data name none.
+
+    Returns:
+        The parts; each row is in exactly one.
+
+    Raises:
+        DataError: The split column holds other values; a stratified or group split lacks its
+            column; no row is left for training.
+    """
+    given = _given(rows)
+    train = np.arange(len(rows)) if given is None else np.flatnonzero(given == 0)
+    valid, test = _none(), _none()
+    if given is not None:
+        valid, test = np.flatnonzero(given == 1), np.flatnonzero(given == 2)
+    num_valid = 0 if len(valid) else _count(len(train), valid_share)
+    num_test = 0 if given is not None else round(test_share * len(train))
+    if num_valid or num_test:
+        ranks = _ranks(rows, config, seed, train)
+        chosen = _choose(ranks, [num_test, num_valid])
+        test = test if given is not None else train[chosen == 0]
+        valid = valid if len(valid) else train[chosen == 1]
+        train = train[chosen == 2]
+    if not len(train):
+        raise DataError(f"no row is left for training: {len(valid)} validate, {len(test)} test")
+    return Parts(train, valid, test)
+
+
+def _none() -> IntArray:
+    return np.zeros(0, np.int64)
+
+
+def _count(rows: int, share: float | None) -> int:
+    """Return the number of validation rows, at least 1 where one can be spared."""
+    if share is None:
+        return min(MOST_VALID, max(round(VALID_SHARE * rows), int(rows > 1)))
+    return round(share * rows)
+
+
+def _given(rows: Columns) -> npt.NDArray[np.int8] | None:
+    """Return 0, 1, 2 for each row as the data say, `None` where they say nothing."""
+    name = rows.roles.split
+    if rows.files is not None or name is None:
+        return rows.files
+    column = rows.column(name)
+    words = pc.utf8_lower(pc.ascii_trim_whitespace(column.cast(pa.large_string())))
+    known = pa.array(list(NAMES), pa.large_string())
+    codes = pc.index_in(words, known).combine_chunks()
+    unknown = column.filter(codes.is_null())
+    if len(unknown):
+        values = ", ".join(repr(value) for value in unknown.unique().to_pylist()[:5])
+        raise DataError(
+            f"split column {name!r} holds {values} in {len(unknown):,} rows; expected train, "
+            f"valid or test: keep the rows you want with --where"
+        )
+    parts: npt.NDArray[np.int8] = np.array(list(NAMES.values()), np.int8)[codes.to_numpy(False)]
+    return parts
+
+
+def _ranks(rows: Columns, config: DataConfig, seed: int, train: IntArray) -> IntArray:
+    """Return the group of each row of `train`; groups are given away in the order of numbers."""
+    if rows.roles.group is not None:
+        return _shuffled_groups(_codes(rows.column(rows.roles.group), train), seed)
+    if config.split_by == "group":
+        raise DataError("a split by group needs to know the groups; name their column with --group")
+    if config.split_by == "scaffold":
+        column = rows.column(rows.roles.inputs[0]).take(pa.array(train))
+        return _small_groups_first(_scaffolds(column.to_pylist()), seed)
+    if config.split_by == "stratified":
+        if not rows.roles.target:
+            raise DataError("a stratified split needs a target; name its column with --target")
+        return _stratified(_classes(rows.column(rows.roles.target[0]), train), seed)
+    return Permutation(len(train), seed=seed, purpose=Purpose.SPLIT)(np.arange(len(train)))
+
+
+def _choose(groups: IntArray, counts: Iterable[int]) -> IntArray:
+    """Give whole groups to each taker in turn until it has about its number of rows.
+
+    Returns:
+        The number of the taker of each row; rows left over get the number of takers.
+    """
+    sizes = np.bincount(groups)
+    # A group goes to the taker in whose stretch of rows its middle lies.
+    middles = np.cumsum(sizes) - sizes / 2
+    ends = np.cumsum(list(counts))
+    return np.searchsorted(ends, middles, side="right")[groups]
+
+
+def _random_keys(count: int, seed: int) -> IntArray:
+    keys: IntArray = Draws(row_keys(torch.arange(count), seed=seed)).bits(Purpose.SPLIT, 1).numpy()
+    return keys.reshape(-1)
+
+
+def _codes(column: pa.ChunkedArray, train: IntArray) -> IntArray:
+    """Return a number for each distinct value; a null is a group of its own."""
+    taken = column.take(pa.array(train)).combine_chunks()
+    codes = taken.dictionary_encode().indices.to_numpy(zero_copy_only=False).astype(np.float64)
+    alone = np.isnan(codes)
+    codes[alone] = len(codes) + np.flatnonzero(alone)
+    numbers: IntArray = np.unique(codes, return_inverse=True)[1]
+    return numbers
+
+
+def _shuffled_groups(codes: IntArray, seed: int) -> IntArray:
+    keys = _random_keys(int(codes.max()) + 1, seed)
+    place: IntArray = np.argsort(np.argsort(keys, kind="stable"))[codes]
+    return place
+
+
+def _small_groups_first(codes: IntArray, seed: int) -> IntArray:
+    """Number groups from small to large: the common scaffolds are left to train on."""
+    sizes = np.bincount(codes)
+    order = np.lexsort((_random_keys(len(sizes), seed), sizes))
+    place: IntArray = np.argsort(order)[codes]
+    return place
+
+
+def _classes(column: pa.ChunkedArray, train: IntArray) -> IntArray:
+    """Return the class of each row: distinct values, or deciles of a number with many."""
+    taken = column.take(pa.array(train)).combine_chunks()
+    numeric = pa.types.is_floating(taken.type) or pa.types.is_integer(taken.type)
+    if numeric and pc.count_distinct(taken).as_py() > MOST_CLASSES:
+        numbers = taken.cast(pa.float64(), safe=False).to_numpy(zero_copy_only=False)
+        edges = np.nanquantile(numbers, np.linspace(0.1, 0.9, 9))
+        return np.where(np.isnan(numbers), len(edges) + 1, np.searchsorted(edges, numbers))
+    filled = taken.dictionary_encode(null_encoding="encode").indices
+    return np.asarray(filled.to_numpy(zero_copy_only=False), np.int64)
+
+
+def _stratified(classes: IntArray, seed: int) -> IntArray:
+    """Order rows so that any stretch holds each class in about its share of all rows."""
+    keys = _random_keys(len(classes), seed)
+    order = np.lexsort((keys, classes))
+    sizes = np.bincount(classes)
+    starts = np.cumsum(sizes) - sizes
+    sorted_classes = classes[order]
+    within = np.arange(len(classes)) - starts[sorted_classes]
+    shares = np.empty(len(classes))
+    shares[order] = (within + 0.5) / sizes[sorted_classes]
+    place = np.empty(len(classes), np.int64)
+    place[np.lexsort((keys, shares))] = np.arange(len(classes))
+    return place
+
+
+def _scaffolds(smiles: list[str | None]) -> IntArray:
+    """Return the Bemis-Murcko scaffold of each molecule as a number.
+
+    A string that is no molecule is a group of its own.
+    """
+    try:
+        from rdkit import Chem, rdBase
+        from rdkit.Chem.Scaffolds import MurckoScaffold
+    except ImportError:
+        raise MissingExtraError(
+            "a scaffold split needs RDKit; install it with: pip install 'anymae[chem]'"
+        ) from None
+    scaffold_of: Callable[..., str] = MurckoScaffold.MurckoScaffoldSmiles
+    scaffolds = []
+    with rdBase.BlockLogs():
+        for number, text in enumerate(smiles):
+            molecule = Chem.MolFromSmiles((text or "").strip())
+            found = None if molecule is None else scaffold_of(mol=molecule)
+            scaffolds.append(f"?{number}" if found is None else found)
+    numbers: IntArray = np.unique(np.array(scaffolds), return_inverse=True)[1]
+    return numbers
