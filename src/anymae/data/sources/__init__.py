@@ -4,7 +4,18 @@ Each format is one file in here that registers a `Source`; other packages regist
 entry-point group `anymae.sources`. `read_source` is the one entry.
 """
 
-from anymae.data.sources import arrays, objects, parquet  # noqa: F401
+from anymae.data.sources import (  # noqa: F401 - importing registers
+    arrays,
+    arrow,
+    delimited,
+    fasta,
+    images,
+    jsonl,
+    objects,
+    parquet,
+    smi,
+    text,
+)
 from anymae.data.sources.base import SOURCES, Files, Source
 from anymae.data.sources.read import read_source
 

@@ -18,7 +18,7 @@ import pyarrow as pa
 
 from anymae.config import DataConfig
 from anymae.data.frame import Frame
-from anymae.errors import DataError
+from anymae.errors import DataError, nearest
 from anymae.registry import Registry
 
 
@@ -63,6 +63,21 @@ class Source(ABC):
 
 
 SOURCES = Registry[type[Source]]("sources")
+
+
+def source_of(extension: str, name: str) -> type[Source]:
+    """Return the source that reads files with this ending.
+
+    Raises:
+        DataError: None does; the nearest ending is named.
+    """
+    known: dict[str, type[Source]] = {}
+    for key in SOURCES:
+        known.update(dict.fromkeys(SOURCES[key].extensions, SOURCES[key]))
+    if extension not in known:
+        ending = f"ends in {extension!r}" if extension else "has no ending such as .csv"
+        raise DataError(f"{name} {ending}, which no source reads{nearest(extension, known)}")
+    return known[extension]
 
 
 DAMAGE = (

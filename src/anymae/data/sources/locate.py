@@ -7,7 +7,7 @@ from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING
 
 from anymae.data.cache import cache_folder
-from anymae.data.sources.base import DAMAGE, Files
+from anymae.data.sources.base import DAMAGE, Files, source_of
 from anymae.errors import DataError, MissingExtraError
 
 if TYPE_CHECKING:
@@ -44,7 +44,13 @@ def locate(name: str) -> Files:
         if not paths:
             raise DataError(f"{name} does not exist; a file, a folder or a glob is expected")
     extensions = sorted({extension(path.name) for path in paths})
-    if len(extensions) > 1:
+    sources = {source_of(one, name) for one in extensions}
+    packed = [path for path in paths if path.suffix.lower() in COMPRESSION]
+    if packed and not all(source.compressed for source in sources):
+        raise DataError(
+            f"{packed[0]} is compressed as a whole, which {extensions[0]} files are not"
+        )
+    if len(sources) > 1:
         raise DataError(
             f"{name} holds files of several formats ({', '.join(extensions)}); name those of one, "
             f"such as {name.rstrip('/')}/*{extensions[0]}"

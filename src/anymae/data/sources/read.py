@@ -5,10 +5,10 @@ import os
 
 from anymae.config import DataConfig
 from anymae.data.frame import Frame
-from anymae.data.sources.base import SOURCES, Source
+from anymae.data.sources.base import SOURCES, Source, source_of
 from anymae.data.sources.locate import locate
 from anymae.data.where import select
-from anymae.errors import DataError, nearest
+from anymae.errors import DataError
 
 logger = logging.getLogger(__name__)
 
@@ -35,7 +35,7 @@ def read_source(data: object, config: DataConfig) -> Frame:
     """
     if isinstance(data, str | os.PathLike):
         files = locate(os.fspath(data))
-        frame = _source_of(files.extension, files.name).read(files, config)
+        frame = source_of(files.extension, files.name)().read(files, config)
     else:
         frame = _source_for(data).read(data, config)
     if frame.bad:
@@ -43,17 +43,6 @@ def read_source(data: object, config: DataConfig) -> Frame:
     if config.where is not None:
         frame = select(frame, config.where)
     return frame
-
-
-def _source_of(extension: str, name: str) -> Source:
-    known = {}
-    for key in SOURCES:
-        source = SOURCES[key]
-        known.update(dict.fromkeys(source.extensions, source))
-    if extension not in known:
-        shown = extension or "no extension"
-        raise DataError(f"{name} has {shown!r}, which no source reads{nearest(extension, known)}")
-    return known[extension]()
 
 
 def _source_for(data: object) -> Source:

@@ -1,0 +1,84 @@
+"""Arrow IPC files and streams, Feather included."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+
+from anymae.config import DataConfig
+from anymae.data.cache import Reading, Sink, content_digest, through_cache
+from anymae.data.frame import Frame
+from anymae.data.sources.base import SOURCES, Files, Source, reading, unique_names
+from anymae.data.sources.parquet import same_columns
+from anymae.data.spool import plain_type
+
+
+@SOURCES.register("arrow")
+class ArrowSource(Source):
+    """Arrow files: mapped where they lie if they are uncompressed, one batch, of plain types."""
+
+    extensions = (".arrow", ".feather", ".ipc")
+
+    def read(self, data: Files, config: DataConfig) -> Frame:
+        """Map the file, or copy it to the cache."""
+        if len(data.paths) == 1:
+            with reading(data.name):
+                table = _mapped(data.paths[0])
+            if table is not None:
+                unique_names(table.column_names, data.name)
+                digest = content_digest(data.paths)
+                return Frame(table, data.name, "arrow", source_digest=digest)
+        fill = partial(_fill, data)
+        return through_cache(
+            Reading(data.name, "arrow", data.paths, fill, settings={}, files=data.labels)
+        )
+
+
+def _mapped(path: Path) -> pa.Table | None:
+    """Return the table of a file whose pages can be used as they are."""
+    with pa.memory_map(str(path)) as file:
+        try:
+            reader = pa.ipc.open_file(file)
+        except pa.ArrowInvalid:
+            return None
+        plain = all(plain_type(field.type) == field.type for field in reader.schema)
+        if reader.num_record_batches != 1 or not plain:
+            return None
+        before = pa.total_allocated_bytes()
+        batch = reader.get_batch(0)
+        if pa.total_allocated_bytes() - before > batch.nbytes // 2 or not batch.num_rows:
+            return None  # it had to be decompressed
+        batch.validate(full=True)
+        return pa.Table.from_batches([batch])
+
+
+@contextmanager
+def _batches(path: Path) -> Iterator[tuple[pa.Schema, Iterator[pa.RecordBatch]]]:
+    """Open a file in either of Arrow's formats."""
+    with pa.memory_map(str(path)) as file:
+        try:
+            reader = pa.ipc.open_file(file)
+        except pa.ArrowInvalid:
+            file.seek(0)
+            stream = pa.ipc.open_stream(file)
+            yield stream.schema, iter(stream)
+            return
+        yield reader.schema, (reader.get_batch(i) for i in range(reader.num_record_batches))
+
+
+def _fill(files: Files, sink: Sink) -> None:
+    expected: pa.Schema | None = None
+    for number, path in enumerate(files.paths):
+        name = files.name if len(files.paths) == 1 else str(path)
+        with reading(name), _batches(path) as (schema, batches):
+            expected = expected or schema
+            unique_names(schema.names, name)
+            same_columns(expected, schema, name)
+            count = 0
+            for batch in batches:
+                sink.place(number, np.arange(count, count + batch.num_rows))
+                sink.write(batch.cast(expected) if schema != expected else batch)
+                count += batch.num_rows

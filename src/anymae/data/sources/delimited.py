@@ -1,0 +1,270 @@
+"""CSV and its kin: any delimiter, quoted cells, `.gz` and `.zst`, of any size.
+
+The file is read twice: to learn the types of whole columns, then to write them. Blocks whose
+records are single lines go through Arrow's parser; blocks with line ends inside quotes or with
+bytes that are not UTF-8 go through Python's, which knows the line of each record.
+"""
+
+import csv
+from collections.abc import Iterator
+from functools import partial
+from itertools import chain
+from typing import NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+from pyarrow import csv as arrow_csv
+
+from anymae.config import DataConfig
+from anymae.data.cache import Reading, Sink, through_cache
+from anymae.data.frame import Frame
+from anymae.data.sources.base import SOURCES, Files, Source, unique_names
+from anymae.data.sources.guess import Guess, convert, markers
+from anymae.data.sources.lines import NOT_UTF8, Block, line_blocks, numbers_of_lines
+from anymae.errors import DataError
+
+_DELIMITERS = ",;\t|"
+_SNIFFED_LINES = 50
+_LONGEST_CELL = 1 << 26
+_END = "\x00 end"
+
+
+@SOURCES.register("csv")
+class DelimitedSource(Source):
+    """Tables as text with a header; the delimiter is one of comma, semicolon, tab and bar."""
+
+    extensions = (".csv", ".tsv", ".tab", ".psv")
+    compressed = True
+
+    def read(self, data: Files, config: DataConfig) -> Frame:
+        """Copy the table to the cache; a column that is not wholly numeric stays strings."""
+        return through_cache(
+            Reading(
+                name=data.name,
+                format="csv",
+                paths=data.paths,
+                fill=partial(_fill, data, config.missing),
+                settings={"missing": sorted(config.missing), "tab": data.extension != ".csv"},
+                unit="line",
+                files=data.labels,
+            )
+        )
+
+
+class _Rows(NamedTuple):
+    """Records of one block."""
+
+    cells: pa.Table
+    """Strings; a record that could not be read is a row of nulls."""
+    lines: npt.NDArray[np.int64]
+    """Line on which each record starts."""
+    bad: dict[int, str]
+    """Problems, by row of `cells`."""
+    file: int
+
+
+class _Format(NamedTuple):
+    delimiter: str
+    names: list[str]
+    header: int
+    """Lines up to the end of the header."""
+
+
+def _fill(files: Files, missing: tuple[str, ...], sink: Sink) -> None:
+    formats = [_sniff(files, number) for number in range(len(files.paths))]
+    names = formats[0].names
+    for path, other in zip(files.paths, formats, strict=True):
+        if other.names != names:
+            raise DataError(f"{path} has other columns than {files.paths[0]}")
+    guesses = {name: Guess(markers(missing, name, names)) for name in names}
+    row = 0
+    for rows in _rows(files, formats):
+        for name, guess in guesses.items():
+            guess.look(rows.cells[name].combine_chunks(), row)
+        row += rows.cells.num_rows
+    if not row:
+        raise DataError(f"{files.name} holds a header and no rows")
+    sink.start(pa.schema([(name, guess.kind) for name, guess in guesses.items()]))
+    sink.odd = {name: guess.odd for name, guess in guesses.items() if guess.odd is not None}
+    for rows in _rows(files, formats):
+        for position, problem in rows.bad.items():
+            sink.reject(sink.num_rows + position, problem)
+        sink.place(rows.file, rows.lines)
+        columns = {
+            name: convert(rows.cells[name].combine_chunks(), guess.kind, guess.missing)
+            for name, guess in guesses.items()
+        }
+        sink.write(pa.table(columns))
+
+
+def _sniff(files: Files, number: int) -> _Format:
+    """Find the delimiter and read the header."""
+    path = files.paths[number]
+    name = files.name if len(files.paths) == 1 else str(path)
+    text = next(line_blocks(path, name)).text
+    lines = text.split(b"\n")[:_SNIFFED_LINES]
+    start = [line.decode(errors="replace") + "\n" for line in lines]
+    choices = "\t|;," if files.extension in (".tsv", ".tab") else _DELIMITERS
+    choices = "|" + choices if files.extension == ".psv" else choices
+    best = max(choices, key=lambda sign: _agreement(start, sign))
+    reader = csv.reader(chain(start, [_END]), delimiter=best)
+    header = next(record for record in reader if record)
+    if header == [_END]:
+        raise DataError(f"{name} holds nothing but empty lines")
+    if any(cell.endswith(_END) for cell in header):
+        raise DataError(f"{name}: a quote that opens in the header is never closed")
+    names = [cell.strip() or f"unnamed_{i}" for i, cell in enumerate(header)]
+    if any("\N{REPLACEMENT CHARACTER}" in cell for cell in names):
+        raise DataError(f"{name}: the header is not valid UTF-8; save the file as UTF-8")
+    if all(_looks_like_data(cell) for cell in names):
+        raise DataError(
+            f"{name}: the first line holds numbers ({', '.join(names[:3])}), no names of columns; "
+            "add a header"
+        )
+    unique_names(names, name)
+    return _Format(best, names, reader.line_num)
+
+
+def _agreement(start: list[str], delimiter: str) -> tuple[float, int]:
+    """Rate a delimiter by the share of records as long as the header, and by that length."""
+    lengths = [len(record) for record in csv.reader(start, delimiter=delimiter) if record]
+    if not lengths or lengths[0] < 2:
+        return 0.0, 1
+    return sum(length == lengths[0] for length in lengths) / len(lengths), lengths[0]
+
+
+def _looks_like_data(cell: str) -> bool:
+    try:
+        float(cell)
+    except ValueError:
+        return False
+    return cell.lower() != "nan"
+
+
+def _rows(files: Files, formats: list[_Format]) -> Iterator[_Rows]:
+    """Read all records of all files, block by block."""
+    for number, (path, form) in enumerate(zip(files.paths, formats, strict=True)):
+        name = files.name if len(files.paths) == 1 else str(path)
+        rest = b""
+        for whole in line_blocks(path, name):
+            body = _after_header(whole, form) if whole.line == 1 else whole
+            block = Block(rest + body.text, body.line - rest.count(b"\n"), body.last)
+            rest = b""
+            if not block.text:
+                continue
+            rows = _parse_lines(block, form)
+            if rows is None:
+                rows, rest = _parse_records(block, form, name)
+            yield rows._replace(file=number)
+
+
+def _after_header(block: Block, form: _Format) -> Block:
+    end = -1
+    for _ in range(form.header):
+        end = block.text.find(b"\n", end + 1)
+    return Block(block.text[end + 1 :], block.line + form.header, block.last)
+
+
+def _parse_lines(block: Block, form: _Format) -> _Rows | None:
+    """Parse a block each line of which is a record; `None` if that is not so."""
+    rejected: list[tuple[int, str]] = []
+
+    def reject(row: arrow_csv.InvalidRow) -> str:
+        rejected.append((row.number - 1, _ragged(row.actual_columns, row.expected_columns)))
+        return "skip"
+
+    if b'"' in block.text and _is_open(block.text, form.delimiter):
+        return None
+    text = pa.large_string()
+    try:
+        table = arrow_csv.read_csv(
+            pa.BufferReader(block.text),
+            arrow_csv.ReadOptions(
+                column_names=form.names, use_threads=False, block_size=len(block.text) + 1
+            ),
+            arrow_csv.ParseOptions(delimiter=form.delimiter, invalid_row_handler=reject),
+            arrow_csv.ConvertOptions(column_types=dict.fromkeys(form.names, text)),
+        )
+    except pa.ArrowInvalid:  # not UTF-8
+        return None
+    lines = numbers_of_lines(block)
+    if table.num_rows + len(rejected) != len(lines):
+        return None
+    if rejected:
+        kept = np.ones(len(lines), bool)
+        kept[[position for position, _ in rejected]] = False
+        source = np.cumsum(kept) - 1
+        table = table.take(pa.array(source, mask=~kept))
+    return _Rows(table, lines, dict(rejected), 0)
+
+
+def _is_open(text: bytes, delimiter: str) -> bool:
+    """Say whether the last line ends within quotes."""
+    last = text[text.rfind(b"\n", 0, -1) + 1 :].decode(errors="surrogateescape")
+    *_, end = csv.reader([last, _END], delimiter=delimiter)
+    return end != [_END]
+
+
+def _parse_records(block: Block, form: _Format, name: str) -> tuple[_Rows, bytes]:
+    """Parse a block with line ends inside quotes.
+
+    Returns:
+        The records, and the text of one that goes on in the next block.
+    """
+    text = block.text.decode(errors="surrogateescape").split("\n")[:-1]
+    reader = csv.reader(chain((line + "\n" for line in text), [_END]), delimiter=form.delimiter)
+    limit = csv.field_size_limit(_LONGEST_CELL * 2)
+    records, lines, start = [], [], 0
+    try:
+        for record in reader:
+            if record:
+                records.append(record)
+                lines.append(block.line + start)
+            last, start = start, reader.line_num
+    except csv.Error as error:
+        raise DataError(f"{name}: line {block.line + start} cannot be read ({error})") from error
+    finally:
+        csv.field_size_limit(limit)
+    rest = b""
+    if records.pop() != [_END]:
+        rest = "".join(line + "\n" for line in text[last:]).encode(errors="surrogateescape")
+        if block.last or len(rest) > _LONGEST_CELL:
+            raise DataError(
+                f"{name}: a quote that opens in the record on line {lines[-1]} is never closed; "
+                "close it, or double quotes that belong to the text"
+            )
+    cells, bad = _columns(records, form.names)
+    return _Rows(cells, np.array(lines[:-1], np.int64), bad, 0), rest
+
+
+def _columns(records: list[list[str]], names: list[str]) -> tuple[pa.Table, dict[int, str]]:
+    """Turn records into columns; those with a problem become rows of nulls."""
+    bad = {
+        row: _ragged(len(record), len(names))
+        for row, record in enumerate(records)
+        if len(record) != len(names)
+    }
+    for row, record in enumerate(records):
+        if not _is_utf8("".join(record)):
+            bad.setdefault(row, NOT_UTF8)
+    nulls = [None] * len(names)
+    kept = [nulls if row in bad else record for row, record in enumerate(records)]
+    columns = zip(*kept, strict=True) if kept else ([] for _ in names)
+    arrays = [pa.array(column, pa.large_string()) for column in columns]
+    return pa.Table.from_arrays(arrays, names), bad
+
+
+def _is_utf8(text: str) -> bool:
+    """Say whether decoding left no escaped bytes behind."""
+    if text.isascii():
+        return True
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
+def _ragged(found: int, expected: int) -> str:
+    return f"has {found} cell{'s' if found != 1 else ''}, not {expected} as the header"

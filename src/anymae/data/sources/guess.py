@@ -1,0 +1,131 @@
+"""Column types of text formats, from all cells of the whole column."""
+
+from collections.abc import Iterable
+
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from anymae.data.frame import OddCells
+
+MISSING = ("", "NaN", "NA", "?")
+"""Cells that are missing, besides those that `data.missing` declares."""
+
+_NUMBER = r"(?i)^[+-]?((\d+\.?\d*|\.\d+)(e[+-]?\d+)?|nan|inf(inity)?)$"
+_FAMILIES = (pa.int64(), pa.float64(), pa.bool_(), pa.timestamp("us"))
+_SHOWN = 10
+_ODD_SHARE = 0.05
+
+
+def markers(declared: Iterable[str], column: str, columns: list[str]) -> pa.Array:
+    """Return the cells that are missing in a column, of `VALUE` and `COLUMN=VALUE`.
+
+    Declared numbers are left to who knows the column's meaning: they are numbers here.
+    """
+    words = list(MISSING)
+    for entry in declared:
+        name, sign, value = entry.rpartition("=")
+        if not (sign and name in columns):
+            name, value = column, entry
+        if name == column and not _is_number(value):
+            words.append(value)
+    return pa.array(words, pa.large_string())
+
+
+def _is_number(word: str) -> bool:
+    try:
+        float(word)
+    except ValueError:
+        return False
+    return True
+
+
+def convert(cells: pa.Array, kind: pa.DataType, missing: pa.Array) -> pa.Array:
+    """Turn strings into numbers, booleans or times; strings stay as they are.
+
+    Raises:
+        pyarrow.ArrowInvalid: A cell is neither that nor missing.
+    """
+    if kind == pa.large_string():
+        return cells
+    try:
+        return _cast(cells, kind)
+    except pa.ArrowInvalid:
+        return _cast(_filled(cells, missing), kind)
+
+
+def _cast(cells: pa.Array, kind: pa.DataType) -> pa.Array:
+    if pa.types.is_integer(kind) and pc.any(pc.match_substring(cells, "x")).as_py():
+        raise pa.ArrowInvalid("hexadecimal numbers are names")
+    return cells.cast(kind)
+
+
+def _filled(cells: pa.Array, missing: pa.Array) -> pa.Array:
+    """Strip the cells and make those that are missing null."""
+    cells = pc.utf8_trim_whitespace(cells)
+    return pc.if_else(pc.is_in(cells, value_set=missing), pa.scalar(None, cells.type), cells)
+
+
+class Guess:
+    """The type of one column, block by block."""
+
+    def __init__(self, missing: pa.Array) -> None:
+        self.missing = missing
+        self._families: tuple[pa.DataType, ...] | None = None
+        self._seen = self._odd = 0
+        self._rows: list[int] = []
+        self._hopeless = False
+
+    @property
+    def kind(self) -> pa.DataType:
+        """The narrowest type that holds all cells so far; null if all are missing."""
+        if self._families is None:
+            return pa.null()
+        return self._families[0] if self._families else pa.large_string()
+
+    @property
+    def odd(self) -> OddCells | None:
+        """The cells that keep a string column from being numeric, if they are few."""
+        few = 0 < self._odd <= self._seen * _ODD_SHARE
+        return OddCells(self._odd, tuple(self._rows)) if few and not self._hopeless else None
+
+    def look(self, cells: pa.Array, row: int) -> None:
+        """Take the next cells, the first of which stands in `row`."""
+        if self._hopeless:
+            return
+        if self._families is None:
+            filled = _filled(cells, self.missing)
+            if filled.null_count == len(cells):
+                return
+            self._families = tuple(kind for kind in _FAMILIES if self._fits(cells, kind))
+            if self._families[:1] != (pa.int64(),):
+                self._families = self._families[:1]
+            numeric = True
+        else:
+            numeric = self.kind in (pa.int64(), pa.float64(), pa.large_string())
+            while self._families and not self._fits(cells, self._families[0]):
+                self._families = tuple(
+                    kind
+                    for kind in self._families[1:]
+                    if kind == pa.float64() and self._families[0] == pa.int64()
+                )
+        if self._families or not numeric:
+            self._seen += len(cells)
+            self._hopeless = not numeric and not self._families
+            return
+        self._count_odd(cells, row)
+
+    def _fits(self, cells: pa.Array, kind: pa.DataType) -> bool:
+        try:
+            convert(cells, kind, self.missing)
+        except pa.ArrowInvalid:
+            return False
+        return True
+
+    def _count_odd(self, cells: pa.Array, row: int) -> None:
+        filled = _filled(cells, self.missing)
+        odd = pc.invert(pc.match_substring_regex(filled, _NUMBER)).fill_null(False)
+        positions = pc.indices_nonzero(odd).to_numpy()
+        self._seen += len(cells)
+        self._odd += len(positions)
+        self._rows += [row + int(position) for position in positions[: _SHOWN - len(self._rows)]]
+        self._hopeless = self._odd > max(_SHOWN, self._seen * _ODD_SHARE)

@@ -1,0 +1,122 @@
+"""Folders of images of one size, read by pillow."""
+
+from collections.abc import Sequence
+from functools import partial
+from pathlib import Path
+from types import ModuleType
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+
+from anymae.config import DataConfig
+from anymae.data.cache import Reading, Sink, through_cache
+from anymae.data.frame import VALUES, Frame
+from anymae.data.sources.base import SOURCES, Files, Source
+from anymae.errors import DataError, MissingExtraError
+
+_BLOCK = 256
+_GREY = ("1", "L", "LA")
+
+
+@SOURCES.register("images")
+class ImageSource(Source):
+    """A folder of PNG or JPEG files, each a row of 8-bit pixels.
+
+    Grey if all of them are, else red, green, blue. The file's name is column `id`, the subfolder
+    that it lies in column `label`.
+    """
+
+    extensions = (".png", ".jpg", ".jpeg")
+
+    def read(self, data: Files, config: DataConfig) -> Frame:
+        """Copy the pixels to the cache."""
+        labels = list(data.labels)
+        return through_cache(
+            Reading(
+                name=data.name,
+                format="images",
+                paths=data.paths,
+                fill=partial(_fill, data),
+                settings={"labels": labels},
+                unit="image",
+                files=data.labels,
+                named_by="id",
+            )
+        )
+
+
+def _fill(files: Files, sink: Sink) -> None:
+    names = files.labels
+    size, mode, broken = _survey(files)
+    sink.shape = (size[1], size[0]) if mode == "L" else (size[1], size[0], 3)
+    kind = pa.list_(pa.uint8(), int(np.prod(sink.shape)))
+    nested = any(Path(name).parent.name for name in names)
+    for start in range(0, len(names), _BLOCK):
+        rows = []
+        for number in range(start, min(start + _BLOCK, len(names))):
+            pixels = broken.get(number) or _pixels(files.paths[number], mode)
+            if isinstance(pixels, str):
+                sink.reject(number, pixels)
+            rows.append(None if isinstance(pixels, str) else pixels.reshape(-1))
+        block = names[start : start + _BLOCK]
+        columns = {"id": pa.array(block, pa.large_string()), VALUES: _column(rows, kind)}
+        if nested:
+            folders = [Path(name).parent.name or None for name in block]
+            columns["label"] = pa.array(folders, pa.large_string())
+        sink.write(pa.table(columns))
+
+
+def _survey(files: Files) -> tuple[tuple[int, int], str, dict[int, str]]:
+    """Read the headers: the size that all have, the mode that fits all, the unreadable ones."""
+    image = _pillow()
+    size: tuple[int, int] | None = None
+    mode, broken = "L", {}
+    for number, path in enumerate(files.paths):
+        try:
+            with image.open(path) as picture:
+                found, kind = picture.size, picture.mode
+        except Exception as error:  # pillow's readers raise all sorts of things
+            broken[number] = f"cannot be read ({_reason(error)})"
+            continue
+        if kind.startswith(("I", "F")):
+            raise DataError(f"{path} has more than 8 bits per pixel; convert it, or stack a .npy")
+        if size is not None and found != size:
+            raise DataError(
+                f"{path} has {found[0]} x {found[1]} pixels, the images before it "
+                f"{size[0]} x {size[1]}; resize them to one size"
+            )
+        size = found
+        mode = mode if kind in _GREY else "RGB"
+    if size is None:
+        raise DataError(f"{files.name}: none of {len(files.paths)} images can be read")
+    return size, mode, broken
+
+
+def _pixels(path: Path, mode: str) -> npt.NDArray[np.uint8] | str:
+    """Return the pixels of an image, or what is wrong with it."""
+    try:
+        with _pillow().open(path) as picture:
+            return np.asarray(picture.convert(mode))
+    except Exception as error:  # pillow's readers raise all sorts of things
+        return f"cannot be read ({_reason(error)})"
+
+
+def _column(rows: Sequence[npt.NDArray[np.uint8] | None], kind: pa.DataType) -> pa.Array:
+    """Return pixels as lists of fixed size; a row without pixels is null."""
+    blank = np.zeros(kind.list_size, np.uint8)
+    flat = np.concatenate([blank if row is None else row for row in rows])
+    missing = pa.array([row is None for row in rows])
+    return pa.FixedSizeListArray.from_arrays(pa.array(flat), type=kind, mask=missing)
+
+
+def _reason(error: Exception) -> str:
+    return str(error).split("\n")[0] or type(error).__name__
+
+
+def _pillow() -> ModuleType:
+    try:
+        from PIL import Image
+    except ImportError as error:
+        raise MissingExtraError("images need pillow: pip install pillow") from error
+    return Image

@@ -1,0 +1,157 @@
+"""JSON lines: one object per line. Types come from all values of the whole column."""
+
+import json
+from collections.abc import Iterator
+from functools import partial
+from typing import Any, NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+
+from anymae.config import DataConfig
+from anymae.data.cache import Reading, Sink, through_cache
+from anymae.data.frame import Frame
+from anymae.data.sources.base import SOURCES, Files, Source
+from anymae.data.sources.lines import NOT_UTF8, Block, line_blocks, numbers_of_lines
+from anymae.errors import DataError
+
+
+@SOURCES.register("jsonl")
+class JsonLinesSource(Source):
+    """Objects as lines; a key that a line lacks is a missing cell, empty lines are no rows.
+
+    Numbers, strings, booleans and (nested) lists of numbers keep their type. A column that mixes
+    types, or holds objects, becomes strings: the JSON text of what is no string.
+    """
+
+    extensions = (".jsonl", ".ndjson")
+    compressed = True
+
+    def read(self, data: Files, config: DataConfig) -> Frame:
+        """Copy the objects to the cache."""
+        fill = partial(_fill, data)
+        return through_cache(
+            Reading(data.name, "jsonl", data.paths, fill, {}, unit="line", files=data.labels)
+        )
+
+
+class _Objects(NamedTuple):
+    values: list[dict[str, Any]]
+    lines: npt.NDArray[np.int64]
+    bad: dict[int, str]
+    file: int
+
+
+def _fill(files: Files, sink: Sink) -> None:
+    kinds: dict[str, pa.DataType] = {}
+    bad = rows = 0
+    for objects in _objects(files):
+        bad, rows = bad + len(objects.bad), rows + len(objects.values)
+        for value in objects.values:
+            for key, cell in value.items():
+                found = _kind(cell)
+                known = kinds.get(key)
+                kinds[key] = found if known is None or known == found else _join(known, found)
+    if not kinds:
+        problem = (
+            "holds no objects" if not bad else f"holds no objects ({bad} lines are something else)"
+        )
+        raise DataError(f"{files.name} {problem}; one JSON object per line is expected")
+    schema = pa.schema(list(kinds.items()))
+    sink.start(schema)
+    for objects in _objects(files):
+        for position, problem in objects.bad.items():
+            sink.reject(sink.num_rows + position, problem)
+        sink.place(objects.file, objects.lines)
+        columns = [
+            _column([value.get(key) for value in objects.values], kind)
+            for key, kind in kinds.items()
+        ]
+        sink.write(pa.Table.from_arrays(columns, schema=schema))
+
+
+def _objects(files: Files) -> Iterator[_Objects]:
+    for number, path in enumerate(files.paths):
+        for block in line_blocks(path, files.name if len(files.paths) == 1 else str(path)):
+            if block.text:
+                yield _parse(block, number)
+
+
+def _parse(block: Block, file: int) -> _Objects:
+    values: list[dict[str, Any]] = []
+    bad: dict[int, str] = {}
+    for line in block.text.split(b"\n"):
+        if not line:
+            continue
+        value: Any = {}
+        try:
+            value = json.loads(line.decode())
+            if b"\\u" in line:  # may name half a character, which no string can hold
+                json.dumps(value, ensure_ascii=False).encode()
+        except UnicodeError:
+            bad[len(values)] = NOT_UTF8
+            value = {}
+        except (ValueError, RecursionError) as error:
+            bad[len(values)] = f"is no JSON ({error})"
+        if not isinstance(value, dict):
+            bad[len(values)] = "is no JSON object"
+            value = {}
+        values.append(value)
+    return _Objects(values, numbers_of_lines(block), bad, file)
+
+
+def _kind(cell: object) -> pa.DataType:
+    """Return the type of one value."""
+    if cell is None:
+        return pa.null()
+    if isinstance(cell, bool):
+        return pa.bool_()
+    if isinstance(cell, int):
+        if -(2**63) <= cell < 2**63:
+            return pa.int64()
+        return pa.float64() if abs(cell) < 2**1000 else pa.large_string()
+    if isinstance(cell, float):
+        return pa.float64()
+    if isinstance(cell, list):
+        inner = pa.null()
+        for item in cell:
+            inner = _join(inner, _kind(item))
+        listed = pa.types.is_large_list(inner) or pa.types.is_null(inner)
+        if listed or inner in (pa.int64(), pa.float64()):
+            return pa.large_list(inner)
+    return pa.large_string()
+
+
+def _join(one: pa.DataType, other: pa.DataType) -> pa.DataType:
+    """Return the type that holds values of both."""
+    if one == other or pa.types.is_null(other):
+        return one
+    if pa.types.is_null(one):
+        return other
+    if {one, other} == {pa.int64(), pa.float64()}:
+        return pa.float64()
+    if pa.types.is_large_list(one) and pa.types.is_large_list(other):
+        inner = _join(one.value_type, other.value_type)
+        return inner if inner == pa.large_string() else pa.large_list(inner)
+    return pa.large_string()
+
+
+def _column(cells: list[Any], kind: pa.DataType) -> pa.Array:
+    if kind == pa.large_string():
+        cells = [
+            cell if cell is None or isinstance(cell, str) else json.dumps(cell, ensure_ascii=False)
+            for cell in cells
+        ]
+    elif kind == pa.float64() or pa.types.is_large_list(kind):
+        cells = [_floats(cell, kind) for cell in cells]
+    return pa.array(cells, kind)
+
+
+def _floats(cell: Any, kind: pa.DataType) -> Any:  # noqa: ANN401 - any JSON value
+    """Make integers floats where the column holds floats (Arrow refuses those over 2**53)."""
+    if cell is None or kind == pa.int64():
+        return cell
+    if kind == pa.float64():
+        return float(cell)
+    return [_floats(item, kind.value_type) for item in cell]
