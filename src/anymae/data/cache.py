@@ -92,6 +92,7 @@ class Sink:
         self.name = name
         self.bad: dict[int, str] = {}
         self.odd: dict[str, OddCells] = {}
+        self.unread: dict[str, str] = {}
         self.shape: tuple[int, ...] | None = None
         self.num_rows = 0
         self._folder = folder
@@ -102,12 +103,7 @@ class Sink:
     def start(self, schema: pa.Schema) -> None:
         """Say which columns come; those that cannot be inputs are left out and named."""
         fields = [(field, plain_type(field.type)) for field in schema]
-        for field, kind in fields:
-            if kind is None:
-                logger.warning(
-                    "%s: column %r is left out: %s cells are not understood",
-                    self.name, field.name, field.type,
-                )  # fmt: skip
+        self.unread = {field.name: str(field.type) for field, kind in fields if kind is None}
         schema = pa.schema([(field.name, kind) for field, kind in fields if kind is not None])
         if not len(schema):
             raise DataError(f"{self.name} has no column of numbers, strings or lists of numbers")
@@ -164,6 +160,7 @@ class Sink:
             "shape": self.shape,
             "bad": list(self.bad.items()),
             "odd": {name: [cells.count, list(cells.rows)] for name, cells in self.odd.items()},
+            "unread": self.unread,
             "bytes": (path / "table.arrow").stat().st_size,
         }
         (path / "entry.json").write_text(json.dumps(entry))
@@ -262,6 +259,7 @@ def _open(place: Path, reading: Reading, digest: str) -> Frame | None:
         shape=tuple(entry["shape"]) if entry["shape"] else None,
         bad={int(row): problem for row, problem in entry["bad"]},
         odd={name: OddCells(count, tuple(rows)) for name, (count, rows) in entry["odd"].items()},
+        unread=entry["unread"],
         places=Places(reading.unit, reading.files, runs),
         named_by=reading.named_by,
         source_digest=digest,

@@ -79,6 +79,8 @@ class Frame:
     with `on_bad_row: skip`."""
     odd: Mapping[str, OddCells] = field(default_factory=dict)
     """String columns of a text format of which all but a few cells are numbers."""
+    unread: Mapping[str, str] = field(default_factory=dict)
+    """Columns of the source that `table` lacks (structs, maps), with their types."""
     places: Places = field(default_factory=Places)
     """Where rows stand in the user's files."""
     named_by: str | None = None

@@ -56,6 +56,8 @@ class NpySource(Source):
         """Map the file, or copy it to the cache if its memory order does not allow that."""
         path = one_file(data)
         with reading(data.name):
+            with path.open("rb") as stream:
+                read_header(stream, data.name)
             array = np.load(path, mmap_mode="r", allow_pickle=False)
         check_array(array.dtype, array.shape, data.name)
         if array.flags.c_contiguous and native(array.dtype) == array.dtype:
@@ -166,23 +168,7 @@ class _Member:
     def __init__(self, file: zipfile.ZipFile, member: str, name: str) -> None:
         self._file, self._member, self._name = file, member, name
         with file.open(member) as stream:
-            self.shape, self.fortran, self.dtype = self._header(stream)
-
-    def _header(self, stream: IO[bytes]) -> tuple[tuple[int, ...], bool, np.dtype[np.generic]]:
-        version = np.lib.format.read_magic(stream)
-        reader = {
-            (1, 0): np.lib.format.read_array_header_1_0,
-            (2, 0): np.lib.format.read_array_header_2_0,
-        }.get(version)
-        if reader is None:
-            raise DataError(f"{self._name}: {self._member} is written in an unknown format")
-        shape, fortran, dtype = reader(stream)
-        if dtype.hasobject:
-            raise DataError(
-                f"{self._name}: {self._member} holds Python objects, which are never unpickled; "
-                "save numbers"
-            )
-        return shape, fortran, dtype
+            self.shape, self.fortran, self.dtype = read_header(stream, f"{name}: {member}")
 
     def blocks(self, rows: int) -> Iterator[Array]:
         """Yield up to `rows` rows at a time."""
@@ -192,7 +178,7 @@ class _Member:
                 for start in range(0, self.shape[0], rows):
                     yield array[start : start + rows]
                 return
-            self._header(stream)
+            read_header(stream, self._name)
             width = int(np.prod(self.shape[1:])) * self.dtype.itemsize
             for start in range(0, self.shape[0], rows):
                 count = min(rows, self.shape[0] - start)
@@ -201,6 +187,21 @@ class _Member:
                     raise DataError(f"{self._name}: {self._member} ends early; is it complete?")
                 yield np.frombuffer(piece, self.dtype).reshape(count, *self.shape[1:])
             stream.read(1)  # reaches the end, where zipfile compares the checksum
+
+
+def read_header(stream: IO[bytes], name: str) -> tuple[tuple[int, ...], bool, np.dtype[np.generic]]:
+    """Read the start of an array in NumPy's format: shape, whether in Fortran order, type."""
+    version = np.lib.format.read_magic(stream)
+    readers = {
+        (1, 0): np.lib.format.read_array_header_1_0,
+        (2, 0): np.lib.format.read_array_header_2_0,
+    }
+    if version not in readers:
+        raise DataError(f"{name} is written in version {version} of NumPy's format; save it anew")
+    shape, fortran, dtype = readers[version](stream)
+    if dtype.hasobject:
+        raise DataError(f"{name} holds Python objects, which are never unpickled; save numbers")
+    return shape, fortran, dtype
 
 
 def check_array(dtype: np.dtype[Any], shape: tuple[int, ...], name: str) -> None:

@@ -51,16 +51,16 @@ def _fill(files: Files, sink: Sink) -> None:
                 raise DataError(f"{name} is no FASTA file: it does not start with '>'")
         with reading(name), open_binary(path) as stream:
             text = io.TextIOWrapper(stream, encoding="utf-8-sig", errors="surrogateescape")
-            records, count = SimpleFastaParser(text), 0
+            records, count = SimpleFastaParser(text), 0  # type: ignore[no-untyped-call]
             while block := list(islice(records, _RECORDS)):
-                ids, odd = text_column(
-                    [title.encode(errors="surrogateescape") for title, _ in block]
-                )
-                cells, bad = text_column(
-                    [cell.encode(errors="surrogateescape") for _, cell in block]
-                )
+                ids, odd = text_column([_bytes(title) for title, _ in block])
+                cells, bad = text_column([_bytes(sequence) for _, sequence in block])
                 for position in sorted({*odd, *bad}):
                     sink.reject(sink.num_rows + position, NOT_UTF8)
                 sink.place(number, np.arange(count, count + len(block)))
                 sink.write(pa.table({"id": ids, "sequence": cells}))
                 count += len(block)
+
+
+def _bytes(text: str) -> bytes:
+    return text.encode(errors="surrogateescape")

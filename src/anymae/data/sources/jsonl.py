@@ -54,10 +54,10 @@ def _fill(files: Files, sink: Sink) -> None:
                 known = kinds.get(key)
                 kinds[key] = found if known is None or known == found else _join(known, found)
     if not kinds:
-        problem = (
-            "holds no objects" if not bad else f"holds no objects ({bad} lines are something else)"
+        raise DataError(
+            f"{files.name} has no values in {rows} lines, {bad} of which cannot be read; one JSON "
+            "object per line is expected"
         )
-        raise DataError(f"{files.name} {problem}; one JSON object per line is expected")
     schema = pa.schema(list(kinds.items()))
     sink.start(schema)
     for objects in _objects(files):

@@ -47,9 +47,7 @@ def locate(name: str) -> Files:
     sources = {source_of(one, name) for one in extensions}
     packed = [path for path in paths if path.suffix.lower() in COMPRESSION]
     if packed and not all(source.compressed for source in sources):
-        raise DataError(
-            f"{packed[0]} is compressed as a whole, which {extensions[0]} files are not"
-        )
+        raise DataError(f"{packed[0]} is compressed as a whole; decompress it")
     if len(sources) > 1:
         raise DataError(
             f"{name} holds files of several formats ({', '.join(extensions)}); name those of one, "
@@ -89,6 +87,8 @@ def _fetch(url: str) -> list[Path]:
         return [_copy(system, one, url) for one in found]
     except ImportError as error:
         raise MissingExtraError(f"{url} needs a package that is not installed: {error}") from error
+    except FileNotFoundError:
+        raise DataError(f"{url} does not exist") from None
     except DAMAGE as error:
         raise DataError(f"{url} cannot be read ({error or type(error).__name__})") from error
 

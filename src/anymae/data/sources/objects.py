@@ -96,14 +96,15 @@ def _frame(table: pa.Table, name: str, source: str) -> Frame:
     unique_names(table.column_names, name)
     if not table.num_rows:
         raise DataError(f"{name} holds no rows")
-    columns = {}
+    columns: dict[str, pa.Array] = {}
+    unread: dict[str, str] = {}
     with reading(name):
         for field in table.schema:
             if plain_type(field.type) is None:
-                raise DataError(
-                    f"{name}: column {field.name!r} holds {field.type}; numbers, strings or "
-                    "lists of numbers are expected, drop it"
-                )
+                unread[field.name] = str(field.type)
+                continue
             chunks = [plain(chunk) for chunk in table[field.name].chunks]
             columns[field.name] = chunks[0] if len(chunks) == 1 else pa.concat_arrays(chunks)
-    return Frame(table=pa.table(columns), name=name, format=source)
+    if not columns:
+        raise DataError(f"{name} has no column of numbers, strings or lists of numbers")
+    return Frame(table=pa.table(columns), name=name, format=source, unread=unread)

@@ -38,6 +38,8 @@ def read_source(data: object, config: DataConfig) -> Frame:
         frame = source_of(files.extension, files.name)().read(files, config)
     else:
         frame = _source_for(data).read(data, config)
+    for column, kind in frame.unread.items():
+        logger.warning("%s: column %r is left out: it holds %s", frame.name, column, kind)
     if frame.bad:
         _report_bad(frame, config)
     if config.where is not None:
