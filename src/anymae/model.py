@@ -39,6 +39,8 @@ class Reconstruction:
     """`(B, k)`, False for filler."""
     hidden: Tensor
     """`(B, k)` int64, the position of each prediction."""
+    losses: Tensor
+    """`(B, k)` float32, the loss of each prediction; 0 for filler."""
 
     @property
     def loss(self) -> Tensor:
@@ -47,7 +49,7 @@ class Reconstruction:
 
     @property
     def predictions(self) -> Tensor:
-        """`(masked.sum(), V or K)`, in the order of `masked.nonzero()`."""
+        """`(masked.sum(), V or K)`, in the order of `masked.nonzero()`; of a set in no order."""
         return self.listed[self.filled]
 
 
@@ -167,7 +169,7 @@ class MaskedAutoencoder(Backbone):
             masked = self.mask(embedded, valid, draws, progress)
             # Known from N alone, so that nothing waits for a value on the host.
             num_hidden = self.masking.most_hidden(inputs.shape[1])
-            num_visible = inputs.shape[1] - num_hidden
+            num_visible = inputs.shape[1] - self.masking.least_hidden(inputs.shape[1])
         else:
             masked = masked if valid is None else masked & valid
             num_hidden, num_visible = _most_true(masked), _most_true(_visible(masked, valid))
@@ -175,14 +177,16 @@ class MaskedAutoencoder(Backbone):
         encoded = self._encode(take(embedded, index), seen)
         hidden, filled = pack(masked, num_hidden)
         predictions = self._decode(encoded, hidden)
-        losses = self.head.losses(predictions, _take_inputs(inputs, hidden), hidden)
+        losses = self.head.losses(predictions, _take_inputs(inputs, hidden), hidden, filled)
+        losses = torch.where(filled, losses, 0)
         return Reconstruction(
-            loss_sum=torch.where(filled, losses, 0).sum(),
+            loss_sum=losses.sum(),
             count=filled.sum(),
             masked=masked,
             listed=predictions,
             filled=filled,
             hidden=hidden,
+            losses=losses,
         )
 
     @torch.no_grad()

@@ -1,0 +1,373 @@
+"""Embed, predict and score: on what is in memory, or from file to file.
+
+Shapes: R rows, D width.
+"""
+
+import logging
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, TypeVar
+
+import numpy as np
+import pyarrow as pa
+
+from anymae.config import DataConfig
+from anymae.data.dataset import Dataset
+from anymae.errors import UserInputError
+from anymae.hub import Model, load
+from anymae.inference.computations import (
+    Answers,
+    Embeddings,
+    InputStates,
+    Reading,
+    Scores,
+    fine_tuned,
+)
+from anymae.inference.compute import (
+    Computation,
+    ComputeConfig,
+    FloatArray,
+    IntArray,
+    Numbers,
+    compute,
+    placed,
+)
+from anymae.inference.layouts import (
+    AnswerLayout,
+    Layout,
+    ScoreLayout,
+    StatesLayout,
+    VectorLayout,
+)
+from anymae.inference.rows import OutputRows, open_rows
+from anymae.inference.stream import Progress, Written, check_output, digest, to_table, write_rows
+from anymae.task import TaskConfig
+
+logger = logging.getLogger(__name__)
+
+Frame = TypeVar("Frame")
+
+
+@dataclass(frozen=True)
+class Predictions:
+    """Answers of a fine-tuned model."""
+
+    task: TaskConfig
+    members: FloatArray
+    """`(S, R, A)`: each member's answers, see `TaskConfig.answers`; NaN for a bad row."""
+    table: pa.Table
+    """The same with names: `row`, id, `status`, predictions, probabilities, spread."""
+
+    @property
+    def mean(self) -> FloatArray:
+        """`(R, A)`: numbers in the user's units, or probabilities."""
+        return np.asarray(self.members.mean(0))
+
+    @property
+    def std(self) -> FloatArray | None:
+        """`(R, A)`, spread over the members; `None` for a single one."""
+        return np.asarray(self.members.std(0, ddof=1)) if len(self.members) > 1 else None
+
+    @property
+    def classes(self) -> list[str]:
+        """The most probable class of each row (`binary`, `multiclass`)."""
+        assert self.task.classes, f"a {self.task.type} task has no classes"
+        return [self.task.classes[number] for number in self.mean.argmax(1)]
+
+
+def embed(
+    model: Model | str | Path,
+    data: Frame,
+    *,
+    data_config: DataConfig | None = None,
+    reading: Reading = "mean",
+    config: ComputeConfig | None = None,
+) -> Any:  # noqa: ANN401 - an array, or a frame of the caller's library
+    """Turn each row into a vector.
+
+    Args:
+        model: A model, or a run folder or hub id.
+        data: Strings, arrays, a table, or a path.
+        data_config: Columns, roles, and what to do with odd rows.
+        reading: `mean` over valid latents, or `layers`: mean and deviation after each layer.
+        config: Device and precision.
+
+    Returns:
+        float32 `(R, D)`, in the order of the rows; NaN for a bad row that was to be skipped. A
+        pandas or polars table gives one of the same library (and index), columns `e0`, `e1` ...
+
+    Raises:
+        DataError: The data do not fit the model.
+    """
+    model = open_model(model)
+    dataset = open_rows(model, data, data_config)
+    values = _all(Embeddings(model, reading), dataset, config).values
+    return _like(data, values, dataset.rows.frame.rows)
+
+
+def predict(
+    model: Model | str | Path,
+    data: object,
+    *,
+    data_config: DataConfig | None = None,
+    config: ComputeConfig | None = None,
+) -> Predictions:
+    """Ask a fine-tuned model about each row.
+
+    Args:
+        model: A fine-tuned model, or its folder or hub id.
+        data: Strings, arrays, a table, or a path.
+        data_config: Columns, roles, and what to do with odd rows.
+        config: Device and precision.
+
+    Raises:
+        DataError: The data do not fit the model.
+        UserInputError: The model was pretrained only.
+    """
+    answers = Answers(open_model(model))
+    task = answers.model.task
+    dataset = open_rows(answers.model, data, data_config)
+    numbers = _all(answers, dataset, config)
+    rows = OutputRows(dataset)
+    piece = rows.piece(0, len(rows))
+    table = to_table(AnswerLayout(task), rows, piece, numbers, dataset.roles.id, nested=True)
+    members = numbers.values.reshape(len(rows), task.members, -1).transpose(1, 0, 2)
+    return Predictions(task, members, table)
+
+
+def score(
+    model: Model | str | Path,
+    data: object,
+    *,
+    data_config: DataConfig | None = None,
+    num_masks: int | None = None,
+    seed: int = 0,
+    config: ComputeConfig | None = None,
+) -> FloatArray:
+    """Tell how odd each row is: its mean reconstruction loss, each input hidden once.
+
+    Args:
+        model: A pretrained model, or its folder or hub id.
+        data: Strings, arrays, a table, or a path.
+        data_config: Columns, roles, and what to do with odd rows.
+        num_masks: Masks that hide all inputs between them; `None` hides the share that
+            pretraining hid.
+        seed: Deals inputs to masks.
+        config: Device and precision.
+
+    Returns:
+        float32 `(R,)`, larger is odder: nats an input for bytes (times minus the number of
+        inputs, the pseudo-log-likelihood), squared error of standardised numbers else. NaN for
+        bad rows and rows with one input.
+    """
+    model = open_model(model)
+    dataset = open_rows(model, data, data_config)
+    numbers = _all(Scores(model, num_masks, seed), dataset, config)
+    return np.asarray(ScoreLayout().matrix(numbers.values)[:, 0])
+
+
+def embed_to_file(
+    run: Model | str | Path,
+    data: object,
+    out: str | Path,
+    *,
+    data_config: DataConfig | None = None,
+    reading: Reading = "mean",
+    per_input: bool = False,
+    config: ComputeConfig | None = None,
+    overwrite: bool = False,
+    progress: Progress | None = None,
+) -> Written:
+    """Embed each row of `data` into a file, see `embed`.
+
+    Args:
+        run: A model, or a run folder or hub id.
+        data: A path or a Python object.
+        out: `.parquet` (a fixed-size list), `.csv` (columns `e0` ...) or `.npy`.
+        data_config: Columns, roles, and what to do with odd rows.
+        reading: `mean` or `layers`.
+        per_input: Write a vector for each input instead: the encoder's state (transformer) or the
+            decoder's (perceiver). Parquet only.
+        config: Device and precision.
+        overwrite: Replace `out`.
+        progress: Told how many rows are done.
+
+    Raises:
+        FolderError: `out` exists.
+        DataError: The data do not fit the model.
+    """
+    check_output(Path(out), overwrite=overwrite)
+    model = open_model(run)
+    what: Computation = InputStates(model) if per_input else Embeddings(model, reading)
+    if per_input and Path(out).suffix != ".parquet":
+        raise UserInputError(f"vectors of each input need Parquet; name {out} .parquet")
+    layout: Layout = StatesLayout() if per_input else VectorLayout("embedding", "e")
+    return _write(
+        what, layout, model, data, Path(out), data_config, config, progress,
+        {"verb": "embed", "reading": reading, "per_input": per_input},
+    )  # fmt: skip
+
+
+def predict_to_file(
+    model: Model | str | Path,
+    data: object,
+    out: str | Path,
+    *,
+    data_config: DataConfig | None = None,
+    config: ComputeConfig | None = None,
+    overwrite: bool = False,
+    progress: Progress | None = None,
+) -> Written:
+    """Write the answers of a fine-tuned model for each row of `data`, see `predict`.
+
+    Args:
+        model: A fine-tuned model, or its folder or hub id.
+        data: A path or a Python object.
+        out: `.parquet`, `.csv`, or `.npy` (numbers or probabilities, `(R, A)`).
+        data_config: Columns, roles, and what to do with odd rows.
+        config: Device and precision.
+        overwrite: Replace `out`.
+        progress: Told how many rows are done.
+
+    Raises:
+        FolderError: `out` exists.
+        DataError: The data do not fit the model.
+        UserInputError: The model was pretrained only.
+    """
+    check_output(Path(out), overwrite=overwrite)
+    answers = Answers(fine_tuned(open_model(model)))
+    layout = AnswerLayout(answers.model.task)
+    return _write(
+        answers, layout, answers.model, data, Path(out), data_config, config, progress,
+        {"verb": "predict"},
+    )  # fmt: skip
+
+
+def score_to_file(
+    run: Model | str | Path,
+    data: object,
+    out: str | Path,
+    *,
+    data_config: DataConfig | None = None,
+    num_masks: int | None = None,
+    seed: int = 0,
+    reference: int | str | None = None,
+    config: ComputeConfig | None = None,
+    overwrite: bool = False,
+    progress: Progress | None = None,
+) -> Written:
+    """Write how odd each row of `data` is, see `score`.
+
+    Args:
+        run: A pretrained model, or its folder or hub id.
+        data: A path or a Python object.
+        out: `.parquet`, `.csv` or `.npy`.
+        data_config: Columns, roles, and what to do with odd rows.
+        num_masks: Masks that hide all inputs between them.
+        seed: Deals inputs to masks.
+        reference: A row number of `data`, or a string; `difference` is then the row's score
+            minus the reference's (negative: more plausible than the reference).
+        config: Device and precision.
+        overwrite: Replace `out`.
+        progress: Told how many rows are done.
+
+    Raises:
+        FolderError: `out` exists.
+        DataError: The data do not fit the model, or there is no such reference.
+        UserInputError: The model is a fine-tuned one.
+    """
+    check_output(Path(out), overwrite=overwrite)
+    model = open_model(run)
+    scores = Scores(model, num_masks, seed)
+    against = None
+    if reference is not None:
+        against = _reference_score(scores, model, data, reference, data_config, config)
+    identity = {"verb": "score", "masks": scores.num_masks, "seed": seed, "reference": against}
+    return _write(
+        scores, ScoreLayout(against), model, data, Path(out), data_config, config, progress,
+        identity,
+    )  # fmt: skip
+
+
+def open_model(model: Model | str | Path) -> Model:
+    """Return a model as it is, or read it from a folder or hub id."""
+    return load(model) if isinstance(model, str | Path) else model
+
+
+def _all(computation: Computation, dataset: Dataset, config: ComputeConfig | None) -> Numbers:
+    """Compute every row of the source."""
+    config = config or ComputeConfig()
+    rows = OutputRows(dataset)
+    piece = rows.piece(0, len(rows))
+    with placed(computation.model, config):
+        return piece.spread(compute(computation, dataset, piece.index, config))
+
+
+def _write(
+    computation: Computation,
+    layout: Layout,
+    model: Model,
+    data: object,
+    out: Path,
+    data_config: DataConfig | None,
+    config: ComputeConfig | None,
+    progress: Progress | None,
+    identity: Mapping[str, Any],
+) -> Written:
+    data_config, config = data_config or DataConfig(), config or ComputeConfig()
+    dataset = open_rows(model, data, data_config)
+    for note in dataset.notes:
+        logger.warning("%s", note)
+    settings = {
+        "model": digest(model),
+        "data": dataset.preparation.fingerprint,
+        "where": data_config.where,
+        "too_long": data_config.too_long,
+        "id": data_config.id,
+        "precision": config.precision,
+    }
+    return write_rows(
+        computation, layout, dataset, out,
+        config=config, identity={**identity, **settings}, progress=progress, notes=dataset.notes,
+    )  # fmt: skip
+
+
+def _reference_score(
+    scores: Scores,
+    model: Model,
+    data: object,
+    reference: int | str,
+    data_config: DataConfig | None,
+    config: ComputeConfig | None,
+) -> float:
+    """Score the one row that others are compared with."""
+    if isinstance(reference, str):
+        dataset, index = open_rows(model, [reference]), np.array([0])
+    else:
+        dataset = open_rows(model, data, data_config)
+        index = np.flatnonzero(dataset.rows.numbers_of(np.arange(len(dataset))) == reference)
+        if not len(index):
+            raise UserInputError(
+                f"reference row {reference} is not among the {len(dataset):,} rows that can be "
+                "scored; rows count from 0"
+            )
+    config = config or ComputeConfig()
+    with placed(scores.model, config):
+        values = compute(scores, dataset, index, config).values
+    return float(ScoreLayout().matrix(values)[0, 0])
+
+
+def _like(data: object, values: FloatArray, kept: IntArray | None) -> Any:  # noqa: ANN401
+    """Give numbers the shape that the data came in: a frame for a frame, else an array."""
+    names = [f"e{number}" for number in range(values.shape[1])]
+    if hasattr(data, "iloc") and hasattr(data, "index"):
+        import pandas as pd
+
+        index = data.index if kept is None else data.index[kept]
+        return pd.DataFrame(values, index=index, columns=names)
+    if type(data).__module__.startswith("polars"):
+        import polars as pl
+
+        return pl.DataFrame(values, schema=names)
+    return values

@@ -1,0 +1,193 @@
+"""Numbers for each row: batches of similar lengths, results in the order that was asked for.
+
+What is computed is a `Computation`; here it is run over rows, in batches without much padding,
+averaged over the windows of long rows and put back in order.
+
+Shapes: B rows of a batch, N inputs, R rows, W windows, F numbers.
+"""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Literal, Protocol
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor, nn
+
+from anymae.config import Positive, Section
+from anymae.data.batch import Batch
+from anymae.data.dataset import Dataset, Windows
+from anymae.errors import UserInputError
+
+IntArray = npt.NDArray[np.int64]
+FloatArray = npt.NDArray[np.float32]
+
+MOST_ROWS = 1024
+"""Rows of a batch at most."""
+
+
+class ComputeConfig(Section):
+    """Where and how numbers are computed."""
+
+    device: str = "auto"
+    """`auto`, `cpu`, `cuda`, `cuda:1`, `mps`."""
+    precision: Literal["fp32", "bf16"] = "fp32"
+    """Number format of the matrix products."""
+    batch_inputs: Positive | None = None
+    """Inputs of a batch, padding included; null is 16,384 on a CPU and 262,144 elsewhere."""
+
+
+class Computation(Protocol):
+    """Something that a model says about each row, as numbers."""
+
+    num_numbers: int
+    """F."""
+    per_input: bool
+    """True for F numbers about each input of a row, False for F numbers about the row."""
+
+    @property
+    def model(self) -> nn.Module:
+        """What computes."""
+        ...
+
+    def __call__(self, batch: Batch) -> Tensor:
+        """Return `(B, F)`, or `(B, N, F)` with `per_input`."""
+        ...
+
+
+@dataclass(frozen=True)
+class Numbers:
+    """What was computed for some rows."""
+
+    values: FloatArray
+    """`(R, F)`; with `per_input` the inputs of all rows below each other."""
+    counts: IntArray
+    """Lines of `values` that belong to each row, `(R,)`."""
+
+
+def compute(
+    computation: Computation, dataset: Dataset, index: IntArray, config: ComputeConfig
+) -> Numbers:
+    """Compute numbers for rows of a data set.
+
+    Args:
+        computation: What to compute; its model is `placed`.
+        dataset: The rows as inputs.
+        index: Positions in the data set, `(R,)`, in any order.
+        config: Where and how.
+
+    Returns:
+        The numbers, in the order of `index`; averaged over windows where rows are longer than the
+        model reads at once and `too_long` is `window`.
+
+    Raises:
+        UserInputError: Numbers of each input are wanted of rows that are read in windows.
+    """
+    windows = dataset.windows(index) if dataset.reads_windows else None
+    if windows is None or len(windows.rows) == len(index):
+        return _compute(computation, dataset, Windows(index, np.zeros_like(index)), config)
+    if computation.per_input:
+        raise UserInputError(
+            "numbers of each input cannot be averaged over windows; choose --too-long truncate"
+        )
+    parts = _compute(computation, dataset, windows, config).values
+    # Windows stand in the order of the rows, and each row has at least one.
+    starts = np.flatnonzero(np.r_[True, windows.first[1:] == 0])
+    counts = np.diff(np.r_[starts, len(parts)])
+    sums = np.add.reduceat(parts, starts, dtype=np.float64)
+    return Numbers((sums / counts[:, None]).astype(np.float32), np.ones(len(index), np.int64))
+
+
+def _compute(
+    computation: Computation, dataset: Dataset, windows: Windows, config: ComputeConfig
+) -> Numbers:
+    device = next(computation.model.parameters()).device
+    lengths = _lengths(dataset, windows)
+    counts = lengths if computation.per_input else np.ones(len(lengths), np.int64)
+    starts = np.cumsum(counts) - counts
+    values = np.full((int(counts.sum()), computation.num_numbers), np.nan, np.float32)
+    most = config.batch_inputs or (16_384 if device.type == "cpu" else 262_144)
+    cast = torch.autocast(device.type, torch.bfloat16, enabled=config.precision == "bf16")
+    with torch.inference_mode(), cast:
+        for chosen in batches(lengths, most):
+            batch = dataset.batch(windows.rows[chosen], first=windows.first[chosen])
+            found = computation(_move(batch, device)).float().cpu().numpy()
+            if not computation.per_input:
+                values[starts[chosen]] = found
+                continue
+            width = counts[chosen]
+            real = np.arange(found.shape[1]) < width[:, None]
+            values[(starts[chosen][:, None] + np.arange(found.shape[1]))[real]] = found[real]
+    return Numbers(values, counts)
+
+
+def batches(lengths: IntArray, most_inputs: int) -> Iterator[IntArray]:
+    """Cut rows into batches of similar lengths.
+
+    Args:
+        lengths: Inputs of each row, `(R,)`.
+        most_inputs: Inputs of a batch at most, padding included (a longer row is alone).
+
+    Yields:
+        Positions in `lengths`, each once; rows of equal length in their order.
+
+    >>> [batch.tolist() for batch in batches(np.array([8, 3, 8, 3]), 16)]
+    [[1, 3], [0, 2]]
+    """
+    order = np.argsort(lengths, kind="stable")
+    widths = -(-lengths[order] // 8) * 8
+    start = 0
+    while start < len(order):
+        # The last row of a batch is its longest: the padded size grows with every row.
+        next_widths = widths[start : start + MOST_ROWS]
+        sizes = next_widths * np.arange(1, len(next_widths) + 1)
+        count = max(1, int((sizes <= most_inputs).sum()))
+        yield order[start : start + count]
+        start += count
+
+
+@contextmanager
+def placed(model: nn.Module, config: ComputeConfig) -> Iterator[None]:
+    """Put a model where numbers are computed, in evaluation mode; then leave it as it was."""
+    before, training = next(model.parameters()).device, model.training
+    model.to(choose_device(config.device)).eval()
+    try:
+        yield
+    finally:
+        model.to(before).train(training)
+
+
+def choose_device(name: str) -> torch.device:
+    """Return the device that `name` means.
+
+    Raises:
+        UserInputError: There is no such device here.
+    """
+    if name == "auto":
+        if torch.cuda.is_available():
+            return torch.device("cuda")
+        return torch.device("mps" if torch.backends.mps.is_available() else "cpu")
+    try:
+        device = torch.device(name)
+        torch.empty(0, device=device)
+    except (RuntimeError, AssertionError):
+        raise UserInputError(
+            f"device {name!r} is not available here; leave it out to let anymae choose"
+        ) from None
+    return device
+
+
+def _lengths(dataset: Dataset, windows: Windows) -> IntArray:
+    """Return the inputs of each window."""
+    full = dataset.full_lengths
+    if full is None:
+        width = dataset.batch(windows.rows[:1]).inputs.shape[1]
+        return np.full(len(windows.rows), width)
+    return np.minimum(full[windows.rows] - windows.first, dataset.input.length).astype(np.int64)
+
+
+def _move(batch: Batch, device: torch.device) -> Batch:
+    valid = None if batch.valid is None else batch.valid.to(device)
+    return Batch(batch.inputs.to(device), valid, batch.rows.to(device))

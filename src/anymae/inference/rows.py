@@ -1,0 +1,97 @@
+"""Which rows an output has: every row of the source that is kept, in order, bad ones too.
+
+Shapes: R rows, F numbers.
+"""
+
+from typing import NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+
+from anymae.config import DataConfig
+from anymae.data.dataset import Dataset, open_data
+from anymae.data.preparation import Preparation
+from anymae.errors import UserInputError
+from anymae.hub import Model
+from anymae.inference.compute import IntArray, Numbers
+
+OK = "ok"
+"""Status of a row that was computed; else the status says what is wrong with the row."""
+
+
+class Piece(NamedTuple):
+    """Some rows of an output."""
+
+    rows: IntArray
+    """Row numbers in the source, `(R,)`."""
+    ok: npt.NDArray[np.bool_]
+    """`(R,)`, True for rows that can be inputs."""
+    index: IntArray
+    """Positions in the data set of those rows, `(ok.sum(),)`."""
+    status: pa.Array
+    """`(R,)` strings."""
+
+    def spread(self, numbers: Numbers) -> Numbers:
+        """Make room for the rows that cannot be inputs: NaN, or no lines at all."""
+        if self.ok.all():
+            return numbers
+        counts = np.zeros(len(self.ok), np.int64)
+        if len(numbers.values) > len(numbers.counts) or not (numbers.counts == 1).all():
+            counts[self.ok] = numbers.counts
+            return Numbers(numbers.values, counts)
+        values = np.full((len(self.ok), numbers.values.shape[1]), np.nan, np.float32)
+        values[self.ok] = numbers.values
+        return Numbers(values, counts + 1)
+
+
+class OutputRows:
+    """The rows of a data set's source, to be taken piece by piece."""
+
+    def __init__(self, dataset: Dataset) -> None:
+        self._rows = dataset.rows
+        self._frame = dataset.rows.frame
+
+    def __len__(self) -> int:
+        return len(self._frame)
+
+    def piece(self, start: int, stop: int) -> Piece:
+        """Return the rows from `start` up to, not including, `stop`."""
+        kept, used = self._frame.rows, self._rows.numbers
+        rows = np.arange(start, stop) if kept is None else kept[start:stop]
+        status: list[str | None] = [OK, *(bad.problem for bad in self._rows.bad)]
+        code = np.zeros(len(rows), np.int8)
+        for number, bad in enumerate(self._rows.bad, 1):
+            code[np.isin(rows, bad.rows)] = number
+        ok = code == 0
+        index = rows[ok] if used is None else np.searchsorted(used, rows[ok])
+        return Piece(rows, ok, index, pa.array(status).take(pa.array(code)))
+
+    def column(self, name: str, piece: Piece) -> pa.Array:
+        """Return the values of a column in the rows of a piece."""
+        return self._frame.table[name].take(pa.array(piece.rows)).combine_chunks()
+
+
+def open_rows(model: Model, data: object, config: DataConfig | None = None) -> Dataset:
+    """Open data as the inputs of a model.
+
+    Args:
+        model: Its `data` says how rows become inputs.
+        data: A path, or a Python object.
+        config: Columns, roles, and what to do with odd rows.
+
+    Raises:
+        DataError: The data do not fit the model.
+        UserInputError: The model does not know how numbers were scaled.
+    """
+    config = config or DataConfig()
+    if model.data is not None:
+        return open_data(data, config, preparation=Preparation.from_json(model.data))
+    wanted = model.config.input
+    if wanted.kind != "bytes":
+        raise UserInputError(
+            f"the model has no data.json, so how its {wanted.kind} were scaled is unknown; "
+            "scale them as in its training and call model.encode, or use a run of `pretrain`"
+        )
+    forced = {"kind": "bytes", "length": wanted.length, "too_long": config.too_long or "error"}
+    return open_data(data, config.model_copy(update=forced))

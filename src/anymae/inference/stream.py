@@ -1,0 +1,242 @@
+"""Results on disk: computed shard by shard, restartable, joined into one file at the end.
+
+A shard is a stretch of rows. Finished shards stay in a folder beside the output until all are
+there; a run that was cut takes them up if model, data and settings are the same.
+"""
+
+import hashlib
+import logging
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.csv
+import pyarrow.parquet
+import torch
+from torch import nn
+
+from anymae.data.dataset import Dataset
+from anymae.errors import FolderError, UserInputError
+from anymae.files import (
+    read_json,
+    read_tensors,
+    remove_folder,
+    remove_leftovers,
+    write_file,
+    write_json,
+    write_tensors,
+)
+from anymae.inference.compute import Computation, ComputeConfig, Numbers, compute, placed
+from anymae.inference.layouts import Layout
+from anymae.inference.rows import OutputRows, Piece
+
+logger = logging.getLogger(__name__)
+
+SHARD_NUMBERS = 1 << 22
+"""Numbers of a shard, about: 16 MB."""
+SHARD_ROWS = 16_384
+"""Rows of a shard at most."""
+SUFFIXES = (".parquet", ".csv", ".npy")
+
+Progress = Callable[[int, int], None]
+"""Told how many rows are done, and of how many."""
+
+
+@dataclass(frozen=True)
+class Written:
+    """What was written."""
+
+    out: str
+    rows: int
+    """Rows of the file: one for each row of the data."""
+    status: dict[str, int]
+    """Rows by status; `ok`, or what is wrong with them."""
+    columns: tuple[str, ...]
+    seconds: float
+    rows_per_second: float
+    """Of the rows computed now."""
+    taken_up: int
+    """Rows that a run cut short had computed already."""
+    notes: tuple[str, ...] = ()
+    """What a user should know."""
+
+    def to_json(self) -> dict[str, Any]:
+        """Return plain values."""
+        return asdict(self)
+
+
+def write_rows(
+    computation: Computation,
+    layout: Layout,
+    dataset: Dataset,
+    out: Path,
+    *,
+    config: ComputeConfig,
+    identity: dict[str, Any],
+    progress: Progress | None = None,
+    notes: tuple[str, ...] = (),
+) -> Written:
+    """Compute numbers for every row and write them, in order.
+
+    Args:
+        computation: What to compute.
+        layout: How the numbers are named.
+        dataset: The rows.
+        out: A file that ends in .parquet, .csv or .npy; see `check_output`.
+        config: Where and how.
+        identity: What must be the same for a cut run to be taken up, plain values.
+        progress: Called after each shard.
+        notes: Kept in the result.
+    """
+    started = time.perf_counter()
+    rows = OutputRows(dataset)
+    size = _shard_rows(computation, dataset)
+    bounds = [(start, min(start + size, len(rows))) for start in range(0, len(rows), size)]
+    parts = out.with_name(f"{out.name}.parts")
+    _prepare(parts, {**identity, "shard_rows": size, "rows": len(rows)})
+    taken_up = 0
+    with placed(computation.model, config):
+        for number, (start, stop) in enumerate(bounds):
+            path = parts / f"{number:06}.safetensors"
+            if path.exists():
+                taken_up += stop - start
+            else:
+                numbers = compute(computation, dataset, rows.piece(start, stop).index, config)
+                write_tensors(path, {k: torch.from_numpy(v) for k, v in vars(numbers).items()})
+            if progress is not None:
+                progress(stop, len(rows))
+    computing = time.perf_counter() - started
+    pieces = (rows.piece(start, stop) for start, stop in bounds)
+    status: Counter[str] = Counter()
+    columns = _join(out, layout, rows, _shards(parts, pieces, status), dataset.roles.id)
+    remove_folder(parts)
+    return Written(
+        out=str(out),
+        rows=len(rows),
+        status=dict(status),
+        columns=columns,
+        seconds=round(time.perf_counter() - started, 3),
+        rows_per_second=round((len(rows) - taken_up) / max(computing, 1e-9), 1),
+        taken_up=taken_up,
+        notes=notes,
+    )
+
+
+def check_output(out: Path, *, overwrite: bool) -> None:
+    """Refuse a file that cannot or must not be written.
+
+    Raises:
+        UserInputError: Its format is unknown.
+        FolderError: It exists and `overwrite` is false, or it is a folder.
+    """
+    if out.suffix not in SUFFIXES:
+        raise UserInputError(f"{out} ends in {out.suffix!r}; expected {', '.join(SUFFIXES)}")
+    if out.is_dir():
+        raise FolderError(f"{out} is a folder; name a file")
+    if out.exists() and not overwrite:
+        raise FolderError(f"{out} exists; remove it, name another, or add --overwrite")
+
+
+def digest(model: nn.Module) -> str:
+    """Return a hash of a model's weights, and of nothing else."""
+    found = hashlib.sha256()
+    for name, tensor in model.state_dict().items():
+        found.update(name.encode())
+        found.update(tensor.detach().cpu().contiguous().flatten().view(torch.uint8).numpy().data)
+    return found.hexdigest()
+
+
+def _shard_rows(computation: Computation, dataset: Dataset) -> int:
+    lines = dataset.input.length if computation.per_input else 1
+    return max(1, min(SHARD_ROWS, SHARD_NUMBERS // (lines * computation.num_numbers)))
+
+
+def _prepare(parts: Path, plan: dict[str, Any]) -> None:
+    """Take up shards of the same plan; remove those of another."""
+    file = parts / "plan.json"
+    if file.exists():
+        if read_json(file) == plan:
+            remove_leftovers(parts)
+            return
+        logger.warning("%s belongs to another command or other data; starting over", parts)
+    remove_folder(parts)
+    parts.mkdir(parents=True)
+    write_json(file, plan)
+
+
+def _shards(
+    parts: Path, pieces: Iterator[Piece], status: Counter[str]
+) -> Iterator[tuple[Piece, Numbers]]:
+    """Read the shards in order, counting their rows by status."""
+    for number, piece in enumerate(pieces):
+        stored = read_tensors(parts / f"{number:06}.safetensors")
+        status.update(piece.status.to_pylist())
+        yield piece, piece.spread(Numbers(stored["values"].numpy(), stored["counts"].numpy()))
+
+
+def _join(
+    out: Path,
+    layout: Layout,
+    rows: OutputRows,
+    shards: Iterator[tuple[Piece, Numbers]],
+    id_column: str | None,
+) -> tuple[str, ...]:
+    """Write the shards into one file; return the names of its columns."""
+    names: list[str] = []
+
+    def fill(staged: Path) -> None:
+        if out.suffix == ".npy":
+            names.extend(["matrix"])
+            _write_npy(staged, len(rows), (layout.matrix(n.values) for _, n in shards))
+            return
+        nested = out.suffix == ".parquet"
+        tables = (to_table(layout, rows, *shard, id_column, nested=nested) for shard in shards)
+        names.extend(_write_tables(staged, tables, nested=nested))
+
+    write_file(out, fill)
+    return tuple(names)
+
+
+def to_table(
+    layout: Layout,
+    rows: OutputRows,
+    piece: Piece,
+    numbers: Numbers,
+    id_column: str | None,
+    *,
+    nested: bool,
+) -> pa.Table:
+    """Name the numbers of a piece: row, id, status, then what was computed."""
+    leading: dict[str, pa.Array] = {"row": pa.array(piece.rows)}
+    if id_column is not None:
+        leading[id_column] = rows.column(id_column, piece)
+    leading["status"] = piece.status
+    computed = layout.columns(numbers.values, numbers.counts, nested=nested)
+    return pa.table(leading | {n if n not in leading else f"{n}_": c for n, c in computed.items()})
+
+
+def _write_tables(path: Path, tables: Iterator[pa.Table], *, nested: bool) -> list[str]:
+    first = next(tables)
+    if nested:
+        writer = pa.parquet.ParquetWriter(path, first.schema)
+    else:
+        writer = pa.csv.CSVWriter(path, first.schema)
+    with writer:
+        writer.write_table(first)
+        for table in tables:
+            writer.write_table(table.cast(first.schema))
+    return list(first.column_names)
+
+
+def _write_npy(path: Path, count: int, blocks: Iterator[np.ndarray]) -> None:
+    with path.open("wb") as file:
+        for number, block in enumerate(blocks):
+            if number == 0:
+                header = {"descr": "<f4", "fortran_order": False, "shape": (count, block.shape[1])}
+                np.lib.format.write_array_header_1_0(file, header)
+            block.astype("<f4").tofile(file)

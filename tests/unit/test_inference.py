@@ -1,0 +1,415 @@
+"""What comes out of embed, predict and score lines up with the rows, whatever happens."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import polars as pl
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+import torch
+
+from anymae.config import DataConfig, ModelConfig, parse
+from anymae.data.dataset import open_data
+from anymae.errors import DataError, FolderError, UserInputError
+from anymae.inference import (
+    ComputeConfig,
+    embed,
+    embed_to_file,
+    predict,
+    predict_to_file,
+    score,
+    score_to_file,
+    stream,
+)
+from anymae.inference.compute import batches
+from anymae.model import MaskedAutoencoder
+from anymae.nn.readout import layer_statistics
+from anymae.predictor import Ensemble, Predictor
+from anymae.task import TaskConfig
+
+SKIP = DataConfig(on_bad_row="skip")
+
+
+def pretrained(data: object, encoder: str = "transformer") -> MaskedAutoencoder:
+    """A model with drawn weights that knows how to read `data`."""
+    dataset = open_data(data)
+    sizes = {"kind": encoder, "width": 16, "depth": 2, "num_heads": 2}
+    if encoder == "perceiver":
+        sizes |= {"num_latents": 4, "input_width": 8}
+    config = parse(ModelConfig, {"input": dataset.input.model_dump(), "encoder": sizes})
+    model = MaskedAutoencoder(config)
+    for parameter in model.parameters():
+        parameter.data += 0.2 * torch.randn(parameter.shape)
+    model.data = dataset.preparation.to_json()
+    return model.eval()
+
+
+def strings(count: int) -> list[str]:
+    random = np.random.default_rng(0)
+    return ["".join(random.choice(list("CNO()=1"), random.integers(1, 30))) for _ in range(count)]
+
+
+@pytest.fixture(scope="module")
+def text() -> list[str]:
+    return [*strings(60), "C" * 37]
+
+
+@pytest.fixture(scope="module")
+def model(text: list[str]) -> MaskedAutoencoder:
+    torch.manual_seed(1)
+    return pretrained(text)
+
+
+def alone(model: MaskedAutoencoder, row: str) -> np.ndarray:
+    """The embedding of one row by the definition."""
+    inputs = torch.tensor([[*(byte + 6 for byte in row.encode()), 5]])
+    with torch.no_grad():
+        return model.encode(inputs).latents[0].mean(0).numpy()
+
+
+def test_embeddings_are_means_over_valid_latents_in_order(
+    model: MaskedAutoencoder, text: list[str]
+) -> None:
+    found = embed(model, text, config=ComputeConfig(batch_inputs=100))
+    assert found.shape == (61, 16)
+    assert found.dtype == np.float32
+    for row, expected in zip(text, found, strict=True):
+        np.testing.assert_allclose(alone(model, row), expected, atol=1e-5)
+
+
+def test_reading_layers_gives_mean_and_deviation_of_each_layer(
+    model: MaskedAutoencoder, text: list[str]
+) -> None:
+    found = embed(model, text, reading="layers")
+    inputs = torch.tensor([[*(byte + 6 for byte in text[3].encode()), 5]])
+    with torch.no_grad():
+        layers = [encoded.latents[0] for encoded in model.encode_layers(inputs)]
+    expected = torch.cat([part for x in layers for part in (x.mean(0), x.std(0, correction=0))])
+    np.testing.assert_allclose(found[3], expected, atol=2e-3)
+    assert layer_statistics(model.encode_layers(inputs)).shape == (1, 96)
+
+
+def test_frames_come_back_as_frames(model: MaskedAutoencoder, text: list[str]) -> None:
+    array = embed(model, text)
+    frame = pd.DataFrame({"smiles": text}, index=[f"m{i}" for i in range(len(text))])
+    found = embed(model, frame)
+    assert found.index.equals(frame.index)
+    np.testing.assert_array_equal(found.to_numpy(), array)
+    assert isinstance(embed(model, pl.DataFrame({"smiles": text})), pl.DataFrame)
+    some = embed(model, frame, data_config=DataConfig(where="smiles != 'CCC'"))
+    assert len(some) == len(text) - text.count("CCC")
+
+
+def test_a_model_is_left_as_it_was(model: MaskedAutoencoder, text: list[str]) -> None:
+    model.train()
+    embed(model, text)
+    assert model.training
+    model.eval()
+
+
+def test_batches_hold_each_row_once_and_no_more_than_fits() -> None:
+    lengths = np.random.default_rng(0).integers(1, 200, 500)
+    found = list(batches(lengths, 1000))
+    assert sorted(np.concatenate(found)) == list(range(500))
+    for batch in found:
+        padded = -(-lengths[batch].max() // 8) * 8 * len(batch)
+        assert padded <= 1000 or len(batch) == 1
+    assert len(found) < 80
+
+
+@pytest.mark.parametrize("suffix", ["parquet", "csv", "npy"])
+def test_files_hold_one_row_for_each_row(
+    model: MaskedAutoencoder, text: list[str], tmp_path: Path, suffix: str
+) -> None:
+    rows = [*text[:5], None, *text[5:9]]
+    data = pa.table({"smiles": rows, "name": [f"n{i}" for i in range(10)]})
+    out = tmp_path / f"out.{suffix}"
+    config = DataConfig(on_bad_row="skip", id="name")
+    written = embed_to_file(model, data, out, data_config=config)
+    assert written.rows == 10
+    assert written.status["ok"] == 9
+    assert json.loads(json.dumps(written.to_json()))["rows"] == 10
+    expected = embed(model, data, data_config=config)
+    assert np.isnan(expected[5]).all()
+    assert not np.isnan(np.delete(expected, 5, 0)).any()
+    if suffix == "npy":
+        np.testing.assert_array_equal(np.load(out), expected)
+        return
+    table = pd.read_parquet(out) if suffix == "parquet" else pd.read_csv(out)
+    assert list(table.columns[:3]) == ["row", "name", "status"]
+    assert table.row.tolist() == list(range(10))
+    assert table.name.tolist() == [f"n{i}" for i in range(10)]
+    assert table.status[5] == "is empty or missing"
+    assert (table.status.drop(5) == "ok").all()
+    if suffix == "parquet":
+        assert pq.read_schema(out).field("embedding").type == pa.list_(pa.float32(), 16)
+        assert table.embedding[5] is None
+        found = np.stack(table.embedding.drop(5))
+    else:
+        assert table.columns[3:].tolist() == [f"e{i}" for i in range(16)]
+        found = table.iloc[:, 3:].drop(5).to_numpy(np.float32)
+    np.testing.assert_allclose(found, np.delete(expected, 5, 0), rtol=1e-6)
+    assert sorted(path.name for path in tmp_path.iterdir()) == [out.name]
+
+
+def test_row_numbers_are_those_of_the_source(
+    model: MaskedAutoencoder, text: list[str], tmp_path: Path
+) -> None:
+    data = pa.table({"smiles": [*text[:6], ""], "part": list("abababa")})
+    out = tmp_path / "out.parquet"
+    config = DataConfig(column=("smiles",), where="part == 'a'", on_bad_row="skip")
+    written = embed_to_file(model, data, out, data_config=config)
+    table = pd.read_parquet(out)
+    assert table.row.tolist() == [0, 2, 4, 6]
+    assert written.status == {"ok": 3, "is empty or missing": 1}
+
+
+def test_a_cut_run_is_taken_up_and_gives_the_same_bytes(
+    model: MaskedAutoencoder, text: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(stream, "SHARD_ROWS", 10)
+    whole, cut = tmp_path / "whole.parquet", tmp_path / "cut.parquet"
+    embed_to_file(model, text, whole)
+
+    def kill(done: int, _: int) -> None:
+        if done == 30:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        embed_to_file(model, text, cut, progress=kill)
+    assert not cut.exists()
+    kept = {p.name: p.stat().st_mtime_ns for p in (tmp_path / "cut.parquet.parts").iterdir()}
+    assert len(kept) == 4
+    seen = {}
+
+    def watch(done: int, _: int) -> None:
+        parts = (tmp_path / "cut.parquet.parts").iterdir()
+        seen.update({p.name: p.stat().st_mtime_ns for p in parts})
+
+    written = embed_to_file(model, text, cut, progress=watch)
+    assert written.taken_up == 30
+    assert {name: seen[name] for name in kept} == kept
+    assert cut.read_bytes() == whole.read_bytes()
+
+
+def test_shards_of_another_model_are_not_taken_up(
+    model: MaskedAutoencoder, text: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(stream, "SHARD_ROWS", 10)
+    out = tmp_path / "out.npy"
+
+    def kill(done: int, _: int) -> None:
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        embed_to_file(pretrained(text), text, out, progress=kill)
+    assert embed_to_file(model, text, out).taken_up == 0
+    np.testing.assert_allclose(np.load(out), embed(model, text), atol=1e-5)
+
+
+def test_existing_or_unknown_outputs_are_refused(
+    model: MaskedAutoencoder, text: list[str], tmp_path: Path
+) -> None:
+    out = tmp_path / "out.csv"
+    out.write_text("precious")
+    with pytest.raises(FolderError, match="exists"):
+        embed_to_file(model, text, out)
+    assert out.read_text() == "precious"
+    with pytest.raises(UserInputError, match=r"expected \.parquet, \.csv, \.npy"):
+        embed_to_file(model, text, tmp_path / "out.xlsx")
+    embed_to_file(model, text, out, overwrite=True)
+    assert out.read_text() != "precious"
+
+
+def test_long_rows_are_refused_or_averaged_over_windows(
+    model: MaskedAutoencoder, text: list[str]
+) -> None:
+    limit = model.config.input.length
+    long = "CN" * limit
+    with pytest.raises(DataError, match="too long"):
+        embed(model, [long])
+    found = embed(model, [text[0], long], data_config=DataConfig(too_long="window"))
+    np.testing.assert_allclose(found[0], embed(model, text[:1])[0], atol=1e-6)
+    tokens = torch.tensor([[*(byte + 6 for byte in long.encode()), 5]])
+    spare = 2 * limit + 1 - limit
+    starts = [0, spare // 2, spare]
+    with torch.no_grad():
+        parts = [model.encode(tokens[:, s : s + limit]).latents.mean(1) for s in starts]
+    np.testing.assert_allclose(found[1], torch.cat(parts).mean(0), atol=1e-5)
+
+
+@pytest.mark.parametrize("encoder", ["transformer", "perceiver"])
+def test_states_of_each_input(text: list[str], tmp_path: Path, encoder: str) -> None:
+    model = pretrained(text, encoder)
+    out = tmp_path / "states.parquet"
+    embed_to_file(model, [*text, ""], out, per_input=True, data_config=SKIP)
+    states = pd.read_parquet(out).states
+    assert states[len(text)] is None
+    row = 7
+    inputs = torch.tensor([[*(byte + 6 for byte in text[row].encode()), 5]])
+    with torch.no_grad():
+        encoded = model.encode(inputs)
+        every = torch.arange(inputs.shape[1])[None]
+        expected = encoded.latents
+        if encoder == "perceiver":
+            expected = model.decoder(encoded, every, model.embedding.positions)
+    np.testing.assert_allclose(np.stack(states[row]), expected[0], atol=1e-5)
+    with pytest.raises(UserInputError, match="Parquet"):
+        embed_to_file(model, text, tmp_path / "states.npy", per_input=True)
+
+
+def test_states_of_a_table_leave_missing_cells_out(tmp_path: Path) -> None:
+    cells = np.random.default_rng(0).normal(size=(30, 5))
+    model = pretrained(cells)
+    holed = cells[:4].copy()
+    holed[1, 2] = np.nan
+    out = tmp_path / "states.parquet"
+    embed_to_file(model, holed, out, per_input=True)
+    states = pd.read_parquet(out).states
+    assert [vector is None for vector in states[1]] == [False, False, True, False, False]
+    assert all(vector is not None for vector in states[0])
+
+
+def test_scores_are_the_loss_of_each_input_hidden_once(
+    model: MaskedAutoencoder, text: list[str]
+) -> None:
+    found = score(model, text, num_masks=50)
+    # With as many masks as inputs, each input is hidden alone: the order does not matter.
+    for row in (0, 17, 60):
+        inputs = torch.tensor([[*(byte + 6 for byte in text[row].encode()), 5]])
+        count = inputs.shape[1]
+        losses = []
+        for hidden in range(count):
+            masked = torch.zeros(1, count, dtype=torch.bool)
+            masked[0, hidden] = True
+            losses.append(model(inputs, masked=masked).loss.item())
+        assert found[row] == pytest.approx(np.mean(losses), abs=1e-5)
+
+
+def test_scores_follow_the_seed_and_equal_rows_score_alike(
+    model: MaskedAutoencoder, text: list[str]
+) -> None:
+    first = score(model, [*text, text[0]])
+    assert first[0] == pytest.approx(first[-1], abs=1e-6)
+    np.testing.assert_array_equal(first, score(model, [*text, text[0]]))
+    assert (score(model, text, seed=1) != first[:-1]).any()
+    with pytest.raises(UserInputError, match="at least 2"):
+        score(model, text, num_masks=1)
+
+
+def test_scores_against_a_reference(
+    model: MaskedAutoencoder, text: list[str], tmp_path: Path
+) -> None:
+    plain = score(model, text)
+    score_to_file(model, text, tmp_path / "a.csv", reference=3)
+    table = pd.read_csv(tmp_path / "a.csv")
+    np.testing.assert_allclose(table.difference, plain - plain[3], atol=1e-5)
+    assert table.inputs.tolist() == [len(row) + 1 for row in text]
+    score_to_file(model, text, tmp_path / "b.csv", reference=text[3])
+    assert pd.read_csv(tmp_path / "b.csv").difference[3] == pytest.approx(0, abs=1e-5)
+    with pytest.raises(UserInputError, match="reference row 999"):
+        score_to_file(model, text, tmp_path / "c.csv", reference=999)
+
+
+def test_a_row_with_one_input_has_no_score(tmp_path: Path) -> None:
+    cells = np.random.default_rng(0).normal(size=(30, 3))
+    model = pretrained(cells)
+    cells[2, 1:] = np.nan
+    found = score(model, cells)
+    assert np.isnan(found[2])
+    assert not np.isnan(np.delete(found, 2)).any()
+    score_to_file(model, cells, tmp_path / "a.parquet")
+    assert pd.read_parquet(tmp_path / "a.parquet").inputs[2] == 1
+
+
+TASKS = {
+    "regression": TaskConfig(
+        type="regression", targets=("a", "b"), mean=(5.0, -1.0), std=(2.0, 0.1)
+    ),
+    "binary": TaskConfig(type="binary", targets=("toxic",), classes=("no", "yes")),
+    "multiclass": TaskConfig(type="multiclass", targets=("fold",), classes=("x", "y", "z")),
+    "multilabel": TaskConfig(type="multilabel", targets=("a", "b", "c")),
+}
+
+
+@pytest.mark.parametrize("task", TASKS.values(), ids=TASKS)
+def test_predictions_say_what_the_network_says(
+    model: MaskedAutoencoder, text: list[str], task: TaskConfig, tmp_path: Path
+) -> None:
+    predictor = Predictor.from_pretrained(model, task)
+    with torch.no_grad():
+        predictor.output.weight.normal_()
+        outputs = predictor.eval()(torch.tensor([[*(b + 6 for b in text[2].encode()), 5]]))[0]
+    found = predict(predictor, text)
+    match task.type:
+        case "regression":
+            expected = outputs * torch.tensor([2.0, 0.1]) + torch.tensor([5.0, -1.0])
+            names = ["predicted_a", "predicted_b"]
+        case "binary":
+            expected = torch.stack([1 - outputs.sigmoid(), outputs.sigmoid()]).squeeze(1)
+            names = ["predicted_toxic", "probability_no", "probability_yes"]
+        case "multiclass":
+            expected = outputs.softmax(0)
+            names = ["predicted_fold", "probability_x", "probability_y", "probability_z"]
+        case _:
+            expected = outputs.sigmoid()
+            names = ["probability_a", "probability_b", "probability_c"]
+    np.testing.assert_allclose(found.mean[2], expected, atol=1e-5)
+    assert found.table.column_names == ["row", "status", *names]
+    if task.classes:
+        best = task.classes[int(expected.argmax())]
+        assert found.classes[2] == found.table[names[0]][2].as_py() == best
+    predict_to_file(predictor, [*text, ""], tmp_path / "p.parquet", data_config=SKIP)
+    table = pq.read_table(tmp_path / "p.parquet")
+    assert table.slice(0, len(text)).select(names).equals(found.table.select(names))
+    assert all(table[name][len(text)].as_py() is None for name in names)
+
+
+def test_an_ensemble_answers_with_mean_and_spread(
+    model: MaskedAutoencoder, text: list[str]
+) -> None:
+    members = [Predictor.from_pretrained(model, TASKS["binary"]) for _ in range(3)]
+    found = predict(Ensemble(members), text)
+    single = np.stack([predict(member, text).mean for member in members])
+    np.testing.assert_allclose(found.mean, single.mean(0), atol=1e-6)
+    assert found.std is not None
+    np.testing.assert_allclose(found.std, single.std(0, ddof=1), atol=1e-6)
+    assert "probability_yes_std" in found.table.column_names
+    with pytest.raises(UserInputError, match="ensemble of 3"):
+        embed(Ensemble(members), text)
+
+
+def test_models_are_refused_for_what_they_cannot_do(
+    model: MaskedAutoencoder, text: list[str]
+) -> None:
+    with pytest.raises(UserInputError, match="anymae finetune"):
+        predict(model, text)
+    with pytest.raises(UserInputError, match="pretraining run"):
+        score(Predictor.from_pretrained(model, TASKS["binary"]), text)
+
+
+def test_a_model_without_its_data_reads_bytes_only(
+    model: MaskedAutoencoder, text: list[str]
+) -> None:
+    expected = embed(model, text)
+    stored, model.data = model.data, None
+    np.testing.assert_array_equal(embed(model, text), expected)
+    model.data = stored
+    cells = pretrained(np.random.default_rng(0).normal(size=(30, 3)))
+    cells.data = None
+    with pytest.raises(UserInputError, match=r"no data\.json"):
+        embed(cells, np.zeros((2, 3)))
+
+
+def test_bf16_is_close_and_unknown_devices_are_refused(
+    model: MaskedAutoencoder, text: list[str]
+) -> None:
+    exact = embed(model, text)
+    rough = embed(model, text, config=ComputeConfig(precision="bf16"))
+    assert not np.array_equal(rough, exact)
+    assert np.abs(rough - exact).max() < 0.1 * np.abs(exact).max()
+    with pytest.raises(UserInputError, match="not available"):
+        embed(model, text, config=ComputeConfig(device="cuda:99"))
