@@ -177,7 +177,7 @@ class MaskedAutoencoder(Backbone):
         encoded = self._encode(take(embedded, index), seen)
         hidden, filled = pack(masked, num_hidden)
         predictions = self._decode(encoded, hidden)
-        losses = self.head.losses(predictions, _take_inputs(inputs, hidden), hidden, filled)
+        losses = self.head.losses(predictions, take_inputs(inputs, hidden), hidden, filled)
         losses = torch.where(filled, losses, 0)
         return Reconstruction(
             loss_sum=losses.sum(),
@@ -273,5 +273,6 @@ def _most_true(flags: Tensor) -> int:
     return max(1, int(flags.sum(1).max()))
 
 
-def _take_inputs(inputs: Tensor, index: Tensor) -> Tensor:
+def take_inputs(inputs: Tensor, index: Tensor) -> Tensor:
+    """Pick inputs of each row, `(B, k)` or `(B, k, K)`, at positions `index` `(B, k)`."""
     return inputs.gather(1, index) if inputs.dim() == 2 else take(inputs, index)

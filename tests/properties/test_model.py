@@ -285,6 +285,26 @@ def test_sets_ignore_the_order_of_their_inputs() -> None:
     assert torch.allclose(before, after, atol=1e-6)
 
 
+def test_the_loss_of_a_set_equals_a_naive_matching() -> None:
+    config = tiny_config("values")
+    config = config.model_copy(
+        update={"input": config.input.model_copy(update={"positions": "none"})}
+    )
+    model = MaskedAutoencoder(config).eval()
+    inputs, valid = tiny_inputs(config, 4), ragged(4)
+    out = model(inputs, valid)
+    total = 0.0
+    for row in range(4):
+        targets = inputs[row][out.masked[row]]
+        predictions = out.listed[row][out.filled[row]]
+        if len(targets):
+            apart = (predictions[:, None] - targets).square().mean(-1)
+            total += (apart.amin(0).sum() + apart.amin(1).sum()).item() / 2
+    assert out.loss_sum.item() == pytest.approx(total, rel=1e-4)
+    out.loss.backward()
+    assert all(p.grad is None or p.grad.isfinite().all() for p in model.parameters())
+
+
 @pytest.mark.parametrize("num_keys", [5, EXPLICIT_UP_TO, EXPLICIT_UP_TO + 1])
 @pytest.mark.parametrize("padded", [False, True])
 def test_attention_equals_its_definition(num_keys: int, padded: bool) -> None:

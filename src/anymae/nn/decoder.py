@@ -28,9 +28,11 @@ class Decoder(nn.Module):
         self, config: DecoderConfig, *, input_config: InputConfig, latent_width: int
     ) -> None:
         super().__init__()
-        own = input_config.positions == "none" or not config.share_positions
-        count = 1 if input_config.positions == "none" else input_config.length
-        self.positions = nn.Parameter(torch.empty(count, config.width)) if own else None
+        # A set has no positions: its hidden members are asked for by slots.
+        self.by_slot = input_config.positions == "none"
+        own = self.by_slot or not config.share_positions
+        shape = (input_config.length, config.width)
+        self.positions = nn.Parameter(torch.empty(shape)) if own else None
         self.mask_token = nn.Parameter(torch.empty(config.width)) if config.mask_token else None
         self.latent_norm = nn.LayerNorm(latent_width)
         self.layer = ReadLayer(
@@ -52,14 +54,15 @@ class Decoder(nn.Module):
             positions: The encoder's position table `(N, W)`, used where the decoder has none.
 
         Returns:
-            `(B, k, W)`, normed; a head turns them into predictions.
+            `(B, k, W)`, normed; a head turns them into predictions. Of a set, one for each slot.
         """
         queries = self.positions if self.positions is not None else positions
         assert queries is not None
         if self.mask_token is not None:
             queries = queries + self.mask_token
-        # A set has no positions: one learned query stands for every hidden input.
-        index = hidden if len(queries) > 1 else torch.zeros_like(hidden)
+        index = hidden
+        if self.by_slot:
+            index = torch.arange(hidden.shape[1], device=hidden.device).expand_as(hidden)
         context = self.latent_norm(encoded.latents)
         bias = key_bias(encoded.valid, context.dtype)
         decoded = self.layer(queries[index], self.layer.queries(queries)[index], context, bias)

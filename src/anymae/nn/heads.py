@@ -20,8 +20,10 @@ class Head(Protocol):
         """Return predictions `(B, k, V or K)` of the inputs at positions `hidden` `(B, k)`."""
         ...
 
-    def losses(self, predictions: Tensor, targets: Tensor, hidden: Tensor) -> Tensor:
-        """Return the loss of each hidden input, `(B, k)` float32."""
+    def losses(
+        self, predictions: Tensor, targets: Tensor, hidden: Tensor, filled: Tensor
+    ) -> Tensor:
+        """Return the loss of each hidden input, `(B, k)` float32; `filled` is False for filler."""
         ...
 
 
@@ -30,7 +32,8 @@ HEADS: Registry[type[nn.Module]] = Registry("head")
 
 def make_head(config: ModelConfig) -> Head:
     """Build the head for the config's input kind."""
-    return cast("Head", HEADS[config.input.kind](config))
+    name = "set" if config.input.positions == "none" else config.input.kind
+    return cast("Head", HEADS[name](config))
 
 
 @HEADS.register("bytes")
@@ -49,7 +52,9 @@ class TokenHead(nn.Module):
         assert weight is not None
         return F.linear(decoded, weight, self.bias)
 
-    def losses(self, predictions: Tensor, targets: Tensor, hidden: Tensor) -> Tensor:
+    def losses(
+        self, predictions: Tensor, targets: Tensor, hidden: Tensor, filled: Tensor
+    ) -> Tensor:
         """Return the cross-entropy in nats, `(B, k)`, for targets `(B, k)` int64."""
         return F.cross_entropy(predictions.float().transpose(1, 2), targets, reduction="none")
 
@@ -68,9 +73,35 @@ class ValueHead(nn.Module):
         out: Tensor = self.linear(decoded)
         return out
 
-    def losses(self, predictions: Tensor, targets: Tensor, hidden: Tensor) -> Tensor:
+    def losses(
+        self, predictions: Tensor, targets: Tensor, hidden: Tensor, filled: Tensor
+    ) -> Tensor:
         """Return the mean squared error over K, `(B, k)`, for targets `(B, k, K)`."""
         return (predictions.float() - targets).square().mean(-1)
+
+
+@HEADS.register("set")
+class SetHead(ValueHead):
+    """Members of a set, in no order: each is compared with the nearest on the other side.
+
+    Asking all hidden members with one query, or by rank, taught less
+    (`benchmarks/set_queries.py`).
+    """
+
+    def losses(
+        self, predictions: Tensor, targets: Tensor, hidden: Tensor, filled: Tensor
+    ) -> Tensor:
+        """Return half of (nearest target of prediction i + nearest prediction of target i).
+
+        Distances are mean squared differences over K, `(B, k)`, for targets `(B, k, K)`.
+        """
+        predictions = predictions.float()
+        across = predictions @ targets.transpose(1, 2)
+        own = predictions.square().sum(-1)[:, :, None] + targets.square().sum(-1)[:, None]
+        distance = (own - 2 * across).clamp(min=0) / targets.shape[-1]
+        far = torch.finfo(distance.dtype).max
+        distance = distance.masked_fill(~(filled[:, :, None] & filled[:, None]), far)
+        return (distance.amin(1) + distance.amin(2)) / 2
 
 
 @HEADS.register("table")
@@ -111,7 +142,9 @@ class CellHead(nn.Module):
         lowest = torch.finfo(predictions.dtype).min
         return predictions.masked_fill(~self.is_output[hidden], lowest)
 
-    def losses(self, predictions: Tensor, targets: Tensor, hidden: Tensor) -> Tensor:
+    def losses(
+        self, predictions: Tensor, targets: Tensor, hidden: Tensor, filled: Tensor
+    ) -> Tensor:
         """Return squared error or scaled cross-entropy, `(B, k)`, for targets `(B, k, 1)`."""
         predictions, targets = predictions.float(), targets.squeeze(-1)
         error = (predictions[..., 0] - targets).square()
