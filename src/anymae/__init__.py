@@ -12,6 +12,9 @@ if TYPE_CHECKING:
     from anymae.errors import AnymaeError as AnymaeError
     from anymae.hub import load as load
     from anymae.hub import save as save
+    from anymae.inference import embed as embed
+    from anymae.inference import predict as predict
+    from anymae.inference import score as score
 
 __version__ = "0.1.0"
 
@@ -19,6 +22,9 @@ _HOMES = {
     "AnymaeError": "anymae.errors",
     "load": "anymae.hub",
     "save": "anymae.hub",
+    "embed": "anymae.inference",
+    "predict": "anymae.inference",
+    "score": "anymae.inference",
 }
 """Public names and the modules that hold them; these import torch, so they are imported on use."""
 

@@ -11,7 +11,7 @@ from typing import Annotated, cast
 
 import typer
 
-from anymae.cli import exchange
+from anymae.cli import exchange, judge, use
 from anymae.errors import AnymaeError
 
 _USAGE_ERROR = cast("type[Exception]", typer.BadParameter.__mro__[1])
@@ -20,7 +20,6 @@ _USAGE_ERROR = cast("type[Exception]", typer.BadParameter.__mro__[1])
 app = typer.Typer(
     name="anymae",
     help="Pretrain a masked autoencoder that chooses its own masks, on any data.",
-    no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
@@ -50,7 +49,7 @@ def common(
     """Pretrain a masked autoencoder that chooses its own masks, on any data."""
 
 
-for verbs in (exchange,):
+for verbs in (use, judge, exchange):
     verbs.register(app)
 
 
@@ -66,7 +65,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """
     words = list(sys.argv[1:] if arguments is None else arguments)
     debug = "--debug" in words
-    words = [word for word in words if word != "--debug"]
+    words = [word for word in words if word != "--debug"] or ["--help"]
     try:
         status = app(words, prog_name="anymae", standalone_mode=False)
     except _USAGE_ERROR as error:

@@ -2,10 +2,22 @@
 
 import json
 import shlex
-from collections.abc import Mapping, Sequence
+import sys
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 import typer
+
+PATIENCE = 2.0
+"""Seconds after which progress is shown."""
+
+INTERVAL = 10.0
+"""Seconds between lines of progress where stderr is no terminal."""
+
+Progress = Callable[[int, int], None]
+"""Told how much is done, and of how much."""
 
 
 def show_json(value: Mapping[str, Any]) -> None:
@@ -24,6 +36,64 @@ def show_table(title: str, columns: Sequence[str], rows: Sequence[Sequence[str]]
     for row in rows:
         table.add_row(*row)
     Console().print(table)
+
+
+@contextmanager
+def progress(verb: str, unit: str = "rows") -> Iterator[Progress]:
+    """Show how far something has come, on stderr, once it has taken two seconds.
+
+    A bar with speed and time left on a terminal, else one plain line per interval.
+    """
+    if not sys.stderr.isatty():
+        yield _lines(verb, unit)
+        return
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, TimeRemainingColumn
+    from rich.progress import Progress as Bar
+
+    started = time.monotonic()
+    columns = ("{task.description}", BarColumn(), MofNCompleteColumn(), "{task.fields[speed]}")
+    with Bar(*columns, TimeRemainingColumn(), console=Console(stderr=True), transient=True) as bar:
+        task = bar.add_task(verb, total=None, visible=False, speed="")
+
+        def update(done: int, total: int) -> None:
+            seconds = max(time.monotonic() - started, 1e-9)
+            speed = f"{done / seconds:,.0f} {unit}/s"
+            shown = seconds > PATIENCE
+            bar.update(task, completed=done, total=total, visible=shown, speed=speed)
+
+        yield update
+
+
+def _lines(verb: str, unit: str) -> Progress:
+    started = told = time.monotonic()
+
+    def update(done: int, total: int) -> None:
+        nonlocal told
+        now = time.monotonic()
+        if now - told < INTERVAL or not done:
+            return
+        told = now
+        speed = done / (now - started)
+        left = (total - done) / speed
+        typer.echo(
+            f"{verb}: {done:,} of {total:,} {unit}, {speed:,.0f} {unit}/s, {duration(left)} left",
+            err=True,
+        )
+
+    return update
+
+
+def duration(seconds: float) -> str:
+    """Word a duration.
+
+    >>> duration(3725), duration(65.2), duration(4.2)
+    ('1 h 02 min', '1 min 05 s', '4 s')
+    """
+    minutes, rest = divmod(round(seconds), 60)
+    if minutes >= 60:
+        return f"{minutes // 60} h {minutes % 60:02} min"
+    return f"{minutes} min {rest:02} s" if minutes else f"{rest} s"
 
 
 def next_step(command: str) -> None:

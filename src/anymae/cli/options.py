@@ -11,12 +11,15 @@ from collections.abc import Callable
 from dataclasses import dataclass, fields, is_dataclass
 from functools import wraps
 from pathlib import Path
-from typing import Annotated, Any, ParamSpec, TypeVar, get_type_hints
+from typing import TYPE_CHECKING, Annotated, Any, TypeVar, get_type_hints
 
 from typer import Argument, Option
 
+if TYPE_CHECKING:
+    from anymae.config import DataConfig
+    from anymae.inference import ComputeConfig
+
 Returned = TypeVar("Returned")
-Parameters = ParamSpec("Parameters")
 
 _DATA = "Data"
 _COLUMNS = "Roles of columns"
@@ -25,6 +28,8 @@ RunArgument = Annotated[str, Argument(metavar="RUN", help="Run folder, or hf://o
 DataArgument = Annotated[
     str, Argument(metavar="DATA", help="CSV, TSV, Parquet, JSONL, text, .npy or .npz file.")
 ]
+OutOption = Annotated[Path, Option("--out", help="File to write: .parquet, .csv or .npy.")]
+OverwriteFlag = Annotated[bool, Option("--overwrite", help="Replace what is there.")]
 JsonFlag = Annotated[
     bool, Option("--json", help="Print one JSON object on stdout and nothing else.")
 ]
@@ -79,29 +84,43 @@ class DataFlags:
         values = {field.name: getattr(self, field.name) for field in fields(self)}
         return {name: value for name, value in values.items() if value is not None}
 
+    def config(self) -> "DataConfig":
+        """Return them as a `DataConfig`."""
+        from anymae.config import DataConfig, parse
 
-def spread(verb: Callable[Parameters, Returned]) -> Callable[..., Returned]:
-    """Replace each parameter that is a dataclass by one keyword for each of its fields."""
+        return parse(DataConfig, self.given())
+
+
+@dataclass(frozen=True, kw_only=True)
+class ComputeFlags:
+    """Where and how numbers are computed: keys of `ComputeConfig`."""
+
+    device: Annotated[str, Option("--device", help="auto, cpu, cuda, cuda:1 or mps.")] = "auto"
+    precision: Annotated[str, Option("--precision", help="fp32 or bf16.")] = "fp32"
+
+    def config(self) -> "ComputeConfig":
+        """Return them as a `ComputeConfig`."""
+        from anymae.config import parse
+        from anymae.inference import ComputeConfig
+
+        return parse(ComputeConfig, {"device": self.device, "precision": self.precision})
+
+
+def spread(verb: Callable[..., Returned]) -> Callable[..., Returned]:
+    """Replace each parameter that is a dataclass by one keyword for each of its fields.
+
+    These come last, so that `--help` begins with the verb's own flags.
+    """
     hints = get_type_hints(verb, include_extras=True)
     groups = {
         name: hint for name, hint in hints.items() if isinstance(hint, type) and is_dataclass(hint)
     }
-    parameters: list[inspect.Parameter] = []
-    for parameter in inspect.signature(verb).parameters.values():
-        if parameter.name not in groups:
-            parameters.append(parameter.replace(annotation=hints[parameter.name]))
-            continue
-        group = groups[parameter.name]
-        types = get_type_hints(group, include_extras=True)
-        parameters += [
-            inspect.Parameter(
-                field.name,
-                inspect.Parameter.KEYWORD_ONLY,
-                default=field.default,
-                annotation=types[field.name],
-            )
-            for field in fields(group)
-        ]
+    own = [
+        parameter.replace(kind=parameter.KEYWORD_ONLY, annotation=hints[name])
+        for name, parameter in inspect.signature(verb).parameters.items()
+        if name not in groups
+    ]
+    shared = [flag for group in groups.values() for flag in _flags(group)]
 
     @wraps(verb)
     def flat(**values: Any) -> Returned:  # noqa: ANN401 - typer checks each flag
@@ -109,12 +128,22 @@ def spread(verb: Callable[Parameters, Returned]) -> Callable[..., Returned]:
             name: group(**{field.name: values.pop(field.name) for field in fields(group)})
             for name, group in groups.items()
         }
-        return verb(**values, **filled)  # type: ignore[call-arg,arg-type]
+        return verb(**values, **filled)
 
     del flat.__wrapped__
-    flat.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
-    flat.__annotations__ = {parameter.name: parameter.annotation for parameter in parameters}
+    flat.__signature__ = inspect.Signature([*own, *shared])  # type: ignore[attr-defined]
+    flat.__annotations__ = {flag.name: flag.annotation for flag in (*own, *shared)}
     return flat
 
 
-OutOption = Annotated[Path, Option("--out", help="File to write.", show_default=False)]
+def _flags(group: Any) -> list[inspect.Parameter]:  # noqa: ANN401 - any dataclass
+    types = get_type_hints(group, include_extras=True)
+    return [
+        inspect.Parameter(
+            field.name,
+            inspect.Parameter.KEYWORD_ONLY,
+            default=field.default,
+            annotation=types[field.name],
+        )
+        for field in fields(group)
+    ]

@@ -1,0 +1,179 @@
+"""Verbs that put a model to use."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from anymae.cli.console import next_step, progress, quoted, show_json
+from anymae.cli.options import (
+    ComputeFlags,
+    DataArgument,
+    DataFlags,
+    JsonFlag,
+    OutOption,
+    OverwriteFlag,
+    RunArgument,
+    spread,
+)
+
+if TYPE_CHECKING:
+    from anymae.inference import Written
+
+_PANEL = "Use"
+
+
+def register(app: typer.Typer) -> None:
+    """Add the verbs of this module."""
+    for verb in (embed, predict, score, show):
+        app.command(rich_help_panel=_PANEL)(spread(verb))
+
+
+def embed(
+    run: RunArgument,
+    data: DataArgument,
+    out: OutOption,
+    data_flags: DataFlags,
+    compute_flags: ComputeFlags,
+    layers: Annotated[
+        bool, typer.Option("--layers", help="Mean and deviation after each layer, not the last's.")
+    ] = False,
+    per_input: Annotated[
+        bool, typer.Option("--per-input", help="A vector for each input of a row (Parquet).")
+    ] = False,
+    overwrite: OverwriteFlag = False,
+    json: JsonFlag = False,
+) -> None:
+    """Turn each row into a vector, in order.
+
+    Example: anymae embed runs/mol molecules.csv --column smiles --out embeddings.parquet
+    """
+    from anymae.inference import embed_to_file
+
+    with progress("embed") as told:
+        written = embed_to_file(
+            run,
+            data,
+            out,
+            data_config=data_flags.config(),
+            reading="layers" if layers else "mean",
+            per_input=per_input,
+            config=compute_flags.config(),
+            overwrite=overwrite,
+            progress=told,
+        )
+    _report(written, json=json)
+    if not json:
+        next_step(quoted("anymae", "probe", run, "LABELLED", "--target", "COL"))
+
+
+def predict(
+    model: Annotated[str, typer.Argument(metavar="MODEL", help="Fine-tuned model.")],
+    data: DataArgument,
+    out: OutOption,
+    data_flags: DataFlags,
+    compute_flags: ComputeFlags,
+    overwrite: OverwriteFlag = False,
+    json: JsonFlag = False,
+) -> None:
+    """Ask a fine-tuned model about each row, in order.
+
+    Example: anymae predict models/esol new.csv --column smiles --out answers.csv
+    """
+    from anymae.inference import predict_to_file
+
+    with progress("predict") as told:
+        written = predict_to_file(
+            model,
+            data,
+            out,
+            data_config=data_flags.config(),
+            config=compute_flags.config(),
+            overwrite=overwrite,
+            progress=told,
+        )
+    _report(written, json=json)
+    if not json:
+        next_step(quoted("anymae", "evaluate", model, "LABELLED"))
+
+
+def score(
+    run: RunArgument,
+    data: DataArgument,
+    out: OutOption,
+    data_flags: DataFlags,
+    compute_flags: ComputeFlags,
+    masks: Annotated[
+        int | None, typer.Option("--masks", help="Masks that hide each input once between them.")
+    ] = None,
+    seed: Annotated[int, typer.Option("--seed", help="Deals inputs to masks.")] = 0,
+    reference: Annotated[
+        str | None,
+        typer.Option("--reference", help="Row number, or a string, to take the difference to."),
+    ] = None,
+    overwrite: OverwriteFlag = False,
+    json: JsonFlag = False,
+) -> None:
+    """Tell how odd each row is: its reconstruction loss, with each input hidden once.
+
+    Example: anymae score runs/mol molecules.csv --column smiles --out odd.csv
+    """
+    from anymae.inference import score_to_file
+
+    with progress("score") as told:
+        written = score_to_file(
+            run,
+            data,
+            out,
+            data_config=data_flags.config(),
+            num_masks=masks,
+            seed=seed,
+            reference=int(reference) if reference and reference.isdecimal() else reference,
+            config=compute_flags.config(),
+            overwrite=overwrite,
+            progress=told,
+        )
+    _report(written, json=json)
+    if not json:
+        next_step(quoted("anymae", "show", run, data, "--text"))
+
+
+def show(
+    run: RunArgument,
+    data: DataArgument,
+    data_flags: DataFlags,
+    out: Annotated[Path, typer.Option("--out", help="HTML page to write.")] = Path("masks.html"),
+    text: Annotated[
+        bool, typer.Option("--text", help="Print in the terminal instead of writing a page.")
+    ] = False,
+    rows: Annotated[int, typer.Option("--rows", min=1, help="Rows to show.")] = 8,
+    seed: Annotated[int, typer.Option("--seed", help="Fixes the masks.")] = 0,
+    overwrite: OverwriteFlag = False,
+) -> None:
+    """Show what a model hides of real rows, and what it makes of them.
+
+    Example: anymae show runs/mol molecules.csv --column smiles --text
+    """
+    from anymae.report import show_rows, show_rows_as_text
+
+    if text:
+        shown = show_rows_as_text(run, data, data_config=data_flags.config(), count=rows, seed=seed)
+        typer.echo(shown)
+        return
+    show_rows(
+        run, data, out, data_config=data_flags.config(), count=rows, seed=seed, overwrite=overwrite
+    )
+    typer.echo(f"{out}: masks and reconstructions of {rows} rows")
+    next_step(quoted("anymae", "report", run))
+
+
+def _report(written: "Written", *, json: bool) -> None:
+    """Say what was written."""
+    if json:
+        show_json(written.to_json())
+        return
+    bad = {status: count for status, count in written.status.items() if status != "ok"}
+    typer.echo(
+        f"{written.out}: {written.rows:,} rows in {written.seconds:.1f} s"
+        + "".join(f"; {count:,} {status}" for status, count in bad.items())
+    )

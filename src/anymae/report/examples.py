@@ -1,0 +1,101 @@
+"""What a model hides of real rows, and what it makes of them.
+
+Shapes: N inputs, K numbers an input, k hidden inputs.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+
+from anymae.data.batch import Batch
+from anymae.model import MaskedAutoencoder, Reconstruction
+from anymae.randomness import Draws, row_keys
+
+Flags = npt.NDArray[np.bool_]
+
+
+@dataclass(frozen=True, eq=False)
+class Example:
+    """One row with some inputs hidden and reconstructed."""
+
+    row: int
+    """Number of the row in its source."""
+    inputs: npt.NDArray[Any]
+    """`(N,)` int64 tokens or `(N, K)` float32 values, as the model sees them."""
+    valid: Flags
+    """`(N,)`, True where an input is real."""
+    masked: Flags
+    """`(N,)`, True where an input was hidden."""
+    filled: npt.NDArray[Any]
+    """The inputs, with the model's best guess where one was hidden."""
+    loss: float
+    """Mean loss over the hidden inputs."""
+
+
+def reconstruct(model: MaskedAutoencoder, batch: Batch, *, seed: int = 0) -> list[Example]:
+    """Let a model hide a share of each row and reconstruct it.
+
+    Args:
+        model: Used as it is, without gradient, with its masking.
+        batch: The rows.
+        seed: Fixes the masks; a row's mask does not depend on the others.
+
+    Returns:
+        One example for each row, in order.
+    """
+    device = next(model.parameters()).device
+    inputs, valid = batch.inputs.to(device), batch.valid
+    if valid is not None:
+        valid = valid.to(device)
+    with torch.no_grad():
+        out = model(inputs, valid, draws=Draws(row_keys(batch.rows.to(device), seed=seed)))
+        guesses = best_guess(model, out)
+    losses = out.losses.sum(1) / out.filled.sum(1).clamp(min=1)
+    filled = inputs.clone()
+    filled[out.masked] = guesses.to(inputs.dtype)
+    every = valid if valid is not None else torch.ones_like(out.masked)
+    return [
+        Example(
+            row=int(batch.rows[i]),
+            inputs=inputs[i].cpu().numpy(),
+            valid=every[i].cpu().numpy(),
+            masked=out.masked[i].cpu().numpy(),
+            filled=filled[i].cpu().numpy(),
+            loss=float(losses[i]),
+        )
+        for i in range(len(inputs))
+    ]
+
+
+def best_guess(model: MaskedAutoencoder, out: Reconstruction) -> torch.Tensor:
+    """Return the likeliest input for each prediction: `(masked.sum(),)` tokens, or `(..., K)`."""
+    predictions = out.predictions.float()
+    kind = model.config.input.kind
+    if kind == "bytes":
+        return predictions.argmax(-1)
+    if kind != "table":
+        return predictions
+    counts = torch.tensor(model.config.input.categories, device=predictions.device)
+    is_category = counts[out.hidden[out.filled]] > 0
+    codes = predictions.argmax(-1).to(predictions.dtype)
+    return torch.where(is_category, codes, predictions[:, 0])[:, None]
+
+
+def co_masking(examples: Sequence[Example]) -> npt.NDArray[np.float64]:
+    """Count how often inputs are hidden together, against chance.
+
+    Returns:
+        `(N, N)`: chance of being hidden given that the row's input is, minus the chance of being
+        hidden at all. 0 where an input was never hidden. Rows must have equal lengths.
+    """
+    masked = np.stack([example.masked for example in examples]).astype(float)
+    together = masked.T @ masked
+    alone = masked.sum(0)
+    given = np.divide(
+        together, alone[:, None], out=np.zeros_like(together), where=alone[:, None] > 0
+    )
+    return np.where(alone[:, None] > 0, given - alone / len(masked), 0.0)

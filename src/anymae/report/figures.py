@@ -1,0 +1,136 @@
+"""Figures as PNG, made without a display and without pyplot's global state.
+
+Shapes: B examples, H x W pixels of C colours, N inputs, K numbers an input.
+"""
+
+import base64
+from collections.abc import Mapping, Sequence
+from io import BytesIO
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from anymae.report.examples import Example
+
+_HIDDEN = (0.36, 0.55, 0.94)
+"""Colour of what was hidden: blue is in no grey picture."""
+
+
+def as_image(png: bytes, text: str = "") -> str:
+    """Return an HTML image that holds the PNG itself."""
+    data = base64.b64encode(png).decode()
+    return f'<img alt="{text}" src="data:image/png;base64,{data}">'
+
+
+def picture_grid(
+    pictures: npt.NDArray[Any],
+    hidden: npt.NDArray[np.bool_],
+    filled: npt.NDArray[Any],
+    *,
+    names: Sequence[str] = ("as it is", "as the model sees it", "as it fills it in"),
+) -> bytes:
+    """Draw pictures in three rows: as they are, as the model sees them, as it fills them in.
+
+    Args:
+        pictures: `(B, H, W, C)`.
+        hidden: `(B, H, W)`, True where a pixel was hidden.
+        filled: `(B, H, W, C)`.
+        names: Of the three rows.
+    """
+    low, high = float(pictures.min()), float(pictures.max())
+    seen = np.where(hidden[..., None], _HIDDEN, _rgb(pictures, low, high))
+    return strips(
+        {names[0]: _rgb(pictures, low, high), names[1]: seen, names[2]: _rgb(filled, low, high)}
+    )
+
+
+def strips(rows: Mapping[str, npt.NDArray[Any]]) -> bytes:
+    """Draw rows of pictures `(B, H, W, 3)` in [0, 1], each row with its name."""
+    count = max(len(pictures) for pictures in rows.values())
+    figure = Figure(figsize=(1.6 + 0.9 * count, 0.2 + 0.95 * len(rows)), layout="constrained")
+    axes = figure.subplots(len(rows), count, squeeze=False)
+    for line, (name, pictures) in zip(axes, rows.items(), strict=True):
+        for place, axis in enumerate(line):
+            axis.set_axis_off()
+            if place < len(pictures):
+                axis.imshow(pictures[place], interpolation="nearest")
+        line[0].text(
+            -0.1, 0.5, name.replace(" ", "\n", 1), transform=line[0].transAxes,
+            ha="right", va="center", fontsize=8,
+        )  # fmt: skip
+    return to_png(figure)
+
+
+def series_grid(examples: Sequence[Example], most_channels: int = 3) -> bytes:
+    """Draw rows of numbers over their place: visible ones as dots, hidden ones with the guess."""
+    figure = Figure(figsize=(8, 1.9 * len(examples)), layout="constrained")
+    for axis, example in zip(
+        figure.subplots(len(examples), 1, squeeze=False)[:, 0], examples, strict=True
+    ):
+        places = np.arange(len(example.valid))
+        seen = example.valid & ~example.masked
+        for channel in range(min(most_channels, example.inputs.shape[1])):
+            colour = f"C{channel}"
+            axis.plot(places[seen], example.inputs[seen, channel], ".", color=colour, markersize=4)
+            axis.plot(
+                places[example.masked], example.inputs[example.masked, channel], "o",
+                color=colour, markersize=4, fillstyle="none",
+            )  # fmt: skip
+            axis.plot(
+                places[example.masked], example.filled[example.masked, channel], "x",
+                color=colour, markersize=5,
+            )  # fmt: skip
+        axis.set_title(f"row {example.row}", loc="left", fontsize=8)
+        _plain(axis)
+    axis.set_xlabel("input (dot: seen, circle: hidden, cross: guess; standardised)")
+    return to_png(figure)
+
+
+def curves(
+    lines: Mapping[str, tuple[Sequence[float], Sequence[float]]], *, x: str, y: str
+) -> bytes:
+    """Draw named lines, each of x and y values."""
+    figure = Figure(figsize=(8, 3.2), layout="constrained")
+    axis = figure.subplots()
+    for name, (places, values) in lines.items():
+        axis.plot(places, values, label=name, linewidth=1.3)
+    axis.set_xlabel(x)
+    axis.set_ylabel(y)
+    axis.legend(frameon=False, fontsize=8)
+    _plain(axis)
+    return to_png(figure)
+
+
+def matrix(values: npt.NDArray[Any], names: Sequence[str], label: str) -> bytes:
+    """Draw a square matrix around zero."""
+    size = min(9.0, 2.5 + 0.16 * len(values))
+    figure = Figure(figsize=(size + 1, size), layout="constrained")
+    axis = figure.subplots()
+    most = max(float(np.abs(values).max()), 1e-9)
+    shown = axis.imshow(values, cmap="RdBu_r", vmin=-most, vmax=most, interpolation="nearest")
+    if len(names) <= 40:
+        axis.set_xticks(range(len(names)), names, rotation=90, fontsize=6)
+        axis.set_yticks(range(len(names)), names, fontsize=6)
+    figure.colorbar(shown, ax=axis, shrink=0.8).set_label(label, fontsize=8)
+    return to_png(figure)
+
+
+def to_png(figure: Figure) -> bytes:
+    """Return the figure as PNG."""
+    buffer = BytesIO()
+    figure.savefig(buffer, format="png", dpi=130)
+    return buffer.getvalue()
+
+
+def _rgb(pictures: npt.NDArray[Any], low: float, high: float) -> npt.NDArray[Any]:
+    """Scale to [0, 1] and give grey pictures three colours."""
+    scaled = ((pictures - low) / max(high - low, 1e-12)).clip(0, 1)
+    return scaled[..., :3] if scaled.shape[-1] >= 3 else np.repeat(scaled[..., :1], 3, axis=-1)
+
+
+def _plain(axis: Axes) -> None:
+    axis.spines[["top", "right"]].set_visible(False)
+    axis.tick_params(labelsize=8)

@@ -1,0 +1,230 @@
+"""Examples as text for a terminal and as HTML: characters, cells, numbers, pixels.
+
+Values are shown in the user's units where the run's preparation is known.
+"""
+
+from collections.abc import Iterator, Sequence
+from html import escape
+from typing import Any, NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+
+from anymae.config import NUM_SPECIAL, SEP, InputConfig
+from anymae.data.preparation import Preparation
+from anymae.report.examples import Example
+from anymae.report.figures import as_image, picture_grid, series_grid
+
+HIDDEN = "░"
+"""Stands for what was hidden, in text."""
+
+_SHADES = " .:-=+*#%@"
+_END = "␃"
+
+
+class Piece(NamedTuple):
+    """One character of a string, or one cell of a row."""
+
+    name: str
+    """Column of a cell, place of a number; empty for characters."""
+    text: str
+    hidden: bool
+    guess: str
+    """What the model made of it; the text itself where it was visible."""
+
+
+def as_text(
+    examples: Sequence[Example], inputs: InputConfig, preparation: Preparation | None
+) -> str:
+    """Show examples in a terminal: the row, what was hidden, what the model made of it."""
+    parts = []
+    for example in examples:
+        head = f"row {example.row}: {example.masked.sum()} of {example.valid.sum()} inputs hidden"
+        parts.append(f"{head}, loss {example.loss:.3f}")
+        match inputs.kind:
+            case "bytes":
+                parts += _lines_of(characters(example))
+            case "image":
+                parts += _shaded(example, inputs, preparation)
+            case _:
+                parts += [
+                    f"  {piece.name:>16}  {piece.text:>12}"
+                    + (f"  {HIDDEN} {piece.guess:>12}" if piece.hidden else "")
+                    for piece in cells(example, inputs, preparation)
+                ]
+        parts.append("")
+    return "\n".join(parts)
+
+
+def as_html(
+    examples: Sequence[Example], inputs: InputConfig, preparation: Preparation | None
+) -> str:
+    """Show examples on a page; everything is inside the returned HTML."""
+    match inputs.kind:
+        case "bytes":
+            return "\n".join(_html_characters(example) for example in examples)
+        case "table":
+            return "\n".join(_html_cells(example, inputs, preparation) for example in examples)
+        case "image":
+            return as_image(picture_grid(*pictures(examples, inputs, preparation)))
+    return as_image(series_grid(examples))
+
+
+def characters(example: Example) -> list[Piece]:
+    """Cut a row of tokens into characters; one is hidden where any of its bytes is."""
+    pieces = []
+    for start, stop in _spans(example):
+        part = slice(start, stop)
+        pieces.append(
+            Piece(
+                name="",
+                text=_decode(example.inputs[part]),
+                hidden=bool(example.masked[part].any()),
+                guess=_decode(example.filled[part]),
+            )
+        )
+    return pieces
+
+
+def cells(example: Example, inputs: InputConfig, preparation: Preparation | None) -> list[Piece]:
+    """Name each input of a row, with its value and the model's guess."""
+    values, guesses = (
+        _restored(array, example.valid, inputs, preparation)
+        for array in (example.inputs, example.filled)
+    )
+    names = [str(position) for position in range(len(values))]
+    if preparation is not None and inputs.kind == "table":
+        names = [column["name"] for column in preparation.statistics["columns"]]
+    return [
+        Piece(name, value, bool(hidden), guess)
+        for name, value, hidden, guess in zip(names, values, example.masked, guesses, strict=True)
+    ]
+
+
+def pictures(
+    examples: Sequence[Example], inputs: InputConfig, preparation: Preparation | None
+) -> tuple[npt.NDArray[Any], npt.NDArray[np.bool_], npt.NDArray[Any]]:
+    """Return pictures, which of their pixels were hidden, and the reconstructions.
+
+    Returns:
+        `(B, H, W, C)`, `(B, H, W)` bool, `(B, H, W, C)`.
+    """
+    assert inputs.grid is not None
+    shown = [np.stack([getattr(e, part) for e in examples]) for part in ("inputs", "filled")]
+    if preparation is not None:
+        shown = [preparation.restore(array) for array in shown]
+    else:
+        shown = [_unpatched(array, inputs) for array in shown]
+    masked = np.stack([example.masked for example in examples]).reshape(-1, *inputs.grid)
+    hidden = masked.repeat(inputs.patch, axis=1).repeat(inputs.patch, axis=2)
+    return shown[0], hidden, shown[1]
+
+
+def _unpatched(array: npt.NDArray[Any], inputs: InputConfig) -> npt.NDArray[Any]:
+    assert inputs.grid is not None
+    (down, across), side = inputs.grid, inputs.patch
+    cut = array.reshape(len(array), down, across, side, side, -1).transpose(0, 1, 3, 2, 4, 5)
+    return cut.reshape(len(array), down * side, across * side, -1)
+
+
+def _restored(
+    array: npt.NDArray[Any],
+    valid: npt.NDArray[np.bool_],
+    inputs: InputConfig,
+    preparation: Preparation | None,
+) -> list[str]:
+    """Word the inputs of one row in the user's units."""
+    if inputs.kind == "table" and preparation is not None:
+        known = np.where(valid[:, None], array, np.nan)
+        row = preparation.restore(known[None]).to_pylist()[0]
+        return [_word(value) for value in row.values()]
+    numbers = array if preparation is None else preparation.restore(array[None])[0]
+    return [
+        ", ".join(_word(float(number)) for number in row) if real else "missing"
+        for row, real in zip(numbers, valid, strict=True)
+    ]
+
+
+def _word(value: object) -> str:
+    if value is None or value != value:
+        return "missing"
+    return f"{value:.4g}" if isinstance(value, float) else str(value)
+
+
+def _spans(example: Example) -> Iterator[tuple[int, int]]:
+    """Yield where each character begins and ends; UTF-8 continues with bytes 10xxxxxx."""
+    tokens = example.inputs[example.valid]
+    continues = (tokens >= NUM_SPECIAL + 0x80) & (tokens < NUM_SPECIAL + 0xC0)
+    starts = [i for i in range(len(tokens)) if i == 0 or not continues[i]]
+    yield from zip(starts, [*starts[1:], len(tokens)], strict=True)
+
+
+def _decode(tokens: npt.NDArray[np.int64]) -> str:
+    if len(tokens) == 1 and tokens[0] == SEP:
+        return _END
+    raw = (tokens[tokens >= NUM_SPECIAL] - NUM_SPECIAL).astype(np.uint8)
+    text = raw.tobytes().decode("utf-8", "replace")
+    return "".join(sign if sign.isprintable() else "�" for sign in text)
+
+
+def _lines_of(pieces: Sequence[Piece], width: int = 80) -> Iterator[str]:
+    for start in range(0, len(pieces), width):
+        line = pieces[start : start + width]
+        yield "  row      " + "".join(piece.text for piece in line)
+        yield "  hidden   " + "".join(HIDDEN if piece.hidden else piece.text for piece in line)
+        yield "  guessed  " + "".join(piece.guess for piece in line)
+    hidden = [piece for piece in pieces if piece.hidden]
+    right = sum(piece.guess == piece.text for piece in hidden)
+    yield f"  {right} of {len(hidden)} hidden characters guessed right"
+
+
+def _shaded(
+    example: Example, inputs: InputConfig, preparation: Preparation | None
+) -> Iterator[str]:
+    """Draw row, mask and reconstruction side by side, the brightness as a sign."""
+    picture, hidden, filled = pictures([example], inputs, preparation)
+    low, high = float(picture.min()), float(picture.max())
+    for y in range(picture.shape[1]):
+        signs = [
+            "".join(_SHADES[level] for level in _levels(shown[0, y].mean(-1), low, high))
+            for shown in (picture, filled)
+        ]
+        gaps = "".join(
+            HIDDEN if gap else sign for gap, sign in zip(hidden[0, y], signs[0], strict=True)
+        )
+        yield f"  {signs[0]}   {gaps}   {signs[1]}"
+
+
+def _levels(values: npt.NDArray[Any], low: float, high: float) -> list[int]:
+    share = (values - low) / max(high - low, 1e-12)
+    levels: list[int] = (
+        (share * (len(_SHADES) - 1)).round().clip(0, len(_SHADES) - 1).astype(int).tolist()
+    )
+    return levels
+
+
+def _html_characters(example: Example) -> str:
+    signs = []
+    for piece in characters(example):
+        text, guess = escape(piece.text), escape(piece.guess)
+        if not piece.hidden:
+            signs.append(text)
+        elif piece.text == piece.guess:
+            signs.append(f'<span class="right">{text}</span>')
+        else:
+            signs.append(f'<span class="wrong" title="guessed {guess}">{text}</span>')
+    return f'<p class="row"><b>{example.row}</b> <code>{"".join(signs)}</code></p>'
+
+
+def _html_cells(example: Example, inputs: InputConfig, preparation: Preparation | None) -> str:
+    rows = "".join(
+        f"<tr><td>{escape(piece.name)}</td><td>{escape(piece.text)}</td>"
+        + (
+            f'<td class="hidden">{escape(piece.guess)}</td></tr>'
+            if piece.hidden
+            else "<td></td></tr>"
+        )
+        for piece in cells(example, inputs, preparation)
+    )
+    head = "<tr><th>column</th><th>value</th><th>guess where hidden</th></tr>"
+    return f"<h3>row {example.row}</h3><table>{head}{rows}</table>"

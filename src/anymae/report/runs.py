@@ -1,0 +1,163 @@
+"""How runs went, on one page: settings, curves, what was hidden of real rows."""
+
+import logging
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from anymae.config import InputConfig
+from anymae.data.dataset import Dataset, open_data
+from anymae.data.preparation import Preparation
+from anymae.errors import AnymaeError, UserInputError
+from anymae.hub import load, read_config, resolve
+from anymae.model import MaskedAutoencoder
+from anymae.recipes import load_recipe
+from anymae.report.examples import Example, co_masking, reconstruct
+from anymae.report.figures import as_image, curves, matrix
+from anymae.report.page import Block, write_page
+from anymae.report.rows import as_html
+from anymae.training.log import Entry, read_metrics
+
+logger = logging.getLogger(__name__)
+
+SHOWN = 8
+"""Rows whose masks are shown."""
+
+COUNTED = 512
+"""Rows over which it is counted what is hidden together."""
+
+MOST_PAIRED = 256
+"""Inputs of a row at most for which that is drawn."""
+
+
+def write_report(runs: Sequence[str | Path], *, out: str | Path | None = None) -> Path:
+    """Write a page about one run, or several beside each other.
+
+    Rows are shown where the run's data are still at their place.
+
+    Args:
+        runs: Run folders.
+        out: The HTML file; `None` is `report.html` in the folder of a single run.
+
+    Returns:
+        Its path.
+
+    Raises:
+        FolderError: A folder is no run.
+        UserInputError: There are several runs and `out` is not named.
+    """
+    folders = [resolve(run) for run in runs]
+    if out is None and len(folders) != 1:
+        raise UserInputError(f"{len(folders)} runs share no folder; name the page with --out")
+    page = Path(out) if out is not None else folders[0] / "report.html"
+    configs = [read_config(folder) for folder in folders]
+    logs = {folder.name: read_metrics(folder / "metrics.jsonl") for folder in folders}
+    blocks = [_settings(folders, configs), *_curves(logs)]
+    for folder in folders:
+        blocks += _masks(folder)
+    title = folders[0].name if len(folders) == 1 else "Runs"
+    write_page(page, title, blocks)
+    return page
+
+
+def example_blocks(
+    examples: Sequence[Example],
+    counted: Sequence[Example],
+    inputs: InputConfig,
+    preparation: Preparation | None,
+) -> list[Block]:
+    """Show rows with what was hidden and guessed, and which inputs are hidden together."""
+    blocks = [
+        Block(
+            title="What is hidden, and what becomes of it",
+            html=as_html(examples, inputs, preparation),
+            note="Green: hidden and guessed right. Red: guessed wrong; point at it to see the "
+            "guess."
+            if inputs.kind == "bytes"
+            else "",
+        )
+    ]
+    same_places = inputs.kind != "bytes" and inputs.length <= MOST_PAIRED
+    if same_places and len({len(example.masked) for example in counted}) == 1:
+        names = [str(place) for place in range(inputs.length)]
+        if preparation is not None and inputs.kind == "table":
+            names = [column["name"] for column in preparation.statistics["columns"]]
+        label = "chance to be hidden, given that the row's input is, minus that at all"
+        image = as_image(matrix(co_masking(counted), names, label))
+        blocks.append(
+            Block(title="What is hidden together", html=image, note=f"Over {len(counted)} rows.")
+        )
+    return blocks
+
+
+def read_examples(
+    model: MaskedAutoencoder, dataset: Dataset, count: int, *, seed: int = 0
+) -> list[Example]:
+    """Reconstruct the first `count` validation rows, or rows of all where there are none."""
+    rows = dataset.parts.valid if len(dataset.parts.valid) else np.arange(len(dataset))
+    return reconstruct(model, dataset.batch(rows[:count]), seed=seed)
+
+
+def _settings(folders: Sequence[Path], configs: Sequence[dict[str, Any]]) -> Block:
+    """Tell settings side by side."""
+    flat = [_flatten(config) for config in configs]
+    keys = list(dict.fromkeys(key for settings in flat for key in settings))
+    return Block(
+        title="Settings",
+        columns=["", *(folder.name for folder in folders)],
+        rows=[[key, *(str(settings.get(key, "")) for settings in flat)] for key in keys],
+    )
+
+
+def _flatten(values: dict[str, Any], prefix: str = "") -> dict[str, Any]:
+    flat: dict[str, Any] = {}
+    for key, value in values.items():
+        if isinstance(value, dict):
+            flat |= _flatten(value, f"{prefix}{key}.")
+        elif value not in (None, [], ()):
+            flat[f"{prefix}{key}"] = value
+    return flat
+
+
+def _curves(logs: dict[str, list[Entry]]) -> list[Block]:
+    """Draw every loss that was logged, over the steps."""
+    lines = {}
+    for name, entries in logs.items():
+        keys = dict.fromkeys(
+            (entry["kind"], key) for entry in entries for key in entry if key.endswith("loss")
+        )
+        for kind, key in keys:
+            points = [
+                (entry["step"], entry[key])
+                for entry in entries
+                if entry["kind"] == kind and isinstance(entry.get(key), (int, float))
+            ]
+            if len(points) > 1:
+                label = " ".join(([name] if len(logs) > 1 else []) + [kind, key.replace("_", " ")])
+                steps, values = zip(*points, strict=True)
+                lines[label] = (steps, values)
+    if not lines:
+        return []
+    return [Block(title="Loss", html=as_image(curves(lines, x="step", y="loss per hidden input")))]
+
+
+def _masks(folder: Path) -> list[Block]:
+    """Show rows of a run's own data, or say why that cannot be done."""
+    try:
+        model = load(folder)
+        if not isinstance(model, MaskedAutoencoder):
+            return []
+        if model.data is None or not (folder / "run.yaml").exists():
+            return [Block(note=f"{folder.name} knows no data, so no rows are shown.")]
+        config = load_recipe(folder / "run.yaml").data
+        if config.path is None:
+            return [Block(note=f"The data of {folder.name} came from Python: no rows are shown.")]
+        preparation = Preparation.from_json(model.data)
+        dataset = open_data(config.path, config, preparation=preparation)
+    except AnymaeError as error:
+        logger.warning("no rows of %s are shown: %s", folder, error)
+        return [Block(note=f"No rows of {folder.name} are shown: {error}.")]
+    examples = read_examples(model, dataset, COUNTED)
+    return example_blocks(examples[:SHOWN], examples, model.config.input, preparation)

@@ -1,0 +1,87 @@
+"""Masks and reconstructions of any rows, on a page or in the terminal."""
+
+from pathlib import Path
+
+import numpy as np
+
+from anymae.config import DataConfig
+from anymae.data.dataset import Dataset
+from anymae.data.preparation import Preparation
+from anymae.errors import FolderError, UserInputError
+from anymae.hub import load
+from anymae.inference.rows import open_rows
+from anymae.model import MaskedAutoencoder
+from anymae.report.examples import reconstruct
+from anymae.report.page import write_page
+from anymae.report.rows import as_text
+from anymae.report.runs import COUNTED, example_blocks
+
+
+def show_rows(
+    run: str | Path,
+    data: object,
+    out: str | Path,
+    *,
+    data_config: DataConfig | None = None,
+    count: int = 8,
+    seed: int = 0,
+    overwrite: bool = False,
+) -> Path:
+    """Write a page with the first rows of `data`, what is hidden of them and what becomes of it.
+
+    Args:
+        run: A pretrained model's folder or hub name.
+        data: A path or a Python object.
+        out: The HTML file.
+        data_config: Columns, roles, and what to do with odd rows.
+        count: Rows to show.
+        seed: Fixes the masks.
+        overwrite: Replace `out`.
+
+    Returns:
+        The file's path.
+
+    Raises:
+        FolderError: `out` exists, or the run cannot be read.
+        DataError: The data do not fit the model.
+        UserInputError: The model was fine-tuned: it masks nothing.
+    """
+    out = Path(out)
+    if out.exists() and not overwrite:
+        raise FolderError(f"{out} exists; remove it, name another, or add --overwrite")
+    model, dataset = _open(run, data, data_config)
+    index = np.arange(min(len(dataset), max(count, COUNTED)))
+    examples = reconstruct(model, dataset.batch(index), seed=seed)
+    blocks = example_blocks(examples[:count], examples, model.config.input, _preparation(model))
+    write_page(out, f"{Path(run).name}: masks of {dataset.rows.frame.name}", blocks)
+    return out
+
+
+def show_rows_as_text(
+    run: str | Path,
+    data: object,
+    *,
+    data_config: DataConfig | None = None,
+    count: int = 8,
+    seed: int = 0,
+) -> str:
+    """Return the same rows for a terminal, see `show_rows`."""
+    model, dataset = _open(run, data, data_config)
+    batch = dataset.batch(np.arange(min(len(dataset), count)))
+    examples = reconstruct(model, batch, seed=seed)
+    return as_text(examples, model.config.input, _preparation(model))
+
+
+def _open(
+    run: str | Path, data: object, config: DataConfig | None
+) -> tuple[MaskedAutoencoder, Dataset]:
+    model = load(run)
+    if not isinstance(model, MaskedAutoencoder):
+        raise UserInputError(
+            f"{run} was fine-tuned and masks nothing; name the pretraining run it came from"
+        )
+    return model, open_rows(model, data, config)
+
+
+def _preparation(model: MaskedAutoencoder) -> Preparation | None:
+    return None if model.data is None else Preparation.from_json(model.data)

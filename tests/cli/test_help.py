@@ -1,0 +1,75 @@
+"""The command line explains itself, at once and without torch."""
+
+import subprocess
+import sys
+import time
+
+import pytest
+
+from anymae.cli import main
+
+VERBS = {
+    "Use": ["embed", "predict", "score", "show"],
+    "Judge": ["report"],
+    "Exchange": ["convert"],
+}
+
+
+def run_python(code: str) -> str:
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=60
+    )
+    return done.stdout
+
+
+def test_help_answers_within_half_a_second() -> None:
+    def seconds() -> float:
+        start = time.perf_counter()
+        subprocess.run([sys.executable, "-m", "anymae", "--help"], capture_output=True, check=True)
+        return time.perf_counter() - start
+
+    assert min(seconds() for _ in range(5)) < 0.5
+
+
+@pytest.mark.parametrize(
+    "code",
+    [
+        "import anymae; dir(anymae); anymae.AnymaeError",
+        "from anymae.cli import main; main(['--help'])",
+        "from anymae.cli import main; main(['embed', '--help'])",
+    ],
+)
+def test_torch_is_not_imported_before_it_is_needed(code: str) -> None:
+    heavy = "{'torch', 'numpy', 'pyarrow', 'sklearn', 'matplotlib', 'accelerate', 'pandas'}"
+    out = run_python(f"{code}\nimport sys; print('heavy:', sorted({heavy} & sys.modules.keys()))")
+    assert out.splitlines()[-1] == "heavy: []"
+
+
+def test_help_lists_each_verb_in_its_group(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["--help"]) == 0
+    text = capsys.readouterr().out
+    places = [text.index(f" {group} ─") for group in VERBS]
+    assert places == sorted(places)
+    for group, verbs in VERBS.items():
+        for verb in verbs:
+            assert text.index(f"\n│ {verb} ") > text.index(f" {group} ─")
+
+
+@pytest.mark.parametrize("verb", [verb for verbs in VERBS.values() for verb in verbs])
+def test_each_verb_is_explained_with_an_example(
+    verb: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main([verb, "--help"]) == 0
+    assert f"Example: anymae {verb} " in " ".join(capsys.readouterr().out.split())
+
+
+def test_without_words_help_is_shown(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main([]) == 0
+    assert "Usage: anymae" in capsys.readouterr().out
+
+
+def test_version_is_printed(capsys: pytest.CaptureFixture[str]) -> None:
+    import anymae
+
+    assert main(["--version"]) == 0
+    assert capsys.readouterr().out.strip() == anymae.__version__

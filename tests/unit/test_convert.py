@@ -1,0 +1,113 @@
+"""A published checkpoint becomes a run folder that says the same as the checkpoint."""
+
+import json
+import pickle
+import shutil
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+
+import anymae
+from anymae.compat.checkpoint import convert_checkpoint, read_weights
+from anymae.errors import ConfigError, DataError, FolderError, UserInputError
+
+MODELS = ["self-discrete", "self-continuous", "cross-discrete"]
+
+
+@pytest.fixture(params=MODELS)
+def checkpoint(request: pytest.FixtureRequest, golden_folder: Path, tmp_path: Path) -> Path:
+    """A folder in the published layout: config.json and model.safetensors."""
+    folder = tmp_path / "checkpoint"
+    folder.mkdir()
+    shutil.copy(golden_folder / f"{request.param}.json", folder / "config.json")
+    tensors = load_file(golden_folder / f"{request.param}.safetensors")
+    weights = {k.removeprefix("weights/"): v for k, v in tensors.items() if k.startswith("weights")}
+    save_file(weights, folder / "model.safetensors")
+    torch.save({"io": {k: v for k, v in tensors.items() if k.startswith("io/")}}, folder / "io.pt")
+    return folder
+
+
+def test_a_checkpoint_becomes_a_run_without_data(checkpoint: Path, tmp_path: Path) -> None:
+    convert_checkpoint(checkpoint, out=tmp_path / "run")
+    assert not (tmp_path / "run" / "data.json").exists()
+    model = anymae.load(tmp_path / "run")
+    assert model.data is None
+    io = torch.load(checkpoint / "io.pt", weights_only=True)["io"]
+    valid, masked = io["io/attention_mask"].bool(), io["io/masked"]
+    out = model(io["io/inputs"], valid, masked)
+    assert torch.allclose(out.loss, io["io/loss"], atol=1e-5)
+
+
+def test_a_bin_file_gives_the_same_weights(checkpoint: Path, tmp_path: Path) -> None:
+    weights = load_file(checkpoint / "model.safetensors")
+    torch.save(weights, tmp_path / "pytorch_model.bin")
+    read = read_weights(tmp_path / "pytorch_model.bin")
+    assert read.keys() == weights.keys()
+    assert all(torch.equal(read[name], weights[name]) for name in weights)
+
+
+class Malicious:
+    def __reduce__(self) -> tuple[object, tuple[str]]:
+        return print, ("run by a pickle",)
+
+
+def test_a_pickle_runs_no_code(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path = tmp_path / "pytorch_model.bin"
+    path.write_bytes(pickle.dumps({"weight": Malicious()}))
+    with pytest.raises(DataError, match="cannot be read as a checkpoint"):
+        read_weights(path)
+    torch.save({"weight": Malicious()}, path)
+    with pytest.raises(DataError, match="cannot be read as a checkpoint"):
+        read_weights(path)
+    assert capsys.readouterr().out == ""
+
+
+def test_what_is_no_checkpoint_is_refused(tmp_path: Path) -> None:
+    out = tmp_path / "run"
+    with pytest.raises(FolderError, match="there is no"):
+        convert_checkpoint(tmp_path / "absent", out=out)
+    with pytest.raises(FolderError, match="holds neither"):
+        convert_checkpoint(tmp_path, out=out)
+    (tmp_path / "model.safetensors").write_bytes(b"junk")
+    with pytest.raises(FolderError, match="--config"):
+        convert_checkpoint(tmp_path, out=out)
+    (tmp_path / "config.json").write_text("[1]")
+    with pytest.raises(DataError, match="no JSON object"):
+        convert_checkpoint(tmp_path, out=out)
+    (tmp_path / "config.json").write_text("{")
+    with pytest.raises(DataError, match="no JSON"):
+        convert_checkpoint(tmp_path, out=out)
+    (tmp_path / "config.json").write_text("{}")
+    with pytest.raises(DataError, match="cannot be read as a checkpoint"):
+        convert_checkpoint(tmp_path, out=out)
+    save_file({"a": torch.zeros(1)}, tmp_path / "model.safetensors")
+    with pytest.raises(ConfigError, match="teacher_args"):
+        convert_checkpoint(tmp_path, out=out)
+    torch.save([torch.zeros(1)], tmp_path / "list.bin")
+    with pytest.raises(DataError, match="no tensors by name"):
+        read_weights(tmp_path / "list.bin")
+    assert not out.exists()
+
+
+def test_weights_must_fit_the_configuration(checkpoint: Path, tmp_path: Path) -> None:
+    config = json.loads((checkpoint / "config.json").read_text())
+    config["max_position_embeddings"] += 8
+    (tmp_path / "other.json").write_text(json.dumps(config))
+    with pytest.raises(UserInputError, match="has shape"):
+        convert_checkpoint(checkpoint, out=tmp_path / "run", config=tmp_path / "other.json")
+    weights = load_file(checkpoint / "model.safetensors")
+    del weights["teacher.reconstruction_decoder.final_layernorm.weight"]
+    save_file(weights, checkpoint / "model.safetensors")
+    with pytest.raises(UserInputError, match="lacks 1 of"):
+        convert_checkpoint(checkpoint, out=tmp_path / "run")
+    assert not (tmp_path / "run").exists()
+
+
+def test_an_existing_run_is_not_overwritten(checkpoint: Path, tmp_path: Path) -> None:
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run" / "mine").write_text("x")
+    with pytest.raises(FolderError, match="holds something already"):
+        convert_checkpoint(checkpoint, out=tmp_path / "run")
+    assert [path.name for path in (tmp_path / "run").iterdir()] == ["mine"]
