@@ -42,7 +42,7 @@ class InputConfig(Section):
     channels: Positive = 1
     """Numbers K that make up one input; 1 for `bytes` and `table`."""
     positions: Literal["learned", "none"] = "learned"
-    """`none`: the order of the inputs carries no meaning (sets)."""
+    """`none`: the order of the inputs carries no meaning (sets of `values`)."""
     patch: Positive = 1
     """Side of a square of pixels that makes one input (`image`)."""
     grid: Annotated[tuple[Positive, Positive], Field(strict=False)] | None = None
@@ -54,6 +54,8 @@ class InputConfig(Section):
     def _agree(self) -> Self:
         if self.kind in ("bytes", "table") and self.channels != 1:
             raise ValueError(f"input.channels is {self.channels}; {self.kind} inputs have 1")
+        if self.positions == "none" and self.kind != "values":
+            raise ValueError(f"input.positions none needs values; {self.kind} inputs have places")
         if self.kind == "table" and len(self.categories) != self.length:
             raise ValueError(
                 f"input.categories names {len(self.categories)} columns of {self.length}"
@@ -143,6 +145,8 @@ class MaskingConfig(Section):
     """`guided` (the paper's), `random`, `span` (runs) or `block` (squares), or a registered one."""
     ratio: Annotated[float, Field(gt=0, lt=1)] = 0.3
     """Share of the valid inputs to hide."""
+    ratio_low: Annotated[float, Field(gt=0, lt=1)] | None = None
+    """Draw each row's ratio evenly from here up to `ratio`; null hides `ratio` of every row."""
     inputs_per_query: Annotated[float, Field(ge=1)] = 3
     """Hidden inputs for which one sampled query stands; divides the number of queries that vote."""
     hide_queries: bool = False
@@ -151,10 +155,23 @@ class MaskingConfig(Section):
     """Average the heads' attention, or draw one head for each query."""
     random_start: Annotated[float, Field(ge=0, le=1)] = 0.0
     """Share of training over which masks go from random to guided; 0 is guided at once."""
+    random_floor: Annotated[float, Field(ge=0, le=1)] = 0.0
+    """Share of the hidden inputs that stays random to the end (`guided`)."""
+    draw: Literal["top", "sample"] = "top"
+    """Hide the inputs attended to most, or draw inputs without replacement with probability
+    proportional to the attention (`guided`)."""
     span_length: Annotated[float, Field(ge=1)] = 4
     """Mean length of a run of hidden inputs (`span`)."""
     block_side: Positive = 4
     """Side of a hidden square in inputs (`block`)."""
+
+    @model_validator(mode="after")
+    def _agree(self) -> Self:
+        if self.ratio_low is not None and self.ratio_low > self.ratio:
+            raise ValueError(
+                f"masking.ratio_low is {self.ratio_low}, above masking.ratio {self.ratio}"
+            )
+        return self
 
 
 class ModelConfig(Section):
@@ -213,7 +230,9 @@ class TrainingConfig(Section):
     accumulate: Positive = 1
     """Forward passes that make one optimizer step."""
     learning_rate: Annotated[float, Field(gt=0)] = 1e-3
-    """Peak of the schedule: linear warm-up, then cosine to 0."""
+    """Peak of the schedule."""
+    schedule: Literal["cosine", "constant"] = "cosine"
+    """After a linear warm-up: along half a cosine to 0, or `constant`, which can be extended."""
     warmup: Annotated[float, Field(ge=0)] = 0.1
     """Steps of warm-up; below 1 a share of all steps."""
     weight_decay: Annotated[float, Field(ge=0)] = 0.01
@@ -236,6 +255,8 @@ class TrainingConfig(Section):
     """Steps between looks at the validation rows; null looks ten times."""
     checkpoint_every: Positive | None = None
     """Steps between checkpoints; null saves at each look."""
+    patience: Positive | None = None
+    """Looks without a better validation loss after which training stops; null never stops early."""
     keep_checkpoints: Positive = 2
     """Newest checkpoints that stay on disk, beside the best."""
     recompute: bool = False

@@ -32,6 +32,8 @@ class Purpose(IntEnum):
     ORDER = 9
     SPLIT = 10
     DROP = 11
+    RATIO = 12
+    RACE = 13
 
 
 def mix(values: Tensor) -> Tensor:

@@ -9,12 +9,20 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from anymae.config import ModelConfig
+from anymae.config import MaskingConfig, ModelConfig, parse
+from anymae.errors import ConfigError
 from anymae.masking import MASKINGS
 from anymae.masking.guided import random_share
-from anymae.masking.select import hidden_counts, hide_top, pack, query_counts, rank_by_score
+from anymae.masking.select import (
+    hidden_counts,
+    hide_top,
+    pack,
+    query_counts,
+    race,
+    rank_by_score,
+)
 from anymae.model import MaskedAutoencoder
-from anymae.randomness import Draws, row_keys
+from anymae.randomness import Draws, Purpose, row_keys
 from conftest import tiny_config, tiny_inputs
 
 ENCODERS = ["transformer", "perceiver"]
@@ -210,3 +218,63 @@ def test_ranks_are_ordered_as_scores_are(scores: list[float]) -> None:
     ties = torch.arange(len(scores))[None].flip(1)
     order = rank_by_score(tensor, ties)[0].argsort(descending=True).tolist()
     assert order == sorted(range(len(scores)), key=lambda i: (-tensor[0, i].item(), i))
+
+
+def test_a_random_floor_keeps_its_share_of_every_mask_uniform() -> None:
+    assert [random_share(p, 0.5, 0.4) for p in (0.0, 0.25, 0.5, 1.0)] == [1.0, 0.7, 0.4, 0.4]
+    whole = make("guided", ratio=0.5, random_floor=1.0)
+    valid, rows = prefix([24] * 8), torch.arange(8)
+    before = choose(whole, valid, rows)
+    with torch.no_grad():
+        for parameter in whole.encoder.first.parameters():
+            parameter.normal_()
+    assert torch.equal(before, choose(whole, valid, rows))
+    # With half of the 12 hidden inputs left to the attention, sharp attention shows in each row.
+    torch.manual_seed(0)
+    half, none = make("guided", ratio=0.5, random_floor=0.5), make("guided", ratio=0.5)
+    none.load_state_dict(half.state_dict())
+    both = (choose(half, valid, rows) & choose(none, valid, rows)).sum(1)
+    assert choose(half, valid, rows).sum(1).tolist() == [12] * 8
+    assert both.min() >= 6
+
+
+def test_a_race_draws_without_replacement_in_proportion_to_the_scores() -> None:
+    scores = torch.tensor([0.5, 0.3, 0.2, 0.0])
+    count = 20_000
+    chance = Draws(row_keys(torch.arange(count), seed=0)).uniform(Purpose.RACE, 4)
+    order = race(scores.expand(count, 4), chance).argsort(1, descending=True)
+    first = torch.bincount(order[:, 0], minlength=4) / count
+    assert torch.allclose(first, scores, atol=0.015)
+    # Of the rows won by input 0, inputs 1 and 2 come next as 3 to 2; what scores 0 comes last.
+    second = torch.bincount(order[order[:, 0] == 0][:, 1], minlength=4).float()
+    assert torch.allclose(second / second.sum(), torch.tensor([0.0, 0.6, 0.4, 0.0]), atol=0.02)
+    assert (order[:, 3] == 3).all()
+
+
+def test_a_ratio_for_each_row_lies_between_its_bounds_and_needs_no_company() -> None:
+    for kind in ("random", "guided", "span"):
+        model = make(kind, ratio=0.6, ratio_low=0.1)
+        valid, rows = prefix([24] * 40 + [9] * 20), torch.arange(60)
+        masked = choose(model, valid, rows)
+        counts = masked.sum(1)
+        assert counts[:40].min() >= 2 and counts[:40].max() <= 14
+        assert len(counts[:40].unique()) > 5
+        assert counts[40:].min() >= 1 and counts[40:].max() <= 5
+        alone = choose(model, valid[7:8], rows[7:8])
+        assert torch.equal(alone, masked[7:8])
+
+
+def test_rows_with_different_ratios_reconstruct_exactly_what_is_hidden() -> None:
+    config = tiny_config(length=24, ratio=0.6, ratio_low=0.1)
+    model = MaskedAutoencoder(config)
+    inputs = tiny_inputs(config, 16)
+    out = model(inputs)
+    assert out.count == out.masked.sum() and len(out.predictions) == out.count
+    again = model(inputs, masked=out.masked)
+    assert torch.allclose(out.loss, again.loss, atol=1e-5)
+    assert torch.allclose(out.predictions, again.predictions, atol=1e-5)
+
+
+def test_a_lower_bound_above_the_ratio_is_refused() -> None:
+    with pytest.raises(ConfigError, match=r"ratio_low is 0\.5, above"):
+        parse(MaskingConfig, {"ratio": 0.3, "ratio_low": 0.5})

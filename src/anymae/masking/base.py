@@ -36,7 +36,15 @@ class Masking(Protocol):
     def __init__(self, config: MaskingConfig, inputs: InputConfig) -> None: ...
 
     def most_hidden(self, length: int) -> int:
-        """Return the number of hidden inputs of a row with `length` valid ones."""
+        """Return the largest number of hidden inputs of a row with `length` valid ones."""
+        ...
+
+    def least_hidden(self, length: int) -> int:
+        """Return the smallest number of hidden inputs of a row with `length` valid ones."""
+        ...
+
+    def counts(self, valid: Tensor, draws: Draws) -> Tensor:
+        """Return how many inputs of each row will be hidden, `(B,)` int64."""
         ...
 
     def __call__(
@@ -51,8 +59,8 @@ class Masking(Protocol):
             progress: How far training has come, in [0, 1].
 
         Returns:
-            `masked`, `(B, N)` bool, with `most_hidden(n_valid)` True entries in each row, all at
-            valid inputs.
+            `masked`, `(B, N)` bool, with `least_hidden(n_valid)` to `most_hidden(n_valid)` True
+            entries in each row, all at valid inputs.
         """
         ...
 

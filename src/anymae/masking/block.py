@@ -37,4 +37,4 @@ class BlockMasking(RandomMasking):
         block = block_row * across + block_column
         most_blocks = (self._grid[0] // self._side + 2) * across
         chance = draws.bits(Purpose.HIDE, most_blocks).gather(1, block)
-        return self.hide((chance << 31) | (length - index), valid)
+        return self.hide((chance << 31) | (length - index), valid, draws)

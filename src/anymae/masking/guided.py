@@ -14,7 +14,7 @@ from torch import Tensor
 from anymae.config import InputConfig, MaskingConfig
 from anymae.masking.base import MASKINGS, FirstAttention
 from anymae.masking.random import RandomMasking
-from anymae.masking.select import hide_top, query_counts, rank_by_score
+from anymae.masking.select import hide_top, query_counts, race, rank_by_score
 from anymae.randomness import Draws, Purpose
 
 
@@ -37,6 +37,8 @@ class GuidedMasking(RandomMasking):
         heads = self._draw_heads(draws, queries, attention)
         weights = attention.weights(queries, heads)
         scores = torch.where(votes[:, :, None], weights, 0).sum(1)
+        if self._config.draw == "sample":
+            scores = race(scores, draws.uniform(Purpose.RACE, length))
         first = None
         if self._config.hide_queries:
             first = torch.zeros_like(valid).scatter(1, queries, votes)
@@ -56,7 +58,7 @@ class GuidedMasking(RandomMasking):
         most = min(self._most_queries[valid.shape[1]], attention.most_candidates)
         chance = draws.bits(Purpose.QUERY, candidates.shape[1])
         queries = chance.masked_fill(~candidates, -1).topk(most, dim=1).indices
-        counts = query_counts(valid.sum(1), self._config.ratio, self._config.inputs_per_query)
+        counts = query_counts(valid.sum(1), self.ratios(draws), self._config.inputs_per_query)
         counts = counts.minimum(candidates.sum(1))
         return queries, torch.arange(most, device=valid.device) < counts[:, None]
 
@@ -73,24 +75,24 @@ class GuidedMasking(RandomMasking):
 
     def _hide(self, rank: Tensor, valid: Tensor, draws: Draws, progress: float) -> Tensor:
         """Hide by rank, a share of the inputs at random while training is young."""
-        share = random_share(progress, self._config.random_start)
+        share = random_share(progress, self._config.random_start, self._config.random_floor)
         if share == 0:
-            return self.hide(rank, valid)
-        most, counts = self.most_hidden(valid.shape[1]), self.counts(valid)
+            return self.hide(rank, valid, draws)
+        most, counts = self.most_hidden(valid.shape[1]), self.counts(valid, draws)
         at_random = (counts * share).round().long()
         by_score = hide_top(rank, valid, counts - at_random, most)
         chance = draws.bits(Purpose.FILL, valid.shape[1])
         return by_score | hide_top(chance, valid & ~by_score, at_random, most)
 
 
-def random_share(progress: float, random_start: float) -> float:
+def random_share(progress: float, random_start: float, floor: float = 0.0) -> float:
     """Return the share of hidden inputs that are chosen at random.
 
-    Falls along half a cosine from 1 at the start to 0 at `random_start` of training.
+    Falls along half a cosine from 1 at the start to `floor` at `random_start` of training.
 
     >>> [random_share(p, 0.5) for p in (0.0, 0.25, 0.5, 1.0)]
     [1.0, 0.5, 0.0, 0.0]
     """
     if progress >= random_start:
-        return 0.0
-    return 0.5 * (1 + math.cos(math.pi * progress / random_start))
+        return floor
+    return floor + (1 - floor) * 0.5 * (1 + math.cos(math.pi * progress / random_start))

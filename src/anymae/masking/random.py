@@ -15,23 +15,36 @@ class RandomMasking:
 
     def __init__(self, config: MaskingConfig, inputs: InputConfig) -> None:
         self._ratio = config.ratio
+        self._low = config.ratio if config.ratio_low is None else config.ratio_low
         every = torch.arange(inputs.length + 1, device="cpu")
         self._most = hidden_counts(every, config.ratio).tolist()
+        self._least = hidden_counts(every, self._low).tolist()
 
     def most_hidden(self, length: int) -> int:
-        """Return the number of hidden inputs of a row with `length` valid ones."""
+        """Return the largest number of hidden inputs of a row with `length` valid ones."""
         return int(self._most[length])
 
-    def counts(self, valid: Tensor) -> Tensor:
-        """Return how many inputs of each row to hide, `(B,)` int64."""
-        return hidden_counts(valid.sum(1), self._ratio)
+    def least_hidden(self, length: int) -> int:
+        """Return the smallest number of hidden inputs of a row with `length` valid ones."""
+        return int(self._least[length])
 
-    def hide(self, rank: Tensor, valid: Tensor) -> Tensor:
+    def ratios(self, draws: Draws) -> Tensor | float:
+        """Return the ratio of each row, `(B,)` float32, or the one number that all rows share."""
+        if self._low == self._ratio:
+            return self._ratio
+        drawn = self._low + (self._ratio - self._low) * draws.uniform(Purpose.RATIO, 1).squeeze(1)
+        return drawn.clamp(self._low, self._ratio)
+
+    def counts(self, valid: Tensor, draws: Draws) -> Tensor:
+        """Return how many inputs of each row to hide, `(B,)` int64."""
+        return hidden_counts(valid.sum(1), self.ratios(draws))
+
+    def hide(self, rank: Tensor, valid: Tensor, draws: Draws) -> Tensor:
         """Hide the best-ranked valid inputs, as many as the ratio says: `(B, N)` bool."""
-        return hide_top(rank, valid, self.counts(valid), self.most_hidden(valid.shape[1]))
+        return hide_top(rank, valid, self.counts(valid, draws), self.most_hidden(valid.shape[1]))
 
     def __call__(
         self, valid: Tensor, draws: Draws, *, attention: FirstAttention, progress: float
     ) -> Tensor:
         """Return `masked`, `(B, N)` bool."""
-        return self.hide(draws.bits(Purpose.HIDE, valid.shape[1]), valid)
+        return self.hide(draws.bits(Purpose.HIDE, valid.shape[1]), valid, draws)

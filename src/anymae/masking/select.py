@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 
-def hidden_counts(num_valid: Tensor, ratio: float) -> Tensor:
+def hidden_counts(num_valid: Tensor, ratio: Tensor | float) -> Tensor:
     """Return how many inputs to hide for numbers of valid ones, int64 of the same shape.
 
     `round(n * ratio)` in float32, half to even; at least 1 where n >= 2, at most n - 1.
@@ -22,7 +22,7 @@ def hidden_counts(num_valid: Tensor, ratio: float) -> Tensor:
     return torch.where(num_valid >= 2, counts.clamp(min=1).minimum(num_valid - 1), 0)
 
 
-def query_counts(num_valid: Tensor, ratio: float, inputs_per_query: float) -> Tensor:
+def query_counts(num_valid: Tensor, ratio: Tensor | float, inputs_per_query: float) -> Tensor:
     """Return how many queries vote for numbers of valid inputs, int64 of the same shape.
 
     `max(1, round(n * ratio / inputs_per_query))` in float32, half to even.
@@ -47,6 +47,22 @@ def rank_by_score(scores: Tensor, ties: Tensor, first: Tensor | None = None) -> 
     # The bits of floats that are not negative are ordered as the floats are.
     rank = (scores.float().contiguous().view(torch.int32).long() << 31) | ties
     return rank if first is None else rank | (first.long() << 62)
+
+
+def race(scores: Tensor, chance: Tensor) -> Tensor:
+    """Turn scores into times of a race, so that the best of them are a draw by the scores.
+
+    Score over exponential noise has the order of log score plus Gumbel noise: its k largest are a
+    draw without replacement with probabilities proportional to the scores.
+
+    Args:
+        scores: `(B, N)` float, not negative.
+        chance: `(B, N)` float32, uniform in (0, 1).
+
+    Returns:
+        `(B, N)` float, not negative; 0 where the score is 0.
+    """
+    return scores / -chance.log()
 
 
 def hide_top(rank: Tensor, allowed: Tensor, counts: Tensor, most: int) -> Tensor:

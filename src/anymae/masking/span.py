@@ -30,4 +30,4 @@ class SpanMasking(RandomMasking):
         run = begins.cumsum(1)
         chance = draws.bits(Purpose.HIDE, length + 1).gather(1, run)
         earlier = length - torch.arange(length, device=valid.device)
-        return self.hide((chance << 31) | earlier, valid)
+        return self.hide((chance << 31) | earlier, valid, draws)
