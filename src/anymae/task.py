@@ -1,4 +1,4 @@
-"""What is predicted, and how it is read from the encoder. No torch in here.
+"""What is predicted, how it is read from the encoder and how it is learned. No torch in here.
 
 A `TaskConfig` is the `task` section in the `config.json` of a fine-tuned model: with the model's
 config it is all that is needed to build one and to name what comes out.
@@ -8,11 +8,12 @@ from typing import Annotated, Literal, Self
 
 from pydantic import Field, model_validator
 
-from anymae.config import Names, Positive, Section
+from anymae.config import Fraction, Names, Positive, Section
 
 TaskType = Literal["regression", "binary", "multiclass", "multilabel"]
 ReadoutKind = Literal["query", "mean", "layers"]
 Floats = Annotated[tuple[float, ...], Field(strict=False)]
+Rate = Annotated[float, Field(gt=0)]
 
 
 class ReadoutConfig(Section):
@@ -79,3 +80,47 @@ class TaskConfig(Section):
         if len(self.mean) != scales or len(self.std) != scales:
             raise ValueError(f"task.mean and task.std must have {scales} numbers")
         return self
+
+
+class FinetuneConfig(Section):
+    """How a task is learned from labels (`docs/method.md`, "Fine-tuning")."""
+
+    task: TaskType | None = None
+    """Null infers it from the targets."""
+    readout: ReadoutConfig = ReadoutConfig()
+    start: Literal["pretrained", "random"] = "pretrained"
+    """`random` forgets the pretrained weights: what pretraining is worth."""
+    loss: Literal["default", "squared_error"] = "default"
+    """`squared_error` between logits and 0 or 1 is for reproducing published results only."""
+    imbalance: Literal["none", "balanced"] = "none"
+    """`balanced`: each class counts alike, however rare it is."""
+    negative_weights: Literal["error", "absolute", "zero"] = "error"
+    """What to train with where a row's weight is negative; metrics take it as it is."""
+    dropout: Fraction = 0.0
+    """Dropped share of embedded inputs, attention outputs and MLP outputs."""
+    attention_dropout: Fraction = 0.0
+    """Dropped share of attention weights."""
+    drop_path: Fraction = 0.1
+    """Chance that the last block is skipped for a row; grows linearly with depth."""
+    layer_decay: Annotated[float, Field(gt=0, le=1)] = 0.75
+    """Each layer learns at this multiple of the rate of the layer above it."""
+    head_first: Literal["probe", "train", "none"] = "probe"
+    """What the head starts from, the encoder frozen: `probe` is a linear model fitted to frozen
+    features (readouts `mean` and `layers`; `query` is trained instead), `train` takes steps."""
+    head_epochs: Annotated[float, Field(gt=0)] = 5
+    """Passes over the training rows that train the head alone."""
+    learning_rates: Annotated[tuple[Rate, ...], Field(strict=False, min_length=1)] = (
+        1e-4,
+        3e-4,
+        1e-3,
+    )
+    """Peak rates; of several, the best on the validation rows is kept."""
+    num_labels: Annotated[int, Field(ge=4)] | None = None
+    """Labels to learn from, validation included; null takes all."""
+    valid_share: Annotated[float, Field(gt=0, lt=1)] = 0.1
+    """Share of the rows that choose epoch and rate where the data name none (0.2 with
+    `num_labels`)."""
+    test_share: Annotated[float, Field(ge=0, lt=1)] = 0.0
+    """Share of the rows set aside for the test where the data name none."""
+    seeds: Positive = 1
+    """Models to train; several answer together, and their spread is the uncertainty."""

@@ -1,0 +1,273 @@
+"""How good answers are: metrics by task, weighted, with bootstrap intervals.
+
+Metrics take scores (probabilities or numbers) and the truth; unknown answers (NaN) do not count.
+Weights may be negative, as simulated events have them, where a weighted mean means something.
+
+Shapes: R rows, A numbers of an answer, T targets.
+"""
+
+from collections.abc import Callable, Mapping
+from typing import NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+from sklearn import metrics as sk
+
+from anymae.task import TaskConfig, TaskType
+
+Array = npt.NDArray[np.float64]
+Metric = Callable[[Array, Array, Array], float]
+"""(truth, answers, weights) to a number; NaN where it is not defined."""
+
+SMALL = 1e-7
+"""Probabilities stay this far from 0 and 1 in a log-loss."""
+
+
+class Estimate(NamedTuple):
+    """A metric and its bootstrap 95 % interval."""
+
+    value: float | None
+    """`None` where the metric is not defined: a single class, no rows."""
+    low: float | None = None
+    high: float | None = None
+
+    def __str__(self) -> str:
+        """Return `0.812 [0.79, 0.83]`."""
+        if self.value is None:
+            return "not defined"
+        if self.low is None or self.high is None:
+            return f"{self.value:.4g}"
+        return f"{self.value:.4g} [{self.low:.4g}, {self.high:.4g}]"
+
+
+def rmse(truth: Array, found: Array, weights: Array) -> float:
+    """Return the root of the mean squared error, in the target's units."""
+    mean = float(np.average(np.square(found - truth), weights=weights))
+    return mean**0.5 if mean >= 0 else float("nan")
+
+
+def mae(truth: Array, found: Array, weights: Array) -> float:
+    """Return the mean absolute error, in the target's units."""
+    return float(np.average(np.abs(found - truth), weights=weights))
+
+
+def r2(truth: Array, found: Array, weights: Array) -> float:
+    """Return the share of the variance that is explained; 1 is best, a constant guess gives 0."""
+    centre = np.average(truth, weights=weights)
+    total = float(np.average(np.square(truth - centre), weights=weights))
+    error = float(np.average(np.square(found - truth), weights=weights))
+    return 1 - error / total if total > 0 else float("nan")
+
+
+def spearman(truth: Array, found: Array, weights: Array) -> float:
+    """Return the rank correlation; weights weigh pairs of ranks."""
+    x, y = _ranks(truth), _ranks(found)
+    x, y = x - np.average(x, weights=weights), y - np.average(y, weights=weights)
+    scale = float(np.average(x * x, weights=weights) * np.average(y * y, weights=weights))
+    return float(np.average(x * y, weights=weights)) / scale**0.5 if scale > 0 else float("nan")
+
+
+def accuracy(truth: Array, found: Array, weights: Array) -> float:
+    """Return the share of rows whose most probable class is the true one."""
+    return float(np.average(_chosen(found) == truth, weights=weights))
+
+
+def log_loss(truth: Array, found: Array, weights: Array) -> float:
+    """Return the mean of -log(probability of the true class), in nats."""
+    table = found if found.ndim == 2 else np.stack([1 - found, found], 1)
+    true = np.take_along_axis(table, truth.astype(np.int64)[:, None], 1)[:, 0]
+    return float(np.average(-np.log(np.clip(true, SMALL, 1 - SMALL)), weights=weights))
+
+
+def mcc(truth: Array, found: Array, weights: Array) -> float:
+    """Return Matthews' correlation of true and most probable classes (Gorodkin's for several)."""
+    chosen = _chosen(found).astype(np.int64)
+    size = int(max(chosen.max(), truth.max())) + 1
+    table = np.zeros((size, size))
+    np.add.at(table, (truth.astype(np.int64), chosen), weights)
+    total, true, guessed = table.sum(), table.sum(1), table.sum(0)
+    scale = (total**2 - guessed @ guessed) * (total**2 - true @ true)
+    return float((np.trace(table) * total - true @ guessed) / scale**0.5) if scale > 0 else 0.0
+
+
+def roc_auc(truth: Array, found: Array, weights: Array) -> float:
+    """Return the chance that a positive row is ranked above a negative one (ties count half).
+
+    Of several classes, the mean over the classes that occur of each against the others.
+    """
+    if found.ndim == 2:
+        return _over_classes(roc_auc, truth, found, weights)
+    order = np.argsort(-found, kind="stable")
+    edges = np.r_[np.flatnonzero(np.diff(found[order])), len(found) - 1]
+    positive = np.cumsum(np.where(truth[order] == 1, weights[order], 0))[edges]
+    negative = np.cumsum(np.where(truth[order] == 0, weights[order], 0))[edges]
+    if positive[-1] == 0 or negative[-1] == 0:
+        return float("nan")
+    return float(np.trapezoid(np.r_[0, positive], np.r_[0, negative])) / float(
+        positive[-1] * negative[-1]
+    )
+
+
+def average_precision(truth: Array, found: Array, weights: Array) -> float:
+    """Return the mean precision over recall; the share of positives is what chance gives.
+
+    Of several classes, the mean over the classes that occur of each against the others.
+    """
+    if found.ndim == 2:
+        return _over_classes(average_precision, truth, found, weights)
+    if not (truth == 1).any():
+        return float("nan")
+    return float(sk.average_precision_score(truth == 1, found, sample_weight=weights))
+
+
+def rejection(efficiency: float) -> Metric:
+    """Return the metric 1 / (share of background kept) at a signal efficiency."""
+
+    def measure(truth: Array, found: Array, weights: Array) -> float:
+        signal, background = truth == 1, truth == 0
+        if not signal.any() or not background.any():
+            return float("nan")
+        order = np.argsort(-found, kind="stable")
+        kept = np.cumsum(np.where(signal[order], weights[order], 0))
+        cut = found[order][np.argmax(kept >= efficiency * kept[-1])]
+        share = weights[background & (found >= cut)].sum() / weights[background].sum()
+        return float(1 / share) if share > 0 else float("inf")
+
+    return measure
+
+
+def enrichment(share: float) -> Metric:
+    """Return the metric: positives among the best-scored share, over what chance would give."""
+
+    def measure(truth: Array, found: Array, weights: Array) -> float:
+        if not (truth == 1).any():
+            return float("nan")
+        best = np.argsort(-found, kind="stable")[: max(1, round(share * len(found)))]
+        base = np.average(truth == 1, weights=weights)
+        return float(np.average(truth[best] == 1, weights=weights[best]) / base)
+
+    return measure
+
+
+REGRESSION: Mapping[str, Metric] = {"rmse": rmse, "mae": mae, "r2": r2, "spearman": spearman}
+CLASSES: Mapping[str, Metric] = {
+    "accuracy": accuracy,
+    "roc_auc": roc_auc,
+    "average_precision": average_precision,
+    "log_loss": log_loss,
+    "mcc": mcc,
+}
+BINARY: Mapping[str, Metric] = {
+    **CLASSES,
+    "rejection_30": rejection(0.3),
+    "rejection_50": rejection(0.5),
+    "enrichment_1": enrichment(0.01),
+}
+METRICS: Mapping[TaskType, Mapping[str, Metric]] = {
+    "regression": REGRESSION,
+    "binary": BINARY,
+    "multiclass": CLASSES,
+    "multilabel": BINARY,
+}
+"""Metrics of each task; the first is the headline, but see `HEADLINE`."""
+
+HEADLINE: Mapping[TaskType, str] = {
+    "regression": "rmse",
+    "binary": "roc_auc",
+    "multiclass": "accuracy",
+    "multilabel": "roc_auc",
+}
+"""The metric to show where there is room for one."""
+
+
+def columns_of(task: TaskConfig, answers: Array, target: int) -> Array:
+    """Return what the metrics of one target look at.
+
+    Returns:
+        `(R,)`: numbers, or the probability of the second class or of the label; `(R, A)`, the
+        probability of each class, for `multiclass`.
+    """
+    if task.type == "multiclass":
+        return answers
+    return answers[:, 1] if task.type == "binary" else answers[:, target]
+
+
+def measure(
+    task: TaskConfig,
+    truth: Array,
+    answers: Array,
+    weights: Array,
+    *,
+    resamples: int = 0,
+    seed: int = 0,
+) -> dict[str, dict[str, Estimate]]:
+    """Compute every metric of a task for every target, with intervals.
+
+    Args:
+        task: What was predicted.
+        truth: `(R, T)`, numbers in the user's units, class numbers or 0 and 1; NaN is unknown.
+        answers: `(R, A)`, see `TaskConfig.answers`.
+        weights: `(R,)`, may be negative.
+        resamples: Bootstrap samples for the intervals; 0 gives none.
+        seed: Draws the samples.
+
+    Returns:
+        Estimates by target and metric.
+    """
+    out = {}
+    for number, name in enumerate(task.targets):
+        known = ~np.isnan(truth[:, number])
+        parts = truth[known, number], columns_of(task, answers, number)[known], weights[known]
+        samples = _resample(int(known.sum()), resamples, seed)
+        out[name] = {
+            metric: _estimate(compute, parts, samples)
+            for metric, compute in METRICS[task.type].items()
+        }
+    return out
+
+
+def _resample(count: int, resamples: int, seed: int) -> list[npt.NDArray[np.int64]]:
+    draw = np.random.default_rng(seed)
+    return [draw.integers(0, count, count) for _ in range(resamples)] if count else []
+
+
+def _estimate(
+    metric: Metric, parts: tuple[Array, Array, Array], samples: list[npt.NDArray[np.int64]]
+) -> Estimate:
+    value = _defined(metric, *parts)
+    if value is None:
+        return Estimate(None)
+    drawn = [_defined(metric, *(part[sample] for part in parts)) for sample in samples]
+    kept = [number for number in drawn if number is not None]
+    if not kept:
+        return Estimate(value)
+    low, high = np.quantile(kept, [0.025, 0.975])
+    return Estimate(value, float(low), float(high))
+
+
+def _defined(metric: Metric, truth: Array, found: Array, weights: Array) -> float | None:
+    if not len(truth) or weights.sum() <= 0:
+        return None
+    value = metric(truth, found, weights)
+    return value if np.isfinite(value) else None
+
+
+def _over_classes(metric: Metric, truth: Array, found: Array, weights: Array) -> float:
+    occurring = np.unique(truth).astype(np.int64)
+    if len(occurring) < 2:
+        return float("nan")
+    each = [metric((truth == c).astype(np.float64), found[:, c], weights) for c in occurring]
+    return float(np.mean(each))
+
+
+def _chosen(found: Array) -> Array:
+    if found.ndim == 2:
+        return found.argmax(1).astype(np.float64)
+    return (found >= 0.5).astype(np.float64)
+
+
+def _ranks(values: Array) -> Array:
+    """Rank from 1, equal values alike."""
+    _, place, counts = np.unique(values, return_inverse=True, return_counts=True)
+    ends = np.cumsum(counts)
+    return np.asarray((ends - (counts - 1) / 2)[place], np.float64)

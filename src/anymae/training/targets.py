@@ -1,0 +1,246 @@
+"""From columns of labels to numbers: the task they stand for, and each row's targets.
+
+Shapes: R rows, T targets.
+"""
+
+from collections.abc import Mapping, Sequence
+from typing import NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from anymae.data.dataset import Dataset
+from anymae.data.missing import blank
+from anymae.errors import DataError, nearest
+from anymae.task import ReadoutConfig, TaskConfig, TaskType
+
+Array = npt.NDArray[np.float64]
+IntArray = npt.NDArray[np.int64]
+Labels = Mapping[str, pa.Array]
+"""Target columns by name; null is unknown."""
+
+MOST_CLASSES = 20
+"""Distinct whole numbers that are taken for classes; more are an amount."""
+
+
+class Labelled(NamedTuple):
+    """Rows with their targets."""
+
+    dataset: Dataset
+    targets: npt.NDArray[np.float32]
+    """`(rows, T)`: standardised numbers, class numbers, or 0 and 1; NaN is unknown."""
+    weights: npt.NDArray[np.float32] | None
+    """`(rows,)`, weight of each row; `None` counts all alike."""
+
+
+def read_labels(dataset: Dataset, names: Sequence[str]) -> Labels:
+    """Take target columns from a data set; every way of writing a missing cell becomes null.
+
+    Raises:
+        DataError: A column is not there, or holds lists.
+    """
+    known = dataset.rows.frame.table.column_names
+    labels = {}
+    for name in names:
+        if name not in known:
+            raise DataError(f"there is no target column {name!r}{nearest(name, known)}")
+        column = dataset.column(name).combine_chunks()
+        if hasattr(column.type, "value_type"):
+            raise DataError(
+                f"target {name!r} holds lists, a value for each input; only targets with one "
+                "value for each row can be predicted"
+            )
+        labels[name] = blank(column)
+    return labels
+
+
+def infer_task(
+    labels: Labels,
+    train: IntArray,
+    *,
+    type: TaskType | None = None,  # noqa: A002 - the field's name
+    readout: ReadoutConfig | None = None,
+) -> TaskConfig:
+    """Find out what is to be predicted.
+
+    One target: strings, yes and no, and up to 20 distinct whole numbers are classes; other
+    numbers are regression. Several: 0 and 1 alone are multi-label, other numbers regression.
+
+    Args:
+        labels: Target columns.
+        train: Rows whose values name the classes and give mean and deviation.
+        type: The task, where the values do not tell.
+        readout: Goes into the result.
+
+    Raises:
+        DataError: A target has no value, one value, or values that do not fit the task.
+    """
+    known = {name: column.take(pa.array(train)).drop_null() for name, column in labels.items()}
+    for name, column in known.items():
+        if not len(column):
+            raise DataError(f"target {name!r} has no value in any of {len(train):,} training rows")
+        if len(column.unique()) < 2:
+            raise DataError(
+                f"target {name!r} has one value, {column[0].as_py()!r}, in all {len(column):,} "
+                "labelled training rows; there is nothing to learn"
+            )
+    chosen = type or _infer_type(known)
+    mean: tuple[float, ...] = ()
+    std: tuple[float, ...] = ()
+    classes: tuple[str, ...] = ()
+    match chosen:
+        case "regression":
+            numbers = [_numbers(name, column) for name, column in known.items()]
+            mean = tuple(float(values.mean()) for values in numbers)
+            std = tuple(float(values.std()) for values in numbers)
+        case "multilabel":
+            for name, column in known.items():
+                _yes_or_no(name, column)
+        case _:
+            classes = _only_classes(chosen, known)
+    return TaskConfig(
+        type=chosen, targets=tuple(labels), classes=classes, mean=mean, std=std,
+        readout=readout or ReadoutConfig(),
+    )  # fmt: skip
+
+
+def encode_labels(task: TaskConfig, labels: Labels) -> Array:
+    """Turn labels into numbers, `(R, T)`; NaN is unknown.
+
+    Numbers in the user's units (`regression`), class numbers, or 0 and 1 (`multilabel`).
+
+    Raises:
+        DataError: A value is not of the task: a string where numbers were, a new class.
+    """
+    columns = []
+    for name in task.targets:
+        column = labels[name]
+        match task.type:
+            case "regression":
+                columns.append(_numbers(name, column))
+            case "multilabel":
+                columns.append(_yes_or_no(name, column))
+            case _:
+                columns.append(_codes(name, column, task.classes))
+    return np.stack(columns, 1)
+
+
+def standardise(task: TaskConfig, truth: Array) -> npt.NDArray[np.float32]:
+    """Bring numbers into the units of the network's outputs; classes stay as they are."""
+    if task.type == "regression":
+        truth = (truth - np.array(task.mean)) / np.array(task.std)
+    return truth.astype(np.float32)
+
+
+def read_weights(dataset: Dataset) -> Array | None:
+    """Return the weight of each row, `(rows,)`, or `None` where no column has that role.
+
+    Raises:
+        DataError: A weight is missing or no number.
+    """
+    name = dataset.roles.weight
+    if name is None:
+        return None
+    weights = _numbers(name, blank(dataset.column(name).combine_chunks()), "weight")
+    if np.isnan(weights).any():
+        row = int(dataset.rows.numbers_of(np.flatnonzero(np.isnan(weights))[:1])[0])
+        raise DataError(f"weight {name!r} is missing in {dataset.rows.frame.where(row)}")
+    return weights
+
+
+def _only_classes(type: TaskType, known: Labels) -> tuple[str, ...]:  # noqa: A002
+    """Name the classes of the one target."""
+    if len(known) > 1:
+        raise DataError(
+            f"a {type} task has one target, not {', '.join(known)}; fine-tune for each apart"
+        )
+    ((name, column),) = known.items()
+    classes = _class_names(column)
+    if type == "binary" and len(classes) != 2:
+        shown = ", ".join(map(repr, classes[:5]))
+        raise DataError(
+            f"target {name!r} has {len(classes)} classes ({shown} ...); a binary task has 2"
+        )
+    return classes
+
+
+def _infer_type(known: Labels) -> TaskType:
+    if len(known) > 1:
+        yes_no = all(set(column.unique().to_pylist()) <= {0, 1} for column in known.values())
+        return "multilabel" if yes_no else "regression"
+    (column,) = known.values()
+    if pa.types.is_floating(column.type) and not _is_whole(column):
+        return "regression"
+    count = len(column.unique())
+    if count == 2:
+        return "binary"
+    numeric = pa.types.is_floating(column.type) or pa.types.is_integer(column.type)
+    return "regression" if numeric and count > MOST_CLASSES else "multiclass"
+
+
+def _is_whole(column: pa.Array) -> bool:
+    """Tell whether all numbers are whole; as if they were where there are none."""
+    return pc.all(pc.equal(pc.floor(column), column)).as_py() is not False
+
+
+def _numbers(name: str, column: pa.Array, role: str = "target") -> Array:
+    """Return numbers, NaN where null."""
+    try:
+        numbers = column.cast(pa.float64(), safe=False)
+    except pa.ArrowException:
+        text = column.drop_null()
+        odd = next((v for v in text.to_pylist() if not _is_number(v)), text[0].as_py())
+        raise DataError(
+            f"{role} {name!r} holds {odd!r}, which is no number; repair it, or name it missing"
+        ) from None
+    values = np.array(numbers.to_numpy(zero_copy_only=False), np.float64)
+    if np.isinf(values).any():
+        raise DataError(f"{role} {name!r} holds infinity; repair it or make it a missing cell")
+    return values
+
+
+def _is_number(value: object) -> bool:
+    try:
+        float(str(value))
+    except ValueError:
+        return False
+    return True
+
+
+def _yes_or_no(name: str, column: pa.Array) -> Array:
+    values = _numbers(name, column)
+    odd = values[~np.isnan(values) & (values != 0) & (values != 1)]
+    if len(odd):
+        raise DataError(
+            f"target {name!r} holds {odd[0]:g}; a multi-label target is 0, 1 or missing"
+        )
+    return values
+
+
+def _names_of(column: pa.Array) -> pa.Array:
+    """Write classes as strings; whole numbers without a decimal point."""
+    if pa.types.is_floating(column.type):
+        column = column.cast(pa.int64()) if _is_whole(column) else column
+    return column.cast(pa.large_string())
+
+
+def _class_names(column: pa.Array) -> tuple[str, ...]:
+    """List the classes: numbers by size, strings by the alphabet."""
+    values = column.unique()
+    order = pc.sort_indices(values)
+    return tuple(_names_of(values.take(order)).to_pylist())
+
+
+def _codes(name: str, column: pa.Array, classes: Sequence[str]) -> Array:
+    names = _names_of(column)
+    codes = pc.index_in(names, pa.array(classes, pa.large_string()))
+    new = names.filter(pc.and_(codes.is_null(), names.is_valid()))
+    if len(new):
+        known = ", ".join(map(repr, classes[:10]))
+        raise DataError(
+            f"target {name!r} holds {new[0].as_py()!r}, which is no class of the model ({known}"
+            f"{' ...' if len(classes) > 10 else ''}); leave such rows out with --where"
+        )
+    return np.array(codes.cast(pa.float64()).to_numpy(zero_copy_only=False), np.float64)

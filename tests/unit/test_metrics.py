@@ -1,0 +1,159 @@
+"""Metrics equal naive loops and the field's implementations."""
+
+import numpy as np
+import pytest
+from scipy.stats import spearmanr
+from sklearn import metrics as sk
+
+from anymae import metrics
+from anymae.metrics import METRICS, Estimate, measure
+from anymae.task import TaskConfig
+
+BINARY = TaskConfig(type="binary", targets=("y",), classes=("0", "1"))
+LABELS = TaskConfig(type="multilabel", targets=("a", "b"))
+CLASSES = TaskConfig(type="multiclass", targets=("y",), classes=("a", "b", "c"))
+NUMBERS = TaskConfig(type="regression", targets=("y",), mean=(0.0,), std=(1.0,))
+
+
+@pytest.fixture
+def draw() -> np.random.Generator:
+    return np.random.default_rng(0)
+
+
+def test_binary_metrics_are_those_of_scikit_learn(draw: np.random.Generator) -> None:
+    truth = draw.integers(0, 2, 200).astype(float)
+    # Rounded, so that there are ties.
+    found = np.clip(np.round(0.3 * truth + 0.7 * draw.random(200), 2), 0.01, 0.99)
+    weights = draw.random(200)
+    chosen = found >= 0.5
+    assert metrics.roc_auc(truth, found, weights) == pytest.approx(
+        sk.roc_auc_score(truth, found, sample_weight=weights)
+    )
+    assert metrics.average_precision(truth, found, weights) == pytest.approx(
+        sk.average_precision_score(truth, found, sample_weight=weights)
+    )
+    assert metrics.log_loss(truth, found, weights) == pytest.approx(
+        sk.log_loss(truth, found, sample_weight=weights)
+    )
+    assert metrics.accuracy(truth, found, weights) == pytest.approx(
+        sk.accuracy_score(truth, chosen, sample_weight=weights)
+    )
+    assert metrics.mcc(truth, found, weights) == pytest.approx(
+        sk.matthews_corrcoef(truth, chosen, sample_weight=weights)
+    )
+
+
+def test_class_metrics_are_those_of_scikit_learn(draw: np.random.Generator) -> None:
+    truth = draw.integers(0, 3, 200).astype(float)
+    found = draw.dirichlet([1, 1, 1], 200)
+    ones = np.ones(200)
+    assert metrics.accuracy(truth, found, ones) == sk.accuracy_score(truth, found.argmax(1))
+    assert metrics.mcc(truth, found, ones) == pytest.approx(
+        sk.matthews_corrcoef(truth, found.argmax(1))
+    )
+    assert metrics.roc_auc(truth, found, ones) == pytest.approx(
+        sk.roc_auc_score(truth, found, multi_class="ovr")
+    )
+    assert metrics.log_loss(truth, found, ones) == pytest.approx(sk.log_loss(truth, found))
+
+
+def test_regression_metrics_are_those_of_scikit_learn(draw: np.random.Generator) -> None:
+    truth = np.round(draw.normal(size=100), 1)
+    found = truth + draw.normal(size=100)
+    weights = draw.random(100)
+    given = {"sample_weight": weights}
+    assert metrics.rmse(truth, found, weights) == pytest.approx(
+        sk.root_mean_squared_error(truth, found, **given)
+    )
+    assert metrics.mae(truth, found, weights) == pytest.approx(
+        sk.mean_absolute_error(truth, found, **given)
+    )
+    assert metrics.r2(truth, found, weights) == pytest.approx(sk.r2_score(truth, found, **given))
+    assert metrics.spearman(truth, found, np.ones(100)) == pytest.approx(
+        spearmanr(truth, found).statistic
+    )
+
+
+def test_a_weight_counts_like_so_many_rows(draw: np.random.Generator) -> None:
+    counts = draw.integers(1, 4, 60)
+    for task in (BINARY, NUMBERS):
+        truth = draw.integers(0, 2, 60).astype(float)
+        found = np.round(draw.random(60), 1)
+        for name, metric in METRICS[task.type].items():
+            if name in ("spearman", "enrichment_1"):
+                continue  # ranks and the best hundredth of the rows count rows
+            repeated = metric(truth.repeat(counts), found.repeat(counts), np.ones(counts.sum()))
+            assert metric(truth, found, counts.astype(float)) == pytest.approx(repeated), name
+
+
+def test_background_rejection_is_that_of_a_naive_cut(draw: np.random.Generator) -> None:
+    truth = draw.integers(0, 2, 400).astype(float)
+    found = draw.normal(size=400) + truth
+    weights = draw.random(400)
+    for efficiency in (0.3, 0.5):
+        best = None
+        for cut in sorted(found, reverse=True):
+            kept = weights[(truth == 1) & (found >= cut)].sum() / weights[truth == 1].sum()
+            if kept >= efficiency:
+                best = cut
+                break
+        background = weights[(truth == 0) & (found >= best)].sum() / weights[truth == 0].sum()
+        assert metrics.rejection(efficiency)(truth, found, weights) == pytest.approx(1 / background)
+
+
+def test_enrichment_compares_the_best_rows_with_all(draw: np.random.Generator) -> None:
+    truth = (draw.random(1000) < 0.1).astype(float)
+    found = truth + draw.normal(size=1000)
+    best = np.argsort(-found)[:10]
+    expected = truth[best].mean() / truth.mean()
+    assert metrics.enrichment(0.01)(truth, found, np.ones(1000)) == pytest.approx(expected)
+    assert metrics.enrichment(0.01)(truth, truth, np.ones(1000)) == pytest.approx(1 / truth.mean())
+
+
+def test_negative_weights_cancel_rows(draw: np.random.Generator) -> None:
+    truth = draw.integers(0, 2, 50).astype(float)
+    found = draw.random(50)
+    ones = np.ones(50)
+    double = np.r_[truth, truth[:7]], np.r_[found, found[:7]]
+    cancelling = np.r_[ones, -ones[:7]]
+    for metric in (metrics.accuracy, metrics.log_loss, metrics.roc_auc, metrics.rmse):
+        kept = metric(truth[7:], found[7:], ones[7:])
+        assert metric(*double, cancelling) == pytest.approx(kept), metric.__name__
+
+
+def test_unknown_answers_do_not_count_and_targets_are_apart(draw: np.random.Generator) -> None:
+    truth = draw.integers(0, 2, (80, 2)).astype(float)
+    answers = draw.random((80, 2))
+    truth[draw.random((80, 2)) < 0.3] = np.nan
+    weights = draw.random(80)
+    found = measure(LABELS, truth, answers, weights)
+    for column, name in enumerate("ab"):
+        known = ~np.isnan(truth[:, column])
+        expected = sk.roc_auc_score(
+            truth[known, column], answers[known, column], sample_weight=weights[known]
+        )
+        assert found[name]["roc_auc"].value == pytest.approx(expected)
+
+
+def test_what_is_not_defined_is_none_and_not_a_number() -> None:
+    ones = np.ones((5, 1))
+    answers = np.full((5, 2), 0.5)
+    found = measure(BINARY, ones, answers, np.ones(5), resamples=20)["y"]
+    assert found["roc_auc"] == Estimate(None)
+    assert found["accuracy"].value == 1
+    nothing = measure(CLASSES, np.full((5, 1), np.nan), np.full((5, 3), 0.3), np.ones(5))["y"]
+    assert all(estimate.value is None for estimate in nothing.values())
+
+
+def test_intervals_hold_the_truth_about_19_times_in_20(draw: np.random.Generator) -> None:
+    hits = 0
+    for repeat in range(50):
+        truth = draw.normal(size=(100, 1))
+        answers = truth + draw.normal(size=(100, 1))
+        found = measure(NUMBERS, truth, answers, np.ones(100), resamples=60, seed=repeat)["y"]
+        rmse = found["rmse"]
+        assert rmse.low is not None
+        assert rmse.high is not None
+        assert rmse.low < rmse.value < rmse.high  # type: ignore[operator]
+        hits += rmse.low <= 1 <= rmse.high
+    assert 42 <= hits <= 50
