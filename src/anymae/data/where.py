@@ -44,11 +44,13 @@ def parse_where(text: str, schema: pa.Schema) -> pc.Expression:
             f"the filter {text!r} is no expression; expected is one such as "
             "split == 'train' and age > 30"
         ) from None
-    return _Parser(text, schema).condition(tree.body)
+    parser = _Parser(text, schema)
+    if not _columns_of(text):
+        raise parser.problem("it names no column")
+    return parser.condition(tree.body)
 
 
-def columns_of(text: str) -> list[str]:
-    """Return the names that a filter mentions."""
+def _columns_of(text: str) -> list[str]:
     return sorted(
         {node.id for node in ast.walk(ast.parse(text.strip())) if isinstance(node, ast.Name)}
     )
@@ -61,7 +63,7 @@ def select(frame: Frame, text: str) -> Frame:
         UserInputError: The filter cannot be understood, does not fit the columns, or keeps none.
     """
     condition = parse_where(text, frame.table.schema)
-    table = frame.table.select(columns_of(text))
+    table = frame.table.select(_columns_of(text))
     number = "".join(table.column_names) + "_"  # a name that no column has
     kept: list[npt.NDArray[np.int64]] = []
     try:
@@ -104,17 +106,18 @@ class _Parser:
                 raise self.problem(f"column {name!r} holds {self.kind(name)}, not true and false")
             case ast.Name(name):
                 return pc.field(name)
-            case ast.Constant(bool(value)):
-                return pc.scalar(value)
         raise self.problem(f"{ast.unparse(node)!r} is not a comparison")
 
     def comparison(self, left: ast.expr, sign: ast.cmpop, right: ast.expr) -> pc.Expression:
         """Parse one comparison."""
         match sign:
             case ast.In() | ast.NotIn():
-                if not isinstance(right, ast.List | ast.Tuple | ast.Set):
+                if not isinstance(right, ast.List | ast.Tuple | ast.Set) or not right.elts:
                     raise self.problem(f"{ast.unparse(right)!r} is not a list of values")
-                values = pa.array([self.constant(item) for item in right.elts])
+                try:
+                    values = pa.array([self.constant(item) for item in right.elts])
+                except pa.ArrowInvalid:
+                    raise self.problem("a list needs values of one type") from None
                 operand = self.operand(left)
                 found = operand.isin(values)
                 return found if isinstance(sign, ast.In) else ~found & operand.is_valid()

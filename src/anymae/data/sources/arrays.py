@@ -32,7 +32,8 @@ class ArraySource(Source):
         """Take NumPy arrays of numbers, and what offers to become one."""
         if isinstance(data, np.ndarray):
             return data.dtype.kind not in "USO"
-        return hasattr(data, "__array__") and not hasattr(data, "columns")
+        table_or_column = hasattr(data, "columns") or hasattr(data, "to_numpy")
+        return hasattr(data, "__array__") and not table_or_column
 
     def read(self, data: Any, config: DataConfig) -> Frame:  # noqa: ANN401
         """Wrap the array; it is not copied if it is in C order."""

@@ -176,7 +176,6 @@ def _parse_lines(block: Block, form: _Format) -> _Rows | None:
 
     if b'"' in block.text and _is_open(block.text, form.delimiter):
         return None
-    text = pa.large_string()
     try:
         table = arrow_csv.read_csv(
             pa.BufferReader(block.text),
@@ -184,7 +183,7 @@ def _parse_lines(block: Block, form: _Format) -> _Rows | None:
                 column_names=form.names, use_threads=False, block_size=len(block.text) + 1
             ),
             arrow_csv.ParseOptions(delimiter=form.delimiter, invalid_row_handler=reject),
-            arrow_csv.ConvertOptions(column_types=dict.fromkeys(form.names, text)),
+            arrow_csv.ConvertOptions(column_types=dict.fromkeys(form.names, pa.string())),
         )
     except pa.ArrowInvalid:  # not UTF-8
         return None
@@ -251,7 +250,7 @@ def _columns(records: list[list[str]], names: list[str]) -> tuple[pa.Table, dict
     nulls = [None] * len(names)
     kept = [nulls if row in bad else record for row, record in enumerate(records)]
     columns = zip(*kept, strict=True) if kept else ([] for _ in names)
-    arrays = [pa.array(column, pa.large_string()) for column in columns]
+    arrays = [pa.array(column, pa.string()) for column in columns]
     return pa.Table.from_arrays(arrays, names), bad
 
 

@@ -28,7 +28,7 @@ def markers(declared: Iterable[str], column: str, columns: list[str]) -> pa.Arra
             name, value = column, entry
         if name == column and not _is_number(value):
             words.append(value)
-    return pa.array(words, pa.large_string())
+    return pa.array(words, pa.string())
 
 
 def _is_number(word: str) -> bool:
@@ -46,7 +46,7 @@ def convert(cells: pa.Array, kind: pa.DataType, missing: pa.Array) -> pa.Array:
         pyarrow.ArrowInvalid: A cell is neither that nor missing.
     """
     if kind == pa.large_string():
-        return cells
+        return cells.cast(kind)
     try:
         return _cast(cells, kind)
     except pa.ArrowInvalid:

@@ -7,7 +7,7 @@ import numpy as np
 import pyarrow as pa
 
 from anymae.config import DataConfig
-from anymae.data.frame import Frame
+from anymae.data.frame import VALUES, Frame
 from anymae.data.sources.base import SOURCES, Source, reading, unique_names
 from anymae.data.spool import plain, plain_type
 from anymae.errors import DataError
@@ -55,13 +55,21 @@ class StringsSource(Source):
             try:
                 array = np.array(data)
             except ValueError:
-                array = np.array(None)
+                return _ragged(data)
             if array.dtype.kind in "biuf" and array.ndim > 1:
                 return SOURCES["arrays"]().read(array, config)
         raise DataError(
             f"item {row} is of type {type(cell).__name__}; a list of strings, or an array of "
             "numbers with at least 2 dimensions is expected"
         )
+
+
+def _ragged(data: Any) -> Frame:  # noqa: ANN401 - any sequence
+    """Read arrays `(N, K)` of different N as one column of lists."""
+    rows = [np.asarray(row).tolist() for row in data]
+    with reading("the list"):
+        column = pa.array(rows, pa.large_list(pa.large_list(pa.float64())))
+        return _frame(pa.table({VALUES: column}), "the list", "strings")
 
 
 @SOURCES.register("table")

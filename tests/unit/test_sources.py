@@ -1,0 +1,405 @@
+"""Every registered source gives back what was written for it."""
+
+import gzip
+import io
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import polars as pl
+import pyarrow as pa
+import pyarrow.feather
+import pyarrow.parquet as pq
+import pytest
+from PIL import Image
+
+from anymae.config import DataConfig
+from anymae.data.frame import Frame
+from anymae.data.sources import SOURCES, read_source
+from anymae.errors import DataError, MissingExtraError
+
+CONFIG = DataConfig()
+SKIP = DataConfig(on_bad_row="skip")
+TABLE = {
+    "name": ["CCO", "c1ccccc1", "", "Zürich"],
+    "mass": [1.5, -2.0, 0.0, 1e9],
+    "charge": [1, 2, -3, 4],
+    "toxic": [True, False, False, True],
+}
+IMAGES = np.arange(4 * 2 * 3, dtype=np.uint8).reshape(4, 2, 3)
+
+
+def _npz(path: Path) -> None:
+    np.savez_compressed(path, images=IMAGES, labels=np.arange(4))
+
+
+def _png(path: Path) -> None:
+    path = path.with_suffix("")
+    for i, pixels in enumerate(IMAGES):
+        folder = path / "ab"[i % 2]
+        folder.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(pixels).save(folder / f"{i}.png")
+
+
+def _stream(path: Path) -> None:
+    table = pa.table(TABLE)
+    with pa.ipc.new_stream(path, table.schema) as writer:
+        writer.write_table(table, max_chunksize=2)
+
+
+Writer = Callable[[Path], object]
+FILES: dict[str, dict[str, tuple[Writer, dict[str, list[Any]]]]] = {
+    "csv": {
+        "x.csv": (lambda path: pd.DataFrame(TABLE).to_csv(path, index=False), TABLE),
+        "x.tsv": (lambda path: pd.DataFrame(TABLE).to_csv(path, index=False, sep="\t"), TABLE),
+        "y.csv": (lambda path: pd.DataFrame(TABLE).to_csv(path, index=False, sep=";"), TABLE),
+        "q.csv": (lambda path: pd.DataFrame(TABLE).to_csv(path, index=False, quoting=1), TABLE),
+        "x.csv.gz": (lambda path: pd.DataFrame(TABLE).to_csv(path, index=False), TABLE),
+        "x.csv.zst": (
+            lambda path: path.write_bytes(
+                pa.compress(pd.DataFrame(TABLE).to_csv(index=False).encode(), "zstd", asbytes=True)
+            ),
+            TABLE,
+        ),
+    },
+    "parquet": {
+        "x.parquet": (lambda path: pq.write_table(pa.table(TABLE), path), TABLE),
+        "y.parquet": (lambda path: pd.DataFrame(TABLE).to_parquet(path), TABLE),
+        "z.parquet": (
+            lambda path: pq.write_table(pa.table({"x": [[[1.0, 2.0]], [], None]}), path),
+            {"x": [[[1.0, 2.0]], [], None]},
+        ),
+    },
+    "arrow": {
+        "x.feather": (lambda path: pyarrow.feather.write_feather(pa.table(TABLE), path), TABLE),
+        "y.feather": (
+            lambda path: pyarrow.feather.write_feather(
+                pl.DataFrame(TABLE).to_arrow(), path, compression="uncompressed"
+            ),
+            TABLE,
+        ),
+        "x.arrow": (_stream, TABLE),
+    },
+    "jsonl": {
+        "x.jsonl": (
+            lambda path: pd.DataFrame(TABLE).to_json(path, orient="records", lines=True),
+            TABLE,
+        ),
+        "x.jsonl.gz": (
+            lambda path: path.write_bytes(gzip.compress(b'{"a": [[1, 2.5], [3, 4]]}\n{"b": null}')),
+            {"a": [[[1.0, 2.5], [3.0, 4.0]], None], "b": [None, None]},
+        ),
+    },
+    "text": {
+        "x.txt": (lambda path: path.write_text("one\n two \r\n\nZürich"), {}),
+    },
+    "smi": {
+        "x.smi": (lambda path: path.write_text("CCO ethanol\nC\tmethane gas\n"), {}),
+    },
+    "fasta": {
+        "x.fasta": (lambda path: path.write_text(">a first\nMK\nV\n>b\nLL\n"), {}),
+        "x.fa.gz": (lambda path: path.write_bytes(gzip.compress(b">a first\nMKV\n>b\nLL\n")), {}),
+    },
+    "npy": {"x.npy": (lambda path: np.save(path, IMAGES), {})},
+    "npz": {"x.npz": (_npz, {"labels": [0, 1, 2, 3]})},
+    "images": {"x.png": (_png, {"label": ["a", "a", "b", "b"]})},
+}
+FILES["text"]["x.txt"][1]["text"] = ["one", " two ", "Zürich"]
+FILES["smi"]["x.smi"][1].update(smiles=["CCO", "C"], id=["ethanol", "methane gas"])
+for _, expected in FILES["fasta"].values():
+    expected.update(id=["a first", "b"], sequence=["MKV", "LL"])
+
+OBJECTS: dict[str, list[Any]] = {
+    "strings": [
+        TABLE["name"],
+        tuple(TABLE["name"]),
+        np.array(TABLE["name"]),
+        np.array(TABLE["name"], object),
+        pd.Series(TABLE["name"]),
+        pl.Series(TABLE["name"]),
+        pa.array(TABLE["name"]),
+        pa.chunked_array([TABLE["name"][:1], TABLE["name"][1:]]),
+    ],
+    "table": [
+        TABLE,
+        pd.DataFrame(TABLE),
+        pd.DataFrame(TABLE, index=[4, 7, 1, 0]),
+        pl.DataFrame(TABLE),
+        pa.table(TABLE),
+        pa.RecordBatch.from_pydict(TABLE),
+        pa.concat_tables([pa.table(TABLE).slice(0, 1), pa.table(TABLE).slice(1)]),
+    ],
+    "arrays": [IMAGES, np.asfortranarray(IMAGES), IMAGES.tolist()],
+}
+
+
+@pytest.mark.parametrize("source", list(SOURCES))
+def test_what_was_written_is_read(source: str, tmp_path: Path) -> None:
+    assert source in FILES or source in OBJECTS, "a new source needs an example here"
+    for name, (write, expected) in FILES.get(source, {}).items():
+        write(tmp_path / name)
+        path = tmp_path / name if (tmp_path / name).exists() else tmp_path / Path(name).stem
+        frame = read_source(str(path), CONFIG)
+        assert frame.format == source
+        check(frame, expected)
+        assert frame.name == str(path)
+        assert frame.digest == read_source(path, CONFIG).digest
+    for data in OBJECTS.get(source, []):
+        frame = read_source(data, CONFIG)
+        check(frame, {"strings": {"text": TABLE["name"]}, "table": TABLE}.get(source, {}))
+
+
+def check(frame: Frame, expected: dict[str, list[Any]]) -> None:
+    for name, cells in expected.items():
+        assert frame.column(name).to_pylist() == cells
+        assert frame.table[name].num_chunks == 1
+    if frame.shape is not None:
+        images = IMAGES if "label" not in frame.table.column_names else IMAGES[[0, 2, 1, 3]]
+        np.testing.assert_array_equal(frame.array(), images)
+        assert frame.shape == (2, 3)
+        assert frame.dtype in (np.uint8, np.int64)
+    else:
+        assert set(frame.table.column_names) == set(expected)
+    assert not frame.bad
+    assert len(frame) == frame.table.num_rows
+    frame.table.validate(full=True)
+
+
+def test_an_array_is_not_copied(tmp_path: Path) -> None:
+    array = np.random.default_rng(0).normal(size=(5, 4, 3))
+    frame = read_source(array, CONFIG)
+    assert np.shares_memory(frame.array(), array)
+    np.save(tmp_path / "x.npy", array)
+    before = pa.total_allocated_bytes()
+    mapped = read_source(tmp_path / "x.npy", CONFIG)
+    np.testing.assert_array_equal(mapped.array(), array)
+    assert pa.total_allocated_bytes() == before
+
+
+def test_big_endian_half_and_fortran_arrays_are_read(tmp_path: Path) -> None:
+    array = np.random.default_rng(0).normal(size=(5, 4))
+    for i, other in enumerate([array.astype(">f8"), array.astype("f2"), np.asfortranarray(array)]):
+        np.save(tmp_path / f"{i}.npy", other)
+        np.testing.assert_array_equal(read_source(tmp_path / f"{i}.npy", CONFIG).array(), other)
+        np.testing.assert_array_equal(read_source(other, CONFIG).array(), other)
+        np.savez(tmp_path / f"{i}.npz", other)
+        np.testing.assert_array_equal(read_source(tmp_path / f"{i}.npz", CONFIG).array(), other)
+
+
+def test_an_npz_with_valid_has_nan_where_nothing_is(tmp_path: Path) -> None:
+    values = np.arange(12).reshape(2, 3, 2)
+    valid = np.array([[True, False, True], [True, False, False]])
+    np.savez(tmp_path / "x.npz", values=values, valid=valid)
+    frame = read_source(tmp_path / "x.npz", CONFIG)
+    assert frame.shape == (3, 2)
+    np.testing.assert_array_equal(np.isnan(frame.array()).all(-1), ~valid)
+    np.testing.assert_array_equal(frame.array()[valid], values[valid])
+
+
+def test_ragged_lists_are_one_column() -> None:
+    rows = [[[1.0, 2.0], [3.0, 4.0]], [[5.0, 6.0]]]
+    frame = read_source(rows, CONFIG)
+    assert frame.table["values"].to_pylist() == rows
+    frame = read_source([np.array(row) for row in rows], CONFIG)
+    assert frame.table["values"].to_pylist() == rows
+
+
+def test_types_become_plain(tmp_path: Path) -> None:
+    table = pa.table(
+        {
+            "category": pa.array(["a", "b", "a"]).dictionary_encode(),
+            "half": pa.array([1, None, 2], pa.float16()),
+            "exact": pa.array(["1.5", None, "2"]).cast(pa.decimal128(5, 2)),
+            "day": pa.array([1, 2, None], pa.date32()),
+            "bytes": pa.array([b"x", None, b"y"]),
+            "nested": pa.array([{"a": 1}] * 3),
+        }
+    )
+    pq.write_table(table, tmp_path / "x.parquet")
+    for frame in (read_source(tmp_path / "x.parquet", CONFIG), read_source(table, CONFIG)):
+        types = {field.name: str(field.type) for field in frame.table.schema}
+        assert types == {
+            "category": "large_string",
+            "half": "float",
+            "exact": "double",
+            "day": "timestamp[us]",
+            "bytes": "large_string",
+        }
+        assert frame.unread == {"nested": "struct<a: int64>"}
+        assert frame.table["category"].to_pylist() == ["a", "b", "a"]
+        assert frame.table["exact"].to_pylist() == [1.5, None, 2.0]
+
+
+def test_shards_are_one_table_whose_rows_know_their_file(tmp_path: Path) -> None:
+    folder = tmp_path / "shards"
+    folder.mkdir()
+    for i in range(3):
+        pq.write_table(pa.table({"x": [10 * i, 10 * i + 1]}), folder / f"part-{i}.parquet")
+    (folder / "_SUCCESS").touch()
+    frame = read_source(folder, CONFIG)
+    assert frame.table["x"].to_pylist() == [0, 1, 10, 11, 20, 21]
+    assert frame.where(3) == "row 1 of part-1.parquet"
+    frame = read_source(str(folder / "part-[02].parquet"), CONFIG)
+    assert frame.table["x"].to_pylist() == [0, 1, 20, 21]
+    pq.write_table(pa.table({"y": [1]}), folder / "part-3.parquet")
+    with pytest.raises(DataError, match="part-3.parquet has other columns"):
+        read_source(folder, CONFIG)
+
+
+def test_rows_of_a_fasta_file_are_called_by_their_header(tmp_path: Path) -> None:
+    (tmp_path / "x.fasta").write_text(">sp|P68871 human\nMVH\n>two\nLT\n")
+    frame = read_source(tmp_path / "x.fasta", CONFIG)
+    assert frame.where(0) == "sequence 'sp|P68871 human'"
+
+
+def test_colours_and_bad_images(tmp_path: Path) -> None:
+    for i in range(3):
+        Image.fromarray(np.full((4, 5, 3), i, np.uint8)).save(tmp_path / f"{i}.png")
+    Image.fromarray(np.full((4, 5), 9, np.uint8)).save(tmp_path / "3.png")
+    frame = read_source(tmp_path, CONFIG)
+    assert frame.shape == (4, 5, 3)
+    np.testing.assert_array_equal(frame.array()[:, 0, 0, 2], [0, 1, 2, 9])
+    (tmp_path / "1.png").write_bytes((tmp_path / "1.png").read_bytes()[:40])
+    with pytest.raises(DataError, match=r"1 row cannot be read; the first, image '1.png'"):
+        read_source(tmp_path, CONFIG)
+    frame = read_source(tmp_path, SKIP)
+    assert list(frame.bad) == [1]
+    assert frame.table["values"].null_count == 1
+    np.testing.assert_array_equal(frame.array()[:, 0, 0, 2], [0, 0, 2, 9])
+    Image.fromarray(np.zeros((4, 6), np.uint8)).save(tmp_path / "4.png")
+    with pytest.raises(DataError, match=r"4.png has 6 x 4 pixels.*5 x 4"):
+        read_source(tmp_path, SKIP)
+
+
+def test_bad_json_lines_are_counted_and_named(tmp_path: Path) -> None:
+    lines = ['{"a": 1}', "", "nonsense", "[1]", '{"a": 2}']
+    (tmp_path / "x.jsonl").write_text("\n".join(lines))
+    with pytest.raises(DataError, match="2 rows cannot be read; the first, line 3, is no JSON"):
+        read_source(tmp_path / "x.jsonl", CONFIG)
+    frame = read_source(tmp_path / "x.jsonl", SKIP)
+    assert frame.table["a"].to_pylist() == [1, None, None, 2]
+    assert list(frame.bad) == [1, 2]
+    assert frame.where(3) == "line 5"
+
+
+def test_json_columns_of_mixed_types_become_strings(tmp_path: Path) -> None:
+    rows = [{"a": 1, "b": {"c": [1]}}, {"a": "x", "b": None}]
+    (tmp_path / "x.jsonl").write_text("\n".join(json.dumps(row) for row in rows))
+    frame = read_source(tmp_path / "x.jsonl", CONFIG)
+    assert frame.table.to_pydict() == {"a": ["1", "x"], "b": ['{"c": [1]}', None]}
+
+
+def test_a_named_url_is_read_through_fsspec() -> None:
+    import fsspec
+
+    memory = fsspec.filesystem("memory")
+    memory.pipe("/bucket/x.csv", b"a\n1\n")
+    assert read_source("memory://bucket/x.csv", CONFIG).table["a"].to_pylist() == [1]
+    memory.pipe("/bucket/x.csv", b"a\n12345\n")
+    assert read_source("memory://bucket/x.csv", CONFIG).table["a"].to_pylist() == [12345]
+    with pytest.raises(DataError, match="does not exist"):
+        read_source("memory://bucket/y.csv", CONFIG)
+    with pytest.raises((MissingExtraError, DataError), match="nowhere://x.csv"):
+        read_source("nowhere://x.csv", CONFIG)
+
+
+def _bytes_of(write: Callable[[io.BytesIO], object]) -> bytes:
+    file = io.BytesIO()
+    write(file)
+    return file.getvalue()
+
+
+PARQUET = _bytes_of(lambda file: pq.write_table(pa.table(TABLE), file))
+ARROW = _bytes_of(lambda file: pyarrow.feather.write_feather(pa.table(TABLE), file))
+NPZ = _bytes_of(lambda file: np.savez(file, IMAGES))
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "message"),
+    [
+        ("absent.csv", None, "does not exist"),
+        ("x.csv", b"", r"is empty \(0 bytes\)"),
+        ("x.csv", b"a,b\n", "holds a header and no rows"),
+        ("x.csv", b"\n\n\n", "nothing but empty lines"),
+        ("x.csv", PARQUET, "is no text"),
+        ("x.csv", b"\xff\xfea\x00\n\x00", "is UTF-16 text"),
+        ("x.csv", b"\x93\xfa\n1\n", "header is not valid UTF-8"),
+        ("x.csv", b"a,a\n1,2\n", "two columns named 'a'"),
+        ("x.csv", b"1,2\n3,4\n", "first line holds numbers"),
+        ("x.csv.gz", b"a,b\n1,2\n", "cannot be read"),
+        ("x.csv.gz", gzip.compress(b"a\n" + b"1\n" * 999)[:-9], "cannot be read"),
+        ("x.csv.zst", pa.compress(b"a\n" + b"1\n" * 999, "zstd", asbytes=True)[:-4], "read"),
+        ("x.parquet", b"nonsense, really", "cannot be read"),
+        ("x.parquet", PARQUET[:-20], "cannot be read"),
+        ("x.parquet", PARQUET[: len(PARQUET) // 2], "cannot be read"),
+        ("x.parquet.gz", b"x", "compressed as a whole"),
+        ("x.arrow", ARROW[:-20], "cannot be read"),
+        ("x.npz", NPZ[:-20], "is no .npz file"),
+        ("x.npz", _bytes_of(lambda file: np.savez(file, a=IMAGES, b=IMAGES)), "one array with"),
+        ("x.npy", _bytes_of(lambda f: np.save(f, np.array([{}, 1], object))), "Python objects"),
+        ("x.npz", _bytes_of(lambda f: np.savez(f, np.array([{}, 1], object))), "Python objects"),
+        ("x.npy", _bytes_of(lambda file: np.save(file, np.array(3.0))), "0 dimensions"),
+        ("x.npy", _bytes_of(lambda file: np.save(file, np.zeros(3))), "1 dimensions"),
+        ("x.npy", _bytes_of(lambda file: np.save(file, np.zeros((1,) * 5))), "5 dimensions"),
+        ("x.npy", _bytes_of(lambda file: np.save(file, np.zeros((0, 3)))), "nothing in it"),
+        ("x.npy", _bytes_of(lambda file: np.save(file, np.zeros((2, 3), complex))), "complex128"),
+        ("x.npy", _bytes_of(lambda file: np.save(file, IMAGES))[:-3], "cannot be read"),
+        ("x.fasta", b"MKV\n", "does not start with '>'"),
+        ("x.jsonl", b"[1]\n", "has no values in 1 lines, 1 of which"),
+        ("x.txt", b"\n\n", "holds no rows"),
+        ("x.parq", b"x", "ends in '.parq', which no source reads; did you mean '.parquet'"),
+        ("data", b"x", "has no ending"),
+    ],
+)
+def test_wrong_files_are_refused_in_one_sentence(
+    name: str, content: bytes | None, message: str, tmp_path: Path
+) -> None:
+    path = tmp_path / name
+    if content is not None:
+        path.write_bytes(content)
+    with pytest.raises(DataError, match=message) as caught:
+        read_source(path, CONFIG)
+    assert "\n" not in str(caught.value)
+    assert str(path) in str(caught.value)
+
+
+def test_folders_without_or_with_several_formats_are_refused(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match="folder without data files"):
+        read_source(tmp_path, CONFIG)
+    (tmp_path / "a.csv").write_text("a\n1\n")
+    (tmp_path / "b.txt").write_text("a\n1\n")
+    with pytest.raises(DataError, match=r"several formats \(.csv, .txt\)"):
+        read_source(tmp_path, CONFIG)
+
+
+@pytest.mark.parametrize(
+    ("data", "message"),
+    [
+        (np.array(3.0), "0 dimensions"),
+        (np.zeros(3), "1 dimensions"),
+        (np.zeros((1,) * 5), "5 dimensions"),
+        (np.array([{}, 1], object), "item 0 is of type dict"),
+        (np.array([["a"]]), "in 2 dimensions"),
+        (np.zeros((0, 3)), "nothing in it"),
+        ([], "the list is empty"),
+        (["a", 1], "item 1 is of type int"),
+        ([1, 2], "item 0 is of type int"),
+        (["\ud800"], "the list cannot be read"),
+        ({}, "holds no rows"),
+        ({"a": []}, "holds no rows"),
+        ({"a": [1], "b": [1, 2]}, "the table cannot be read"),
+        (pd.DataFrame([[1, 2]], columns=["a", "a"]), "two columns named 'a'"),
+        (pd.DataFrame({"a": [1, "x"]}), "the table cannot be read"),
+        ({"a": [{"b": 1}]}, "no column of numbers"),
+        (b"bytes", "of type bytes"),
+        (None, "of type NoneType"),
+        (3, "of type int"),
+    ],
+)
+def test_wrong_objects_are_refused_in_one_sentence(data: object, message: str) -> None:
+    with pytest.raises(DataError, match=message) as caught:
+        read_source(data, CONFIG)
+    assert "\n" not in str(caught.value)

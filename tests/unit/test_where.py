@@ -1,0 +1,105 @@
+import numpy as np
+import pyarrow as pa
+import pytest
+
+from anymae.config import DataConfig
+from anymae.data.frame import Frame
+from anymae.data.sources import read_source
+from anymae.data.where import parse_where, select
+from anymae.errors import UserInputError
+
+ROWS = {
+    "split": ["train", "test", "train", None, "valid"],
+    "age": [18, 40, None, 65, 70],
+    "odd": [True, False, None, False, True],
+    "small": pa.array([1, 2, 3, None, -1], pa.int8()),
+    "score": [0.5, -1.0, 2.0, float("nan"), 3.5],
+}
+
+
+def kept(text: str) -> list[int]:
+    frame = select(Frame(table=pa.table(ROWS), name="data", format="table"), text)
+    assert frame.rows is not None
+    return frame.rows.tolist()
+
+
+@pytest.mark.parametrize(
+    ("text", "rows"),
+    [
+        ("split == 'train'", [0, 2]),
+        ("split != 'train'", [1, 4]),
+        ("split == 'train' and not odd", []),
+        ("split == 'test' and not odd", [1]),
+        ("split == 'train' or age >= 65", [0, 2, 3, 4]),
+        ("not (split == 'train' or age >= 65)", [1]),
+        ("odd", [0, 4]),
+        ("not odd", [1, 3]),
+        ("18 < age <= 65", [1, 3]),
+        ("score > -1.5 and score < 1", [0, 1]),
+        ("split in ('train', 'valid')", [0, 2, 4]),
+        ("split not in ['train', 'valid']", [1]),
+        ("age is None", [2]),
+        ("split is not None and age is not None", [0, 1, 4]),
+        ("odd == True", [0, 4]),
+        ("'train' == split", [0, 2]),
+        ("age in [18, 70.0]", [0, 4]),
+        ("small in [1]", [0]),
+        ("small > 1", [1, 2]),
+    ],
+)
+def test_a_filter_keeps_what_it_says(text: str, rows: list[int]) -> None:
+    if rows:
+        assert kept(text) == rows
+    else:
+        with pytest.raises(UserInputError, match="keeps none"):
+            kept(text)
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("spilt == 'train'", "no column 'spilt'; did you mean 'split'"),
+        ("split == 'train", "is no expression"),
+        ("", "is no expression"),
+        ("split = 'train'", "is no expression"),
+        ("age", "column 'age' holds int64, not true and false"),
+        ("age + 1 == 3", r"'age \+ 1' is neither a column nor a value"),
+        ("split == None", "found with `is None`"),
+        ("split is 'train'", "`is` goes with None only"),
+        ("split in []", "is not a list"),
+        ("1 == 1", "names no column"),
+        ("True", "names no column"),
+        ("split in odd", "'odd' is not a list"),
+        ("__import__('os').system('true')", "is not a comparison"),
+        ("split == open('x')", "is neither a column nor a value"),
+        ("[split for split in 'ab']", "is not a comparison"),
+        ("split > 3", "does not fit data"),
+        ("age in ['a']", "does not fit data"),
+        ("split in [1, 'a']", "values of one type"),
+    ],
+)
+def test_what_is_no_filter_is_refused_with_a_reason(text: str, message: str) -> None:
+    with pytest.raises(UserInputError, match=message) as caught:
+        kept(text)
+    assert "\n" not in str(caught.value)
+
+
+def test_a_filter_counts_rows_over_block_borders(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("anymae.data.where._BLOCK_ROWS", 7)
+    values = np.random.default_rng(0).integers(0, 5, 50)
+    frame = read_source({"x": values.tolist()}, DataConfig(where="x == 3"))
+    assert frame.rows is not None
+    assert frame.rows.tolist() == np.flatnonzero(values == 3).tolist()
+    assert len(frame) == len(frame.rows)
+    assert set(frame.column("x").to_pylist()) == {3}
+
+
+def test_a_filter_does_not_copy_the_table() -> None:
+    frame = read_source({"x": list(range(100)), "y": ["a", "b"] * 50}, DataConfig(where="y == 'b'"))
+    assert frame.table.num_rows == 100
+    assert frame.column("x").to_pylist() == list(range(1, 100, 2))
+
+
+def test_a_parsed_filter_is_an_expression() -> None:
+    schema = pa.schema([("a", pa.int64())])
+    assert str(parse_where("a > 1", schema)) == "(a > 1)"
