@@ -257,6 +257,8 @@ class TrainingConfig(Section):
     """Steps between checkpoints; null saves at each look."""
     patience: Positive | None = None
     """Looks without a better validation loss after which training stops; null never stops early."""
+    keep: Literal["best", "last"] = "best"
+    """Weights that the run ends with: of the best look at the validation rows, or the last."""
     keep_checkpoints: Positive = 2
     """Newest checkpoints that stay on disk, beside the best."""
     recompute: bool = False

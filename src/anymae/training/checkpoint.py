@@ -1,0 +1,184 @@
+"""Checkpoints that are whole: staged, flushed, renamed, with a manifest of hashes.
+
+`checkpoints/step-XXXXXXXX/` holds `model.safetensors`, `optimizer.safetensors`, `state.json` and,
+written last, `manifest.json`. What does not match its manifest, or this run's model, or holds a
+number that is not finite, is named and passed over for the newest good one.
+"""
+
+import logging
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor
+
+from anymae.errors import AnymaeError, FolderError
+from anymae.files import (
+    read_json,
+    read_tensors,
+    remove_folder,
+    remove_leftovers,
+    sha256,
+    write_folder,
+    write_json,
+    write_tensors,
+)
+
+logger = logging.getLogger(__name__)
+
+MODEL, OPTIMIZER, STATE, MANIFEST = (
+    "model.safetensors",
+    "optimizer.safetensors",
+    "state.json",
+    "manifest.json",
+)
+_PREFIX = "step-"
+
+
+class Snapshot(NamedTuple):
+    """All that training needs to go on."""
+
+    model: Mapping[str, Tensor]
+    """Weights by name, on the CPU."""
+    optimizer: Mapping[str, Tensor]
+    """State of the optimizer, as `optimizer_tensors` names it."""
+    state: Mapping[str, Any]
+    """Counters and what else fits JSON; `step` is among them."""
+
+
+class Checkpoints:
+    """The checkpoints of one run.
+
+    Args:
+        folder: Where they stand, such as `RUN/checkpoints`.
+        keep: Newest ones that stay, beside the best.
+    """
+
+    def __init__(self, folder: Path, *, keep: int) -> None:
+        self.folder, self.keep = folder, keep
+
+    def steps(self) -> list[int]:
+        """Return the steps at which there is a checkpoint, whole or not, ascending."""
+        names = [path.name for path in self.folder.glob(f"{_PREFIX}*") if path.is_dir()]
+        numbers = [name.removeprefix(_PREFIX) for name in names]
+        return sorted(int(number) for number in numbers if number.isdecimal())
+
+    def path(self, step: int) -> Path:
+        """Return the folder of a step's checkpoint."""
+        return self.folder / f"{_PREFIX}{step:08d}"
+
+    def save(self, snapshot: Snapshot, *, best: int | None) -> Path:
+        """Write a checkpoint, then remove those that are too old.
+
+        Args:
+            snapshot: What to save.
+            best: Step of the best checkpoint, which stays.
+
+        Raises:
+            AnymaeError: The disk is full or cannot be written; earlier checkpoints are intact.
+        """
+        step = snapshot.state["step"]
+        path = self.path(step)
+        try:
+            write_folder(path, lambda staged: _fill(staged, snapshot))
+            self._purge(best)
+        except OSError as error:
+            before = [earlier for earlier in self.steps() if earlier != step]
+            last = f"the one of step {before[-1]} is intact" if before else "there is none yet"
+            raise AnymaeError(
+                f"the checkpoint of step {step} could not be written to {self.folder} "
+                f"({error.strerror or error}); {last}: make room there, then go on with --resume"
+            ) from error
+        return path
+
+    def newest(self, fits: Mapping[str, torch.Size]) -> Snapshot | None:
+        """Read the newest good checkpoint; damaged ones are named in the log and passed over.
+
+        Args:
+            fits: Shapes of the run's weights, by name.
+
+        Returns:
+            `None` where no checkpoint is good.
+        """
+        for step in reversed(self.steps()):
+            try:
+                return read_checkpoint(self.path(step), fits)
+            except AnymaeError as error:
+                logger.warning("%s; passed over", error)
+        return None
+
+    def _purge(self, best: int | None) -> None:
+        remove_leftovers(self.folder)
+        for step in self.steps()[: -self.keep]:
+            if step != best:
+                remove_folder(self.path(step))
+
+
+def _fill(folder: Path, snapshot: Snapshot) -> None:
+    write_tensors(folder / MODEL, snapshot.model)
+    write_tensors(folder / OPTIMIZER, snapshot.optimizer)
+    write_json(folder / STATE, dict(snapshot.state))
+    names = (MODEL, OPTIMIZER, STATE)
+    files = {name: _identify(folder / name) for name in names}
+    write_json(folder / MANIFEST, {"format_version": 1, "files": files})
+
+
+def _identify(path: Path) -> dict[str, Any]:
+    return {"bytes": path.stat().st_size, "sha256": sha256(path)}
+
+
+def read_checkpoint(path: Path, fits: Mapping[str, torch.Size] | None = None) -> Snapshot:
+    """Read a checkpoint and check all of it.
+
+    Args:
+        path: Its folder.
+        fits: Shapes that the weights must have, by name; `None` takes any.
+
+    Raises:
+        FolderError: It is damaged; the message says how.
+    """
+    name = f"checkpoint {path.name}"
+    _check_files(path, name)
+    try:
+        model, optimizer = read_tensors(path / MODEL), read_tensors(path / OPTIMIZER)
+        state = read_json(path / STATE)
+    except FolderError as error:
+        raise FolderError(f"{name} is damaged: {error}") from None
+    if fits is not None:
+        _check_shapes(model, fits, name)
+    for part, tensors in (("weight", model), ("optimizer state", optimizer)):
+        for key, tensor in tensors.items():
+            if not bool(tensor.isfinite().all()):
+                raise FolderError(f"{name} holds numbers that are not finite, in {part} {key}")
+    return Snapshot(model, optimizer, state)
+
+
+def _check_files(path: Path, name: str) -> None:
+    """Compare the files with the manifest."""
+    if not (path / MANIFEST).exists():
+        raise FolderError(f"{name} is incomplete: it has no {MANIFEST}")
+    try:
+        files = read_json(path / MANIFEST)["files"]
+        expected = {part: (files[part]["bytes"], files[part]["sha256"]) for part in files}
+    except (FolderError, KeyError, TypeError):
+        raise FolderError(f"{name} is damaged: its {MANIFEST} cannot be read") from None
+    for part in (MODEL, OPTIMIZER, STATE):
+        if part not in expected or not (path / part).exists():
+            raise FolderError(f"{name} is incomplete: it has no {part}")
+        size, digest = expected[part]
+        found = (path / part).stat().st_size
+        if found != size:
+            raise FolderError(f"{name} is damaged: {part} has {found} bytes instead of {size}")
+        if sha256(path / part) != digest:
+            raise FolderError(f"{name} is damaged: the content of {part} has changed")
+
+
+def _check_shapes(model: Mapping[str, Tensor], fits: Mapping[str, torch.Size], name: str) -> None:
+    for key in sorted(set(fits) ^ set(model)):
+        problem = "lacks" if key in fits else "has an unknown"
+        raise FolderError(f"{name} does not fit the model: it {problem} weight {key}")
+    for key, shape in fits.items():
+        if model[key].shape != shape:
+            found, wanted = tuple(model[key].shape), tuple(shape)
+            raise FolderError(f"{name} does not fit the model: {key} is {found}, not {wanted}")

@@ -1,0 +1,149 @@
+"""The run folder: whether it may be used, and what is written into it besides checkpoints."""
+
+import logging
+import platform
+import shutil
+import sys
+import time
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from anymae.config import Recipe
+from anymae.errors import FolderError
+from anymae.files import (
+    remove_leftovers,
+    require_free,
+    require_writable,
+    write_json,
+    write_text,
+)
+from anymae.hub import CARD, CONFIG, DATA, FORMAT_VERSION, WEIGHTS, model_card
+from anymae.model import MaskedAutoencoder
+from anymae.predictor import describe
+from anymae.recipes import dump_recipe
+
+logger = logging.getLogger(__name__)
+
+RECIPE, ENVIRONMENT, METRICS, CHECKPOINTS = (
+    "run.yaml",
+    "environment.json",
+    "metrics.jsonl",
+    "checkpoints",
+)
+OWN = (CONFIG, WEIGHTS, DATA, CARD, RECIPE, ENVIRONMENT, METRICS, CHECKPOINTS, "report.html")
+"""What a run leaves behind, apart from captures."""
+CAPTURES = "nonfinite-step-*.safetensors"
+
+PACKAGES = ("anymae", "torch", "accelerate", "safetensors", "numpy", "pyarrow")
+
+
+class RunFolder:
+    """The folder of one run."""
+
+    def __init__(self, path: str | Path) -> None:
+        self.path = Path(path)
+
+    @property
+    def checkpoints(self) -> Path:
+        """Where checkpoints stand."""
+        return self.path / CHECKPOINTS
+
+    @property
+    def metrics(self) -> Path:
+        """The log of numbers."""
+        return self.path / METRICS
+
+    @property
+    def is_finished(self) -> bool:
+        """True once the weights are there, which are written last."""
+        return (self.path / WEIGHTS).exists()
+
+    @property
+    def is_run(self) -> bool:
+        """True where a run has begun."""
+        return (self.path / RECIPE).exists() or self.checkpoints.is_dir()
+
+    def check(self, *, resume: bool, overwrite: bool) -> None:
+        """Refuse a folder that may not be used for this; nothing is changed.
+
+        Raises:
+            FolderError: It holds something that is not asked for.
+        """
+        if resume and overwrite:
+            raise FolderError("--resume and --overwrite exclude each other")
+        holds = self.path.is_dir() and any(self.path.iterdir())
+        if not holds:
+            require_free(self.path)
+        elif resume or overwrite:
+            if not self.is_run:
+                raise FolderError(
+                    f"{self.path} holds files but no run; name a new folder, or that of a run"
+                )
+            require_writable(self.path)
+        else:
+            raise FolderError(
+                f"{self.path} holds something already; name a new folder, go on with --resume, "
+                "or replace the run with --overwrite"
+            )
+
+    def clear(self) -> None:
+        """Make the folder, without a trace of an earlier run; other files stay."""
+        self.path.mkdir(parents=True, exist_ok=True)
+        # The weights go first: what is half removed must not look finished.
+        for name in (WEIGHTS, *OWN):
+            path = self.path / name
+            shutil.rmtree(path) if path.is_dir() else path.unlink(missing_ok=True)
+        for path in self.path.glob(CAPTURES):
+            path.unlink()
+        remove_leftovers(self.path)
+
+    def write_start(self, model: MaskedAutoencoder, recipe: Recipe) -> None:
+        """Write what is known before training."""
+        write_json(self.path / CONFIG, {"format_version": FORMAT_VERSION, **describe(model)})
+        if model.data is not None:
+            write_json(self.path / DATA, model.data)
+        comment = f"Repeats the run: anymae pretrain --recipe {RECIPE} --out NEW"
+        if recipe.data.path is None:
+            comment += (
+                "\nThe data came from Python; name a file with them: anymae pretrain DATA ..."
+            )
+        write_text(self.path / RECIPE, dump_recipe(recipe, comment=comment))
+
+    def reopen(self, model: MaskedAutoencoder, recipe: Recipe) -> None:
+        """Make a run that may be finished look unfinished, to go on with it."""
+        (self.path / WEIGHTS).unlink(missing_ok=True)
+        remove_leftovers(self.path)
+        self.write_start(model, recipe)
+
+    def write_end(self, model: MaskedAutoencoder, facts: dict[str, Any]) -> None:
+        """Write the card; the weights come after it, last of all."""
+        numbers = {name: value for name, value in facts.items() if not isinstance(value, str)}
+        rows = "".join(f"| {name} | {value:.4g} |\n" for name, value in numbers.items())
+        text = f"\n## This run\n\nIn words: {facts['words']}.\n\n| | |\n| --- | --- |\n{rows}"
+        write_text(self.path / CARD, model_card(model) + text)
+
+
+def environment(device: torch.device, *, world: int) -> dict[str, Any]:
+    """Describe where a run takes place: versions, machine, threads."""
+    versions = {}
+    for name in PACKAGES:
+        try:
+            versions[name] = version(name)
+        except PackageNotFoundError:
+            versions[name] = "unknown"
+    gpu = torch.cuda.get_device_name(device) if device.type == "cuda" else None
+    return {
+        "format_version": 1,
+        "started": time.strftime("%Y-%m-%dT%H:%M:%S%z"),
+        "python": sys.version.split()[0],
+        "versions": versions,
+        "platform": platform.platform(),
+        "processor": platform.machine(),
+        "device": device.type,
+        "gpu": gpu,
+        "processes": world,
+        "threads": torch.get_num_threads(),
+    }

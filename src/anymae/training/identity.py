@@ -1,0 +1,97 @@
+"""What makes a run this run: what may not differ when it goes on from a checkpoint."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from anymae.data.preparation import Preparation
+from anymae.errors import ConfigError
+from anymae.recipes import LENGTHS
+from anymae.training.optim import warmup_steps
+from anymae.training.processes import Processes
+from anymae.training.resolve import Job, differing, total_steps
+
+FREE = ("workers", "keep_checkpoints", "checkpoint_every", "recompute", "device", "threads")
+"""Settings of `training` that change no result, or are compared by what they came to."""
+
+
+def identify(job: Job, processes: Processes, *, threads: int) -> dict[str, Any]:
+    """Return what is compared, as plain values.
+
+    Args:
+        job: The run as asked for.
+        processes: Where it runs; their number may change, the device may not.
+        threads: CPU threads.
+    """
+    training = job.training.model_dump(mode="json", exclude=set(FREE))
+    data = job.recipe.data.model_dump(mode="json", exclude={"path"})
+    return {
+        "model": job.config.model_dump(mode="json"),
+        "training": training,
+        "data": data,
+        "device": processes.device.type,
+        "threads": threads,
+    }
+
+
+def check_identity(
+    job: Job, state: Mapping[str, Any], data: Mapping[str, Any], processes: Processes
+) -> None:
+    """Refuse to go on as another run.
+
+    Args:
+        job: What is asked for now.
+        state: Of the checkpoint.
+        data: The `data.json` of the run.
+        processes: Where it would go on.
+
+    Raises:
+        ConfigError: Something differs; each difference is named.
+    """
+    stored = state["identity"]
+    asked = identify(job, processes, threads=job.training.threads or stored["threads"])
+    stored, asked = _without_length(stored), _without_length(asked)
+    found = Preparation.from_json(dict(data)).differences(job.dataset.preparation)
+    found = [f"the data: {difference}" for difference in found] + differing(stored, asked)
+    if found:
+        more = f" (and {len(found) - 5} more)" if len(found) > 5 else ""
+        raise ConfigError(
+            f"cannot go on from step {state['step']} as another run: {'; '.join(found[:5])}{more}; "
+            "repeat the command of the run, or start a new one from its weights with --init"
+        )
+    _check_length(job, state)
+
+
+def _without_length(identity: Mapping[str, Any]) -> dict[str, Any]:
+    training = {k: v for k, v in identity["training"].items() if k not in LENGTHS}
+    return {**identity, "training": training}
+
+
+def _check_length(job: Job, state: Mapping[str, Any]) -> None:
+    """Allow other lengths only where all that was computed would be the same."""
+    before, now = state["identity"]["training"], job.training.model_dump(mode="json")
+    if all(before[name] == now[name] for name in LENGTHS):
+        return
+    steps, done = state["rhythm"]["steps"], state["step"]
+    batch = round(state["global_batch"] * job.dataset.strings_per_row)
+    wanted = total_steps(job.training, -(-len(job.dataset.parts.train) // batch))
+    if wanted == steps:
+        return
+    if wanted is None:
+        raise ConfigError(
+            f"the run has {steps} steps; training.minutes cannot change that: leave it out, or "
+            "name --steps"
+        )
+    if wanted < done:
+        raise ConfigError(f"the run is at step {done} already, beyond the {wanted} asked for")
+    reason = None
+    if job.training.schedule == "cosine":
+        reason = f"its learning rate falls to 0 at step {steps} (training.schedule cosine)"
+    elif job.config.masking.random_start > 0:
+        reason = f"its masks follow masking.random_start over {steps} steps"
+    elif warmup_steps(job.training, steps) != warmup_steps(job.training, wanted):
+        reason = f"its warm-up is a share of {steps} steps"
+    if reason is not None:
+        raise ConfigError(
+            f"training.steps is {wanted}, not {steps}: the run cannot be extended, as {reason}; "
+            "start a new one from its weights with --init"
+        )

@@ -1,0 +1,305 @@
+"""The training loop: step, look, log, save, and leave when asked. It knows no method.
+
+What a step is stands in `step.py`, what is saved in `checkpoint.py`, what is trained on in an
+`Objective`. All that lives longer than a step is in `_State`, and all of it is saved.
+"""
+
+import logging
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any, Generic, NamedTuple, Protocol
+
+from torch import Tensor, nn
+
+from anymae.errors import InterruptedRunError
+from anymae.training.checkpoint import Snapshot
+from anymae.training.clock import Clock
+from anymae.training.guard import refuse_step
+from anymae.training.loader import Piece, StepLoader
+from anymae.training.log import MetricsLog
+from anymae.training.memory import is_out_of_memory, out_of_memory, peak_memory
+from anymae.training.objective import BatchT, Counters, Look, Monitor
+from anymae.training.optim import load_optimizer, optimizer_tensors
+from anymae.training.requests import Requests
+from anymae.training.step import Stepper, StepResult
+
+logger = logging.getLogger(__name__)
+
+
+class Progress(NamedTuple):
+    """How far a run has come, for whoever shows it."""
+
+    step: int
+    """Optimizer steps done."""
+    steps: int
+    """Optimizer steps in all."""
+    loss: float
+    """Of the last step."""
+    rows_per_second: float
+    """Over all processes."""
+    seconds_left: float
+    """Estimated from the speed so far."""
+
+
+class Rhythm(NamedTuple):
+    """How often what happens, in steps."""
+
+    steps: int
+    """Optimizer steps in all."""
+    log_every: int
+    validate_every: int
+    checkpoint_every: int
+    patience: int | None = None
+    """Looks without a better loss after which training stops."""
+
+
+class Store(Protocol):
+    """Where checkpoints go."""
+
+    def save(self, snapshot: Snapshot, *, best: int | None) -> Path:
+        """Keep a snapshot; that of step `best` stays."""
+        ...
+
+
+@dataclass
+class _State:
+    """What has to survive a kill, beside weights and optimizer."""
+
+    step: int = 0
+    best_step: int | None = None
+    best_loss: float | None = None
+    looks_since_best: int = 0
+    seconds: float = 0.0
+    window: dict[str, float] = field(default_factory=dict)
+    """Sums since the last line of the log."""
+
+
+class Trained(NamedTuple):
+    """What a finished loop leaves."""
+
+    step: int
+    """Optimizer steps done."""
+    best_step: int | None
+    """Step of the best look; `None` without looks."""
+    best_loss: float | None
+    seconds: float
+    """Wall-clock time over all parts of the run."""
+    best_weights: Mapping[str, Tensor] | None
+    """Weights of the best look where there is no store to read them from."""
+
+
+@dataclass(kw_only=True)
+class Loop(Generic[BatchT]):
+    """Trains from any step to the last.
+
+    Attributes:
+        model: The network itself, not wrapped for several processes.
+        stepper: Takes the steps.
+        loader: Gives the rows of each step.
+        rhythm: How often what happens.
+        length: Inputs of the longest row, for messages.
+        monitor: Evaluates; `None` never looks.
+        store: Takes checkpoints; `None` keeps the best weights in memory.
+        log: Takes numbers; `None` keeps none.
+        extra: Stored with each checkpoint as it is.
+        captures: Where a step that may not be taken is captured; `None` captures nothing.
+        with_examples: Whether captures may hold inputs.
+        report: Called after each step.
+    """
+
+    model: nn.Module
+    stepper: Stepper[BatchT]
+    loader: StepLoader[BatchT]
+    rhythm: Rhythm
+    length: int
+    monitor: Monitor | None = None
+    store: Store | None = None
+    log: MetricsLog | None = None
+    extra: Mapping[str, Any] = field(default_factory=dict)
+    captures: Path | None = None
+    with_examples: bool = True
+    report: Callable[[Progress], None] | None = None
+
+    def __post_init__(self) -> None:
+        self._state = _State()
+        self._saved: int | None = None
+        self._best_weights: dict[str, Tensor] | None = None
+        self._begin = time.perf_counter()
+        self._clock = Clock()
+        self._rate = 0.0
+
+    def run(self, requests: Requests, start: Snapshot | None = None) -> Trained:
+        """Train to the end.
+
+        Args:
+            requests: What the outside asks for.
+            start: Where to go on; `None` begins at step 0.
+
+        Raises:
+            InterruptedRunError: Asked to stop; everything is saved.
+            NonFiniteError: The loss or gradient is not finite; the step was not taken.
+            OutOfMemoryError: A forward or backward pass did not fit.
+        """
+        state, rhythm = self._state, self.rhythm
+        if start is not None:
+            self._restore(start)
+        elif self.monitor is not None:
+            self._look(counts=False)
+        workers = self.stepper.config.workers
+        steps = self.loader.from_step(state.step, rhythm.steps, workers=workers)
+        self._begin = time.perf_counter() - state.seconds
+        while state.step < rhythm.steps and not self._patience_is_over():
+            with self._clock.waiting():
+                pieces = next(steps)
+            total = self._agree(pieces, requests)
+            with self._clock.working():
+                result = self._take_step(pieces, total)
+            self._count(result)
+            if self._is_due(rhythm.log_every):
+                self._log_window()
+            better = False
+            if self.monitor is not None and self._is_due(rhythm.validate_every):
+                better = self._look()
+            if better or self._is_due(rhythm.checkpoint_every):
+                self._save()
+        return Trained(
+            state.step, state.best_step, state.best_loss, state.seconds, self._best_weights
+        )
+
+    def _is_due(self, every: int) -> bool:
+        return self._state.step % every == 0 or self._state.step == self.rhythm.steps
+
+    def _patience_is_over(self) -> bool:
+        patience = self.rhythm.patience
+        return patience is not None and self._state.looks_since_best >= patience
+
+    def _counters(self) -> Counters:
+        step = self._state.step
+        return Counters(step, self.rhythm.steps, self.loader.order.epoch_of(step))
+
+    def _agree(self, pieces: list[Piece[BatchT]], requests: Requests) -> float:
+        """Count the step's terms over all processes; heed what any of them was asked for."""
+        counters, objective = self._counters(), self.loader.objective
+        count = sum(objective.count(p.batch, counters) * p.weight for p in pieces)
+        reason = requests.stop
+        asked = [count, float(reason is not None), float(requests.take_save())]
+        total, stop, save = self.stepper.processes.sum(asked)
+        if stop or save:
+            self._save()
+        if stop:
+            state = self._state
+            kept = "everything is saved: the same command with --resume goes on from here"
+            raise InterruptedRunError(
+                f"stopped at step {state.step} of {self.rhythm.steps}, "
+                f"{reason or 'as another process was asked to'}; "
+                f"{kept if self.store is not None else 'nothing is saved'}"
+            )
+        return total
+
+    def _take_step(self, pieces: list[Piece[BatchT]], total: float) -> StepResult:
+        counters = self._counters()
+        try:
+            result = self.stepper.compute(pieces, counters, total)
+        except (RuntimeError, MemoryError) as error:
+            if not is_out_of_memory(error):
+                raise
+            config, device = self.stepper.config, self.stepper.processes.device
+            batch = max(len(piece.positions) for piece in pieces)
+            raise out_of_memory(config, length=self.length, device=device, batch=batch) from error
+        if not result.is_finite:
+            refuse_step(
+                self.stepper,
+                self.loader,
+                counters,
+                result,
+                folder=self.captures,
+                with_examples=self.with_examples,
+            )
+        self._rate = self.stepper.apply(counters)
+        return result
+
+    def _count(self, result: StepResult) -> None:
+        """Note a step that was taken."""
+        state = self._state
+        added = {
+            "loss_sum": result.loss * result.terms,
+            "terms": result.terms,
+            "grad_norm": result.grad_norm,
+            "steps": 1.0,
+        }
+        state.window = {key: state.window.get(key, 0.0) + value for key, value in added.items()}
+        self._clock.rows += len(self.loader.index(state.step))
+        state.step += 1
+        state.seconds = time.perf_counter() - self._begin
+        if self.report is not None:
+            left = (self.rhythm.steps - state.step) * state.seconds / state.step
+            speed = self._clock.rows_per_second
+            self.report(Progress(state.step, self.rhythm.steps, result.loss, speed, left))
+
+    def _log_window(self) -> None:
+        window, processes = self._state.window, self.stepper.processes
+        values = {
+            "epoch": self._state.step / self.loader.order.steps_per_epoch,
+            "loss": window["loss_sum"] / max(window["terms"], 1.0),
+            "grad_norm": window["grad_norm"] / window["steps"],
+            "learning_rate": self._rate,
+            "rows_per_second": self._clock.rows_per_second,
+            "data_wait": self._clock.wait_share,
+            "memory_mb": peak_memory(processes.device) / 2**20,
+            "seconds": self._state.seconds,
+        }
+        self._write("train", values)
+        self._state.window = {}
+        self._clock = Clock()
+
+    def _look(self, *, counts: bool = True) -> bool:
+        """Evaluate; returns whether this look is the best so far."""
+        assert self.monitor is not None
+        look: Look = self.monitor(self.model, self._counters())
+        self._write("valid", {"valid_loss": look.loss, **look.values})
+        state = self._state
+        if not counts:
+            return False
+        if state.best_loss is None or look.loss < state.best_loss:
+            state.best_step, state.best_loss, state.looks_since_best = state.step, look.loss, 0
+            if self.store is None:
+                self._best_weights = _on_cpu(self.model)
+            return True
+        state.looks_since_best += 1
+        return False
+
+    def _write(self, kind: str, values: Mapping[str, Any]) -> None:
+        processes = self.stepper.processes
+        if self.log is not None and processes.is_main:
+            self.log.append(kind, self._state.step, values)
+        prefixed = {f"{kind}/{name}": value for name, value in values.items()}
+        processes.track(self._state.step, prefixed)
+
+    def _save(self) -> None:
+        """Keep all there is; once is enough for a step."""
+        state, processes = self._state, self.stepper.processes
+        if self.store is None or self._saved == state.step:
+            return
+        if processes.is_main:
+            if self.log is not None:
+                self.log.flush()
+            optimizer = optimizer_tensors(self.stepper.optimizer, self.model)
+            values = {"format_version": 1, **asdict(state), **self.extra}
+            self.store.save(Snapshot(_on_cpu(self.model), optimizer, values), best=state.best_step)
+        self._saved = state.step
+        processes.wait()
+
+    def _restore(self, start: Snapshot) -> None:
+        self.model.load_state_dict(dict(start.model))
+        load_optimizer(self.stepper.optimizer, self.model, start.optimizer)
+        known = {name: start.state[name] for name in asdict(self._state)}
+        self._state = _State(**known)
+        self._saved = self._state.step
+        if self.log is not None and self.stepper.processes.is_main:
+            self.log.rewind(self._state.step)
+
+
+def _on_cpu(model: nn.Module) -> dict[str, Tensor]:
+    return {name: t.detach().cpu().clone() for name, t in model.state_dict().items()}

@@ -1,0 +1,93 @@
+"""How much memory training takes, and what to do when there is not enough.
+
+Shapes: B rows, N inputs.
+"""
+
+import os
+import resource
+import sys
+
+import torch
+from torch import nn
+from torch.autograd.graph import saved_tensors_hooks
+
+from anymae.config import TrainingConfig
+from anymae.errors import OutOfMemoryError
+
+
+def peak_memory(device: torch.device) -> int:
+    """Return the most bytes used so far: of the device's memory, or of this process on a CPU."""
+    if device.type == "cuda":
+        return torch.cuda.max_memory_allocated(device)
+    used = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return used if sys.platform == "darwin" else used * 1024
+
+
+def free_memory(device: torch.device) -> int:
+    """Return the bytes that training could still take."""
+    if device.type == "cuda":
+        return int(torch.cuda.mem_get_info(device)[0])
+    return os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+
+
+def weights_memory(model: nn.Module) -> int:
+    """Return the bytes of weights, gradients and AdamW's two moments."""
+    return 4 * sum(p.numel() * p.element_size() for p in model.parameters() if p.requires_grad)
+
+
+class SavedBytes(saved_tensors_hooks):
+    """Counts the bytes that a forward pass keeps for its backward pass.
+
+    Attributes:
+        total: Bytes of the storages kept, each once; weights are not counted.
+    """
+
+    def __init__(self, model: nn.Module) -> None:
+        self.total = 0
+        self._seen = {p.untyped_storage().data_ptr() for p in model.parameters()}
+        # Keeping the tensors alive keeps their addresses from being used again.
+        self._kept: list[torch.Tensor] = []
+        super().__init__(self._pack, lambda tensor: tensor)
+
+    def _pack(self, tensor: torch.Tensor) -> torch.Tensor:
+        storage = tensor.untyped_storage()
+        if storage.data_ptr() not in self._seen:
+            self._seen.add(storage.data_ptr())
+            self._kept.append(tensor)
+            self.total += storage.nbytes()
+        return tensor
+
+
+def is_out_of_memory(error: BaseException) -> bool:
+    """Say whether an error means that an allocation failed, on a GPU or a CPU."""
+    if isinstance(error, (torch.OutOfMemoryError, MemoryError)):
+        return True
+    return isinstance(error, RuntimeError) and "can't allocate memory" in str(error)
+
+
+def out_of_memory(
+    config: TrainingConfig, *, length: int, device: torch.device, batch: int
+) -> OutOfMemoryError:
+    """Word running out of memory, with an equivalent smaller command.
+
+    Args:
+        config: The run's settings.
+        length: Inputs of the longest row.
+        device: Where it happened.
+        batch: Rows of the forward pass.
+    """
+    peak = peak_memory(device) / 2**30
+    found = f"out of memory on {device.type}: {batch} rows of {length} inputs, peak {peak:.1f} GiB"
+    if batch > 1:
+        half, double = (batch + 1) // 2, config.accumulate * 2
+        advice = (
+            "the same run in half the memory: "
+            f"--set training.batch_size={half} --set training.accumulate={double}"
+        )
+        if not config.recompute:
+            advice += ", or --set training.recompute=true"
+    elif not config.recompute:
+        advice = "take less memory for each row: --set training.recompute=true"
+    else:
+        advice = "cut rows shorter (--set data.length=N) or take a smaller preset"
+    return OutOfMemoryError(f"{found}; {advice}")

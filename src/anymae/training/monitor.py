@@ -1,0 +1,189 @@
+"""What an evaluation of a masked autoencoder looks at.
+
+Guided masks are a moving exam: they get harder as the model learns what belongs together. So the
+loss that decides is taken under uniformly random masks that never change; the one under the
+model's own masks stands beside it, and each beside what the trivial predictor would lose.
+
+Shapes: B rows, N inputs, D width.
+"""
+
+from typing import NamedTuple, cast
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from anymae.data.batch import Batch
+from anymae.data.dataset import Dataset
+from anymae.masking.random import RandomMasking
+from anymae.model import MaskedAutoencoder, Reconstruction
+from anymae.nn.encoder import Encoded
+from anymae.randomness import Draws, Purpose, row_keys
+from anymae.training.objective import Counters, IntArray, Look
+from anymae.training.processes import Processes
+from anymae.training.reconstruction import valid_of
+from anymae.training.trivial import TrivialPredictor
+
+MOST_EMBEDDED = 256
+"""Rows whose embeddings are compared."""
+
+MOST_SAMPLED = 4096
+"""Training rows to which the trivial predictor is fitted."""
+
+
+class _Sums(NamedTuple):
+    """Sums over validation rows; 0-D, but `(N,)` for the last two."""
+
+    loss: Tensor
+    trivial: Tensor
+    own_loss: Tensor
+    own_trivial: Tensor
+    terms: Tensor
+    own_terms: Tensor
+    again: Tensor
+    """Inputs hidden by both of two masks of a row."""
+    hidden_at: Tensor
+    valid_at: Tensor
+
+
+class ReconstructionMonitor:
+    """Evaluates on the same rows under the same masks, whenever it is called.
+
+    Args:
+        dataset: The data.
+        rows: Positions of the validation rows to look at.
+        train_rows: Positions of training rows, for the trivial predictor.
+        model: What will be evaluated.
+        batch_size: Rows of a forward pass.
+        seed: The run's seed.
+        processes: Share the rows.
+    """
+
+    def __init__(
+        self,
+        dataset: Dataset,
+        *,
+        rows: IntArray,
+        train_rows: IntArray,
+        model: MaskedAutoencoder,
+        batch_size: int,
+        seed: int,
+        processes: Processes,
+    ) -> None:
+        self._dataset, self._processes, self._seed = dataset, processes, seed
+        self._batches = _by_length(dataset, rows, batch_size)
+        embedded = rows[np.linspace(0, len(rows) - 1, min(MOST_EMBEDDED, len(rows))).astype(int)]
+        self._embedded = _by_length(dataset, np.unique(embedded), batch_size)
+        sample = _by_length(dataset, train_rows[:MOST_SAMPLED], batch_size)
+        self._trivial = TrivialPredictor(dataset.input, [dataset.batch(part) for part in sample])
+        self._random = RandomMasking(model.config.masking, model.config.input)
+
+    @torch.no_grad()
+    def __call__(self, model: nn.Module, counters: Counters) -> Look:
+        """Evaluate `model`, a `MaskedAutoencoder`."""
+        model = cast("MaskedAutoencoder", model)
+        model.eval()
+        sums = self._sum(model)
+        rank, std = spread(self._embed(model))
+        model.train()
+        loss = sums.loss / sums.terms.clamp(min=1)
+        values: dict[str, Tensor | float] = {
+            "trivial_loss": sums.trivial / sums.terms.clamp(min=1),
+            "valid_loss_own_masks": sums.own_loss / sums.own_terms.clamp(min=1),
+            "trivial_loss_own_masks": sums.own_trivial / sums.own_terms.clamp(min=1),
+            "mask_entropy": _relative_entropy(sums.hidden_at, sums.valid_at),
+            "mask_overlap": sums.again / sums.own_terms.clamp(min=1),
+            "effective_rank": rank,
+            "embedding_std": std,
+        }
+        return Look(float(loss), {name: float(value) for name, value in values.items()})
+
+    def _sum(self, model: MaskedAutoencoder) -> _Sums:
+        """Add up over all validation rows and processes."""
+        length = model.config.input.length
+        totals = torch.zeros(7 + 2 * length, dtype=torch.float64)
+        rank, world = self._processes.rank, self._processes.world
+        for index in self._batches[rank::world]:
+            batch = self._processes.send(self._dataset.batch(index))
+            totals += torch.cat(
+                [part.reshape(-1).double().cpu() for part in self._look(model, batch)]
+            )
+        summed = torch.tensor(self._processes.sum(totals.tolist()), dtype=torch.float64)
+        return _Sums(*summed[:7], *summed[7:].chunk(2))
+
+    def _look(self, model: MaskedAutoencoder, batch: Batch) -> _Sums:
+        """Evaluate one batch."""
+        valid, first, second = valid_of(batch), self._draws(batch, 0), self._draws(batch, 1)
+        embedded = model.embedding(batch.inputs)
+        chance = first.bits(Purpose.HIDE, valid.shape[1])
+        at_random = self._random.hide(chance, valid, first)
+        fixed: Reconstruction = model(batch.inputs, valid=batch.valid, masked=at_random)
+        own: Reconstruction = model(batch.inputs, valid=batch.valid, draws=first)
+        again = model.mask(embedded, batch.valid, second, 1.0)
+        trivial = self._trivial
+        return _Sums(
+            loss=fixed.loss_sum,
+            trivial=trivial.loss_sum(model.head, batch.inputs, fixed),
+            own_loss=own.loss_sum,
+            own_trivial=trivial.loss_sum(model.head, batch.inputs, own),
+            terms=fixed.count,
+            own_terms=own.count,
+            again=(own.masked & again).sum(),
+            hidden_at=_per_position(own.masked, model.config.input.length),
+            valid_at=_per_position(valid, model.config.input.length),
+        )
+
+    def _embed(self, model: MaskedAutoencoder) -> Tensor:
+        """Return mean-pooled embeddings of a few rows, `(R, D)`; the same in each process."""
+        pooled = []
+        for index in self._embedded:
+            batch = self._processes.send(self._dataset.batch(index))
+            pooled.append(_pool(model.encode(batch.inputs, valid=batch.valid)))
+        return torch.cat(pooled)
+
+    def _draws(self, batch: Batch, epoch: int) -> Draws:
+        return Draws(row_keys(batch.rows, seed=self._seed, epoch=epoch))
+
+
+def spread(embeddings: Tensor) -> tuple[float, float]:
+    """Measure how far embeddings `(R, D)` are apart.
+
+    Returns:
+        Their effective rank, exp of the entropy of the normalised singular values (Roy and
+        Vetterli 2007), from 1 to D; and the standard deviation over rows, mean over features.
+    """
+    centred = embeddings.double() - embeddings.double().mean(0)
+    values = torch.linalg.svdvals(centred)
+    share = values / values.sum().clamp(min=1e-300)
+    entropy = -(share * share.clamp(min=1e-300).log()).sum()
+    std = centred.square().mean(0).sqrt().mean()
+    return float(entropy.exp()), float(std)
+
+
+def _pool(encoded: Encoded) -> Tensor:
+    """Average over valid latents, `(B, D)`."""
+    if encoded.valid is None:
+        return encoded.latents.mean(1)
+    weight = encoded.valid[:, :, None].to(encoded.latents.dtype)
+    return (encoded.latents * weight).sum(1) / weight.sum(1).clamp(min=1)
+
+
+def _relative_entropy(hidden_at: Tensor, valid_at: Tensor) -> Tensor:
+    """Return how evenly masks fall over positions: 1 as evenly as inputs do, 0 always the same."""
+    return _entropy(hidden_at) / _entropy(valid_at).clamp(min=1e-12)
+
+
+def _entropy(counts: Tensor) -> Tensor:
+    share = counts / counts.sum().clamp(min=1)
+    return -(share * share.clamp(min=1e-300).log()).sum()
+
+
+def _per_position(flags: Tensor, length: int) -> Tensor:
+    return nn.functional.pad(flags.sum(0), (0, length - flags.shape[1]))
+
+
+def _by_length(dataset: Dataset, rows: IntArray, batch_size: int) -> list[IntArray]:
+    """Cut rows into batches, those of similar length together."""
+    if dataset.lengths is not None:
+        rows = rows[np.argsort(dataset.lengths[rows], kind="stable")]
+    return [rows[cut : cut + batch_size] for cut in range(0, len(rows), batch_size)]

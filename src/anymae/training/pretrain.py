@@ -1,0 +1,201 @@
+"""`anymae.pretrain`: any data in, a run folder with an encoder out."""
+
+import logging
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, fields
+from html import escape
+from pathlib import Path
+from typing import Any, NamedTuple, cast
+
+from anymae.config import Recipe, TrainingConfig, parse
+from anymae.errors import ConfigError
+from anymae.files import read_json
+from anymae.hub import load
+from anymae.model import MaskedAutoencoder
+from anymae.recipes import LENGTHS, apply_settings
+from anymae.training.checkpoint import STATE, Checkpoints
+from anymae.training.folder import RunFolder
+from anymae.training.log import Entry, read_metrics
+from anymae.training.loop import Progress
+from anymae.training.processes import Processes
+from anymae.training.requests import Requests
+from anymae.training.resolve import read_recipe, resolve_job
+from anymae.training.session import Options, Session
+
+logger = logging.getLogger(__name__)
+
+Columns = str | Sequence[str]
+
+SHORT = {
+    "preset": "preset",
+    **dict.fromkeys(
+        ("kind", "column", "target", "id", "split", "group", "weight", "drop", "where", "missing"),
+        "data",
+    ),
+    **dict.fromkeys(("on_bad_row", "too_long"), "data"),
+    **dict.fromkeys(("steps", "epochs", "minutes", "batch_size", "learning_rate"), "training"),
+    **dict.fromkeys(("seed", "device", "precision"), "training"),
+}
+"""Keywords of `pretrain` that stand for a setting of the same name, and its section."""
+
+LISTS = ("column", "target", "drop", "missing")
+"""Settings that hold several names; one may be given as a string."""
+
+
+@dataclass(frozen=True)
+class Run:
+    """A finished run."""
+
+    folder: Path
+    """The run folder."""
+    model: MaskedAutoencoder
+    """The best model, in evaluation mode on the CPU."""
+    metrics: dict[str, Any]
+    """Numbers of the best look, and `verdict` and `words`: is it learning?"""
+
+    @property
+    def history(self) -> list[Entry]:
+        """All lines of `metrics.jsonl`."""
+        return read_metrics(self.folder / "metrics.jsonl")
+
+    def _repr_html_(self) -> str:
+        rows = "".join(
+            f"<tr><th>{escape(str(name))}</th><td>{escape(_short(value))}</td></tr>"
+            for name, value in self.metrics.items()
+        )
+        return f"<table><caption>{escape(str(self.folder))}</caption>{rows}</table>"
+
+
+def pretrain(
+    data: object = None,
+    *,
+    out: str | Path,
+    kind: str | None = None,
+    preset: str | None = None,
+    recipe: str | Path | Recipe | None = None,
+    column: Columns | None = None,
+    target: Columns | None = None,
+    id: str | None = None,  # noqa: A002 - the name of the role
+    split: str | None = None,
+    group: str | None = None,
+    weight: str | None = None,
+    drop: Columns | None = None,
+    where: str | None = None,
+    missing: Columns | None = None,
+    on_bad_row: str | None = None,
+    too_long: str | None = None,
+    steps: int | None = None,
+    epochs: float | None = None,
+    minutes: float | None = None,
+    batch_size: int | str | None = None,
+    learning_rate: float | None = None,
+    seed: int | None = None,
+    device: str | None = None,
+    precision: str | None = None,
+    settings: Mapping[str, object] | None = None,
+    init: str | Path | None = None,
+    resume: bool = False,
+    overwrite: bool = False,
+    stop_after: float | None = None,
+    track: Columns = (),
+    probe_target: str | None = None,
+    no_examples: bool = False,
+    progress: Callable[[Progress], None] | None = None,
+) -> Run:
+    """Pretrain a masked autoencoder on any data.
+
+    `data` is a path or an object (`None` takes the recipe's path), `out` the run folder: new or
+    empty, unless `resume` or `overwrite`. `settings` are keys of the recipe, such as
+    `{"masking.ratio": 0.5}`, and win over everything else; keywords named like a key of
+    `DataConfig` or `TrainingConfig` stand for it. `init` names a run whose weights to start from.
+    What concerns this session only is described at `Options`.
+
+    Returns:
+        The folder, the best model, and its numbers.
+
+    Raises:
+        UserInputError: The request cannot be carried out; nothing was written.
+    """
+    # Every keyword is either a setting, which the recipe checks by name, or concerns this session.
+    keywords = dict(locals())
+    asked = _Asked(data, *read_recipe(recipe), {**shorthands(keywords), **(settings or {})}, init)
+    options = Options(**{name: keywords[name] for name in _SESSION})
+    return _pretrain(asked, RunFolder(out), options)
+
+
+class _Asked(NamedTuple):
+    """What to compute."""
+
+    data: object
+    recipe: Recipe
+    source: Path | None
+    settings: Mapping[str, object]
+    init: str | Path | None
+
+
+_SESSION = tuple(field.name for field in fields(Options))
+
+
+def shorthands(keywords: Mapping[str, object]) -> dict[str, object]:
+    """Return the settings that keywords of `pretrain` stand for, such as `training.steps`.
+
+    >>> shorthands({"steps": 300, "column": "smiles", "seed": None})
+    {'training.steps': 300, 'data.column': ['smiles']}
+    """
+    found: dict[str, object] = {}
+    for name, value in keywords.items():
+        if name not in SHORT or value is None:
+            continue
+        section = SHORT[name]
+        key = name if section == name else f"{section}.{name}"
+        single = name not in LISTS
+        found[key] = value if single else _names(cast("Columns", value))
+    return found
+
+
+def _names(value: Columns) -> list[str]:
+    return [value] if isinstance(value, str) else list(value)
+
+
+def _pretrain(asked: _Asked, folder: RunFolder, options: Options) -> Run:
+    requests = Requests(options.stop_after)
+    recipe = apply_settings(asked.recipe, asked.settings)
+    if options.resume and asked.init is not None:
+        raise ConfigError("--init starts a new run and --resume goes on with one; choose one")
+    folder.check(resume=options.resume, overwrite=options.overwrite)
+    if options.resume and folder.is_finished and not _asks_for_other_length(recipe, folder):
+        logger.warning("%s is finished; there is nothing left to do", folder.path)
+        return _finished(folder)
+    device = parse(TrainingConfig, recipe.training, where="training").device
+    with Processes(device, track=options.trackers, folder=folder.path) as processes:
+        with processes.main_first():
+            job = resolve_job(asked.data, recipe, init=asked.init, source=asked.source)
+        for note in job.notes:
+            logger.info("%s", note)
+        with requests:
+            session = Session(job, folder, processes=processes, options=options)
+            model, metrics = session.run(requests)
+    return Run(folder.path, model, metrics)
+
+
+def _asks_for_other_length(recipe: Recipe, folder: RunFolder) -> bool:
+    """Say whether a finished run is to go on, or to have been another."""
+    steps = Checkpoints(folder.checkpoints, keep=1).steps()
+    if not steps:
+        return False
+    path = Checkpoints(folder.checkpoints, keep=1).path(steps[-1])
+    before = read_json(path / STATE)["identity"]["training"]
+    given = {name: recipe.training[name] for name in LENGTHS if name in recipe.training}
+    return any(value is not None and before.get(name) != value for name, value in given.items())
+
+
+def _finished(folder: RunFolder) -> Run:
+    model = load(folder.path)
+    assert isinstance(model, MaskedAutoencoder)
+    ends = [entry for entry in read_metrics(folder.metrics) if entry["kind"] == "end"]
+    metrics = {k: v for k, v in (ends[-1] if ends else {}).items() if k not in ("kind", "step")}
+    return Run(folder.path, model, metrics)
+
+
+def _short(value: object) -> str:
+    return f"{value:.4g}" if isinstance(value, float) else str(value)

@@ -1,0 +1,194 @@
+"""The processes of a run: one alone, or several started by torchrun or `accelerate launch`.
+
+The only user of accelerate. It finds the device, joins the processes, wraps the model and feeds
+trackers; the order of rows, the scale of the loss and what is saved are ours.
+"""
+
+import logging
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from datetime import timedelta
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any, Self, TypeVar
+
+import torch
+from accelerate import Accelerator
+from accelerate.state import AcceleratorState, is_initialized
+from accelerate.utils import (
+    DistributedDataParallelKwargs,
+    InitProcessGroupKwargs,
+    send_to_device,
+)
+from torch import nn
+
+from anymae.errors import AnymaeError, ConfigError, MissingExtraError, nearest
+
+logger = logging.getLogger(__name__)
+Moved = TypeVar("Moved")
+
+TRACKERS = ("tensorboard", "wandb", "mlflow", "trackio")
+"""Names that `--track` takes; each is an extra."""
+
+PATIENCE = timedelta(minutes=10)
+"""How long a process waits for another that is alive but does not answer."""
+
+
+class PeerLostError(AnymaeError):
+    """Another process of the run has stopped."""
+
+
+class Processes:
+    """This process among those of the run.
+
+    Args:
+        device: `auto`, `cpu`, `cuda`, `cuda:1` or `mps`.
+
+    Raises:
+        ConfigError: The device does not exist here.
+    """
+
+    def __init__(
+        self, device: str = "auto", *, track: Sequence[str] = (), folder: Path | None = None
+    ) -> None:
+        chosen = choose_device(device)
+        _check_trackers(track)
+        self._owner = not is_initialized()
+        if chosen.type == "cuda" and chosen.index is not None:
+            torch.cuda.set_device(chosen)
+        self._accelerator = Accelerator(
+            cpu=chosen.type == "cpu",
+            log_with=list(track) or None,
+            project_dir=folder,
+            kwargs_handlers=[
+                # Buffers are constants here; sending them around would only cost time.
+                DistributedDataParallelKwargs(broadcast_buffers=False),
+                InitProcessGroupKwargs(timeout=PATIENCE),
+            ],
+        )
+        self.device: torch.device = self._accelerator.device
+        self.rank: int = self._accelerator.process_index
+        self.world: int = self._accelerator.num_processes
+
+    @property
+    def is_main(self) -> bool:
+        """True in the one process that writes."""
+        return self.rank == 0
+
+    def sum(self, values: Sequence[float]) -> list[float]:
+        """Add up numbers over all processes, in float64; each process gets the sums."""
+        if self.world == 1:
+            return list(values)
+        tensor = torch.tensor(values, dtype=torch.float64, device=self.device)
+        with peers(self.world):
+            total = self._accelerator.reduce(tensor, "sum")
+        return [float(value) for value in total.tolist()]
+
+    def agree(self, number: float) -> float:
+        """Return the main process's number in every process."""
+        return self.sum([number if self.is_main else 0.0])[0]
+
+    def wait(self) -> None:
+        """Wait until every process is here."""
+        with peers(self.world):
+            self._accelerator.wait_for_everyone()
+
+    @contextmanager
+    def main_first(self) -> Iterator[None]:
+        """Let the main process do something before the others do it."""
+        with self._accelerator.main_process_first():
+            yield
+
+    def prepare(self, model: nn.Module) -> nn.Module:
+        """Move a model to the device and, with several processes, join its gradients."""
+        prepared: nn.Module = self._accelerator.prepare_model(model)
+        return prepared
+
+    def send(self, batch: Moved) -> Moved:
+        """Move a batch's tensors to the device."""
+        moved: Moved = send_to_device(batch, self.device, non_blocking=True)
+        return moved
+
+    def alone(self, model: nn.Module) -> AbstractContextManager[None]:
+        """Keep gradients to this process: all but the last forward pass of a step."""
+        return nullcontext() if self.world == 1 else self._accelerator.no_sync(model)
+
+    def start_tracking(self, config: Mapping[str, Any]) -> None:
+        """Open the trackers of `--track`; `config` is shown with the run."""
+        if self._accelerator.log_with:
+            self._accelerator.init_trackers("anymae", config=dict(config))
+
+    def track(self, step: int, values: Mapping[str, Any]) -> None:
+        """Send numbers to the trackers."""
+        numbers = {name: value for name, value in values.items() if isinstance(value, (int, float))}
+        if self._accelerator.log_with:
+            self._accelerator.log(numbers, step=step)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        """Close trackers and leave no state behind for a later run in this process."""
+        if self._accelerator.log_with:
+            self._accelerator.end_training()
+        if self._owner:
+            if self.world > 1:
+                self._accelerator.state.destroy_process_group()
+            AcceleratorState._reset_state(reset_partial_state=True)
+
+
+@contextmanager
+def peers(world: int) -> Iterator[None]:
+    """Turn the many ways in which a lost process shows into one sentence.
+
+    Raises:
+        PeerLostError: Another process has stopped.
+    """
+    try:
+        yield
+    except RuntimeError as error:
+        if world == 1 or not re.search(
+            r"[Cc]onnection|[Tt]imed? ?out|peer|NCCL|[Gg]loo|[Ss]ocket", str(error)
+        ):
+            raise
+        raise PeerLostError(
+            "another process of this run has stopped, so this one stops too; look at its last "
+            "message, then start all of them again with --resume"
+        ) from error
+
+
+def choose_device(name: str) -> torch.device:
+    """Return the device that a setting means.
+
+    Raises:
+        ConfigError: No such device, or not here.
+
+    >>> choose_device("cpu")
+    device(type='cpu')
+    """
+    if name == "auto":
+        if torch.cuda.is_available():
+            return torch.device("cuda")
+        return torch.device("mps" if torch.backends.mps.is_available() else "cpu")
+    if not re.fullmatch(r"cpu|mps|cuda(:\d+)?", name):
+        raise ConfigError(f"unknown device {name!r}; known: auto, cpu, cuda, cuda:0 ..., mps")
+    device = torch.device(name)
+    here = {
+        "cpu": 1,
+        "cuda": torch.cuda.device_count(),
+        "mps": int(torch.backends.mps.is_available()),
+    }
+    if (device.index or 0) >= here[device.type]:
+        raise ConfigError(f"device {name!r} is not on this machine; use --device auto")
+    return device
+
+
+def _check_trackers(names: Sequence[str]) -> None:
+    for name in names:
+        if name not in TRACKERS:
+            raise ConfigError(f"unknown tracker {name!r}{nearest(name, TRACKERS)}")
+        if find_spec(name) is None:
+            raise MissingExtraError(
+                f"--track {name} needs the package {name}; install it with: pip install {name}"
+            )

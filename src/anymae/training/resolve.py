@@ -1,0 +1,234 @@
+"""From what a user asked for to what will be computed: data opened, sizes and settings decided.
+
+Nothing is written here, so that whatever is wrong is found before there is a run folder.
+"""
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from anymae.config import DataConfig, ModelConfig, Recipe, TrainingConfig, parse
+from anymae.data.dataset import TRANSFORMER_CAP, Dataset, open_data
+from anymae.data.preparation import Preparation
+from anymae.errors import ConfigError, DataError
+from anymae.files import read_json
+from anymae.hub import DATA, load
+from anymae.model import MaskedAutoencoder
+from anymae.presets import build_config, choose_preset, get_preset, training_config
+from anymae.recipes import LENGTHS, load_recipe
+
+DEFAULT_EPOCHS, FEWEST_STEPS, MOST_STEPS = 10, 1_000, 20_000
+"""How long to train when nothing is said: 10 epochs, but this many steps at least and at most."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Job:
+    """A run that is decided upon."""
+
+    dataset: Dataset
+    recipe: Recipe
+    """As asked for, with the preset decided."""
+    config: ModelConfig
+    training: TrainingConfig
+    """As asked for, with the preset's settings."""
+    init: MaskedAutoencoder | None = None
+    """Whose weights to start from."""
+    notes: tuple[str, ...] = ()
+    """What a user should know, in sentences."""
+
+
+def resolve_job(
+    data: object, recipe: Recipe, *, init: str | Path | None = None, source: Path | None = None
+) -> Job:
+    """Open the data and decide what the recipe leaves open.
+
+    Args:
+        data: A path or a Python object; `None` takes the recipe's path.
+        recipe: What was asked for.
+        init: Run to start from, whose sizes and preparation of the data are kept.
+        source: File that the recipe was read from: if it lies in a run folder, that run's data
+            are compared with these.
+
+    Raises:
+        UserInputError: Something does not fit; the message says what.
+    """
+    data, settings = _data_settings(data, recipe)
+    started = _load_start(init, recipe) if init is not None else None
+    seed = parse(TrainingConfig, recipe.training, where="training").seed
+    if started is not None:
+        dataset = _open_like(data, settings, started, seed)
+    else:
+        dataset = open_data(data, settings, seed=seed, cap=_cap(recipe))
+    notes = list(dataset.notes)
+    preset = recipe.preset
+    if preset is None:
+        preset, why = choose_preset(len(dataset), has_gpu=torch.cuda.is_available())
+        if started is None:
+            notes.append(f"preset {preset}: {why}")
+    config = _model_config(preset, recipe, dataset, started)
+    training = training_config(preset, recipe.training)
+    if all(getattr(training, name) is None for name in LENGTHS):
+        training, note = _default_length(training, dataset)
+        notes.append(note)
+    notes += _compare_with_source(source, dataset)
+    return Job(
+        dataset=dataset,
+        recipe=recipe.model_copy(update={"data": settings, "preset": preset}),
+        config=config,
+        training=training,
+        init=started,
+        notes=tuple(notes),
+    )
+
+
+def resolved_recipe(job: Job, training: TrainingConfig) -> Recipe:
+    """Return the recipe in which nothing is left open: what `run.yaml` stores.
+
+    Args:
+        job: The run.
+        training: The settings, with the number of steps.
+    """
+    prepared = job.dataset.preparation
+    data = job.recipe.data.model_copy(update={"kind": prepared.kind})
+    if prepared.kind == "bytes":
+        data = data.model_copy(update={"length": prepared.input.length})
+    model = job.config.model_dump(mode="json")
+    chosen = training.model_dump(mode="json")
+    return Recipe(
+        preset=job.recipe.preset,
+        data=DataConfig(**{name: getattr(data, name) for name in _set_fields(data)}),
+        encoder=model["encoder"],
+        decoder=model["decoder"],
+        masking=model["masking"],
+        training={name: value for name, value in chosen.items() if value is not None},
+    )
+
+
+def total_steps(training: TrainingConfig, steps_per_epoch: int) -> int | None:
+    """Return the number of optimizer steps; `None` where minutes decide."""
+    if training.epochs is not None:
+        return max(1, math.ceil(training.epochs * steps_per_epoch))
+    return training.steps
+
+
+def _set_fields(data: DataConfig) -> list[str]:
+    defaults = DataConfig()
+    return [
+        name for name in DataConfig.model_fields if getattr(data, name) != getattr(defaults, name)
+    ]
+
+
+def _data_settings(data: object, recipe: Recipe) -> tuple[object, DataConfig]:
+    """Return what to open, and how."""
+    settings, fill = recipe.data, {}
+    if data is None:
+        data = settings.path
+    if data is None:
+        raise DataError("no data are named; give a file, or a recipe with data.path")
+    fill["path"] = str(data) if isinstance(data, (str, Path)) else None
+    published = get_preset(recipe.preset).input if recipe.preset is not None else {}
+    if published.get("kind") == "bytes" and settings.length is None:
+        fill["length"] = published["length"]
+    if settings.too_long is None:
+        fill["too_long"] = "crop"
+    return data, settings.model_copy(update=fill)
+
+
+def _cap(recipe: Recipe) -> int | None:
+    """Return the longest row that suits the encoder, where it is named."""
+    preset = get_preset(recipe.preset).encoder if recipe.preset is not None else {}
+    kind = {**preset, **recipe.encoder}.get("kind")
+    return TRANSFORMER_CAP if kind == "transformer" else None
+
+
+def _model_config(
+    preset: str, recipe: Recipe, dataset: Dataset, started: MaskedAutoencoder | None
+) -> ModelConfig:
+    if started is None:
+        return build_config(
+            preset,
+            dataset.input,
+            encoder=recipe.encoder,
+            decoder=recipe.decoder,
+            masking=recipe.masking,
+        )
+    values = started.config.model_dump()
+    return parse(ModelConfig, {**values, "masking": {**values["masking"], **recipe.masking}})
+
+
+def _load_start(init: str | Path, recipe: Recipe) -> MaskedAutoencoder:
+    for name in ("preset", "encoder", "decoder"):
+        if getattr(recipe, name):
+            raise ConfigError(f"--init {init} brings its own sizes; leave out {name}")
+    model = load(init)
+    if not isinstance(model, MaskedAutoencoder):
+        raise ConfigError(f"{init} was fine-tuned and has no decoder; name the pretraining run")
+    return model
+
+
+def _open_like(
+    data: object, settings: DataConfig, started: MaskedAutoencoder, seed: int
+) -> Dataset:
+    """Open data so that they become the inputs of a model."""
+    wanted = started.config.input
+    if started.data is not None:
+        stored = Preparation.from_json(started.data)
+        return open_data(data, settings, preparation=stored, seed=seed)
+    fill: dict[str, Any] = {"kind": wanted.kind, "positions": wanted.positions}
+    if wanted.kind in ("bytes", "values"):
+        fill["length"] = wanted.length
+    dataset = open_data(data, settings.model_copy(update=fill), seed=seed)
+    for name in ("kind", "length", "channels", "categories", "patch"):
+        mine, theirs = getattr(dataset.input, name), getattr(wanted, name)
+        if mine != theirs:
+            raise DataError(f"the model of --init has input.{name} {theirs}; these data {mine}")
+    return dataset
+
+
+def _default_length(training: TrainingConfig, dataset: Dataset) -> tuple[TrainingConfig, str]:
+    batch = training.batch_size if isinstance(training.batch_size, int) else 64
+    batch = round(batch * training.accumulate * dataset.strings_per_row)
+    epochs = math.ceil(DEFAULT_EPOCHS * len(dataset.parts.train) / batch)
+    steps = min(max(epochs, FEWEST_STEPS), MOST_STEPS)
+    note = f"{steps:,} steps, as nothing else was asked for (--steps, --epochs or --minutes)"
+    return training.model_copy(update={"steps": steps}), note
+
+
+def _compare_with_source(source: Path | None, dataset: Dataset) -> list[str]:
+    """Say whether the data are those of the run whose recipe is used."""
+    if source is None or not (source.parent / DATA).exists():
+        return []
+    stored = Preparation.from_json(read_json(source.parent / DATA))
+    found = stored.differences(dataset.preparation)
+    if found:
+        return [f"the data differ from those of {source.parent}: {'; '.join(found)}"]
+    return [f"the data are those of {source.parent}, to the byte"]
+
+
+def read_recipe(recipe: str | Path | Recipe | None) -> tuple[Recipe, Path | None]:
+    """Return a recipe, and the file it came from."""
+    if recipe is None:
+        return Recipe(), None
+    if isinstance(recipe, Recipe):
+        return recipe, None
+    return load_recipe(recipe), Path(recipe)
+
+
+def differing(mine: Mapping[str, Any], other: Mapping[str, Any], prefix: str = "") -> list[str]:
+    """Say in what two nested mappings of plain values differ.
+
+    >>> differing({"a": {"b": 1}, "c": 2}, {"a": {"b": 3}, "c": 2})
+    ['a.b is 3, not 1']
+    """
+    found = []
+    for name in sorted({*mine, *other}):
+        one, two = mine.get(name), other.get(name)
+        if isinstance(one, Mapping) and isinstance(two, Mapping):
+            found += differing(one, two, f"{prefix}{name}.")
+        elif one != two:
+            found.append(f"{prefix}{name} is {two}, not {one}")
+    return found

@@ -1,0 +1,379 @@
+"""One pretraining run from start, or from a checkpoint, to the finished folder."""
+
+import logging
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+
+from anymae.config import Recipe, TrainingConfig
+from anymae.data.sampler import Order
+from anymae.errors import AnymaeError
+from anymae.files import read_json, write_json, write_tensors
+from anymae.hub import DATA, WEIGHTS
+from anymae.model import MaskedAutoencoder
+from anymae.training.calibrate import find_batch_size, step_seconds, steps_for, timed
+from anymae.training.checkpoint import Checkpoints, Snapshot, read_checkpoint
+from anymae.training.determinism import reproducible
+from anymae.training.folder import ENVIRONMENT, RunFolder, environment
+from anymae.training.identity import check_identity, identify
+from anymae.training.loader import StepLoader
+from anymae.training.log import MetricsLog, read_metrics
+from anymae.training.loop import Loop, Progress, Rhythm, Trained
+from anymae.training.memory import peak_memory
+from anymae.training.monitor import ReconstructionMonitor
+from anymae.training.objective import Counters, IntArray, Monitor
+from anymae.training.optim import decay_groups, make_optimizer
+from anymae.training.processes import Processes
+from anymae.training.reconstruction import ReconstructionObjective
+from anymae.training.requests import Requests
+from anymae.training.resolve import Job, resolved_recipe, total_steps
+from anymae.training.step import Stepper
+from anymae.training.verdict import judge
+
+logger = logging.getLogger(__name__)
+
+LOOKS = 10
+"""Looks at the validation rows in a run, unless `validate_every` says otherwise."""
+FEWEST_LOOKED_AT, MOST_LOOKED_AT = 256, 1024
+"""Validation rows of a look; between these, so many that looking takes a small part of the time."""
+LOOK_COST = 24
+"""Training rows for each validation row of a look, about."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Options:
+    """What concerns this part of a run and not its result."""
+
+    resume: bool = False
+    """Go on from the newest good checkpoint, if there is one."""
+    overwrite: bool = False
+    """Replace a run that is there."""
+    stop_after: float | None = None
+    """Minutes after which to save and leave."""
+    track: str | Sequence[str] = ()
+    """Trackers to feed besides `metrics.jsonl`."""
+    no_examples: bool = False
+    """Keep raw rows out of captures."""
+    probe_target: str | None = None
+    """Column that a probe on frozen embeddings predicts at each look."""
+    progress: Callable[[Progress], None] | None = None
+    """Called after each step."""
+
+    @property
+    def trackers(self) -> tuple[str, ...]:
+        """The trackers, also where one was given as a string."""
+        return (self.track,) if isinstance(self.track, str) else tuple(self.track)
+
+
+class Session:
+    """Carries out a job in a folder.
+
+    Args:
+        job: What to compute.
+        folder: Where to write.
+        processes: This process among the others.
+        options: How to go about it.
+    """
+
+    def __init__(
+        self, job: Job, folder: RunFolder, *, processes: Processes, options: Options
+    ) -> None:
+        self.job, self.folder, self.processes, self.options = job, folder, processes, options
+        keep = job.training.keep_checkpoints
+        self.store = Checkpoints(folder.checkpoints, keep=keep)
+
+    def run(self, requests: Requests) -> tuple[MaskedAutoencoder, dict[str, Any]]:
+        """Train to the end.
+
+        Returns:
+            The best model, in evaluation mode on the CPU, and what came out.
+
+        Raises:
+            ConfigError: The checkpoints belong to a run that differs; nothing was changed.
+            InterruptedRunError: Asked to stop; everything is saved.
+        """
+        start = self._checked_start()
+        threads = self.job.training.threads
+        if start is not None:
+            threads = start.state["identity"]["threads"]
+        with reproducible(self.processes.device, threads=threads):
+            return self._run(requests, start)
+
+    def _checked_start(self) -> Snapshot | None:
+        """Find where to go on, before anything is changed."""
+        if not self.options.resume or not self.folder.is_run:
+            return None
+        start = self.store.newest(_shapes(self.job))
+        if start is None:
+            logger.warning("%s has no complete checkpoint: starting over", self.folder.path)
+            return None
+        check_identity(self.job, start.state, read_json(self.folder.path / DATA), self.processes)
+        return start
+
+    def _run(
+        self, requests: Requests, start: Snapshot | None
+    ) -> tuple[MaskedAutoencoder, dict[str, Any]]:
+        job, processes, folder = self.job, self.processes, self.folder
+        model = make_model(job).to(processes.device).train()
+        model.encoder.recompute = job.training.recompute
+        objective = ReconstructionObjective(job.dataset, model, seed=job.training.seed)
+        # Every process has read what is there; from here on the main one writes.
+        processes.wait()
+        if start is None and processes.is_main:
+            folder.clear()
+            write_json(
+                folder.path / ENVIRONMENT, environment(processes.device, world=processes.world)
+            )
+        training, extra = self._settle(model, objective, start)
+        loader = make_loader(job, training, objective, extra["global_batch"], processes)
+        stepper = Stepper(
+            processes.prepare(model),
+            objective,
+            make_optimizer(decay_groups(model, training), training),
+            config=training,
+            processes=processes,
+        )
+        loop = Loop(
+            model=model,
+            stepper=stepper,
+            loader=loader,
+            rhythm=Rhythm(**extra["rhythm"]),
+            length=job.config.input.length,
+            monitor=self._monitor(
+                model, training, Rhythm(**extra["rhythm"]), extra["global_batch"]
+            ),
+            store=self.store,
+            log=MetricsLog(folder.metrics),
+            extra=extra,
+            captures=folder.path,
+            with_examples=not self.options.no_examples,
+            report=self.options.progress,
+        )
+        processes.start_tracking(_flat(job.config.model_dump(mode="json")))
+        trained = loop.run(requests, start)
+        return self._finish(model, trained, training)
+
+    def _settle(
+        self,
+        model: MaskedAutoencoder,
+        objective: ReconstructionObjective,
+        start: Snapshot | None,
+    ) -> tuple[TrainingConfig, dict[str, Any]]:
+        """Decide what is measured, or take it from the checkpoint; write what describes the run.
+
+        Returns:
+            The settings with batch and steps, and what is stored with each checkpoint.
+        """
+        job, processes = self.job, self.processes
+        if start is not None:
+            extra = {name: start.state[name] for name in ("identity", "rhythm", "global_batch")}
+            batch, steps = start.state["batch_size"], extra["rhythm"]["steps"]
+            wanted = total_steps(job.training, self._steps_per_epoch(extra["global_batch"]))
+            if wanted is not None and wanted != steps:
+                logger.warning("extending the run from %d to %d steps", steps, wanted)
+                extra["rhythm"] = {**extra["rhythm"], "steps": wanted}
+                extra["identity"] = identify(job, processes, threads=torch.get_num_threads())
+                steps = wanted
+            training = _settled(job.training, steps=steps, batch=batch)
+            if processes.is_main:
+                self.folder.reopen(model, self._recipe(training))
+            return training, {**extra, "batch_size": batch}
+        batch = job.training.batch_size
+        if batch == "auto":
+            batch = find_batch_size(
+                model,
+                objective,
+                rows=job.dataset.parts.train,
+                lengths=job.dataset.lengths,
+                processes=processes,
+            )
+        global_batch = batch * job.training.accumulate * processes.world
+        steps = total_steps(job.training, self._steps_per_epoch(global_batch))
+        if steps is None:
+            steps = self._measure_steps(model, objective, batch, global_batch)
+        training = _settled(job.training, steps=steps, batch=batch)
+        rhythm = make_rhythm(training, steps)
+        extra = {
+            "batch_size": batch,
+            "global_batch": global_batch,
+            "rhythm": rhythm._asdict(),
+            "identity": identify(job, processes, threads=torch.get_num_threads()),
+        }
+        if processes.is_main:
+            self.folder.write_start(model, self._recipe(training))
+        return training, extra
+
+    def _recipe(self, training: TrainingConfig) -> Recipe:
+        threads = {"threads": torch.get_num_threads()}
+        return resolved_recipe(self.job, training.model_copy(update=threads))
+
+    def _steps_per_epoch(self, global_batch: int) -> int:
+        strings = round(global_batch * self.job.dataset.strings_per_row)
+        return -(-len(self.job.dataset.parts.train) // strings)
+
+    def _measure_steps(
+        self,
+        model: MaskedAutoencoder,
+        objective: ReconstructionObjective,
+        batch: int,
+        global_batch: int,
+    ) -> int:
+        """Turn minutes into steps."""
+        job, minutes = self.job, self.job.training.minutes
+        assert minutes is not None
+        training = _settled(job.training, steps=None, batch=batch)
+        loader = make_loader(job, training, objective, global_batch, self.processes)
+        seconds = step_seconds(
+            model, loader, config=training, processes=self.processes, limit=60 * minutes * 0.03
+        )
+        guess = Rhythm(10**9, 1, max(1, int(60 * minutes / seconds / LOOKS)), 1)
+        monitor = self._monitor(model, training, guess, global_batch)
+        look = 0.0
+        if monitor is not None:
+            look = self.processes.agree(timed(lambda: monitor(model, Counters(0, 1, 0))))
+        return steps_for(minutes, step_seconds=seconds, look_seconds=look, looks=LOOKS + 1)
+
+    def _monitor(
+        self, model: MaskedAutoencoder, training: TrainingConfig, rhythm: Rhythm, global_batch: int
+    ) -> Monitor | None:
+        parts = self.job.dataset.parts
+        if not len(parts.valid):
+            return None
+        between = rhythm.validate_every * global_batch
+        most = min(max(between // LOOK_COST, FEWEST_LOOKED_AT), MOST_LOOKED_AT)
+        assert isinstance(training.batch_size, int)
+        return ReconstructionMonitor(
+            self.job.dataset,
+            rows=_spaced(parts.valid, most),
+            train_rows=_spaced(parts.train, 4096),
+            model=model,
+            batch_size=training.batch_size,
+            seed=training.seed,
+            processes=self.processes,
+        )
+
+    def _finish(
+        self, model: MaskedAutoencoder, trained: Trained, training: TrainingConfig
+    ) -> tuple[MaskedAutoencoder, dict[str, Any]]:
+        """Write what comes last: log, card, and the best weights at the very end."""
+        folder, processes = self.folder, self.processes
+        step = trained.best_step if training.keep == "best" else trained.step
+        if step is not None and step != trained.step:
+            try:
+                model.load_state_dict(dict(read_checkpoint(self.store.path(step)).model))
+            except AnymaeError as error:
+                logger.warning("%s; the weights of the last step are kept instead", error)
+                step = trained.step
+        model = model.cpu().eval()
+        facts = summarise(read_metrics(folder.metrics), trained, step)
+        processes.wait()
+        if processes.is_main:
+            log = MetricsLog(folder.metrics)
+            log.append("end", trained.step, facts)
+            log.flush()
+            about = read_json(folder.path / ENVIRONMENT)
+            peak = peak_memory(processes.device) / 2**20
+            about |= {"seconds": trained.seconds, "peak_memory_mb": peak}
+            write_json(folder.path / ENVIRONMENT, about)
+            folder.write_end(model, facts)
+            write_tensors(folder.path / WEIGHTS, model.state_dict())
+        logger.info("%s", facts["words"])
+        processes.wait()
+        return model, facts
+
+
+def make_model(job: Job) -> MaskedAutoencoder:
+    """Build the job's model with the weights it starts from; seeds torch's generator."""
+    torch.manual_seed(job.training.seed)
+    model = MaskedAutoencoder(job.config)
+    if job.init is not None:
+        model.load_state_dict(job.init.state_dict())
+    model.data = job.dataset.preparation.to_json()
+    return model
+
+
+def make_loader(
+    job: Job,
+    training: TrainingConfig,
+    objective: ReconstructionObjective,
+    global_batch: int,
+    processes: Processes,
+) -> StepLoader[Any]:
+    """Return what gives this process its rows; with packing, several strings make a row."""
+    rows, lengths = job.dataset.parts.train, job.dataset.lengths
+    strings = job.dataset.strings_per_row
+    assert isinstance(training.batch_size, int)
+    order = Order(
+        len(rows),
+        batch_size=round(global_batch * strings),
+        seed=training.seed,
+        # Packed rows are all about full: sorting strings would only put like beside like.
+        lengths=None if lengths is None or strings > 1 else lengths[rows],
+    )
+    return StepLoader(
+        objective,
+        order=order,
+        rows=rows,
+        piece=round(training.batch_size * strings),
+        rank=processes.rank,
+        world=processes.world,
+    )
+
+
+def make_rhythm(training: TrainingConfig, steps: int) -> Rhythm:
+    """Decide how often to look, save and log."""
+    looks = training.validate_every or max(1, round(steps / LOOKS))
+    return Rhythm(
+        steps=steps,
+        log_every=max(1, looks // 10),
+        validate_every=looks,
+        checkpoint_every=training.checkpoint_every or looks,
+        patience=training.patience,
+    )
+
+
+def summarise(
+    entries: Sequence[Mapping[str, Any]], trained: Trained, step: int | None
+) -> dict[str, Any]:
+    """Sum a run up from its log: the numbers of the best look, and the verdict in words."""
+    facts: dict[str, Any] = {"steps": trained.step, "best_step": step, "seconds": trained.seconds}
+    looks = [entry for entry in entries if entry["kind"] == "valid"]
+    if not looks:
+        words = "not judged: there are no validation rows"
+        return {**facts, "verdict": "unknown", "words": words}
+    best = next((look for look in looks if look["step"] == step), looks[-1])
+    verdict = judge([look["valid_loss"] for look in looks], looks[-1])
+    numbers = {name: value for name, value in best.items() if name not in ("kind", "step")}
+    return {**facts, **numbers, "verdict": verdict.state, "words": verdict.words}
+
+
+def _settled(training: TrainingConfig, *, steps: int | None, batch: int) -> TrainingConfig:
+    """Return settings in which steps and batch are numbers."""
+    fixed = {"steps": steps, "epochs": None, "minutes": None, "batch_size": batch}
+    return training.model_copy(update=fixed)
+
+
+def _shapes(job: Job) -> dict[str, torch.Size]:
+    with torch.device("meta"):
+        model = MaskedAutoencoder(job.config)
+    return {name: tensor.shape for name, tensor in model.state_dict().items()}
+
+
+def _spaced(rows: IntArray, most: int) -> IntArray:
+    """Return at most `most` rows, evenly spaced."""
+    if len(rows) <= most:
+        return rows
+    return rows[np.linspace(0, len(rows) - 1, most).astype(np.int64)]
+
+
+def _flat(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    flat: dict[str, Any] = {}
+    for name, value in values.items():
+        if isinstance(value, Mapping):
+            flat |= _flat(value, f"{prefix}{name}.")
+        else:
+            flat[f"{prefix}{name}"] = value if isinstance(value, (int, float)) else str(value)
+    return flat

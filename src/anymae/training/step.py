@@ -1,0 +1,119 @@
+"""One optimizer step: exact over processes and forward passes, and never with a number lost.
+
+The mean of the step is over all its terms, whichever process and forward pass they fall to: the
+total is known before the first forward pass, each piece goes backward on its sum times
+`world / total` (joining gradients averages them over `world`), then the norm is clipped.
+"""
+
+import math
+from collections.abc import Sequence
+from typing import Generic, NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+from anymae.config import TrainingConfig
+from anymae.randomness import Purpose, row_keys
+from anymae.training.loader import Piece
+from anymae.training.objective import BatchT, Counters, Objective
+from anymae.training.optim import learning_rate, set_learning_rate
+from anymae.training.processes import Processes, peers
+
+
+class StepResult(NamedTuple):
+    """What one step was like, over all processes."""
+
+    loss: float
+    """Mean over all terms of the step."""
+    terms: float
+    """Number of terms."""
+    grad_norm: float
+    """Before clipping."""
+
+    @property
+    def is_finite(self) -> bool:
+        """False where the step must not be taken."""
+        return math.isfinite(self.loss) and math.isfinite(self.grad_norm)
+
+
+class Stepper(Generic[BatchT]):
+    """Takes optimizer steps.
+
+    Args:
+        model: Prepared by `processes`.
+        objective: The loss.
+        optimizer: Of the model's parameters.
+        config: Learning rate, clipping, precision, seed.
+        processes: This process among the others.
+    """
+
+    def __init__(
+        self,
+        model: nn.Module,
+        objective: Objective[BatchT],
+        optimizer: torch.optim.Optimizer,
+        *,
+        config: TrainingConfig,
+        processes: Processes,
+    ) -> None:
+        self.model, self.objective, self.optimizer = model, objective, optimizer
+        self.config, self.processes = config, processes
+        self._trained = [p for p in model.parameters() if p.requires_grad]
+
+    def compute(
+        self, pieces: Sequence[Piece[BatchT]], counters: Counters, total: float
+    ) -> StepResult:
+        """Compute the step's loss and gradients, clipped, and leave the weights as they are.
+
+        Args:
+            pieces: This process's forward passes.
+            counters: Where training stands.
+            total: Terms of the whole step, over all processes.
+        """
+        self.optimizer.zero_grad()
+        scale = self.processes.world / max(total, 1.0)
+        sums = []
+        for number, piece in enumerate(pieces):
+            with peers(self.processes.world):
+                if number + 1 < len(pieces):
+                    with self.processes.alone(self.model):
+                        sums.append(self._backward(piece, counters, number, scale))
+                else:
+                    sums.append(self._backward(piece, counters, number, scale))
+        limit = self.config.clip if self.config.clip is not None else math.inf
+        norm = nn.utils.clip_grad_norm_(self._trained, limit)
+        # One wait for the device in each step: both numbers come over together.
+        *losses, grad_norm = torch.stack([*sums, norm.to(sums[0].dtype)]).tolist()
+        loss = self.processes.sum([math.fsum(losses)])[0] / max(total, 1.0)
+        return StepResult(loss, total, grad_norm)
+
+    def _backward(
+        self, piece: Piece[BatchT], counters: Counters, number: int, scale: float
+    ) -> Tensor:
+        processes = self.processes
+        seed_dropout(self.config.seed, counters.step, rank=processes.rank, piece=number)
+        batch = processes.send(piece.batch)
+        with torch.autocast(
+            processes.device.type, torch.bfloat16, enabled=self.config.precision == "bf16"
+        ):
+            loss_sum = self.objective.loss_sum(self.model, batch, counters)
+        loss_sum = loss_sum * piece.weight
+        (loss_sum * scale).backward()
+        return loss_sum.detach()
+
+    def apply(self, counters: Counters) -> float:
+        """Take the step that was computed; returns its learning rate."""
+        rate = learning_rate(self.config, counters.step, counters.steps)
+        set_learning_rate(self.optimizer, rate)
+        self.optimizer.step()
+        return rate
+
+
+def seed_dropout(seed: int, step: int, *, rank: int, piece: int) -> None:
+    """Seed torch's global generator for one forward pass.
+
+    Dropout then follows from where training stands, and no random state has to be stored.
+    """
+    place = torch.tensor([rank * 4096 + piece])
+    key = row_keys(place, seed=seed, epoch=step) ^ int(Purpose.DROP)
+    torch.manual_seed(int(key) & (2**63 - 1))

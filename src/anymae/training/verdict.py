@@ -1,0 +1,79 @@
+"""Is it learning? One line in words, with the reason and what to do."""
+
+from collections.abc import Mapping, Sequence
+from typing import Literal, NamedTuple
+
+BARELY = 0.02
+"""Less than this share under the trivial predictor is no learning."""
+
+SMALLEST_STD = 1e-4
+"""Embeddings that differ less from row to row are the same."""
+
+NARROWED = 1.2
+"""A loss under random masks that rises this much above its best, while the loss under the model's
+own masks is fine, tells of masks that always fall on the same inputs."""
+
+COLLAPSED_RANK = 1.5
+"""Embeddings with a smaller effective rank all lie on a line, or on a point."""
+
+
+class Verdict(NamedTuple):
+    """What a run's looks add up to."""
+
+    state: Literal["learning", "flat", "collapsed"]
+    words: str
+    """One sentence: the reason, and a suggestion."""
+
+
+def judge(losses: Sequence[float], last_look: Mapping[str, float]) -> Verdict:
+    """Judge a run by its looks.
+
+    Args:
+        losses: Validation loss of each look, in order; the first before any training.
+        last_look: What the monitor found at the last look.
+
+    >>> look = {"trivial_loss": 3.0, "effective_rank": 9.0, "embedding_std": 0.4,
+    ...         "valid_loss_own_masks": 2.0, "trivial_loss_own_masks": 3.0, "mask_overlap": 0.5}
+    >>> judge([5.5, 3.1, 2.4, 2.0], look).state
+    'learning'
+    """
+    last, best, trivial_loss = losses[-1], min(losses), last_look["trivial_loss"]
+    below = 1 - best / trivial_loss if trivial_loss > 0 else 0.0
+    rank = last_look["effective_rank"]
+    if rank < COLLAPSED_RANK or last_look["embedding_std"] < SMALLEST_STD:
+        return Verdict(
+            "collapsed",
+            f"collapsed: all rows have nearly the same embedding (effective rank {rank:.1f}); "
+            "lower training.learning_rate, or raise masking.ratio",
+        )
+    if last_look["valid_loss_own_masks"] < 0.9 * last_look["trivial_loss_own_masks"] and (
+        below < BARELY or last > NARROWED * best
+    ):
+        return Verdict(
+            "learning",
+            f"learning, but only what its own masks ask: under random masks the loss is {last:.3f} "
+            f"(best {best:.3f}, trivial {trivial_loss:.3f}), and {last_look['mask_overlap']:.0%} "
+            "of what is hidden in a row is hidden again; masking.random_start or "
+            "masking.random_floor keep masks broad",
+        )
+    if below < BARELY:
+        return Verdict(
+            "flat",
+            f"flat: the validation loss {best:.3f} is not under the {trivial_loss:.3f} of a "
+            "predictor that looks at nothing; train longer, raise training.learning_rate, or "
+            "check that the inputs have to do with each other",
+        )
+    under = f"the validation loss {best:.3f} is {below:.0%} under the trivial {trivial_loss:.3f}"
+    if last > best * 1.02:
+        return Verdict(
+            "learning",
+            f"learning, then overfitting: {under}, and has risen to {last:.3f} since; the best "
+            "checkpoint is kept: fewer steps, more rows or encoder.dropout would help",
+        )
+    third = losses[-1 - max(1, len(losses) // 3)]
+    still = 1 - last / third if third > 0 else 0.0
+    if still > 0.01:
+        more = f"and fell by {still:.0%} over the last third: more steps would help"
+    else:
+        more = "and has levelled off: a larger preset could go further"
+    return Verdict("learning", f"learning: {under}, {more}")
