@@ -1,0 +1,207 @@
+"""Types, lines and bad rows of CSV files."""
+
+import csv
+import datetime
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pytest
+
+from anymae.config import DataConfig
+from anymae.data.frame import Frame, OddCells
+from anymae.data.sources import lines, read_source
+from anymae.errors import DataError
+
+SKIP = DataConfig(on_bad_row="skip")
+
+
+def read(folder: Path, content: str | bytes, config: DataConfig = DataConfig()) -> Frame:  # noqa: B008
+    path = folder / "x.csv"
+    path.write_bytes(content if isinstance(content, bytes) else content.encode())
+    return read_source(path, config)
+
+
+@pytest.fixture(params=[1 << 24, 64, 7])
+def _any_block_size(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(lines, "BLOCK_BYTES", request.param)
+
+
+any_block_size = pytest.mark.usefixtures("_any_block_size")
+
+
+@pytest.mark.parametrize(
+    ("cells", "expected"),
+    [
+        (["1", "-2", "30"], [1, -2, 30]),
+        (["1", "", "NA", "?", "NaN"], [1, None, None, None, None]),
+        (["1", "2.5", "1e3"], [1.0, 2.5, 1000.0]),
+        (["1", "", "2.5"], [1.0, None, 2.5]),
+        ([" 1", "2 "], [1, 2]),
+        (["true", "False", ""], [True, False, None]),
+        (["2020-01-02", ""], [datetime.datetime(2020, 1, 2), None]),
+        (["a", "1", ""], ["a", "1", ""]),
+        (["1", "a", "NA"], ["1", "a", "NA"]),
+        (["", "NA"], [None, None]),
+        (["99999999999999999999"], [1e20]),
+        (["0x10", "1"], ["0x10", "1"]),
+        (["0", "true"], ["0", "true"]),
+        (["2020", "2020-01-02"], ["2020", "2020-01-02"]),
+        (["nan", "1"], [None, 1.0]),
+        ([" a ", "b"], [" a ", "b"]),
+    ],
+)
+@any_block_size
+def test_a_columns_type_follows_from_all_of_its_cells(
+    cells: list[str], expected: list[object], tmp_path: Path
+) -> None:
+    for order in (slice(None), slice(None, None, -1)):
+        content = "x,y\n" + "".join(f"{cell},k\n" for cell in cells[order])
+        column = read(tmp_path, content).table["x"]
+        if pa.types.is_floating(column.type):
+            column = column.fill_null(np.nan)
+            np.testing.assert_array_equal(column, np.array(expected[order], float))
+        else:
+            assert column.to_pylist() == expected[order]
+
+
+def test_a_late_cell_decides_about_the_type(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(lines, "BLOCK_BYTES", 100)
+    numbers = "".join(f"{i}\n" for i in range(1000))
+    assert read(tmp_path, "x\n" + numbers).table["x"].type == pa.int64()
+    assert read(tmp_path, "x\n" + numbers + "0.5\n").table["x"].type == pa.float64()
+    frame = read(tmp_path, "x\n" + numbers + "abc\n" + numbers)
+    assert frame.table["x"].type == pa.large_string()
+    assert frame.odd == {"x": OddCells(1, (1000,))}
+    assert frame.where(1000) == "line 1002"
+    assert read(tmp_path, "x\n" + numbers + "abc\n" * 900).odd == {}
+    assert read(tmp_path, "x\n" + "true\n" * 100 + "maybe\n").odd == {}
+
+
+def test_a_wrong_cell_far_down_is_known_by_its_line(tmp_path: Path) -> None:
+    wrong = 1_234_567
+    with (tmp_path / "x.csv").open("w") as file:
+        file.write("a,b\n")
+        file.writelines("0.25,17\n" for _ in range(wrong - 2))
+        file.write("0.25,seventeen\n")
+        file.writelines("0.25,17\n" for _ in range(1000))
+    frame = read_source(tmp_path / "x.csv", DataConfig())
+    assert frame.odd == {"b": OddCells(1, (wrong - 2,))}
+    assert frame.where(frame.odd["b"].rows[0]) == "line 1234567"
+    assert frame.table["a"].type == pa.float64()
+
+
+@any_block_size
+def test_declared_markers_do_not_make_a_column_text(tmp_path: Path) -> None:
+    content = "a,b\n1,2\nnone,3\n4,none\n"
+    frame = read(tmp_path, content, DataConfig(missing=("a=none",)))
+    assert frame.table.to_pydict() == {"a": [1, None, 4], "b": ["2", "3", "none"]}
+    frame = read(tmp_path, content, DataConfig(missing=("none",)))
+    assert frame.table.to_pydict() == {"a": [1, None, 4], "b": [2, 3, None]}
+
+
+@any_block_size
+def test_lines_are_counted_over_empty_lines_and_quoted_line_ends(tmp_path: Path) -> None:
+    content = 'a,b\n\n1,x\n\n\n2,"two\n\nlines"\n3,"""quoted"""\r\n4,z'
+    frame = read(tmp_path, content)
+    assert frame.table["b"].to_pylist() == ["x", "two\n\nlines", '"quoted"', "z"]
+    assert [frame.where(row) for row in range(4)] == ["line 3", "line 6", "line 9", "line 10"]
+
+
+@any_block_size
+def test_rows_of_other_lengths_are_counted_and_named(tmp_path: Path) -> None:
+    content = 'a,b\n1,x\n2\n3,y,z\n4,"w\nw"\n5,"v","u"\n'
+    with pytest.raises(DataError, match="3 rows cannot be read; the first, line 3, has 1 cell"):
+        read(tmp_path, content)
+    frame = read(tmp_path, content, SKIP)
+    assert frame.table["a"].to_pylist() == [1, None, None, 4, None]
+    assert {row: frame.where(row) for row in frame.bad} == {1: "line 3", 2: "line 4", 4: "line 7"}
+    assert frame.bad[2] == "has 3 cells, not 2 as the header"
+
+
+@any_block_size
+def test_bytes_that_are_no_text_are_named_by_line(tmp_path: Path) -> None:
+    content = "a,b\n1,é\n".encode() + b"2,\xe9\n3,x\n"
+    with pytest.raises(DataError, match="the first, line 3, is not valid UTF-8"):
+        read(tmp_path, content)
+    frame = read(tmp_path, content, SKIP)
+    assert frame.table.to_pydict() == {"a": [1, None, 3], "b": ["é", None, "x"]}
+    assert frame.bad == {1: "is not valid UTF-8"}
+
+
+@any_block_size
+@pytest.mark.parametrize("content", ['a,b\n1,"x\n2,y\n', 'a,b\n1,x\n2,5" pipe,"y\n', 'a,b\n1,"x'])
+def test_a_quote_that_never_closes_swallows_nothing(content: str, tmp_path: Path) -> None:
+    with pytest.raises(DataError, match=r"a quote that opens in the record on line \d is never"):
+        read(tmp_path, content, SKIP)
+    with pytest.raises(DataError, match="in the header is never closed"):
+        read(tmp_path, 'a,"b\n1,x\n', SKIP)
+
+
+@pytest.mark.parametrize(
+    ("content", "names"),
+    [
+        ("a,b;c\n1,2\n", ["a", "b;c"]),
+        ("a;b\n1,5;2\n1,7;3\n", ["a", "b"]),
+        ("a\tb\n1,5\t2\n", ["a", "b"]),
+        ("a|b\n1|2\n", ["a", "b"]),
+        ("text\nno delimiter\n", ["text"]),
+        ('"a, b",c\n1,2\n', ["a, b", "c"]),
+        (",b\n1,2\n", ["unnamed_0", "b"]),
+        ("\ufeffa,b\n1,2\n", ["a", "b"]),
+        ("a,b\r1,2\r", ["a", "b"]),
+    ],
+)
+def test_delimiter_and_header_are_found(content: str, names: list[str], tmp_path: Path) -> None:
+    assert read(tmp_path, content).table.column_names == names
+
+
+@any_block_size
+def test_python_and_arrow_parse_alike(tmp_path: Path) -> None:
+    generator = np.random.default_rng(0)
+    pieces = ["a", "1.5", ",", '"', "\n", "é", " ", '""', "\t", "'", "x y"]
+    for _ in range(30):
+        rows = [
+            ["".join(generator.choice(pieces, generator.integers(1, 5))) for _ in range(3)]
+            for _ in range(20)
+        ]
+        with (tmp_path / "x.csv").open("w", newline="") as file:
+            csv.writer(file).writerows([["one", "two", "three"], *rows])
+        frame = read_source(tmp_path / "x.csv", DataConfig())
+        assert frame.table.num_rows == 20
+        cells = [column.to_pylist() for column in frame.table.columns]
+        assert [list(row) for row in zip(*cells, strict=True)] == rows
+
+
+def test_shards_of_csv_are_one_table_with_one_type(tmp_path: Path) -> None:
+    (tmp_path / "1.csv").write_text("a,b\n1,x\n2,y\n")
+    (tmp_path / "2.csv").write_text("a;b\n0.5;z\n")
+    frame = read_source(tmp_path, DataConfig())
+    assert frame.table.to_pydict() == {"a": [1.0, 2.0, 0.5], "b": ["x", "y", "z"]}
+    assert frame.where(2) == "line 2 of 2.csv"
+
+
+def test_text_and_smiles_name_bad_lines(tmp_path: Path) -> None:
+    for name, column in (("x.txt", "text"), ("x.smi", "smiles")):
+        (tmp_path / name).write_bytes(b"CCO\n\nC\xff\nC\n")
+        with pytest.raises(DataError, match="the first, line 3, is not valid UTF-8"):
+            read_source(tmp_path / name, DataConfig())
+        frame = read_source(tmp_path / name, SKIP)
+        assert frame.table[column].to_pylist() == ["CCO", None, "C"]
+        assert frame.where(2) == "line 4"
+
+
+def test_real_files_are_read_whole(data_folder: Path) -> None:
+    frame = read_source(data_folder / "chem/chembench_splits/esol.csv", DataConfig())
+    assert frame.table.num_rows == 1128
+    assert frame.table["smiles"][0].as_py().endswith(" ")
+    assert frame.table["measured log solubility in mols per litre"].type == pa.float64()
+    frame = read_source(data_folder / "chem/moleculenet/hiv_raw.csv.gz", DataConfig())
+    assert frame.table.num_rows == 41127
+    frame = read_source(data_folder / "text/tinyshakespeare.txt.gz", DataConfig())
+    assert frame.table.num_rows == 32777
+    frame = read_source(data_folder / "images/mnist_t10k.npz", DataConfig())
+    assert (len(frame), frame.shape, frame.dtype) == (10000, (28, 28), np.uint8)
+    assert frame.table["labels"].to_numpy().max() == 9
