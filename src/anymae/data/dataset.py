@@ -132,9 +132,16 @@ class Dataset:
         return self._full
 
     @property
+    def reads_windows(self) -> bool:
+        """Whether what is computed of a row that is too long is averaged over its windows."""
+        return self._config.too_long == "window"
+
+    @cached_property
     def lengths(self) -> npt.NDArray[np.int32] | None:
         """Inputs of each row as batches hold it, `(rows,)`; `None` where all are equal."""
-        return None if self._full is None else np.minimum(self._full, self.input.length)
+        if self._full is None or self._full.max() <= self.input.length:
+            return self._full
+        return np.minimum(self._full, np.int32(self.input.length))
 
     @property
     def strings_per_row(self) -> float:
@@ -275,7 +282,7 @@ def open_data(
     )
     dataset = Dataset(
         rows, kind, reader, preparation=made, config=config, seed=seed,
-        notes=(*kind.notes, *reader.notes, *notes),
+        notes=tuple(dict.fromkeys((*kind.notes, *reader.notes, *notes))),
     )  # fmt: skip
     _check_lengths(dataset, config, trained=preparation is None)
     return dataset

@@ -32,8 +32,8 @@ class Permutation:
         self, count: int, *, seed: int, epoch: int = 0, purpose: Purpose = Purpose.ORDER
     ) -> None:
         self.count = count
-        # Six bits at least: smaller halves mix badly.
-        bits = max(6, (count - 1).bit_length())
+        # Four bits at least: smaller halves mix badly.
+        bits = max(4, (count - 1).bit_length())
         self._left, self._right = bits - bits // 2, bits // 2
         draws = Draws(row_keys(torch.arange(ROUNDS), seed=seed, epoch=epoch))
         self._keys = mix(draws.keys ^ draws.bits(purpose, 1).squeeze(1))

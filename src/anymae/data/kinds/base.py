@@ -22,6 +22,9 @@ Statistics = Mapping[str, Any]
 BLOCK = 1 << 18
 """Rows looked at together where all are."""
 
+FAR = 1e6
+"""Where standardised numbers end: further out they would only overflow in the model."""
+
 SAMPLE = 200_000
 """Rows that statistics are fitted on at most, evenly spread over the training rows."""
 

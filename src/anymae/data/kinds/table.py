@@ -12,7 +12,7 @@ import pyarrow as pa
 from anymae.config import DataConfig, InputConfig
 from anymae.data.batch import Arrays
 from anymae.data.frame import Frame
-from anymae.data.kinds.base import KINDS, BadRows, IntArray, Statistics, blocks, sample
+from anymae.data.kinds.base import FAR, KINDS, BadRows, IntArray, Statistics, blocks, sample
 from anymae.data.kinds.cells import CellStatistics, as_json, cell_type
 from anymae.data.missing import blank, missing_codes
 from anymae.data.roles import Roles
@@ -141,7 +141,7 @@ class TableReader:
     def _encode(self, cells: Columns) -> npt.NDArray[np.float32]:
         """Return `(B, C)`, NaN where a cell is missing."""
         encoded = [column.encode(cells[column.name]) for column in self._columns]
-        return np.stack(encoded, axis=1).astype(np.float32)
+        return np.clip(np.stack(encoded, axis=1), -FAR, FAR).astype(np.float32)
 
 
 class _TableColumns:

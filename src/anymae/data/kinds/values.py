@@ -15,7 +15,7 @@ import pyarrow as pa
 from anymae.config import DataConfig, InputConfig
 from anymae.data.batch import Arrays
 from anymae.data.frame import Frame
-from anymae.data.kinds.base import KINDS, BadRows, IntArray, Statistics, sample
+from anymae.data.kinds.base import FAR, KINDS, BadRows, IntArray, Statistics, sample
 from anymae.data.roles import Roles
 from anymae.errors import DataError
 
@@ -179,7 +179,7 @@ class ValueReader:
     def read(self, rows: IntArray, first: IntArray, width: int) -> Arrays:
         """Return `(B, width, K)` of each row from its input `first` on, 0 where not valid."""
         raw = self._points.take(rows, first, width)
-        values = ((raw - self._mean) / self._std).astype(np.float32)
+        values = np.clip((raw - self._mean) / self._std, -FAR, FAR).astype(np.float32)
         if self._complete:
             return Arrays(values, None)
         valid = ~np.isnan(values[:, :, 0])

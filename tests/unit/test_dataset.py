@@ -1,0 +1,211 @@
+"""Opening data: lengths, packing, stored preparations, parts in files, real files."""
+
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+import pytest
+import torch
+
+from anymae.config import DataConfig
+from anymae.data.dataset import TRANSFORMER_CAP, open_data
+from anymae.errors import ConfigError, DataError
+
+STRINGS = ["C" * n for n in range(1, 41)]
+ALL = np.arange(40)
+
+
+def test_length_is_the_longest_row_rounded_up_and_capped() -> None:
+    assert open_data(STRINGS).input.length == 48
+    assert open_data(STRINGS[:7]).input.length == 8
+    capped = open_data([*STRINGS, "C" * 3000], cap=TRANSFORMER_CAP)
+    assert capped.input.length == 1024
+    assert capped.notes == ("input.length is capped at 1,024; the longest row has 3,001 inputs",)
+    assert open_data([*STRINGS, "C" * 3000]).input.length == 3008
+
+
+def test_batches_are_as_wide_as_their_longest_row() -> None:
+    dataset = open_data(STRINGS)
+    assert dataset.batch(np.array([0, 10])).inputs.shape == (2, 16)
+    full = dataset.batch(np.array([6, 6]))
+    assert full.inputs.shape == (2, 8)
+    assert full.valid is None
+    assert full.rows.tolist() == [6, 6]
+
+
+def test_rows_too_long_for_a_stored_model_are_an_error_unless_allowed() -> None:
+    stored = open_data(STRINGS[:20]).preparation
+    with pytest.raises(DataError, match=r"row 23 has 25 inputs and the model reads 24 \(17 rows"):
+        open_data(STRINGS, preparation=stored)
+    for policy in ("crop", "truncate", "window"):
+        config = DataConfig(too_long=policy)
+        assert open_data(STRINGS, config, preparation=stored).lengths.max() == 24
+
+
+def test_pretraining_crops_unless_told_otherwise() -> None:
+    assert open_data(STRINGS, DataConfig(length=16)).lengths.max() == 16
+    with pytest.raises(DataError, match="too-long truncate, window or crop"):
+        open_data(STRINGS, DataConfig(length=16, too_long="error"))
+
+
+def test_white_space_around_strings_is_stripped_and_counted() -> None:
+    dataset = open_data(["CCO ", "\tCC\n", "C", "c c"])
+    assert dataset.lengths.tolist() == [4, 3, 2, 4]
+    assert dataset.notes == ("surrounding white space was stripped from 2 rows",)
+
+
+def test_packed_batch_holds_each_string_once() -> None:
+    dataset = open_data(STRINGS, DataConfig(pack=True, length=64))
+    batch = dataset.batch(ALL)
+    assert batch.inputs.shape[1] == 64
+    assert len(batch.inputs) < 20
+    text = "".join(dataset.preparation.restore(batch.inputs))
+    assert len(text) == sum(map(len, STRINGS))
+    assert (batch.inputs == 5).sum() == 40
+    assert batch.rows.tolist() == sorted(set(batch.rows.tolist()))
+    assert dataset.strings_per_row == pytest.approx(64 / (20.5 + 1))
+    assert open_data(STRINGS, DataConfig(pack=True)).input.length == 512
+
+
+def test_only_strings_can_be_packed() -> None:
+    with pytest.raises(ConfigError, match="table inputs cannot be joined"):
+        open_data(np.random.rand(5, 3), DataConfig(pack=True))
+
+
+def test_stored_preparation_reads_columns_by_name_in_any_order() -> None:
+    table = pa.table({"a": ALL / 3, "b": np.square(ALL / 7), "y": ALL / 9})
+    first = open_data(table)
+    shuffled = table.select(["y", "b", "a"]).append_column("new", pa.array(ALL / 2))
+    second = open_data(shuffled, preparation=first.preparation)
+    torch.testing.assert_close(second.batch(ALL).inputs, first.batch(ALL).inputs)
+    assert second.input == first.input
+    assert [left.column for left in second.roles.left_out] == ["y", "new"]
+
+
+def test_stored_preparation_names_what_is_missing_or_differs() -> None:
+    stored = open_data(pa.table({"a": ALL / 3, "b": ALL / 7, "c": ["u", "v"] * 20})).preparation
+    with pytest.raises(DataError, match="lacks 2 of the 3 columns that the run reads: a, c"):
+        open_data(pa.table({"b": ALL / 7}), preparation=stored)
+    odd = pa.table({"a": ["x", "y"] * 20, "b": ALL / 7, "c": ["u", "v"] * 20})
+    with pytest.raises(DataError, match="'a' holds category cells, not number"):
+        open_data(odd, preparation=stored)
+    images = open_data(np.zeros((3, 4, 4, 1), np.uint8)).preparation
+    with pytest.raises(DataError, match=r"8 x 4 pixels.*, not 4 x 4"):
+        open_data(np.zeros((3, 8, 4, 1), np.uint8), preparation=images)
+    with pytest.raises(DataError, match="reads image inputs, not bytes"):
+        open_data(["a"], DataConfig(kind="bytes"), preparation=images)
+    series = open_data(np.random.rand(3, 4, 2)).preparation
+    with pytest.raises(DataError, match="3 numbers each, not 2"):
+        open_data(np.random.rand(3, 4, 3), preparation=series)
+
+
+def test_bytes_accept_any_column_name() -> None:
+    stored = open_data(pa.table({"smiles": STRINGS})).preparation
+    other = open_data(pa.table({"structure": STRINGS, "n": ALL}), preparation=stored)
+    assert other.roles.inputs == ("structure",)
+    named = pa.table({"a": STRINGS, "b": STRINGS})
+    assert open_data(named, DataConfig(column=("b",)), preparation=stored).roles.inputs == ("b",)
+
+
+def test_target_that_was_an_input_is_refused() -> None:
+    table = pa.table({"a": ALL / 3, "price": ALL / 7})
+    stored = open_data(table).preparation
+    with pytest.raises(DataError, match="'price' was an input of the encoder"):
+        open_data(table, DataConfig(target=("price",)), preparation=stored)
+
+
+def test_differences_are_told_precisely() -> None:
+    table = pa.table({"a": ALL / 3, "b": ALL / 7})
+    one = open_data(table).preparation
+    assert one.differences(open_data(table).preparation) == []
+    changed = table.set_column(1, "b", pa.array(ALL / 8))
+    assert one.differences(open_data(changed).preparation) == [
+        "the content differs, though columns and number of rows are the same"
+    ]
+    other = pa.table({"a": (ALL / 3).astype(np.float32)[:9], "c": ALL[:9] / 2})
+    assert one.differences(open_data(other).preparation) == [
+        "column 'b' is missing",
+        "column 'c' is new",
+        "type of column 'a' is float, not double",
+        "number of rows is 9, not 40",
+    ]
+    assert one.differences(open_data(table, seed=1).preparation)[0].startswith("split of the rows")
+
+
+def test_statistics_come_from_training_rows_alone() -> None:
+    split = np.where(ALL < 20, "train", "test")
+    table = pa.table({"a": np.where(ALL < 20, ALL / 3, 1e6), "part": split})
+    dataset = open_data(table, DataConfig(split="part"))
+    train = (ALL / 3)[dataset.parts.train]
+    assert dataset.preparation.statistics["columns"][0]["center"] == pytest.approx(train.mean())
+    assert dataset.parts.test.tolist() == list(range(20, 40))
+
+
+def test_validation_and_test_files_are_parts_of_one_data_set(tmp_path: Path) -> None:
+    for name, rows in (("train", 20), ("valid", 5), ("test", 7)):
+        pd.DataFrame({"smiles": [f"{name}{i}" for i in range(rows)]}).to_csv(
+            tmp_path / f"{name}.csv", index=False
+        )
+    config = DataConfig(valid=str(tmp_path / "valid.csv"), test=str(tmp_path / "test.csv"))
+    dataset = open_data(str(tmp_path / "train.csv"), config)
+    assert list(map(len, dataset.parts)) == [20, 5, 7]
+    for part, name in zip(dataset.parts, ("train", "valid", "test"), strict=True):
+        texts = dataset.preparation.restore(dataset.batch(part).inputs)
+        assert texts == [f"{name}{i}" for i in range(len(part))]
+    frame = dataset.rows.frame
+    assert frame.where(21) == "line 3 of valid.csv"
+    (tmp_path / "valid.csv").write_text('smiles\nCC\n""\n')
+    with pytest.raises(DataError, match=r"valid\.csv"):
+        open_data(str(tmp_path / "train.csv"), config)
+
+
+REAL = {
+    "tabular/adult.parquet": 14,
+    "tabular/california.parquet": 8,
+    "physics/higgs/higgs_extra_train.parquet": 28,
+    "physics/higgs/higgs_small_valid_test.parquet": 28,
+}
+
+
+@pytest.mark.parametrize("path", REAL)
+def test_real_tables_leave_target_split_and_source_out(path: str, data_folder: Path) -> None:
+    dataset = open_data(str(data_folder / path))
+    assert dataset.input.length == REAL[path]
+    assert not {"target", "label", "split", "source"} & set(dataset.roles.inputs)
+    batch = dataset.batch(np.arange(0, len(dataset), 97))
+    assert batch.inputs.shape[1:] == (REAL[path], 1)
+    # Nothing that is read equals the target, whatever the column is called.
+    name = "target" if "adult" in path else "label"
+    target = dataset.column(name).to_pandas().astype("category").cat.codes.to_numpy()
+    inputs = batch.inputs[:, :, 0].numpy()
+    for column in range(inputs.shape[1]):
+        if inputs[:, column].std() > 0:
+            assert abs(np.corrcoef(inputs[:, column], target[::97])[0, 1]) < 0.95
+
+
+def test_planted_copy_of_the_target_named_target_cannot_reach_the_encoder() -> None:
+    secret = np.random.default_rng(0).normal(size=40)
+    table = pa.table({"a": ALL / 3, "price": secret, "target": secret})
+    dataset = open_data(table, DataConfig(target=("price",)))
+    assert dataset.roles.inputs == ("a",)
+    assert dataset.batch(ALL).inputs.shape == (40, 1, 1)
+
+
+def test_real_strings_are_found_by_name(data_folder: Path) -> None:
+    esol = open_data(str(data_folder / "chem/chembench_splits/esol.csv"))
+    assert esol.roles.inputs == ("smiles",)
+    assert any("stripped" in note for note in esol.notes)
+    homology = open_data(str(data_folder / "proteins/tape/remote_homology.parquet"))
+    assert homology.roles.inputs == ("sequence",)
+
+
+def test_real_adult_census_has_missing_cells_and_heavy_tails(data_folder: Path) -> None:
+    dataset = open_data(str(data_folder / "tabular/adult.parquet"))
+    columns = {column["name"]: column for column in dataset.preparation.statistics["columns"]}
+    assert "knots" in columns["capital_gain"]
+    assert "knots" not in columns["age"]
+    assert "?" not in columns["workclass"]["categories"]
+    batch = dataset.batch(np.arange(len(dataset)))
+    place = dataset.roles.inputs.index("workclass")
+    assert int((~batch.valid[:, place]).sum()) == 2071

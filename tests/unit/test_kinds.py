@@ -1,0 +1,268 @@
+"""Tables, values and pictures against naive loops; bad rows; the way back to the user's units."""
+
+from datetime import datetime
+
+import numpy as np
+import pyarrow as pa
+import pytest
+import torch
+
+from anymae.config import DataConfig, InputConfig
+from anymae.data.dataset import Dataset, open_data
+from anymae.data.kinds import KINDS
+from anymae.data.kinds.cells import KNOT_SCORES, CellStatistics
+from anymae.data.missing import blank, missing_codes
+from anymae.data.preparation import Preparation
+from anymae.errors import ConfigError, DataError
+
+ALL = np.arange(40)
+
+
+def mixed_table() -> pa.Table:
+    """Forty rows of every sort of cell, some missing."""
+    rng = np.random.default_rng(0)
+    return pa.table(
+        {
+            "size": pa.array(rng.normal(5, 2, 40), mask=ALL % 7 == 0),
+            "count": pa.array(rng.integers(0, 30, 40)),
+            "grade": pa.array([int(n) for n in rng.integers(1, 5, 40)], pa.int64()),
+            "colour": pa.array([("red", "blue", "?", None)[i % 4] for i in range(40)]),
+            "alive": pa.array([(True, False, None)[i % 3] for i in range(40)]),
+            "seen": pa.array([datetime(2020, 1, 1 + i % 28) for i in range(40)]),
+            "target": pa.array(rng.normal(size=40)),
+        }
+    )
+
+
+def column_of(dataset: Dataset, name: str) -> tuple[np.ndarray, np.ndarray]:
+    """Values and validity of one column over the whole data set."""
+    batch = dataset.batch(np.arange(len(dataset)))
+    place = dataset.roles.inputs.index(name)
+    valid = torch.ones(batch.inputs.shape[:2], dtype=torch.bool)
+    valid = valid if batch.valid is None else batch.valid
+    return batch.inputs[:, place, 0].numpy(), valid[:, place].numpy()
+
+
+def test_every_kind_is_registered() -> None:
+    assert list(KINDS) == ["bytes", "image", "table", "values"]
+
+
+def test_numeric_column_is_standardised_by_its_training_rows() -> None:
+    table = pa.table({"a": np.random.default_rng(1).normal(3, 2, 500), "b": np.arange(500) / 7})
+    dataset = open_data(table)
+    inputs = dataset.batch(np.arange(500)).inputs
+    assert inputs.shape == (500, 2, 1)
+    assert inputs.dtype == torch.float32
+    for place, name in enumerate(("a", "b")):
+        numbers = table[name].to_numpy()
+        train = numbers[dataset.parts.train]
+        expected = (numbers - train.mean()) / train.std()
+        np.testing.assert_allclose(inputs[:, place, 0], expected, atol=1e-5)
+    assert dataset.batch(np.arange(500)).valid is None
+    assert dataset.input.categories == (0, 0)
+
+
+def test_mixed_table_has_one_input_per_column() -> None:
+    dataset = open_data(mixed_table())
+    assert dataset.roles.inputs == ("size", "count", "grade", "colour", "alive", "seen")
+    assert dataset.input == InputConfig(kind="table", length=6, categories=(0, 0, 4, 2, 2, 0))
+    types = [column["type"] for column in dataset.preparation.statistics["columns"]]
+    assert types == ["number", "integer", "code", "category", "boolean", "datetime"]
+    colours, valid = column_of(dataset, "colour")
+    assert valid.tolist() == [i % 4 < 2 for i in range(40)]
+    # Codes follow the alphabet; missing cells hold 0.
+    assert colours.tolist() == [(1.0, 0.0, 0.0, 0.0)[i % 4] for i in range(40)]
+    grades, valid = column_of(dataset, "grade")
+    assert valid.all()
+    assert grades.tolist() == [n - 1 for n in mixed_table()["grade"].to_pylist()]
+
+
+def test_table_is_restored_in_the_users_units() -> None:
+    table = mixed_table()
+    dataset = open_data(table)
+    batch = dataset.batch(ALL)
+    inputs = np.where(batch.valid.numpy()[:, :, None], batch.inputs.numpy(), np.nan)
+    restored = dataset.preparation.restore(inputs)
+    assert restored["grade"].to_pylist() == table["grade"].to_pylist()
+    assert restored["count"].to_pylist() == table["count"].to_pylist()
+    assert restored["alive"].to_pylist() == table["alive"].to_pylist()
+    colours = [None if c == "?" else c for c in table["colour"].to_pylist()]
+    assert restored["colour"].to_pylist() == colours
+    sizes = np.array(table["size"].to_pylist(), float)
+    np.testing.assert_allclose(np.array(restored["size"].to_pylist(), float), sizes, rtol=1e-5)
+    seconds = (restored["seen"].to_numpy() - table["seen"].to_numpy()).astype("m8[s]")
+    assert np.abs(seconds.astype(int)).max() <= 60
+
+
+def test_heavy_tails_become_normal_scores_and_come_back() -> None:
+    rng = np.random.default_rng(0)
+    numbers = np.where(rng.random(20_000) < 0.9, 0, np.exp(rng.normal(6, 2, 20_000)))
+    gain = CellStatistics.fit("gain", pa.array(numbers))
+    plain = CellStatistics.fit("plain", pa.array(rng.normal(size=20_000)))
+    assert (gain.method, plain.method) == ("quantile", "standard")
+    assert len(gain.knots) <= len(KNOT_SCORES)
+    codes = gain.encode(pa.array(numbers))
+    assert abs(codes.mean()) < 0.01
+    assert abs(codes.std() - 1) < 0.01
+    assert np.abs(codes).max() < 10 < ((numbers - numbers.mean()) / numbers.std()).max()
+    order = np.argsort(numbers, kind="stable")
+    assert (np.diff(codes[order]) >= 0).all()
+    beyond = np.array([-50.0, 0.0, 12.5, numbers.max() * 3])
+    np.testing.assert_allclose(gain.decode(gain.encode(pa.array(beyond))).to_numpy(), beyond)
+
+
+def test_rare_categories_share_one_code() -> None:
+    words = [f"common{i}" for i in range(256) for _ in range(3)] + [f"rare{i}" for i in range(50)]
+    column = CellStatistics.fit("word", pa.array(words, pa.large_string()))
+    assert column.num_codes == 257
+    rare = column.encode(pa.array(["rare1", "rare2", "common1", "new", None], pa.large_string()))
+    assert rare[:2].tolist() == [256, 256]
+    assert rare[2] < 256
+    assert rare[3] == 256
+    assert np.isnan(rare[4])
+    assert column.decode(np.array([256.0])).to_pylist() == ["other"]
+
+
+def test_categories_that_training_did_not_see_are_missing_counted_and_told() -> None:
+    stored = open_data(pa.table({"a": ALL / 3, "c": ["x", "y"] * 20})).preparation
+    new = pa.table({"a": ALL / 3, "c": ["x", "z", "y", None] * 10})
+    dataset = open_data(new, preparation=stored)
+    codes, valid = column_of(dataset, "c")
+    assert codes.tolist() == [0, 0, 1, 0] * 10
+    assert valid.tolist() == [True, False, True, False] * 10
+    assert any("'c': 10 cells" in note and "missing" in note for note in dataset.notes)
+
+
+def test_codes_that_come_as_floats_are_the_same_codes() -> None:
+    stored = open_data(pa.table({"a": ALL / 3, "c": ALL % 4})).preparation
+    new = pa.table({"a": ALL / 3, "c": pa.array((ALL % 4).astype(float), mask=ALL == 0)})
+    codes, valid = column_of(open_data(new, preparation=stored), "c")
+    assert codes.tolist() == (ALL % 4).tolist()
+    assert valid.tolist() == [False] + [True] * 39
+
+
+def test_declared_codes_are_missing() -> None:
+    table = pa.table({"a": [1.0, -999.0, 3.0], "b": [-999, 5, 0], "c": ["u", "v", "-999"]})
+    dataset = open_data(
+        pa.concat_tables([table] * 5),
+        DataConfig(missing=("-999", "b=0"), kind="table", column=tuple("abc")),
+    )
+    valid = dataset.batch(np.arange(3)).valid
+    assert valid.tolist() == [[True, False, True], [False, True, True], [True, False, False]]
+    assert dataset.preparation.missing == ("-999", "b=0")
+
+
+def test_declared_code_of_an_unknown_column_is_an_error() -> None:
+    with pytest.raises(DataError, match=r"'aeg'.*did you mean 'age'"):
+        missing_codes(["aeg=0"], ["age"])
+    assert blank(pa.array([" ? ", "NA", " x "], pa.large_string())).to_pylist() == [None, None, "x"]
+
+
+@pytest.mark.parametrize(
+    ("data", "problem"),
+    [
+        (pa.table({"a": [1.0, 2.5, np.inf], "b": [1.0, 2.0, 4.0]}), "row 2 holds an infinite"),
+        (pa.table({"a": [1.0, None, 2.0], "b": [1.5, None, 3.0]}), "row 1 has no cell"),
+        (np.array([[[1.0]], [[-np.inf]]]), "row 1 holds an infinite number"),
+        (np.array([[[1.0, np.nan]], [[2.0, 2.0]]]), "row 0 holds NaN beside"),
+        (np.array([[[np.nan]], [[2.0]]]), "row 0 has no input"),
+        (np.array([[[[1.0]]], [[[np.nan]]]]), "row 1 has a pixel"),
+        (["a", " ", "b", None], "row 1 is empty or missing, and so do 1 rows more"),
+    ],
+)
+def test_bad_rows_are_named_and_may_be_skipped(data: object, problem: str) -> None:
+    with pytest.raises(DataError, match=problem):
+        open_data(data)
+    dataset = open_data(data, DataConfig(on_bad_row="skip"))
+    bad = sum(len(rows.rows) for rows in dataset.rows.bad)
+    assert len(dataset) + bad == len(dataset.rows.frame.table)
+    assert torch.isfinite(dataset.batch(np.arange(len(dataset))).inputs.double()).all()
+
+
+def test_no_usable_row_is_an_error() -> None:
+    with pytest.raises(DataError, match="no row that can be an input"):
+        open_data(["", " "], DataConfig(on_bad_row="skip"))
+
+
+def test_values_are_standardised_per_number_over_valid_inputs() -> None:
+    rng = np.random.default_rng(0)
+    values = rng.normal([1, 100, -3], [1, 20, 0.1], (30, 6, 3))
+    values[4, 2:] = np.nan
+    dataset = open_data(values)
+    train = values[dataset.parts.train].reshape(-1, 3)
+    train = train[~np.isnan(train[:, 0])]
+    batch = dataset.batch(np.arange(30))
+    expected = np.nan_to_num((values - train.mean(0)) / train.std(0))
+    np.testing.assert_allclose(batch.inputs, expected, atol=1e-4)
+    assert batch.valid[4].tolist() == [True, True, False, False, False, False]
+    assert batch.valid.sum() == 30 * 6 - 4
+    assert dataset.batch(np.arange(4)).valid is None
+    restored = dataset.preparation.restore(batch.inputs.numpy())
+    np.testing.assert_allclose(restored[:4], values[:4], rtol=1e-4)
+
+
+def test_long_series_are_read_in_windows() -> None:
+    values = np.arange(2 * 40, dtype=float).reshape(2, 40, 1)
+    dataset = open_data(values, DataConfig(length=16, too_long="window"))
+    windows = dataset.windows(np.array([1]))
+    assert windows.first.tolist() == [0, 12, 24]
+    batch = dataset.batch(windows.rows, first=windows.first)
+    restored = dataset.preparation.restore(batch.inputs.numpy())
+    expected = [values[1, first : first + 16] for first in (0, 12, 24)]
+    np.testing.assert_allclose(restored, expected, rtol=1e-4)
+
+
+def test_points_need_the_same_number_of_numbers() -> None:
+    jets = pa.array([[[1.0, 2.0]], [[3.0]]])
+    with pytest.raises(DataError, match="points of 1 to 2 numbers"):
+        open_data(pa.table({"jets": jets}))
+
+
+@pytest.mark.parametrize("colours", [None, 3])
+@pytest.mark.parametrize("patch", [1, 2])
+def test_pictures_are_patches_in_raster_order(colours: int | None, patch: int) -> None:
+    shape = (5, 4, 6) if colours is None else (5, 4, 6, colours)
+    pictures = np.random.default_rng(0).integers(0, 256, shape).astype(np.uint8)
+    dataset = open_data(pictures, DataConfig(patch=patch))
+    assert dataset.input.grid == (4 // patch, 6 // patch)
+    assert dataset.input.channels == patch * patch * (colours or 1)
+    cube = pictures.reshape(5, 4, 6, -1).astype(float)
+    train = cube[dataset.parts.train].reshape(-1, cube.shape[3])
+    scaled = (cube - train.mean(0)) / train.std(0)
+    expected = [
+        [
+            scaled[row, y : y + patch, x : x + patch].reshape(-1)
+            for y in range(0, 4, patch)
+            for x in range(0, 6, patch)
+        ]
+        for row in range(5)
+    ]
+    batch = dataset.batch(np.arange(5))
+    np.testing.assert_allclose(batch.inputs, np.array(expected), atol=1e-5)
+    assert batch.valid is None
+    np.testing.assert_allclose(dataset.preparation.restore(batch.inputs), cube, atol=1e-3)
+
+
+def test_patch_must_divide_the_picture() -> None:
+    with pytest.raises(DataError, match="4 x 6 pixels cannot be cut into patches of side 4"):
+        open_data(np.zeros((3, 4, 6), np.uint8), DataConfig(patch=4))
+
+
+def test_big_tables_are_read_cell_by_cell_alike(monkeypatch: pytest.MonkeyPatch) -> None:
+    small = open_data(mixed_table()).batch(ALL[::-1].copy())
+    monkeypatch.setattr("anymae.data.kinds.table.RESIDENT_BYTES", 0)
+    chunked = pa.concat_tables([mixed_table()[:13], mixed_table()[13:]])
+    big = open_data(chunked).batch(ALL[::-1].copy())
+    torch.testing.assert_close(big.inputs, small.inputs)
+    assert torch.equal(big.valid, small.valid)
+
+
+def test_length_cannot_be_set_for_a_table() -> None:
+    with pytest.raises(ConfigError, match=r"data.length is 3.*has 2 inputs"):
+        open_data(np.random.rand(4, 2), DataConfig(length=3))
+
+
+def test_preparation_round_trips_through_json() -> None:
+    for data in (mixed_table(), ["a", "b"], np.random.rand(4, 3, 2), np.ones((3, 4, 4, 1))):
+        made = open_data(data).preparation
+        assert Preparation.from_json(made.to_json()) == made

@@ -1,0 +1,121 @@
+"""Splits: by column, file, chance, class, group and scaffold."""
+
+import numpy as np
+import pyarrow as pa
+import pytest
+
+from anymae.config import DataConfig
+from anymae.data.dataset import open_data
+from anymae.data.splits import Parts, split_rows
+from anymae.errors import DataError
+
+COUNT = 1000
+NUMBERS = np.random.default_rng(0).normal(size=COUNT)
+GROUPS = np.random.default_rng(1).integers(0, 120, COUNT)
+
+
+def parts_of(columns: dict[str, object], seed: int = 0, **config: object) -> Parts:
+    return open_data(pa.table({"a": NUMBERS, **columns}), DataConfig(**config), seed=seed).parts
+
+
+def shares(columns: dict[str, object], **config: object) -> tuple[Parts, pa.Table]:
+    """A split with a test part of 20 % and a validation part of 10 %."""
+    settings = DataConfig(**config)
+    table = pa.table({"a": NUMBERS, **columns})
+    dataset = open_data(table, settings)
+    parts = split_rows(dataset.rows, settings, 0, valid_share=0.1, test_share=0.2)
+    everything = np.sort(np.concatenate(parts))
+    assert everything.tolist() == list(range(COUNT))
+    return parts, table
+
+
+def test_two_percent_validate_by_default() -> None:
+    parts = parts_of({})
+    assert list(map(len, parts)) == [980, 20, 0]
+    assert np.sort(np.concatenate(parts)).tolist() == list(range(COUNT))
+    assert parts.digest == parts_of({}).digest
+    assert parts.digest != parts_of({}, seed=1).digest
+    many = open_data(["a"] * 600_000).parts
+    assert len(many.valid) == 10_000
+
+
+def test_few_rows_still_train() -> None:
+    assert list(map(len, open_data(["a"]).parts)) == [1, 0, 0]
+    assert list(map(len, open_data(["a", "b"]).parts)) == [1, 1, 0]
+
+
+def test_split_column_is_followed() -> None:
+    names = np.array(["train", "Valid", " test", "val", "dev"])[np.arange(COUNT) % 5]
+    parts = parts_of({"part": names}, split="part")
+    assert parts.train.tolist() == list(range(0, COUNT, 5))
+    assert parts.test.tolist() == list(range(2, COUNT, 5))
+    assert len(parts.valid) == 600
+
+
+def test_validation_rows_are_taken_from_training_where_the_column_names_none() -> None:
+    names = np.where(np.arange(COUNT) < 500, "train", "test")
+    parts = parts_of({"part": names}, split="part")
+    assert list(map(len, parts)) == [490, 10, 500]
+    assert parts.valid.max() < 500
+
+
+def test_other_values_in_a_split_column_are_an_error() -> None:
+    names = np.array(["train", "test_scaffolds", "test"])[np.arange(COUNT) % 3]
+    with pytest.raises(DataError, match="holds 'test_scaffolds' in 333 rows; expected train"):
+        parts_of({"part": names}, split="part")
+    with pytest.raises(DataError, match="no row is left for training"):
+        parts_of({"part": ["test"] * COUNT}, split="part")
+
+
+def test_random_split_has_the_shares_asked_for() -> None:
+    parts, _ = shares({})
+    assert list(map(len, parts)) == [700, 100, 200]
+
+
+def test_groups_stay_together() -> None:
+    for config in ({"group": "g"}, {"group": "g", "split_by": "group"}):
+        parts, _ = shares({"g": GROUPS}, **config)
+        kinds = [set(GROUPS[part]) for part in parts]
+        assert not kinds[0] & kinds[1]
+        assert not kinds[0] & kinds[2]
+        assert not kinds[1] & kinds[2]
+        assert abs(len(parts.test) - 200) < 15
+        assert abs(len(parts.valid) - 100) < 15
+
+
+def test_row_without_a_group_is_a_group_of_its_own() -> None:
+    groups = pa.array(GROUPS, mask=np.arange(COUNT) % 2 == 0)
+    parts, _ = shares({"g": groups}, group="g")
+    assert abs(len(parts.test) - 200) < 15
+
+
+@pytest.mark.parametrize("target", [np.arange(COUNT) % 7 == 0, NUMBERS])
+def test_stratified_parts_have_the_classes_in_equal_shares(target: np.ndarray) -> None:
+    parts, _ = shares({"t": target}, target=("t",), split_by="stratified")
+    assert list(map(len, parts)) == [700, 100, 200]
+    for part in parts:
+        assert abs(target[part].mean() - target.mean()) < 0.06 * (1 + NUMBERS.std())
+    classes = np.digitize(NUMBERS, np.quantile(NUMBERS, np.linspace(0.1, 0.9, 9)))
+    if target is NUMBERS:
+        assert np.bincount(classes[parts.test]).min() >= 19
+
+
+@pytest.mark.parametrize(
+    ("split_by", "message"), [("group", "--group"), ("stratified", "--target")]
+)
+def test_split_without_its_column_is_an_error(split_by: str, message: str) -> None:
+    with pytest.raises(DataError, match=message):
+        parts_of({}, split_by=split_by)
+
+
+def test_scaffolds_stay_together_and_rare_ones_are_held_out() -> None:
+    pytest.importorskip("rdkit")
+    from rdkit.Chem.Scaffolds.MurckoScaffold import MurckoScaffoldSmiles
+
+    rings = ["c1ccccc1"] * 30 + ["C1CCCCC1"] * 6 + ["c1ccncc1"] * 3 + ["C1CCNC1"]
+    smiles = [ring + "C" * (i % 5) for i, ring in enumerate(rings)]
+    config = DataConfig(split_by="scaffold")
+    dataset = open_data(smiles, config)
+    parts = split_rows(dataset.rows, config, 0, valid_share=0.15, test_share=0.1)
+    found = [{MurckoScaffoldSmiles(smiles[i]) for i in part} for part in parts]
+    assert found == [{"c1ccccc1"}, {"C1CCCCC1"}, {"c1ccncc1", "C1CCNC1"}]
