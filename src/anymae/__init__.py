@@ -15,11 +15,13 @@ if TYPE_CHECKING:
     from anymae.inference import embed as embed
     from anymae.inference import predict as predict
     from anymae.inference import score as score
+    from anymae.training.pretrain import pretrain as pretrain
 
 __version__ = "0.1.0"
 
 _HOMES = {
     "AnymaeError": "anymae.errors",
+    "pretrain": "anymae.training.pretrain",
     "load": "anymae.hub",
     "save": "anymae.hub",
     "embed": "anymae.inference",

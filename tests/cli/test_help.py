@@ -9,6 +9,8 @@ import pytest
 from anymae.cli import main
 
 VERBS = {
+    "Start": ["quickstart"],
+    "Train": ["pretrain"],
     "Use": ["embed", "predict", "score", "show"],
     "Judge": ["report"],
     "Exchange": ["convert"],

@@ -11,7 +11,7 @@ from typing import Annotated, cast
 
 import typer
 
-from anymae.cli import exchange, judge, use
+from anymae.cli import exchange, judge, start, train, use
 from anymae.errors import AnymaeError
 
 _USAGE_ERROR = cast("type[Exception]", typer.BadParameter.__mro__[1])
@@ -49,7 +49,7 @@ def common(
     """Pretrain a masked autoencoder that chooses its own masks, on any data."""
 
 
-for verbs in (use, judge, exchange):
+for verbs in (start, train, use, judge, exchange):
     verbs.register(app)
 
 

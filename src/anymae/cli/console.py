@@ -6,9 +6,12 @@ import sys
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import typer
+
+if TYPE_CHECKING:
+    from anymae.training.loop import Progress as TrainingProgress
 
 PATIENCE = 2.0
 """Seconds after which progress is shown."""
@@ -25,12 +28,12 @@ def show_json(value: Mapping[str, Any]) -> None:
     typer.echo(json.dumps(_plain(value), allow_nan=False))
 
 
-def show_table(title: str, columns: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
+def show_table(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
     """Print a table on stdout; the first column stands left, the others right."""
     from rich.console import Console
     from rich.table import Table
 
-    table = Table(title=title or None, title_justify="left", title_style="bold")
+    table = Table()
     for number, column in enumerate(columns):
         table.add_column(column, justify="right" if number else "left")
     for row in rows:
@@ -44,44 +47,69 @@ def progress(verb: str, unit: str = "rows") -> Iterator[Progress]:
 
     A bar with speed and time left on a terminal, else one plain line per interval.
     """
-    if not sys.stderr.isatty():
-        yield _lines(verb, unit)
-        return
-    from rich.console import Console
-    from rich.progress import BarColumn, MofNCompleteColumn, TimeRemainingColumn
-    from rich.progress import Progress as Bar
-
     started = time.monotonic()
-    columns = ("{task.description}", BarColumn(), MofNCompleteColumn(), "{task.fields[speed]}")
-    with Bar(*columns, TimeRemainingColumn(), console=Console(stderr=True), transient=True) as bar:
-        task = bar.add_task(verb, total=None, visible=False, speed="")
+    with _shown(verb) as show:
 
         def update(done: int, total: int) -> None:
             seconds = max(time.monotonic() - started, 1e-9)
-            speed = f"{done / seconds:,.0f} {unit}/s"
-            shown = seconds > PATIENCE
-            bar.update(task, completed=done, total=total, visible=shown, speed=speed)
+            speed = done / seconds
+            left = (total - done) / speed if done else None
+            show(done, total, f"{speed:,.0f} {unit}/s", left)
 
         yield update
 
 
-def _lines(verb: str, unit: str) -> Progress:
-    started = told = time.monotonic()
+@contextmanager
+def training_progress(verb: str) -> Iterator[Callable[["TrainingProgress"], None]]:
+    """Show how far a training has come, likewise, with its loss."""
+    with _shown(verb) as show:
 
-    def update(done: int, total: int) -> None:
+        def update(now: "TrainingProgress") -> None:
+            words = f"loss {now.loss:.4f}, {now.rows_per_second:,.0f} rows/s"
+            show(now.step, now.steps, words, now.seconds_left)
+
+        yield update
+
+
+Show = Callable[[int, int, str, float | None], None]
+"""Takes done, total, words about it and seconds left."""
+
+
+@contextmanager
+def _shown(verb: str) -> Iterator[Show]:
+    if not sys.stderr.isatty():
+        yield _lines(verb)
+        return
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn
+    from rich.progress import Progress as Bar
+
+    started = time.monotonic()
+    columns = ("{task.description}", BarColumn(), MofNCompleteColumn(), "{task.fields[words]}")
+    with Bar(*columns, console=Console(stderr=True), transient=True) as bar:
+        task = bar.add_task(verb, total=None, visible=False, words="")
+
+        def show(done: int, total: int, words: str, left: float | None) -> None:
+            text = words if left is None else f"{words}, {duration(left)} left"
+            late = time.monotonic() - started > PATIENCE
+            bar.update(task, completed=done, total=total, visible=late, words=text)
+
+        yield show
+
+
+def _lines(verb: str) -> Show:
+    told = time.monotonic()
+
+    def show(done: int, total: int, words: str, left: float | None) -> None:
         nonlocal told
         now = time.monotonic()
-        if now - told < INTERVAL or not done:
+        if now - told < INTERVAL:
             return
         told = now
-        speed = done / (now - started)
-        left = (total - done) / speed
-        typer.echo(
-            f"{verb}: {done:,} of {total:,} {unit}, {speed:,.0f} {unit}/s, {duration(left)} left",
-            err=True,
-        )
+        rest = "" if left is None else f", {duration(left)} left"
+        typer.echo(f"{verb}: {done:,} of {total:,}, {words}{rest}", err=True)
 
-    return update
+    return show
 
 
 def duration(seconds: float) -> str:

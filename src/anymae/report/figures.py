@@ -40,11 +40,23 @@ def picture_grid(
         filled: `(B, H, W, C)`.
         names: Of the three rows.
     """
-    low, high = float(pictures.min()), float(pictures.max())
-    seen = np.where(hidden[..., None], _HIDDEN, _rgb(pictures, low, high))
-    return strips(
-        {names[0]: _rgb(pictures, low, high), names[1]: seen, names[2]: _rgb(filled, low, high)}
-    )
+    seen, guessed = seen_and_filled(pictures, hidden, filled)
+    return strips(dict(zip(names, (unit_rgb(pictures, pictures), seen, guessed), strict=True)))
+
+
+def seen_and_filled(
+    pictures: npt.NDArray[Any], hidden: npt.NDArray[np.bool_], filled: npt.NDArray[Any]
+) -> tuple[npt.NDArray[Any], npt.NDArray[Any]]:
+    """Return what a model sees, hidden pixels in blue, and what it makes of it: `(B, H, W, 3)`."""
+    seen = np.where(hidden[..., None], _HIDDEN, unit_rgb(pictures, pictures))
+    return seen, unit_rgb(filled, pictures)
+
+
+def unit_rgb(pictures: npt.NDArray[Any], scale: npt.NDArray[Any]) -> npt.NDArray[Any]:
+    """Scale pictures so that `scale` fills [0, 1], and give grey ones three colours."""
+    low, high = float(scale.min()), float(scale.max())
+    unit = ((pictures - low) / max(high - low, 1e-12)).clip(0, 1)
+    return unit[..., :3] if unit.shape[-1] >= 3 else np.repeat(unit[..., :1], 3, axis=-1)
 
 
 def strips(rows: Mapping[str, npt.NDArray[Any]]) -> bytes:
@@ -123,12 +135,6 @@ def to_png(figure: Figure) -> bytes:
     buffer = BytesIO()
     figure.savefig(buffer, format="png", dpi=130)
     return buffer.getvalue()
-
-
-def _rgb(pictures: npt.NDArray[Any], low: float, high: float) -> npt.NDArray[Any]:
-    """Scale to [0, 1] and give grey pictures three colours."""
-    scaled = ((pictures - low) / max(high - low, 1e-12)).clip(0, 1)
-    return scaled[..., :3] if scaled.shape[-1] >= 3 else np.repeat(scaled[..., :1], 3, axis=-1)
 
 
 def _plain(axis: Axes) -> None:

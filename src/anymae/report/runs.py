@@ -54,7 +54,7 @@ def write_report(runs: Sequence[str | Path], *, out: str | Path | None = None) -
     page = Path(out) if out is not None else folders[0] / "report.html"
     configs = [read_config(folder) for folder in folders]
     logs = {folder.name: read_metrics(folder / "metrics.jsonl") for folder in folders}
-    blocks = [_settings(folders, configs), *_curves(logs)]
+    blocks = [_settings(folders, configs), *loss_blocks(logs)]
     for folder in folders:
         blocks += _masks(folder)
     title = folders[0].name if len(folders) == 1 else "Runs"
@@ -121,8 +121,8 @@ def _flatten(values: dict[str, Any], prefix: str = "") -> dict[str, Any]:
     return flat
 
 
-def _curves(logs: dict[str, list[Entry]]) -> list[Block]:
-    """Draw every loss that was logged, over the steps."""
+def loss_blocks(logs: dict[str, list[Entry]]) -> list[Block]:
+    """Draw every loss that was logged, over the steps; nothing where nothing was."""
     lines = {}
     for name, entries in logs.items():
         keys = dict.fromkeys(
@@ -135,7 +135,8 @@ def _curves(logs: dict[str, list[Entry]]) -> list[Block]:
                 if entry["kind"] == kind and isinstance(entry.get(key), (int, float))
             ]
             if len(points) > 1:
-                label = " ".join(([name] if len(logs) > 1 else []) + [kind, key.replace("_", " ")])
+                what = key if key.startswith((kind, "trivial")) else f"{kind}_{key}"
+                label = " ".join([*([name] if len(logs) > 1 else []), what.replace("_", " ")])
                 steps, values = zip(*points, strict=True)
                 lines[label] = (steps, values)
     if not lines:

@@ -1,0 +1,49 @@
+"""Verbs to begin with."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from anymae.cli.console import next_step, progress, show_json, show_table
+from anymae.cli.options import JsonFlag, spread
+
+_PANEL = "Start"
+
+
+def register(app: typer.Typer) -> None:
+    """Add the verbs of this module."""
+    for verb in (quickstart,):
+        app.command(rich_help_panel=_PANEL)(spread(verb))
+
+
+def quickstart(
+    out: Annotated[Path, typer.Option("--out", help="Folder to write.")] = Path("quickstart"),
+    steps: Annotated[
+        int | None, typer.Option("--steps", min=1, help="Optimizer steps of each run.")
+    ] = None,
+    seed: Annotated[int, typer.Option("--seed", min=0, help="Of both runs.")] = 0,
+    overwrite: Annotated[
+        bool, typer.Option("--overwrite", help="Replace an earlier quickstart.")
+    ] = False,
+    json: JsonFlag = False,
+) -> None:
+    """Pretrain on handwritten digits, see the masks, and what few labels are worth.
+
+    Example: anymae quickstart --out quickstart
+    """
+    from anymae.quickstart import LABELS, STEPS
+    from anymae.quickstart import quickstart as tell
+
+    with progress("quickstart", unit="steps") as told:
+        story = tell(out, steps=steps or STEPS, seed=seed, overwrite=overwrite, progress=told)
+    if json:
+        show_json(story.to_json())
+        return
+    columns = ["features", *(f"{count} labels" for count in LABELS)]
+    typer.echo("share of 500 test digits told right, mean ± sd over draws of the labels")
+    show_table(columns, story.rows())
+    for verdict in story.verdicts():
+        typer.echo(verdict)
+    typer.echo(f"masks: {story.picture}\npage:  {story.page}\n{story.seconds:.0f} s in all")
+    next_step("anymae inspect YOUR-FILE")

@@ -1,0 +1,138 @@
+"""Verbs that train."""
+
+from dataclasses import dataclass, fields
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from anymae.cli.console import next_step, quoted, show_json, training_progress
+from anymae.cli.options import DataFlags, JsonFlag, spread
+
+if TYPE_CHECKING:
+    from anymae.training.pretrain import Run
+
+_PANEL = "Train"
+
+
+def register(app: typer.Typer) -> None:
+    """Add the verbs of this module."""
+    for verb in (pretrain,):
+        app.command(rich_help_panel=_PANEL)(spread(verb))
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainingFlags:
+    """How long and how fast: keywords of `pretrain`."""
+
+    steps: Annotated[int | None, typer.Option("--steps", help="Optimizer steps.")] = None
+    epochs: Annotated[float | None, typer.Option("--epochs", help="Passes over the rows.")] = None
+    minutes: Annotated[float | None, typer.Option("--minutes", help="Wall-clock budget.")] = None
+    batch_size: Annotated[
+        str | None, typer.Option("--batch-size", metavar="ROWS|auto", help="Rows of a step.")
+    ] = None
+    learning_rate: Annotated[
+        float | None, typer.Option("--learning-rate", help="Peak of the schedule.")
+    ] = None
+    seed: Annotated[int | None, typer.Option("--seed", help="Weights, order, masks.")] = None
+    device: Annotated[
+        str | None, typer.Option("--device", help="auto, cpu, cuda, cuda:1 or mps.")
+    ] = None
+    precision: Annotated[str | None, typer.Option("--precision", help="fp32 or bf16.")] = None
+
+    def given(self) -> dict[str, Any]:
+        """Return the flags that were used, as keywords of `pretrain`."""
+        values = {field.name: getattr(self, field.name) for field in fields(self)}
+        if self.batch_size is not None and self.batch_size.isdecimal():
+            values["batch_size"] = int(self.batch_size)
+        return {name: value for name, value in values.items() if value is not None}
+
+
+@dataclass(frozen=True, kw_only=True)
+class RecipeFlags:
+    """What to start from, and what differs."""
+
+    preset: Annotated[
+        str | None, typer.Option("--preset", help="tiny, small, base, paper-chemistry and such.")
+    ] = None
+    recipe: Annotated[
+        Path | None, typer.Option("--recipe", help="YAML that holds a whole run.")
+    ] = None
+    setting: Annotated[
+        list[str] | None,
+        typer.Option("--set", metavar="A.B=C", help="Any key of a recipe; repeatable."),
+    ] = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class SessionFlags:
+    """What concerns this session and not its result: keywords of `pretrain`."""
+
+    resume: Annotated[
+        bool, typer.Option("--resume", help="Go on where a run was cut; else start.")
+    ] = False
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace the run in --out.")] = (
+        False
+    )
+    stop_after: Annotated[
+        float | None, typer.Option("--stop-after", metavar="MIN", help="Save and leave then.")
+    ] = None
+    no_examples: Annotated[
+        bool, typer.Option("--no-examples", help="Keep raw rows out of everything written.")
+    ] = False
+
+
+def pretrain(
+    out: Annotated[Path, typer.Option("--out", help="Run folder: new or empty.")],
+    recipe_flags: RecipeFlags,
+    training_flags: TrainingFlags,
+    session_flags: SessionFlags,
+    data_flags: DataFlags,
+    data: Annotated[
+        str | None,
+        typer.Argument(metavar="DATA", help="File, folder, glob or URL; else the recipe's."),
+    ] = None,
+    init: Annotated[
+        str | None, typer.Option("--init", metavar="RUN", help="Start from its weights.")
+    ] = None,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Print the resolved recipe and write nothing.")
+    ] = False,
+    json: JsonFlag = False,
+) -> None:
+    """Pretrain a masked autoencoder on unlabelled data.
+
+    Example: anymae pretrain molecules.csv --column smiles --out runs/mol
+    """
+    from anymae.recipes import parse_settings
+    from anymae.training.pretrain import pretrain as run_pretraining
+    from anymae.training.pretrain import shorthands
+
+    given = {**data_flags.given(), **training_flags.given(), "preset": recipe_flags.preset}
+    settings = {**shorthands(given), **parse_settings(recipe_flags.setting or ())}
+    if dry_run:
+        from anymae.report import plan
+
+        made = plan(data, recipe=recipe_flags.recipe, settings=settings, init=init)
+        typer.echo(made.recipe_text, nl=False)
+        return
+    with training_progress("pretrain") as told:
+        run = run_pretraining(
+            data,
+            out=out,
+            recipe=recipe_flags.recipe,
+            settings=settings,
+            init=init,
+            progress=told,
+            **vars(session_flags),
+        )
+    _report(run, json=json)
+
+
+def _report(run: "Run", *, json: bool) -> None:
+    """Say how the run went."""
+    if json:
+        show_json({"folder": str(run.folder), **run.metrics})
+        return
+    typer.echo(f"{run.folder}: {run.metrics['words']}")
+    next_step(quoted("anymae", "report", run.folder))

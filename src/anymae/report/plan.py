@@ -1,0 +1,129 @@
+"""What a pretraining run would be: decided, measured for a moment, not carried out."""
+
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from anymae.config import Recipe
+from anymae.data.dataset import Dataset
+from anymae.recipes import apply_settings, dump_recipe
+from anymae.report.examples import Example, reconstruct
+from anymae.report.rows import as_text
+from anymae.training.calibrate import activation_memory, longest_rows
+from anymae.training.memory import weights_memory
+from anymae.training.objective import Counters
+from anymae.training.processes import Processes
+from anymae.training.reconstruction import ReconstructionObjective
+from anymae.training.resolve import Job, read_recipe, resolve_job, resolved_recipe, total_steps
+from anymae.training.session import make_model
+
+EXAMPLES = 3
+"""Rows for which it is shown what would be hidden."""
+
+TIMED = 2
+"""Steps that are timed, after one that is not."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Plan:
+    """A run that is decided upon and not carried out."""
+
+    job: Job
+    parameters: int
+    """Weights of the model."""
+    memory: int
+    """Bytes for weights, optimizer and the forward pass over the longest rows."""
+    step_seconds: float
+    """Time of a step, measured on typical rows."""
+    steps: int | None
+    """Optimizer steps; `None` where minutes decide."""
+    examples: list[Example]
+    """Rows, with what would be hidden before any training."""
+
+    @property
+    def dataset(self) -> Dataset:
+        """The data as they would be trained on."""
+        return self.job.dataset
+
+    @property
+    def seconds(self) -> float:
+        """Estimated time of the whole run."""
+        if self.steps is None:
+            return 60 * (self.job.training.minutes or 0.0)
+        return self.steps * self.step_seconds
+
+    @property
+    def recipe_text(self) -> str:
+        """The recipe in YAML, with nothing left open."""
+        return dump_recipe(resolved_recipe(self.job, self.job.training))
+
+    @property
+    def examples_text(self) -> str:
+        """The examples for a terminal."""
+        return as_text(self.examples, self.job.config.input, self.dataset.preparation)
+
+    def to_json(self) -> dict[str, Any]:
+        """Return plain values, without raw rows."""
+        return {
+            "preset": self.job.recipe.preset,
+            "parameters": self.parameters,
+            "memory_bytes": self.memory,
+            "step_seconds": self.step_seconds,
+            "steps": self.steps,
+            "seconds": self.seconds,
+            "notes": list(self.job.notes),
+            "config": self.job.config.model_dump(mode="json"),
+        }
+
+
+def plan(
+    data: object,
+    *,
+    recipe: str | Path | Recipe | None = None,
+    settings: Mapping[str, object] | None = None,
+    init: str | Path | None = None,
+) -> Plan:
+    """Decide on a run as `pretrain` would, and measure what it would take.
+
+    Args:
+        data: A path or an object; `None` takes `data.path` of the recipe.
+        recipe: As for `pretrain`.
+        settings: As for `pretrain`.
+        init: As for `pretrain`.
+
+    Raises:
+        UserInputError: As `pretrain`.
+    """
+    read, source = read_recipe(recipe)
+    job = resolve_job(data, apply_settings(read, settings or {}), init=init, source=source)
+    batch_size = job.training.batch_size if isinstance(job.training.batch_size, int) else 8
+    model = make_model(job)
+    objective = ReconstructionObjective(job.dataset, model, seed=job.training.seed)
+    rows = job.dataset.parts.train
+    with Processes(job.training.device) as processes:
+        model.to(processes.device)
+        longest = longest_rows(job.dataset.lengths, rows, min(batch_size, 8))
+        kept = activation_memory(model, objective, longest, processes)
+        memory = weights_memory(model) + kept * batch_size // len(longest)
+        batch = processes.send(objective.load(np.resize(rows, batch_size), 0))
+        for step in range(TIMED + 1):
+            if step == 1:
+                started = time.perf_counter()
+            loss = objective.loss_sum(model, batch, Counters(0, 1, 0))
+            loss.backward()
+            loss.item()
+        seconds = (time.perf_counter() - started) / TIMED
+    model.zero_grad()
+    at_once = batch_size * job.training.accumulate * job.dataset.strings_per_row
+    return Plan(
+        job=job,
+        parameters=sum(parameter.numel() for parameter in model.parameters()),
+        memory=memory,
+        step_seconds=seconds * job.training.accumulate,
+        steps=total_steps(job.training, max(1, round(len(rows) / at_once))),
+        examples=reconstruct(model, job.dataset.batch(rows[:EXAMPLES])),
+    )
