@@ -1,6 +1,7 @@
 """Tables, values and pictures against naive loops; bad rows; the way back to the user's units."""
 
 from datetime import datetime
+from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
@@ -266,3 +267,18 @@ def test_preparation_round_trips_through_json() -> None:
     for data in (mixed_table(), ["a", "b"], np.random.rand(4, 3, 2), np.ones((3, 4, 4, 1))):
         made = open_data(data).preparation
         assert Preparation.from_json(made.to_json()) == made
+
+
+def test_word_among_numbers_is_a_bad_row_told_with_its_line(tmp_path: Path) -> None:
+    lines = [f"{i / 2},{i % 5}" for i in range(60)]
+    lines[30] = "about 15,1"
+    (tmp_path / "a.csv").write_text("\n".join(["size,grade", *lines, ""]))
+    path = str(tmp_path / "a.csv")
+    with pytest.raises(DataError, match=r"line 32 holds a word in column 'size'"):
+        open_data(path)
+    skipped = open_data(path, DataConfig(on_bad_row="skip"))
+    assert len(skipped) == 59
+    assert skipped.input.categories == (0, 5)
+    declared = open_data(path, DataConfig(missing=("about 15",)))
+    assert len(declared) == 60
+    assert declared.batch(np.array([30])).valid.tolist() == [[False, True]]

@@ -5,10 +5,8 @@ from collections.abc import Mapping, Sequence
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from anymae.data.sources.guess import MISSING, NUMBER
 from anymae.errors import DataError, nearest
-
-WORDS = ("", "?", "NA", "NaN", "nan", "N/A", "n/a", "NULL", "null", "None", "<NA>")
-"""Strings that mean a missing cell; white space around them does not matter."""
 
 
 def missing_codes(declared: Sequence[str], columns: Sequence[str]) -> Mapping[str, tuple[str, ...]]:
@@ -43,7 +41,7 @@ def blank(cells: pa.Array, codes: Sequence[str] = ()) -> pa.Array:
     """
     if pa.types.is_large_string(cells.type):
         cells = pc.ascii_trim_whitespace(cells)
-        missing = pc.is_in(cells, pa.array([*WORDS, *codes], pa.large_string()))
+        missing = pc.is_in(cells, pa.array([*MISSING, *codes], pa.large_string()))
     elif pa.types.is_floating(cells.type) or pa.types.is_integer(cells.type):
         numbers = [number for number in map(_number, codes) if number is not None]
         if not numbers and pa.types.is_integer(cells.type):
@@ -55,6 +53,16 @@ def blank(cells: pa.Array, codes: Sequence[str] = ()) -> pa.Array:
     else:
         return cells
     return pc.if_else(missing, pa.scalar(None, cells.type), cells)
+
+
+def as_numbers(words: pa.Array) -> pa.Array:
+    """Return strings as float64; null where they are missing or no numbers.
+
+    >>> as_numbers(pa.array(["1.5", "about 2", None], pa.large_string())).to_pylist()
+    [1.5, None, None]
+    """
+    fits = pc.match_substring_regex(words, NUMBER).fill_null(False)
+    return pc.if_else(fits, words, pa.scalar(None, words.type)).cast(pa.float64())
 
 
 def _number(code: str) -> float | None:

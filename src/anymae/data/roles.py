@@ -101,7 +101,7 @@ def resolve_roles(frame: Frame, config: DataConfig) -> Roles:
         reasons = {name: "not the input column" for name in free if name not in inputs}
     else:
         inputs, reasons = _table_inputs(frame, config, free, inputs)
-    return _roles(config, kind, why, inputs, reasons)
+    return _roles(frame, config, kind, why, inputs, reasons)
 
 
 def _assigned(config: DataConfig) -> set[str]:
@@ -122,9 +122,15 @@ def _check_names(names: Sequence[str], config: DataConfig) -> None:
 
 
 def _roles(
-    config: DataConfig, kind: InputKind, why: str, inputs: Iterable[str], reasons: dict[str, str]
+    frame: Frame,
+    config: DataConfig,
+    kind: InputKind,
+    why: str,
+    inputs: Iterable[str],
+    reasons: dict[str, str],
 ) -> Roles:
     reasons = {**reasons, **dict.fromkeys(config.drop, "dropped by the user")}
+    reasons |= {name: f"of type {kind}, which is not read" for name, kind in frame.unread.items()}
     return Roles(
         kind=kind,
         why=why,
@@ -156,7 +162,7 @@ def _array_roles(frame: Frame, config: DataConfig) -> Roles:
     why = "as asked" if config.kind else f"an array of {shape}"
     others = [name for name in frame.table.schema.names if name not in (VALUES, *config.drop)]
     reasons = {name: "not the array" for name in others if name not in _assigned(config)}
-    return _roles(config, kind, why, (VALUES,), reasons)
+    return _roles(frame, config, kind, why, (VALUES,), reasons)
 
 
 def _choose(frame: Frame, config: DataConfig, free: list[str]) -> tuple[InputKind, str, list[str]]:
@@ -185,7 +191,8 @@ def _choose(frame: Frame, config: DataConfig, free: list[str]) -> tuple[InputKin
         return "bytes", f"column {named[0]!r} is named like a string", _only(named)
     if len(free) == 1 and strings:
         return "bytes", "the only column holds strings", strings
-    candidates = [name for name in strings if name.lower() not in LEFT_OUT_NAMES]
+    plain = [name for name in strings if name not in frame.odd]
+    candidates = [name for name in plain if name.lower() not in LEFT_OUT_NAMES]
     lists = [name for name in lists if name.lower() not in LEFT_OUT_NAMES]
     if lists:
         return "values", f"column {lists[0]!r} holds lists of numbers", _only(lists)

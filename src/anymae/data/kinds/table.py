@@ -14,7 +14,7 @@ from anymae.data.batch import Arrays
 from anymae.data.frame import Frame
 from anymae.data.kinds.base import FAR, KINDS, BadRows, IntArray, Statistics, blocks, sample
 from anymae.data.kinds.cells import CellStatistics, as_json, cell_type
-from anymae.data.missing import blank, missing_codes
+from anymae.data.missing import as_numbers, blank, missing_codes
 from anymae.data.roles import Roles
 
 RESIDENT_BYTES = 1 << 26
@@ -35,6 +35,7 @@ class TableRows:
             self._take = _TableColumns(frame.table.select(list(roles.inputs)))
         names = self._take.names
         self._codes = missing_codes(config.missing, names)
+        self._odd = [name for name in names if name in frame.odd]
         self._rows = frame.table.num_rows
         self.lengths = None
         self.longest = len(names)
@@ -44,27 +45,36 @@ class TableRows:
 
     def cells(self, rows: IntArray) -> Columns:
         """Return the cells of each column, null where missing, in the order of `rows`."""
-        return {name: blank(cells, self._codes[name]) for name, cells in self._take(rows).items()}
+        found = {name: blank(cells, self._codes[name]) for name, cells in self._take(rows).items()}
+        return found | {name: as_numbers(found[name]) for name in self._odd}
 
     def _scan(self) -> tuple[BadRows, ...]:
-        """Count missing cells and find rows with infinite numbers or with no cell at all."""
-        infinite, empty = [], []
+        """Count missing cells and find the rows that cannot be inputs."""
+        found: dict[str, list[IntArray]] = {}
         for block in blocks(self._rows):
             rows = np.arange(block.start, block.stop)
-            is_infinite = np.zeros(len(rows), np.bool_)
-            is_empty = np.ones(len(rows), np.bool_)
-            for name, cells in self.cells(rows).items():
-                self.missing_cells[name] += cells.null_count
-                is_empty &= cells.is_null().to_numpy(False) if cells.null_count else False
-                if pa.types.is_floating(cells.type):
-                    is_infinite |= np.isinf(cells.to_numpy(zero_copy_only=False))
-            infinite.append(rows[is_infinite])
-            empty.append(rows[is_empty])
-        found = (
-            BadRows("holds an infinite number", np.concatenate([*infinite, _NONE])),
-            BadRows("has no cell that is not missing", np.concatenate([*empty, _NONE])),
-        )
-        return tuple(bad for bad in found if len(bad.rows))
+            cells = self.cells(rows)
+            empty = np.ones(len(rows), np.bool_)
+            for name, column in cells.items():
+                self.missing_cells[name] += column.null_count
+                empty &= _mask(column.is_null()) if column.null_count else np.False_
+                if pa.types.is_floating(column.type):
+                    infinite = np.isinf(column.to_numpy(zero_copy_only=False))
+                    found.setdefault("holds an infinite number", []).append(rows[infinite])
+            found.setdefault("has no cell that is not missing", []).append(rows[empty])
+            for name, words in self._words(rows).items():
+                odd = _mask(words.is_valid()) & _mask(cells[name].is_null())
+                problem = f"holds a word in column {name!r}, where the others are numbers"
+                found.setdefault(problem, []).append(rows[odd])
+        bad = (BadRows(why, np.unique(np.concatenate(rows))) for why, rows in found.items())
+        return tuple(rows for rows in bad if len(rows.rows))
+
+    def _words(self, rows: IntArray) -> Columns:
+        """Return the cells, as they were written, of columns in which a few are no numbers."""
+        if not self._odd:
+            return {}
+        cells = self._take(rows)
+        return {name: blank(cells[name], self._codes[name]) for name in self._odd}
 
     def fit(self, rows: IntArray) -> Statistics:
         """Learn each column's scale or categories from at most 200,000 training rows."""
@@ -179,7 +189,8 @@ class _ArrayColumns:
         return {name: pa.array(taken[:, i]) for i, name in enumerate(self.names)}
 
 
-_NONE = np.zeros(0, np.int64)
+def _mask(cells: pa.Array) -> npt.NDArray[np.bool_]:
+    return np.asarray(cells.to_numpy(zero_copy_only=False), np.bool_)
 
 
 def _by_name(batch: pa.RecordBatch) -> Columns:

@@ -10,7 +10,9 @@ from anymae.data.frame import OddCells
 MISSING = ("", "NaN", "NA", "?")
 """Cells that are missing, besides those that `data.missing` declares."""
 
-_NUMBER = r"(?i)^[+-]?((\d+\.?\d*|\.\d+)(e[+-]?\d+)?|nan|inf(inity)?)$"
+NUMBER = r"(?i)^[+-]?((\d+\.?\d*|\.\d+)(e[+-]?\d+)?|nan|inf(inity)?)$"
+"""What a number looks like."""
+
 _FAMILIES = (pa.int64(), pa.float64(), pa.bool_(), pa.timestamp("us"))
 _SHOWN = 10
 _GLANCE = 64
@@ -130,7 +132,7 @@ class Guess:
 
     def _count_odd(self, cells: pa.Array, row: int) -> None:
         filled = _filled(cells, self.missing)
-        odd = pc.invert(pc.match_substring_regex(filled, _NUMBER)).fill_null(False)
+        odd = pc.invert(pc.match_substring_regex(filled, NUMBER)).fill_null(False)
         positions = pc.indices_nonzero(odd).to_numpy()
         self._seen += len(cells)
         self._odd += len(positions)
