@@ -11,7 +11,6 @@ from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
-from sklearn import metrics as sk
 
 from anymae.task import TaskConfig, TaskType
 
@@ -97,10 +96,7 @@ def roc_auc(truth: Array, found: Array, weights: Array) -> float:
     """
     if found.ndim == 2:
         return _over_classes(roc_auc, truth, found, weights)
-    order = np.argsort(-found, kind="stable")
-    edges = np.r_[np.flatnonzero(np.diff(found[order])), len(found) - 1]
-    positive = np.cumsum(np.where(truth[order] == 1, weights[order], 0))[edges]
-    negative = np.cumsum(np.where(truth[order] == 0, weights[order], 0))[edges]
+    positive, negative = _cumulate(truth, found, weights)
     if positive[-1] == 0 or negative[-1] == 0:
         return float("nan")
     return float(np.trapezoid(np.r_[0, positive], np.r_[0, negative])) / float(
@@ -115,9 +111,12 @@ def average_precision(truth: Array, found: Array, weights: Array) -> float:
     """
     if found.ndim == 2:
         return _over_classes(average_precision, truth, found, weights)
-    if not (truth == 1).any():
+    positive, negative = _cumulate(truth, found, weights)
+    if positive[-1] == 0:
         return float("nan")
-    return float(sk.average_precision_score(truth == 1, found, sample_weight=weights))
+    kept = positive + negative
+    precision = np.divide(positive, kept, out=np.zeros_like(kept), where=kept != 0)
+    return float(precision @ np.diff(positive, prepend=0.0) / positive[-1])
 
 
 def rejection(efficiency: float) -> Metric:
@@ -252,6 +251,15 @@ def _defined(metric: Metric, truth: Array, found: Array, weights: Array) -> floa
     return value if np.isfinite(value) else None
 
 
+def _cumulate(truth: Array, found: Array, weights: Array) -> tuple[Array, Array]:
+    """Sum the weights of positives and negatives from the best score down to each cut."""
+    order = np.argsort(-found, kind="stable")
+    edges = np.r_[np.flatnonzero(np.diff(found[order])), len(found) - 1]
+    positive = np.cumsum(np.where(truth[order] == 1, weights[order], 0))[edges]
+    negative = np.cumsum(np.where(truth[order] == 0, weights[order], 0))[edges]
+    return positive, negative
+
+
 def _over_classes(metric: Metric, truth: Array, found: Array, weights: Array) -> float:
     occurring = np.unique(truth).astype(np.int64)
     if len(occurring) < 2:
@@ -262,8 +270,8 @@ def _over_classes(metric: Metric, truth: Array, found: Array, weights: Array) ->
 
 def _chosen(found: Array) -> Array:
     if found.ndim == 2:
-        return found.argmax(1).astype(np.float64)
-    return (found >= 0.5).astype(np.float64)
+        return np.asarray(found.argmax(1), np.float64)
+    return np.asarray(found >= 0.5, np.float64)
 
 
 def _ranks(values: Array) -> Array:

@@ -1,0 +1,322 @@
+"""How well a fine-tuned model answers: metrics with intervals, by target and group.
+
+Shapes: R rows, A numbers of an answer, T targets.
+"""
+
+import hashlib
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+
+from anymae.config import DataConfig
+from anymae.data.dataset import Dataset
+from anymae.errors import DataError
+from anymae.hub import Model
+from anymae.inference.api import open_model
+from anymae.inference.computations import Answers
+from anymae.inference.compute import ComputeConfig, compute, placed
+from anymae.inference.rows import open_rows
+from anymae.metrics import HEADLINE, Estimate, columns_of, measure
+from anymae.predictor import Ensemble, Predictor
+from anymae.task import TaskConfig
+from anymae.training.targets import Labels, encode_labels, read_labels, read_weights
+
+Array = npt.NDArray[np.float64]
+IntArray = npt.NDArray[np.int64]
+Part = Literal["test", "valid", "train", "all"]
+Metrics = Mapping[str, Mapping[str, Estimate]]
+"""Estimates by target and metric."""
+
+RESAMPLES = 500
+"""Bootstrap samples of an interval."""
+
+MOST_GROUPS = 50
+"""Groups that are reported apart, the largest."""
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """What an evaluation found."""
+
+    part: str
+    """Which rows: `test`, `valid`, `train`, or `all`."""
+    rows: int
+    """Rows with at least one known answer."""
+    task: str
+    overall: dict[str, Estimate]
+    """Metrics by name; the mean over targets where there are several (without interval)."""
+    targets: dict[str, dict[str, Estimate]]
+    """Metrics by target and name."""
+    groups: dict[str, dict[str, Estimate]]
+    """Metrics by group and name, like `overall`."""
+    confusion: dict[str, list[list[float]]]
+    """Weight of rows by true and most probable class, by target."""
+    classes: tuple[str, ...]
+    """Names of the rows and columns of `confusion`."""
+    seen_in_training: int | None
+    """Rows whose inputs also occur among the training rows; `None` where these are not known."""
+    notes: tuple[str, ...] = ()
+
+    @property
+    def headline(self) -> Estimate:
+        """The metric to show where there is room for one."""
+        return self.overall[HEADLINE[self.task]]  # type: ignore[index]
+
+    def to_json(self) -> dict[str, Any]:
+        """Return plain values; an estimate is `{"value", "low", "high"}`."""
+        plain: dict[str, Any] = _plain(asdict(self) | {"classes": list(self.classes)})
+        return plain
+
+    def _repr_html_(self) -> str:
+        rows = "".join(
+            f"<tr><th>{name}</th><td>{estimate}</td></tr>"
+            for name, estimate in self.overall.items()
+        )
+        return f"<table><caption>{self.part}: {self.rows:,} rows</caption>{rows}</table>"
+
+
+def evaluate(
+    model: Model | str | Path,
+    data: object,
+    *,
+    part: Part | None = None,
+    data_config: DataConfig | None = None,
+    resamples: int = RESAMPLES,
+    seed: int = 0,
+    config: ComputeConfig | None = None,
+    plot: str | Path | None = None,
+) -> Evaluation:
+    """Compare a fine-tuned model's answers with the truth.
+
+    Args:
+        model: A fine-tuned model, or its folder or hub id.
+        data: Rows with the model's target columns.
+        part: Which rows; `None` takes the `test` part where the data name one, else all.
+        data_config: Columns, roles, and what to do with odd rows; `group` and `weight` count.
+        resamples: Bootstrap samples for the intervals; 0 gives none.
+        seed: Draws the samples.
+        config: Device and precision.
+        plot: Where to draw the confusion or parity plot (.png, .svg or .pdf).
+
+    Raises:
+        DataError: The data do not fit the model, lack a target or hold a new class.
+        UserInputError: The model was pretrained only.
+    """
+    answers = Answers(open_model(model))
+    task = answers.model.task
+    data_config = (data_config or DataConfig()).model_copy(update={"target": task.targets})
+    dataset = open_rows(answers.model, data, data_config)
+    chosen, index = _choose(dataset, part)
+    evaluation, truth, found = evaluate_rows(
+        answers.model, dataset, index, part=chosen, resamples=resamples, seed=seed, config=config,
+        trained_on=Path(model) if isinstance(model, str | Path) else None,
+    )  # fmt: skip
+    if plot is not None:
+        draw(task, truth, found, evaluation, Path(plot))
+    return evaluation
+
+
+def evaluate_rows(
+    model: Predictor | Ensemble,
+    dataset: Dataset,
+    index: IntArray,
+    *,
+    part: str,
+    resamples: int = RESAMPLES,
+    seed: int = 0,
+    config: ComputeConfig | None = None,
+    trained_on: IntArray | Path | None = None,
+) -> tuple[Evaluation, Array, Array]:
+    """Evaluate a model on rows of an open data set.
+
+    Args:
+        model: A fine-tuned model.
+        dataset: Opened for the model.
+        index: Positions of the rows.
+        part: Their name.
+        resamples: Bootstrap samples.
+        seed: Draws the samples.
+        config: Device and precision.
+        trained_on: Positions of the training rows, or a model folder that remembers them.
+
+    Returns:
+        The evaluation, truth `(R, T)` and answers `(R, A)` of the rows with a known answer.
+    """
+    task, config = model.task, config or ComputeConfig()
+    labels = read_labels(dataset, task.targets)
+    truth = encode_labels(task, _take(labels, index))
+    known = ~np.isnan(truth).all(1)
+    if not known.any():
+        raise DataError(
+            f"none of the {len(index):,} {part} rows has a value of {', '.join(task.targets)}"
+        )
+    index, truth = index[known], truth[known]
+    given = read_weights(dataset)
+    weights = np.ones(len(index)) if given is None else given[index]
+    answers = Answers(model)
+    with placed(model, config):
+        values = compute(answers, dataset, index, config).values
+    found = values.reshape(len(index), task.members, -1).mean(1, dtype=np.float64)
+    targets = measure(task, truth, found, weights, resamples=resamples, seed=seed)
+    evaluation = Evaluation(
+        part=part,
+        rows=len(index),
+        task=task.type,
+        overall=_over_targets(targets),
+        targets=targets,
+        groups=_by_group(task, dataset, index, truth, found, weights),
+        confusion=_confusion(task, truth, found, weights),
+        classes=task.classes or (("0", "1") if task.type == "multilabel" else ()),
+        seen_in_training=_count_seen(dataset, index, trained_on),
+    )
+    return evaluation, truth, found
+
+
+def row_hashes(dataset: Dataset, index: IntArray) -> npt.NDArray[np.uint64]:
+    """Return a hash of the inputs of each row, `(R,)`: equal where a model sees the same."""
+    out = np.empty(len(index), np.uint64)
+    for cut in range(0, len(index), 1024):
+        batch = dataset.batch(index[cut : cut + 1024])
+        inputs = batch.inputs.numpy()
+        valid = None if batch.valid is None else batch.valid.numpy()
+        for row in range(len(inputs)):
+            kept = inputs[row] if valid is None else inputs[row][valid[row]]
+            digest = hashlib.blake2b(np.ascontiguousarray(kept).tobytes(), digest_size=8)
+            if valid is not None and dataset.input.kind == "table":
+                digest.update(valid[row].tobytes())
+            out[cut + row] = int.from_bytes(digest.digest(), "little")
+    return out
+
+
+def draw(task: TaskConfig, truth: Array, found: Array, evaluation: Evaluation, path: Path) -> None:
+    """Draw truth against answers, or the confusion of classes, of each target.
+
+    Args:
+        task: What was predicted.
+        truth: `(R, T)`.
+        found: `(R, A)`.
+        evaluation: Has the confusion.
+        path: Where to, .png, .svg or .pdf.
+    """
+    from matplotlib.figure import Figure
+
+    count = len(task.targets)
+    figure = Figure(figsize=(4 * count, 4), layout="constrained")
+    panels = figure.subplots(1, count, squeeze=False)[0]
+    for number, (name, axes) in enumerate(zip(task.targets, panels, strict=True)):
+        axes.set_title(name)
+        if task.type == "regression":
+            limits = [np.nanmin([truth, found]), np.nanmax([truth, found])]
+            axes.plot(limits, limits, color="grey", linewidth=1)
+            axes.scatter(truth[:, number], found[:, number], s=4, alpha=0.5)
+            axes.set(xlabel="true", ylabel="predicted")
+            continue
+        table = np.array(evaluation.confusion[name])
+        axes.imshow(table, cmap="Blues")
+        for row, column in np.ndindex(*table.shape) if len(table) <= 20 else ():
+            axes.text(column, row, f"{table[row, column]:g}", ha="center", va="center")
+        if len(table) <= 20:
+            axes.set_xticks(range(len(table)), evaluation.classes)
+            axes.set_yticks(range(len(table)), evaluation.classes)
+        axes.set(xlabel="predicted", ylabel="true")
+    figure.savefig(path)
+
+
+def _choose(dataset: Dataset, part: Part | None) -> tuple[str, IntArray]:
+    names_parts = dataset.roles.split is not None or dataset.rows.files is not None
+    chosen = part or ("test" if names_parts and len(dataset.parts.test) else "all")
+    if chosen == "all":
+        return chosen, np.arange(len(dataset))
+    index: IntArray = getattr(dataset.parts, chosen)
+    if not len(index):
+        raise DataError(f"the data have no {chosen} rows; name a split column, or take --part all")
+    return chosen, index
+
+
+def _take(labels: Labels, index: IntArray) -> Labels:
+    return {name: column.take(pa.array(index)) for name, column in labels.items()}
+
+
+def _over_targets(targets: Metrics) -> dict[str, Estimate]:
+    """Average over targets; a single target's estimates stay whole."""
+    each = list(targets.values())
+    if len(each) == 1:
+        return dict(each[0])
+    out = {}
+    for name in each[0]:
+        values = [found[name].value for found in each]
+        defined = [value for value in values if value is not None]
+        out[name] = Estimate(float(np.mean(defined)) if defined else None)
+    return out
+
+
+def _by_group(
+    task: TaskConfig, dataset: Dataset, index: IntArray, truth: Array, found: Array, weights: Array
+) -> dict[str, dict[str, Estimate]]:
+    if dataset.roles.group is None:
+        return {}
+    column = dataset.column(dataset.roles.group).take(pa.array(index)).combine_chunks()
+    names = np.array([str(value) for value in column.to_pylist()])
+    groups, counts = np.unique(names, return_counts=True)
+    out = {}
+    for group in groups[np.argsort(-counts, kind="stable")][:MOST_GROUPS]:
+        here = names == group
+        out[str(group)] = _over_targets(measure(task, truth[here], found[here], weights[here]))
+    return out
+
+
+def _confusion(
+    task: TaskConfig, truth: Array, found: Array, weights: Array
+) -> dict[str, list[list[float]]]:
+    if task.type == "regression":
+        return {}
+    size = len(task.classes) or 2
+    out = {}
+    for number, name in enumerate(task.targets):
+        scores = columns_of(task, found, number)
+        chosen = scores.argmax(1) if scores.ndim == 2 else (scores >= 0.5).astype(np.int64)
+        known = ~np.isnan(truth[:, number])
+        table = np.zeros((size, size))
+        np.add.at(table, (truth[known, number].astype(np.int64), chosen[known]), weights[known])
+        out[name] = table.tolist()
+    return out
+
+
+def _count_seen(
+    dataset: Dataset, index: IntArray, trained_on: IntArray | Path | None
+) -> int | None:
+    if trained_on is None:
+        return None
+    if isinstance(trained_on, Path):
+        known = read_seen(trained_on)
+        if known is None:
+            return None
+    else:
+        known = row_hashes(dataset, trained_on)
+    return int(np.isin(row_hashes(dataset, index), known).sum())
+
+
+SEEN = "train_rows.safetensors"
+"""In a fine-tuned model's folder: hashes of the rows that it was trained on."""
+
+
+def read_seen(folder: Path) -> npt.NDArray[np.uint64] | None:
+    """Return the hashes of the rows that a model was trained on, if its folder has them."""
+    from anymae.files import read_tensors
+
+    if not (folder / SEEN).exists():
+        return None
+    return np.asarray(read_tensors(folder / SEEN)["hashes"].numpy().view(np.uint64))
+
+
+def _plain(value: Any) -> Any:  # noqa: ANN401 - any JSON value
+    if isinstance(value, Estimate):
+        return value._asdict()
+    if isinstance(value, dict):
+        return {name: _plain(item) for name, item in value.items()}
+    return value

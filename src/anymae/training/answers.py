@@ -1,0 +1,168 @@
+"""The objective of fine-tuning: answer what is known about each row.
+
+Shapes: B rows, N inputs, O outputs, T targets, C classes.
+"""
+
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from anymae.randomness import Draws, row_keys
+from anymae.task import FinetuneConfig, TaskConfig
+from anymae.training.losses import task_losses
+from anymae.training.objective import Counters, IntArray, Look
+from anymae.training.processes import Processes
+from anymae.training.targets import Labelled
+
+
+class AnswerBatch(NamedTuple):
+    """Rows with what is known about them."""
+
+    inputs: Tensor
+    """`(B, N)` or `(B, N, K)`."""
+    valid: Tensor | None
+    """`(B, N)`."""
+    rows: Tensor
+    """`(B,)`, row numbers in the source."""
+    targets: Tensor
+    """`(B, T)`, NaN where unknown."""
+    weights: Tensor | None
+    """`(B,)`."""
+
+
+class AnswerObjective:
+    """Loss of the known answers, weighted by row and class.
+
+    Args:
+        labelled: The rows and their targets.
+        task: What is predicted.
+        config: Which loss.
+        train: Positions of the training rows, by which classes are balanced.
+        seed: Of the windows that rows too long are cut to.
+    """
+
+    def __init__(
+        self,
+        labelled: Labelled,
+        task: TaskConfig,
+        *,
+        config: FinetuneConfig,
+        train: IntArray,
+        seed: int,
+    ) -> None:
+        self._labelled, self._task, self._seed = labelled, task, seed
+        self._squared_error = config.loss == "squared_error"
+        self._class_weights: Tensor | None = None
+        if config.imbalance == "balanced" and task.is_classification:
+            weights = None if labelled.weights is None else labelled.weights[train]
+            self._class_weights = balance(task, labelled.targets[train], weights)
+
+    def load(self, index: IntArray, epoch: int) -> AnswerBatch:
+        """Read rows; those that are too long show another window in each epoch."""
+        labelled = self._labelled
+        rows = torch.from_numpy(labelled.dataset.rows.numbers_of(index))
+        crop = Draws(row_keys(rows, seed=self._seed, epoch=epoch))
+        return self._join(index, crop)
+
+    def read(self, index: IntArray) -> AnswerBatch:
+        """Read rows to evaluate: those that are too long show their beginning."""
+        return self._join(index, None)
+
+    def _join(self, index: IntArray, crop: Draws | None) -> AnswerBatch:
+        labelled = self._labelled
+        batch = labelled.dataset.batch(index, crop=crop)
+        weights = None if labelled.weights is None else torch.from_numpy(labelled.weights[index])
+        targets = torch.from_numpy(labelled.targets[index])
+        return AnswerBatch(batch.inputs, batch.valid, batch.rows, targets, weights)
+
+    def count(self, batch: AnswerBatch, counters: Counters) -> float:
+        """Return the weight of the batch's known answers."""
+        outputs = torch.zeros(len(batch.targets), self._task.num_outputs)
+        return float(self.losses(outputs, batch)[1])
+
+    def loss_sum(self, model: nn.Module, batch: AnswerBatch, counters: Counters) -> Tensor:
+        """Return the weighted sum of the losses."""
+        return self.losses(model(batch.inputs, batch.valid), batch)[0]
+
+    def losses(self, outputs: Tensor, batch: AnswerBatch) -> tuple[Tensor, Tensor]:
+        """Return the weighted sum of the losses and the sum of the weights."""
+        balanced = self._class_weights
+        return task_losses(
+            self._task,
+            outputs,
+            batch.targets,
+            weights=batch.weights,
+            class_weights=None if balanced is None else balanced.to(outputs.device),
+            squared_error=self._squared_error,
+        )
+
+    def capture(
+        self, model: nn.Module, batch: AnswerBatch, counters: Counters
+    ) -> dict[str, Tensor]:
+        """Return rows, inputs and targets of a batch."""
+        found = batch._asdict().items()
+        return {name: tensor for name, tensor in found if tensor is not None}
+
+
+class AnswerMonitor:
+    """Loss over the validation rows.
+
+    Args:
+        objective: Knows the loss.
+        batches: Positions of the validation rows, batch by batch.
+        processes: Share the rows.
+    """
+
+    def __init__(
+        self, objective: AnswerObjective, batches: list[IntArray], processes: Processes
+    ) -> None:
+        self._objective, self._batches, self._processes = objective, batches, processes
+        self.looks: list[tuple[int, float]] = []
+        """Step and loss of each look."""
+
+    @torch.no_grad()
+    def __call__(self, model: nn.Module, counters: Counters) -> Look:
+        """Evaluate; the model stays in training mode."""
+        processes, was_training = self._processes, model.training
+        model.eval()
+        sums = [0.0, 0.0]
+        for index in self._batches[processes.rank :: processes.world]:
+            batch = processes.send(self._objective.read(index))
+            found = self._objective.losses(model(batch.inputs, batch.valid), batch)
+            sums = [total + float(part) for total, part in zip(sums, found, strict=True)]
+        model.train(was_training)
+        total, weight = processes.sum(sums)
+        loss = total / weight if weight else float("nan")
+        self.looks.append((counters.step, loss))
+        return Look(loss, {})
+
+
+def balance(
+    task: TaskConfig,
+    targets: np.ndarray,
+    weights: np.ndarray | None,
+) -> Tensor:
+    """Weigh classes so that each counts alike, and the known answers as much as before.
+
+    Args:
+        task: `binary`, `multiclass` or `multilabel`.
+        targets: `(R, T)`, NaN where unknown.
+        weights: `(R,)` or `None`.
+
+    Returns:
+        `(C,)` for `multiclass`, else `(2, T)`: weight of no and of yes. A class that does not
+        occur gets 0.
+    """
+    importance = np.ones(len(targets)) if weights is None else weights
+    known = ~np.isnan(targets)
+    classes = len(task.classes) if task.type == "multiclass" else 2
+    columns = []
+    for column, is_known in zip(targets.T, known.T, strict=True):
+        codes = column[is_known].astype(np.int64)
+        counts = np.bincount(codes, importance[is_known], minlength=classes)
+        share = counts.sum() / (counts > 0).sum()
+        columns.append(np.divide(share, counts, out=np.zeros(classes), where=counts > 0))
+    table = torch.tensor(np.stack(columns, 1), dtype=torch.float32)
+    return table[:, 0] if task.type == "multiclass" else table

@@ -1,0 +1,356 @@
+"""`anymae.finetune`: a pretrained encoder and labels in, a model that answers out.
+
+Shapes: R rows, T targets.
+"""
+
+import logging
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from sklearn.model_selection import train_test_split
+
+from anymae.config import DataConfig, TrainingConfig
+from anymae.data.dataset import Dataset
+from anymae.data.splits import Parts, split_rows
+from anymae.errors import DataError, FolderError, UserInputError
+from anymae.evaluation import SEEN, Evaluation, evaluate_rows, row_hashes
+from anymae.files import remove_leftovers, require_free, write_json, write_tensors, write_text
+from anymae.hub import CARD, CONFIG, DATA, WEIGHTS, Model, model_card, write_model
+from anymae.inference.api import open_model
+from anymae.inference.computations import one_encoder
+from anymae.inference.compute import ComputeConfig
+from anymae.inference.rows import open_rows
+from anymae.model import Backbone
+from anymae.predictor import Ensemble, Predictor
+from anymae.task import FinetuneConfig, TaskConfig
+from anymae.training.fit import Fitted, Rows, finetune_training, fit
+from anymae.training.processes import Processes
+from anymae.training.requests import Requests
+from anymae.training.targets import (
+    Labelled,
+    encode_labels,
+    infer_task,
+    read_labels,
+    read_weights,
+    standardise,
+)
+
+logger = logging.getLogger(__name__)
+
+IntArray = npt.NDArray[np.int64]
+
+RESULT = "finetune.json"
+"""What was asked for and what came of it, in a fine-tuned model's folder."""
+OWN = (CONFIG, WEIGHTS, DATA, CARD, RESULT, SEEN)
+
+
+@dataclass(frozen=True)
+class Finetuned:
+    """A fine-tuned model and how good it is."""
+
+    model: Predictor | Ensemble = field(repr=False)
+    """In evaluation mode, on the CPU."""
+    folder: Path | None
+    task: TaskConfig
+    rows: dict[str, int]
+    """Labelled rows by part: train, valid, test."""
+    split: str
+    """Hash of which rows are in which part."""
+    learning_rate: float
+    steps: tuple[int, ...]
+    """Step of the best look, by seed; 0 is the head alone, on the frozen encoder."""
+    valid_loss: float | None
+    """Mean over seeds."""
+    evaluations: dict[str, Evaluation] = field(repr=False)
+    """On `valid` and, where there are such rows, `test`."""
+    history: list[dict[str, Any]] = field(repr=False)
+    """By seed: the best validation loss at each rate tried, and all looks at the best rate."""
+    seconds: float
+
+    def to_json(self) -> dict[str, Any]:
+        """Return plain values."""
+        skipped = ("model", "folder", "task", "evaluations")
+        plain = {name: value for name, value in vars(self).items() if name not in skipped}
+        return {
+            "folder": None if self.folder is None else str(self.folder),
+            "task": self.task.model_dump(mode="json"),
+            **plain,
+            "steps": list(self.steps),
+            "evaluations": {name: found.to_json() for name, found in self.evaluations.items()},
+        }
+
+    def _repr_html_(self) -> str:
+        parts = [found._repr_html_() for found in self.evaluations.values()]
+        return f"<h4>{', '.join(self.task.targets)} ({self.task.type})</h4>" + "".join(parts)
+
+
+def finetune(
+    run: Model | str | Path,
+    data: object,
+    *,
+    target: str | Sequence[str] = (),
+    out: str | Path | None = None,
+    data_config: DataConfig | None = None,
+    config: FinetuneConfig | None = None,
+    training: Mapping[str, object] | None = None,
+    overwrite: bool = False,
+) -> Finetuned:
+    """Train all of a pretrained model to predict one target or several.
+
+    Args:
+        run: A pretrained model, or a run folder or hub id.
+        data: Rows with labels: a path or a Python object.
+        target: Columns to predict; may be named in `data_config` instead.
+        out: Folder for the model; `None` writes nothing.
+        data_config: Columns, roles, splits.
+        config: Task, head, and how to learn.
+        training: Keys of `TrainingConfig`: `epochs`, `batch_size`, `learning_rate`, `seed` ...
+        overwrite: Replace a fine-tuned model in `out`.
+
+    Returns:
+        The model and its metrics.
+
+    Raises:
+        UserInputError: The request cannot be carried out; nothing was written.
+        NonFiniteError: The loss stopped being finite.
+
+    >>> import numpy as np, anymae
+    >>> from anymae.config import InputConfig
+    >>> from anymae.data.dataset import open_data
+    >>> from anymae.model import MaskedAutoencoder
+    >>> from anymae.presets import build_config
+    >>> strings = ["C" * n + "O" * (n % 3) for n in range(1, 30)]
+    >>> dataset = open_data(strings)
+    >>> model = MaskedAutoencoder(build_config("tiny", dataset.input))
+    >>> model.data = dataset.preparation.to_json()
+    >>> table = {"smiles": strings, "oxygens": [n % 3 for n in range(1, 30)]}
+    >>> done = finetune(model, table, target="oxygens", training={"steps": 3})
+    >>> done.task.type, done.task.classes
+    ('multiclass', ('0', '1', '2'))
+    """
+    started = time.perf_counter()
+    asked = _ask(target, data_config, config, training)
+    folder = None if out is None else Path(out)
+    if folder is not None:
+        check_folder(folder, overwrite=overwrite)
+    model = open_model(run)
+    dataset = open_rows(model, data, asked.data)
+    labelled = label(dataset, asked.data, asked.config, seed=asked.training.seed)
+    with Processes(asked.training.device) as processes:
+        fitted = _fit_seeds(one_encoder(model), *labelled[:2], asked, processes)
+        writes = processes.is_main
+    result = _judge(fitted, dataset, *labelled[1:], asked, folder, started)
+    if folder is not None and writes:
+        _write(folder, result, asked, row_hashes(dataset, labelled[1].train))
+    return result
+
+
+class _Asked(NamedTuple):
+    """What a user asked for, defaults filled in."""
+
+    data: DataConfig
+    config: FinetuneConfig
+    training: TrainingConfig
+
+    def to_json(self) -> dict[str, Any]:
+        return {
+            "data": self.data.model_dump(mode="json", exclude_defaults=True),
+            "config": self.config.model_dump(mode="json"),
+            "training": self.training.model_dump(mode="json", exclude_none=True),
+        }
+
+
+def _ask(
+    target: str | Sequence[str],
+    data: DataConfig | None,
+    config: FinetuneConfig | None,
+    training: Mapping[str, object] | None,
+) -> _Asked:
+    names = (target,) if isinstance(target, str) else tuple(target)
+    data, config = data or DataConfig(), config or FinetuneConfig()
+    if names:
+        data = data.model_copy(update={"target": names})
+    chosen = finetune_training(training or {})
+    if "learning_rate" in (training or {}):
+        config = config.model_copy(update={"learning_rates": (chosen.learning_rate,)})
+    return _Asked(data, config, chosen)
+
+
+def _judge(
+    fitted: list[Fitted],
+    dataset: Dataset,
+    rows: Rows,
+    test: IntArray,
+    asked: _Asked,
+    folder: Path | None,
+    started: float,
+) -> Finetuned:
+    """Put the members together and evaluate them."""
+    predictors = [one.predictor for one in fitted]
+    model = predictors[0] if len(predictors) == 1 else Ensemble(predictors)
+    parts = {"valid": rows.valid, "test": test}
+    config, seed = ComputeConfig(device=asked.training.device), asked.training.seed
+    return Finetuned(
+        model=model,
+        folder=folder,
+        task=model.task,
+        rows={"train": len(rows.train), **{name: len(index) for name, index in parts.items()}},
+        split=Parts(rows.train, rows.valid, test).digest,
+        learning_rate=fitted[0].rate,
+        steps=tuple(one.step for one in fitted),
+        valid_loss=float(np.mean([one.loss for one in fitted])) if len(rows.valid) else None,
+        evaluations={
+            name: evaluate_rows(
+                model, dataset, index, part=name, config=config, trained_on=rows.train
+            )[0]
+            for name, index in parts.items()
+            if len(index)
+        },
+        history=[
+            {"seed": seed + number, "tried": one.tried, "looks": one.looks}
+            for number, one in enumerate(fitted)
+        ],
+        seconds=round(time.perf_counter() - started, 2),
+    )
+
+
+def label(
+    dataset: Dataset, data_config: DataConfig, config: FinetuneConfig, *, seed: int
+) -> tuple[TaskConfig, Rows, IntArray]:
+    """Find the task, each row's targets, and which rows are for what.
+
+    Args:
+        dataset: Opened for the model; its roles name the targets.
+        data_config: How the rows are split.
+        config: Task, shares, number of labels.
+        seed: Draws rows where the data do not say which.
+
+    Returns:
+        The task; the rows to learn from, with a known target; the positions of the test rows.
+
+    Raises:
+        DataError: No target is named, or it holds nothing to learn from.
+    """
+    if not dataset.roles.target:
+        raise DataError("no target is named; say which column to predict with --target")
+    labels = read_labels(dataset, dataset.roles.target)
+    # A number of labels counts those that validate, so these are drawn from it.
+    share = 0.0 if config.num_labels is not None else config.valid_share
+    parts = split_rows(
+        dataset.rows, data_config, seed, valid_share=share, test_share=config.test_share
+    )
+    known = np.zeros(len(dataset), np.bool_)
+    for column in labels.values():
+        known |= column.is_valid().to_numpy(zero_copy_only=False)
+    train, valid, test = (part[known[part]] for part in parts)
+    task = infer_task(labels, train, type=config.task, readout=config.readout)
+    truth = encode_labels(task, labels)
+    if config.num_labels is not None:
+        train, valid = _draw_labels(task, truth, train, config.num_labels, seed)
+        if task.type == "regression":
+            task = infer_task(labels, train, type=task.type, readout=config.readout)
+    weights = _training_weights(read_weights(dataset), config)
+    return task, Rows(Labelled(dataset, standardise(task, truth), weights), train, valid), test
+
+
+def check_folder(folder: Path, *, overwrite: bool) -> None:
+    """Refuse a folder that holds something, unless it is a fine-tuned model to be replaced.
+
+    Raises:
+        FolderError: The folder is taken.
+    """
+    if overwrite and (folder / RESULT).exists():
+        return
+    if overwrite and folder.is_dir() and any(folder.iterdir()):
+        raise FolderError(f"{folder} holds no fine-tuned model to replace; name a new folder")
+    require_free(folder)
+
+
+def _fit_seeds(
+    model: Backbone,
+    task: TaskConfig,
+    rows: Rows,
+    asked: _Asked,
+    processes: Processes,
+) -> list[Fitted]:
+    """Train one predictor for each seed; the first one finds the learning rate."""
+    config, training, rates = asked.config, asked.training, asked.config.learning_rates
+    if len(rates) > 1 and not len(rows.valid):
+        raise UserInputError(
+            f"there are no validation rows to choose among {len(rates)} learning rates; "
+            "name one with --learning-rate"
+        )
+    found: list[Fitted] = []
+    with Requests() as requests:
+        for number in range(config.seeds):
+            seeded = training.model_copy(update={"seed": training.seed + number})
+            one = fit(
+                model, task, rows, config=config, training=seeded, rates=rates,
+                processes=processes, requests=requests,
+            )  # fmt: skip
+            found.append(one)
+            rates = (one.rate,)
+    return found
+
+
+def _draw_labels(
+    task: TaskConfig, truth: npt.NDArray[np.float64], train: IntArray, count: int, seed: int
+) -> tuple[IntArray, IntArray]:
+    """Draw the labels to learn from, and a fifth of them to validate; classes in proportion."""
+    if count > len(train):
+        raise DataError(f"{count:,} labels are asked for and {len(train):,} rows have one")
+    classes = truth[train, 0] if task.type in ("binary", "multiclass") else None
+    drawn = train if count == len(train) else _draw(train, count, classes, seed)
+    classes = truth[drawn, 0] if classes is not None else None
+    kept = _draw(drawn, count - max(1, round(0.2 * count)), classes, seed)
+    return kept, np.setdiff1d(drawn, kept)
+
+
+def _draw(
+    rows: IntArray, count: int, classes: npt.NDArray[np.float64] | None, seed: int
+) -> IntArray:
+    try:
+        kept, _ = train_test_split(rows, train_size=count, stratify=classes, random_state=seed)
+    except ValueError:  # a class is too rare to be in both
+        kept, _ = train_test_split(rows, train_size=count, random_state=seed)
+    return np.sort(kept)
+
+
+def _training_weights(
+    weights: npt.NDArray[np.float64] | None, config: FinetuneConfig
+) -> npt.NDArray[np.float32] | None:
+    if weights is None:
+        return None
+    negative = int((weights < 0).sum())
+    if negative and config.negative_weights == "error":
+        raise DataError(
+            f"{negative:,} rows have a negative weight, which a loss cannot be trained with; "
+            "choose --negative-weights absolute or zero"
+        )
+    usable = np.abs(weights) if config.negative_weights == "absolute" else np.maximum(weights, 0)
+    return np.asarray(usable / usable.mean(), np.float32)
+
+
+def _write(folder: Path, result: Finetuned, asked: _Asked, hashes: npt.NDArray[np.uint64]) -> None:
+    """Write the folder; the weights last, so that it is whole once they are there."""
+    folder.mkdir(parents=True, exist_ok=True)
+    for name in (WEIGHTS, *OWN):
+        (folder / name).unlink(missing_ok=True)
+    remove_leftovers(folder)
+    write_json(folder / RESULT, {"format_version": 1, "asked": asked.to_json(), **result.to_json()})
+    write_tensors(folder / SEEN, {"hashes": torch.from_numpy(np.sort(hashes).view(np.int64))})
+    write_text(folder / CARD, model_card(result.model) + _results(result))
+    write_model(result.model, folder)
+
+
+def _results(result: Finetuned) -> str:
+    lines = ["", "## Results", "", "| rows | metric | value |", "| --- | --- | --- |"]
+    for part, found in result.evaluations.items():
+        lines += [f"| {part} | {name} | {value} |" for name, value in found.overall.items()]
+    return "\n".join(lines) + "\n"

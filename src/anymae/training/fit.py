@@ -1,0 +1,328 @@
+"""Training one predictor: its head first, then everything, the best look kept.
+
+With few labels a head of random weights distorts the encoder before it has learned anything, so
+the head is fitted while the encoder is frozen (Kumar et al. 2022); then all layers learn, lower
+ones more slowly. The fitted head itself takes part in the choice of the best look, so the result
+is never worse on the validation rows than a linear model on frozen features.
+"""
+
+import logging
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from anymae.config import TrainingConfig, parse
+from anymae.data.sampler import Order
+from anymae.errors import ConfigError
+from anymae.inference.compute import batches
+from anymae.model import Backbone
+from anymae.nn.readout import MeanReadout
+from anymae.predictor import Predictor
+from anymae.task import FinetuneConfig, TaskConfig
+from anymae.training.answers import AnswerMonitor, AnswerObjective
+from anymae.training.determinism import reproducible
+from anymae.training.linear import LinearFit, fit_linear
+from anymae.training.loader import StepLoader
+from anymae.training.loop import Loop, Rhythm
+from anymae.training.objective import IntArray
+from anymae.training.optim import Groups, make_optimizer
+from anymae.training.processes import Processes
+from anymae.training.requests import Requests
+from anymae.training.step import Stepper
+from anymae.training.targets import Labelled
+
+logger = logging.getLogger(__name__)
+
+DEFAULTS: Mapping[str, object] = {
+    "batch_size": 32,
+    "weight_decay": 0.01,
+    "patience": 8,
+    "warmup": 0.1,
+}
+"""Training settings where nothing else is said."""
+
+EPOCHS, FEWEST_STEPS = 30, 300
+"""How long to train when nothing is said: so many passes, but at least so many steps."""
+
+EVALUATED_INPUTS = 16_384
+"""Inputs of a batch of rows that are only looked at."""
+
+HEAD_RATE = 1e-3
+"""Peak learning rate while the head is trained alone."""
+
+LOOKS = 30
+"""Looks at the validation rows, when nothing is said."""
+
+
+class Fitted(NamedTuple):
+    """A trained predictor and how it came about."""
+
+    predictor: Predictor
+    """In evaluation mode, with the weights of the best look."""
+    loss: float
+    """On the validation rows."""
+    rate: float
+    step: int
+    """Of the best look; 0 is the head alone, on the frozen encoder."""
+    looks: list[tuple[int, float]]
+    """Step and validation loss."""
+    tried: list[tuple[float, float]]
+    """Rates and the best validation loss of each."""
+
+
+class Rows(NamedTuple):
+    """What to learn from."""
+
+    labelled: Labelled
+    train: IntArray
+    """Positions in the data set."""
+    valid: IntArray
+    """Likewise; they choose the best look."""
+
+
+def finetune_training(given: Mapping[str, object]) -> TrainingConfig:
+    """Combine training settings with the defaults of fine-tuning.
+
+    Raises:
+        ConfigError: An unknown key, a value out of range, or one that has no place here.
+    """
+    config = parse(TrainingConfig, {**DEFAULTS, **given}, where="training")
+    for name in ("minutes", "recompute"):
+        if getattr(config, name):
+            raise ConfigError(f"training.{name} is for pretraining; fine-tuning takes epochs")
+    if config.batch_size == "auto":
+        raise ConfigError("training.batch_size auto is for pretraining; name a number")
+    return config
+
+
+def fit(
+    model: Backbone,
+    task: TaskConfig,
+    rows: Rows,
+    *,
+    config: FinetuneConfig,
+    training: TrainingConfig,
+    rates: tuple[float, ...],
+    processes: Processes,
+    requests: Requests,
+) -> Fitted:
+    """Train a predictor at each rate and keep the best on the validation rows.
+
+    Args:
+        model: Whose encoder to start from; it stays as it is.
+        task: What is predicted.
+        rows: What to learn from.
+        config: How.
+        training: Length, batch, seed; its learning rate is replaced.
+        rates: Peak learning rates.
+        processes: Where.
+        requests: What the outside asks for.
+
+    Raises:
+        NonFiniteError: The loss or gradient is not finite.
+        InterruptedRunError: Asked to stop.
+    """
+    with reproducible(processes.device, threads=training.threads):
+        torch.manual_seed(training.seed)
+        dropouts = {
+            name: getattr(config, name) for name in ("dropout", "attention_dropout", "drop_path")
+        }
+        start = Predictor.from_pretrained(model, task, dropouts=dropouts)
+        if config.start == "random":
+            start = Predictor(start.config, task)
+            start.data = model.data
+        start.to(processes.device).train()
+        trainer = _Trainer(start, task, rows, config, training, processes, requests)
+        trainer.prepare_head()
+        found = [trainer.train(rate) for rate in rates]
+    tried = [(fitted.rate, fitted.loss) for fitted in found]
+    return min(found, key=lambda fitted: fitted.loss)._replace(tried=tried)
+
+
+class _Trainer:
+    """Trains from one start at several rates."""
+
+    def __init__(
+        self,
+        start: Predictor,
+        task: TaskConfig,
+        rows: Rows,
+        config: FinetuneConfig,
+        training: TrainingConfig,
+        processes: Processes,
+        requests: Requests,
+    ) -> None:
+        self._start, self._task, self._rows = start, task, rows
+        self._config, self._training = config, training
+        self._processes, self._requests = processes, requests
+        assert isinstance(training.batch_size, int)
+        self._batch = training.batch_size
+        self._objective = AnswerObjective(
+            rows.labelled, task, config=config, train=rows.train, seed=training.seed
+        )
+        self._lengths = rows.labelled.dataset.lengths
+        self._looked_at = [rows.valid[part] for part in self._by_length(rows.valid)]
+
+    def prepare_head(self) -> None:
+        """Fit the head to frozen features."""
+        config, readout = self._config, self._start.readout
+        if config.head_first == "none":
+            return
+        if config.head_first == "probe" and isinstance(readout, MeanReadout):
+            features = self._features()
+            labelled, train = self._rows.labelled, self._rows.train
+            weights = None if labelled.weights is None else labelled.weights[train]
+            found = fit_linear(
+                self._task, features, labelled.targets[train], weights=weights,
+                seed=self._training.seed,
+            )  # fmt: skip
+            set_head(self._start, found)
+            return
+        per_epoch = -(-len(self._rows.train) // self._batch)
+        steps = max(round(config.head_epochs * per_epoch), FEWEST_STEPS)
+        steps = min(steps, total_steps(self._training, per_epoch))
+        training = self._training.model_copy(
+            update={"epochs": None, "steps": steps, "learning_rate": HEAD_RATE}
+        )
+        with _frozen_encoder(self._start):
+            head: Groups = [{"params": [p for p in self._start.parameters() if p.requires_grad]}]
+            best, _ = self._loop(self._start, head, training)
+        self._start.load_state_dict(best)
+
+    def train(self, rate: float) -> Fitted:
+        """Train all weights at one peak rate."""
+        training = self._training.model_copy(update={"learning_rate": rate})
+        predictor = Predictor(self._start.config, self._task)
+        predictor.data = self._start.data
+        predictor.load_state_dict(self._start.state_dict())
+        predictor.to(self._processes.device).train()
+        groups = layer_groups(predictor, decay=self._config.layer_decay, training=training)
+        best, looks = self._loop(predictor, groups, training)
+        predictor.load_state_dict(best)
+        step, loss = min(looks, key=lambda look: look[1]) if looks else (0, float("nan"))
+        logger.info("rate %g: best validation loss %.4g at step %d", rate, loss, step)
+        return Fitted(predictor.cpu().eval(), loss, rate, step, looks, [(rate, loss)])
+
+    def _loop(
+        self, predictor: Predictor, groups: Groups, training: TrainingConfig
+    ) -> tuple[Mapping[str, Tensor], list[tuple[int, float]]]:
+        """Return the weights of the best look, the start among them, and all looks."""
+        processes, train = self._processes, self._rows.train
+        before = {name: t.detach().cpu().clone() for name, t in predictor.state_dict().items()}
+        lengths = None if self._lengths is None else self._lengths[train]
+        order = Order(
+            len(train), batch_size=self._batch * processes.world, seed=training.seed,
+            lengths=lengths,
+        )  # fmt: skip
+        loader = StepLoader(
+            self._objective, order=order, rows=train, piece=self._batch,
+            rank=processes.rank, world=processes.world,
+        )  # fmt: skip
+        steps = total_steps(training, order.steps_per_epoch)
+        every = training.validate_every or max(1, steps // LOOKS)
+        monitor = None
+        if len(self._rows.valid):
+            monitor = AnswerMonitor(self._objective, self._looked_at, processes)
+        stepper = Stepper(
+            processes.prepare(predictor), self._objective, make_optimizer(groups, training),
+            config=training, processes=processes,
+        )  # fmt: skip
+        trained = Loop(
+            model=predictor, stepper=stepper, loader=loader, monitor=monitor,
+            rhythm=Rhythm(steps, every, every, steps, training.patience),
+            length=self._rows.labelled.dataset.input.length,
+        ).run(self._requests)  # fmt: skip
+        if monitor is None:
+            return predictor.state_dict(), []
+        start_loss = monitor.looks[0][1]
+        if trained.best_weights is None or start_loss <= (trained.best_loss or 0.0):
+            return before, monitor.looks
+        return trained.best_weights, monitor.looks
+
+    @torch.no_grad()
+    def _features(self) -> np.ndarray:
+        """Return the readout's features of the training rows, `(R, F)`, in their order."""
+        start, train = self._start, self._rows.train
+        start.eval()
+        out = np.empty((len(train), start.readout.num_features), np.float32)
+        for part in self._by_length(train):
+            batch = self._processes.send(self._objective.read(train[part]))
+            out[part] = start.features(batch.inputs, batch.valid).cpu().numpy()
+        start.train()
+        return out
+
+    def _by_length(self, rows: IntArray) -> list[IntArray]:
+        """Cut rows into batches for evaluation; returns positions in `rows`."""
+        if self._lengths is not None:
+            return list(batches(self._lengths[rows].astype(np.int64), EVALUATED_INPUTS))
+        length = self._rows.labelled.dataset.input.length
+        return list(batches(np.full(len(rows), length), EVALUATED_INPUTS))
+
+
+def total_steps(training: TrainingConfig, steps_per_epoch: int) -> int:
+    """Return the number of optimizer steps."""
+    if training.steps is not None:
+        return training.steps
+    if training.epochs is not None:
+        return max(1, round(training.epochs * steps_per_epoch))
+    return max(FEWEST_STEPS, EPOCHS * steps_per_epoch)
+
+
+def set_head(predictor: Predictor, found: LinearFit) -> None:
+    """Make a linear model on the readout's features the predictor's head."""
+    readout = predictor.readout
+    assert isinstance(readout, MeanReadout)
+    with torch.no_grad():
+        readout.shift.copy_(torch.from_numpy(found.shift))
+        readout.scale.copy_(torch.from_numpy(found.scale))
+        predictor.output.weight.copy_(torch.from_numpy(found.weight))
+        predictor.output.bias.copy_(torch.from_numpy(found.bias))
+
+
+def layer_groups(predictor: Predictor, *, decay: float, training: TrainingConfig) -> Groups:
+    """Group parameters by layer: the head learns at the full rate, each layer below more slowly.
+
+    The embedding is the lowest layer, the first attention the next, then the blocks.
+
+    Args:
+        predictor: The network.
+        decay: Rate of a layer as a multiple of that above it.
+        training: Weight decay of matrices.
+    """
+    top = predictor.config.encoder.depth + 2
+    groups: dict[tuple[int, bool], list[nn.Parameter]] = {}
+    for name, parameter in predictor.named_parameters():
+        groups.setdefault((_layer_of(name, top), parameter.dim() >= 2), []).append(parameter)
+    return [
+        {
+            "params": parameters,
+            "scale": decay ** (top - layer),
+            "weight_decay": training.weight_decay if is_matrix else 0.0,
+        }
+        for (layer, is_matrix), parameters in groups.items()
+    ]
+
+
+def _layer_of(name: str, top: int) -> int:
+    part, _, rest = name.partition(".")
+    if part == "embedding":
+        return 0
+    if part != "encoder":
+        return top
+    return 2 + int(rest.split(".")[1]) if rest.startswith("blocks.") else 1
+
+
+@contextmanager
+def _frozen_encoder(predictor: Predictor) -> Iterator[None]:
+    encoder = [p for n, p in predictor.named_parameters() if n.startswith(("embedding", "encoder"))]
+    for parameter in encoder:
+        parameter.requires_grad_(False)
+    try:
+        yield
+    finally:
+        for parameter in encoder:
+            parameter.requires_grad_(True)

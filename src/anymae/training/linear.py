@@ -1,0 +1,168 @@
+"""Linear models on frozen features, their strength chosen by cross-validation.
+
+What `probe` judges features by, what the scikit-learn estimators fit, and what a task head can
+start from: ridge regression for numbers, logistic regression for classes and labels.
+
+Shapes: R rows, F features, O outputs, T targets.
+"""
+
+import warnings
+from collections.abc import Callable, Sequence
+from typing import NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from sklearn.exceptions import ConvergenceWarning
+from sklearn.linear_model import LogisticRegression, Ridge
+
+from anymae.task import TaskConfig
+from anymae.training.losses import task_losses
+
+Array = npt.NDArray[np.float64]
+IntArray = npt.NDArray[np.int64]
+
+STRENGTHS = tuple(10.0**power for power in range(-5, 3))
+"""Inverse penalties that are tried: C of the logistic regression, 1 / alpha of the ridge."""
+
+MOST_CHOOSING = 6_000
+"""Rows that choose the strength at most; all rows fit the final model."""
+
+FOLDS = 5
+
+
+class LinearFit(NamedTuple):
+    """`((x - shift) / scale) @ weight.T + bias`: logits or standardised numbers."""
+
+    shift: Array
+    """`(F,)`."""
+    scale: Array
+    """`(F,)`."""
+    weight: Array
+    """`(O, F)`."""
+    bias: Array
+    """`(O,)`."""
+    strength: float
+    """The inverse penalty that was chosen."""
+
+    def outputs(self, features: npt.NDArray[np.floating]) -> Array:
+        """Return `(R, O)`."""
+        return np.asarray((features - self.shift) / self.scale @ self.weight.T + self.bias)
+
+
+def fit_linear(
+    task: TaskConfig,
+    features: npt.NDArray[np.floating],
+    targets: npt.NDArray[np.floating],
+    *,
+    weights: npt.NDArray[np.floating] | None = None,
+    strengths: Sequence[float] = STRENGTHS,
+    seed: int = 0,
+) -> LinearFit:
+    """Fit outputs to standardised features.
+
+    Args:
+        task: Says which loss: ridge for `regression`, logistic otherwise.
+        features: `(R, F)`.
+        targets: `(R, T)`, standardised numbers, class numbers, or 0 and 1; NaN is unknown.
+        weights: `(R,)`, not negative.
+        strengths: Inverse penalties, of which cross-validation takes the best.
+        seed: Deals rows to folds.
+    """
+    rows = np.asarray(features, np.float64)
+    truth = np.asarray(targets, np.float64)
+    importance = np.ones(len(rows)) if weights is None else np.asarray(weights, np.float64)
+    shift, scale = rows.mean(0), rows.std(0)
+    scale = np.where(scale > 1e-6 * np.abs(shift) + 1e-12, scale, 1.0)
+    rows = (rows - shift) / scale
+    strength = strengths[0]
+    if len(strengths) > 1:
+        strength = _choose(task, rows, truth, importance, strengths, seed)
+    weight, bias = _fit(task, rows, truth, importance, strength)
+    return LinearFit(shift, scale, weight, bias, strength)
+
+
+def _choose(
+    task: TaskConfig,
+    rows: Array,
+    truth: Array,
+    weights: Array,
+    strengths: Sequence[float],
+    seed: int,
+) -> float:
+    """Return the strength with the least loss over held-out folds."""
+    order = np.random.default_rng(seed).permutation(len(rows))[:MOST_CHOOSING]
+    folds = np.array_split(order, min(FOLDS, len(order)))
+    losses = np.zeros(len(strengths))
+    for held in folds:
+        kept = np.setdiff1d(order, held)
+        for number, strength in enumerate(strengths):
+            weight, bias = _fit(task, rows[kept], truth[kept], weights[kept], strength)
+            outputs = torch.from_numpy(rows[held] @ weight.T + bias)
+            total, _ = task_losses(
+                task,
+                outputs,
+                torch.from_numpy(truth[held]),
+                weights=torch.from_numpy(weights[held]),
+            )
+            losses[number] += float(total)
+    return strengths[int(losses.argmin())]
+
+
+def _fit(
+    task: TaskConfig, rows: Array, truth: Array, weights: Array, strength: float
+) -> tuple[Array, Array]:
+    """Return weight `(O, F)` and bias `(O,)`; targets of several columns are fitted apart."""
+    if task.type == "multiclass":
+        known = ~np.isnan(truth[:, 0])
+        return _classes(rows[known], truth[known, 0], weights[known], strength, len(task.classes))
+    fit: Callable[..., tuple[Array, float]] = _ridge if task.type == "regression" else _logistic
+    parts = []
+    for column in truth.T:
+        known = ~np.isnan(column)
+        parts.append(fit(rows[known], column[known], weights[known], strength))
+    return np.stack([weight for weight, _ in parts]), np.array([bias for _, bias in parts])
+
+
+def _ridge(rows: Array, truth: Array, weights: Array, strength: float) -> tuple[Array, float]:
+    if not len(rows):
+        return np.zeros(rows.shape[1]), 0.0
+    model = Ridge(alpha=1 / strength).fit(rows, truth, sample_weight=weights)
+    return np.asarray(model.coef_), float(model.intercept_)
+
+
+def _logistic(rows: Array, truth: Array, weights: Array, strength: float) -> tuple[Array, float]:
+    if len(np.unique(truth)) < 2:
+        # One answer is all there is: say it with the confidence of so many rows.
+        positives = float((truth == 1).sum())
+        chance = (positives + 0.5) / (len(truth) + 1)
+        return np.zeros(rows.shape[1]), float(np.log(chance / (1 - chance)))
+    weight, bias = _solve(rows, truth, weights, strength)
+    return weight[0], float(bias[0])
+
+
+def _classes(
+    rows: Array, truth: Array, weights: Array, strength: float, count: int
+) -> tuple[Array, Array]:
+    """Fit the classes that occur; the others get the logit of half a row."""
+    occurring = np.unique(truth).astype(np.int64)
+    weight = np.zeros((count, rows.shape[1]))
+    bias = np.full(count, np.log(0.5 / (len(truth) + 1)))
+    if len(occurring) == 1:
+        bias[occurring] = 0.0
+    elif len(occurring) == 2:
+        half, shift = _solve(rows, truth, weights, strength)
+        weight[occurring] = np.r_[-half, half] / 2
+        bias[occurring] = np.r_[-shift, shift] / 2
+    elif len(occurring):
+        weight[occurring], bias[occurring] = _solve(rows, truth, weights, strength)
+    return weight, bias
+
+
+def _solve(rows: Array, truth: Array, weights: Array, strength: float) -> tuple[Array, Array]:
+    model = LogisticRegression(C=strength, max_iter=300)
+    with warnings.catch_warnings():
+        # A weak penalty on separable rows has no minimum to converge to; it is only tried.
+        warnings.simplefilter("ignore", ConvergenceWarning)
+        model.fit(rows, truth, sample_weight=weights)
+    return np.asarray(model.coef_), np.asarray(model.intercept_)
