@@ -123,11 +123,15 @@ def apply_settings(recipe: Recipe, settings: Mapping[str, object]) -> Recipe:
     `training.steps`, `training.epochs` and `training.minutes` replace each other.
 
     Raises:
-        ConfigError: An unknown section or key (the nearest is named), or a wrong value.
+        ConfigError: An unknown section or key (the nearest is named), a wrong value, or several
+            lengths of training among the settings.
 
     >>> apply_settings(Recipe(), {"preset": "tiny", "masking.ratio": 0.5}).masking
     {'ratio': 0.5}
     """
+    lengths = [name for name in LENGTHS if settings.get(f"training.{name}") is not None]
+    if len(lengths) > 1:
+        raise ConfigError(f"training.{lengths[0]} and training.{lengths[1]} exclude each other")
     values: dict[str, Any] = recipe.model_dump(exclude_unset=True)
     for name, value in settings.items():
         section, dot, key = name.partition(".")

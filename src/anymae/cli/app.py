@@ -4,9 +4,11 @@ A verb that goes wrong ends with one sentence on stderr and the status that the 
 `--debug`, anywhere on the command line, shows where it was raised.
 """
 
+import logging
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from typing import Annotated, cast
 
 import typer
@@ -67,7 +69,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     debug = "--debug" in words
     words = [word for word in words if word != "--debug"] or ["--help"]
     try:
-        status = app(words, prog_name="anymae", standalone_mode=False)
+        with _logs_on_stderr():
+            status = app(words, prog_name="anymae", standalone_mode=False)
     except _USAGE_ERROR as error:
         return _fail(_sentence(error), 2)
     except AnymaeError as error:
@@ -86,6 +89,27 @@ def main(arguments: Sequence[str] | None = None) -> int:
         problem = f"{type(error).__name__}: {error}"
         return _fail(f"unexpected {problem}; please report it, with what --debug shows", 1)
     return status if isinstance(status, int) else 0
+
+
+class _StderrHandler(logging.Handler):
+    """Prints what the library logs; where to is asked anew each time, as progress bars need it."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        prefix = "" if record.levelno < logging.WARNING else f"{record.levelname.lower()}: "
+        typer.echo(prefix + record.getMessage(), err=True)
+
+
+@contextmanager
+def _logs_on_stderr() -> Iterator[None]:
+    logger, handler = logging.getLogger("anymae"), _StderrHandler()
+    level = logger.level
+    logger.addHandler(handler)
+    logger.setLevel(logging.INFO)
+    try:
+        yield
+    finally:
+        logger.removeHandler(handler)
+        logger.setLevel(level)
 
 
 def _sentence(error: Exception) -> str:

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from anymae.cli.console import next_step, quoted, show_json, training_progress
+from anymae.cli.console import duration, next_step, quoted, show_json, training_progress
 from anymae.cli.options import DataFlags, JsonFlag, spread
 
 if TYPE_CHECKING:
@@ -134,5 +134,8 @@ def _report(run: "Run", *, json: bool) -> None:
     if json:
         show_json({"folder": str(run.folder), **run.metrics})
         return
-    typer.echo(f"{run.folder}: {run.metrics['words']}")
+    losses = (run.metrics.get("valid_loss"), run.metrics.get("trivial_loss"))
+    judged = ", validation loss {:.4f} (trivial {:.4f})".format(*losses) if all(losses) else ""
+    seconds = duration(run.metrics.get("seconds", 0.0))
+    typer.echo(f"{run.folder}: {run.metrics.get('steps', 0):,} steps in {seconds}{judged}")
     next_step(quoted("anymae", "report", run.folder))
