@@ -1,0 +1,435 @@
+"""Fine-tuning starts from the pretrained weights, learns every task, and says what fails."""
+
+import json
+import math
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pytest
+import torch
+
+from anymae.config import DataConfig, ModelConfig, parse
+from anymae.data.dataset import open_data
+from anymae.errors import ConfigError, DataError, FolderError, UserInputError
+from anymae.evaluation import read_seen, row_hashes
+from anymae.hub import load
+from anymae.inference import predict
+from anymae.model import MaskedAutoencoder
+from anymae.predictor import Ensemble, Predictor, build, describe
+from anymae.task import FinetuneConfig, ReadoutConfig, TaskConfig
+from anymae.training.answers import balance
+from anymae.training.finetune import finetune
+from anymae.training.fit import layer_groups
+from anymae.training.linear import fit_linear
+from anymae.training.losses import task_losses
+from anymae.training.optim import TrainingConfig
+
+COUNT = 24
+
+
+def strings(count: int = COUNT) -> list[str]:
+    random = np.random.default_rng(0)
+    return ["".join(random.choice(list("CNO"), random.integers(4, 15))) for _ in range(count)]
+
+
+def pretrained(data: object, encoder: str = "transformer") -> MaskedAutoencoder:
+    dataset = open_data(data)
+    sizes = {"kind": encoder, "width": 32, "depth": 1, "num_heads": 2}
+    if encoder == "perceiver":
+        sizes |= {"num_latents": 6, "input_width": 16}
+    config = parse(ModelConfig, {"input": dataset.input.model_dump(), "encoder": sizes})
+    model = MaskedAutoencoder(config)
+    for parameter in model.parameters():
+        parameter.data += 0.1 * torch.randn(parameter.shape)
+    model.data = dataset.preparation.to_json()
+    return model
+
+
+@pytest.fixture(scope="module")
+def model() -> MaskedAutoencoder:
+    torch.manual_seed(1)
+    return pretrained(strings())
+
+
+def table(count: int = COUNT, **columns: object) -> dict[str, object]:
+    return {"smiles": strings(count), **columns}
+
+
+RANDOM = np.random.default_rng(3)
+TARGETS = {
+    "regression": {"y": RANDOM.normal(50, 9, COUNT), "z": RANDOM.normal(size=COUNT)},
+    "binary": {"y": RANDOM.choice(["no", "yes"], COUNT)},
+    "multiclass": {"y": RANDOM.integers(3, 7, COUNT)},
+    "multilabel": {
+        "a": RANDOM.integers(0, 2, COUNT),
+        "b": np.where(RANDOM.random(COUNT) < 0.3, np.nan, RANDOM.integers(0, 2, COUNT)),
+    },
+}
+MEMORISE = {"steps": 150, "learning_rate": 3e-3, "batch_size": 24, "patience": None}
+ONE_PART = DataConfig(split="part")
+PARTS = ["train"] * (COUNT - 2) + ["valid", "test"]
+
+
+@pytest.mark.parametrize("encoder", ["transformer", "perceiver"])
+@pytest.mark.parametrize("task", TARGETS)
+def test_small_data_are_memorised_and_the_round_trip_is_exact(
+    task: str, encoder: str, tmp_path: Path
+) -> None:
+    model = pretrained(strings(), encoder)
+    data = table(**TARGETS[task])
+    # The training rows validate, so that the best look is the one that knows them.
+    doubled = {name: [*values, *values] for name, values in data.items()}  # type: ignore[misc]
+    doubled["part"] = ["train"] * COUNT + ["valid"] * COUNT
+    done = finetune(
+        model, doubled, target=list(TARGETS[task]), out=tmp_path / "m",
+        data_config=ONE_PART, config=FinetuneConfig(drop_path=0, layer_decay=1),
+        training=MEMORISE,
+    )  # fmt: skip
+    assert done.task.type == task
+    found = done.evaluations["valid"].overall
+    if task == "regression":
+        assert found["r2"].value is not None
+        assert found["r2"].value > 0.95
+    else:
+        assert found["accuracy"].value == 1
+    again = predict(load(tmp_path / "m"), strings())
+    np.testing.assert_array_equal(again.mean, predict(done.model, strings()).mean)
+    assert json.loads((tmp_path / "m" / "finetune.json").read_text())["task"]["type"] == task
+
+
+def test_training_starts_from_the_pretrained_weights(model: MaskedAutoencoder) -> None:
+    """With a learning rate of nothing the encoder is the pretrained one, to the bit."""
+    done = finetune(
+        model, table(y=TARGETS["binary"]["y"]), target="y",
+        config=FinetuneConfig(head_first="none", readout=ReadoutConfig(kind="mean")),
+        training={"steps": 3, "learning_rate": 1e-38, "weight_decay": 0.0},
+    )  # fmt: skip
+    assert isinstance(done.model, Predictor)
+    found, before = done.model.state_dict(), model.state_dict()
+    encoder = [name for name in found if name.startswith(("embedding", "encoder"))]
+    assert len(encoder) > 10
+    for name in encoder:
+        assert torch.equal(found[name], before[name]), name
+    for text in strings()[:3]:
+        inputs = torch.tensor([[*(byte + 6 for byte in text.encode()), 5]])
+        latents = done.model.encode(inputs).latents
+        assert torch.equal(latents, model.encode(inputs).latents)
+
+
+def test_every_weight_of_the_network_is_trained(model: MaskedAutoencoder) -> None:
+    for kind in ("query", "mean", "layers"):
+        done = finetune(
+            model, table(y=TARGETS["binary"]["y"]), target="y",
+            config=FinetuneConfig(head_first="none", readout=ReadoutConfig(kind=kind)),
+            training={"steps": 2, "learning_rate": 1e-2, "patience": None},
+        )  # fmt: skip
+        predictor = Predictor.from_pretrained(model, done.task)
+        predictor.train()
+        inputs = torch.tensor([[*(byte + 6 for byte in strings()[0].encode()), 5]])
+        predictor(inputs).sum().backward()
+        for name, parameter in predictor.named_parameters():
+            assert parameter.grad is not None, name
+
+
+def test_a_start_from_nothing_forgets_the_pretrained_weights(model: MaskedAutoencoder) -> None:
+    config = FinetuneConfig(start="random", head_first="none")
+    training = {"steps": 1, "learning_rate": 1e-38, "weight_decay": 0.0}
+    done = finetune(model, table(y=TARGETS["binary"]["y"]), target="y", config=config,
+                    training=training)  # fmt: skip
+    assert isinstance(done.model, Predictor)
+    positions = done.model.embedding.positions
+    assert positions is not None
+    assert model.embedding.positions is not None
+    assert not torch.equal(positions, model.embedding.positions)
+    assert positions.std() < 0.03
+
+
+def test_the_fitted_head_competes_with_the_trained_network(model: MaskedAutoencoder) -> None:
+    """With a rate that ruins everything, the linear model on frozen features is kept."""
+    config = FinetuneConfig(readout=ReadoutConfig(kind="layers"))
+    done = finetune(
+        model, table(y=TARGETS["regression"]["y"]), target="y", config=config,
+        training={"steps": 10, "learning_rate": 3.0, "clip": 1.0},
+    )  # fmt: skip
+    assert done.steps == (0,)
+    assert isinstance(done.model, Predictor)
+    assert torch.equal(
+        done.model.encoder.first.query.weight,
+        model.encoder.first.query.weight,  # type: ignore[attr-defined]
+    )
+
+
+def test_the_head_starts_as_the_linear_model(model: MaskedAutoencoder) -> None:
+    config = FinetuneConfig(readout=ReadoutConfig(kind="mean"))
+    done = finetune(
+        model, {**table(y=TARGETS["binary"]["y"]), "part": PARTS}, target="y", config=config,
+        data_config=ONE_PART, training={"steps": 1, "learning_rate": 1e-38},
+    )  # fmt: skip
+    texts = strings()
+    features = np.stack([
+        model.eval().encode(torch.tensor([[*(b + 6 for b in t.encode()), 5]])).latents[0].mean(0)
+        .detach().numpy() for t in texts
+    ])  # fmt: skip
+    codes = (TARGETS["binary"]["y"] == "yes").astype(float)[:, None]
+    fitted = fit_linear(done.task, features[:-2], codes[:-2])
+    expected = 1 / (1 + np.exp(-fitted.outputs(features)[:, 0]))
+    np.testing.assert_allclose(predict(done.model, texts).mean[:, 1], expected, atol=1e-4)
+
+
+def test_dropouts_of_fine_tuning_are_in_the_stored_model(
+    model: MaskedAutoencoder, tmp_path: Path
+) -> None:
+    config = FinetuneConfig(dropout=0.25, attention_dropout=0.125, drop_path=0.5)
+    finetune(model, table(y=TARGETS["binary"]["y"]), target="y", out=tmp_path / "m",
+             config=config, training={"steps": 1, "learning_rate": 1e-3})  # fmt: skip
+    encoder = load(tmp_path / "m").config.encoder
+    assert (encoder.dropout, encoder.attention_dropout, encoder.drop_path) == (0.25, 0.125, 0.5)
+    assert model.config.encoder.dropout == 0
+
+
+def test_lower_layers_learn_more_slowly(model: MaskedAutoencoder) -> None:
+    task = TaskConfig(type="binary", targets=("y",), classes=("0", "1"))
+    predictor = Predictor.from_pretrained(model, task)
+    groups = layer_groups(predictor, decay=0.5, training=TrainingConfig(weight_decay=0.1))
+    scale = {id(p): group["scale"] for group in groups for p in group["params"]}  # type: ignore[attr-defined]
+    decay = {id(p): group["weight_decay"] for group in groups for p in group["params"]}  # type: ignore[attr-defined]
+    expected = {"output": 1, "readout": 1, "encoder.blocks.0": 0.5, "encoder.first": 0.25,
+                "embedding": 0.125}  # fmt: skip
+    for name, parameter in predictor.named_parameters():
+        layer = next(value for start, value in expected.items() if name.startswith(start))
+        assert scale[id(parameter)] == layer, name
+        assert decay[id(parameter)] == (0.1 if parameter.dim() >= 2 else 0), name
+
+
+def test_the_best_of_several_rates_is_kept(model: MaskedAutoencoder) -> None:
+    config = FinetuneConfig(learning_rates=(1e-3, 1e-2))
+    done = finetune(model, table(y=TARGETS["regression"]["y"]), target="y", config=config,
+                    training={"steps": 20})  # fmt: skip
+    tried = dict(done.history[0]["tried"])
+    assert set(tried) == {1e-3, 1e-2}
+    assert done.valid_loss == min(tried.values())
+    assert done.learning_rate == min(tried, key=lambda rate: tried[rate])
+
+
+def test_several_seeds_make_an_ensemble_with_spread(
+    model: MaskedAutoencoder, tmp_path: Path
+) -> None:
+    done = finetune(model, table(y=TARGETS["regression"]["y"]), target="y", out=tmp_path / "m",
+                    config=FinetuneConfig(seeds=2, head_epochs=1),
+                    training={"steps": 5, "learning_rate": 1e-2})  # fmt: skip
+    assert isinstance(done.model, Ensemble)
+    loaded = predict(load(tmp_path / "m"), strings())
+    np.testing.assert_array_equal(loaded.members, predict(done.model, strings()).members)
+    assert loaded.std is not None
+    assert (loaded.std > 0).all()
+
+
+def test_the_same_seed_gives_the_same_weights(model: MaskedAutoencoder) -> None:
+    def run(seed: int) -> Predictor:
+        done = finetune(model, table(y=TARGETS["binary"]["y"]), target="y",
+                        config=FinetuneConfig(dropout=0.2),
+                        training={"steps": 4, "learning_rate": 1e-2, "seed": seed})  # fmt: skip
+        assert isinstance(done.model, Predictor)
+        return done.model
+
+    first, second, other = run(5).state_dict(), run(5).state_dict(), run(6).state_dict()
+    assert all(torch.equal(first[name], second[name]) for name in first)
+    assert not torch.equal(first["output.weight"], other["output.weight"])
+
+
+def test_a_number_of_labels_is_what_is_learned_from(model: MaskedAutoencoder) -> None:
+    data = table(80, y=RANDOM.integers(0, 2, 80))
+    done = finetune(model, data, target="y", config=FinetuneConfig(num_labels=20),
+                    training={"steps": 1, "learning_rate": 1e-3})  # fmt: skip
+    assert done.rows == {"train": 16, "valid": 4, "test": 0}
+    with pytest.raises(DataError, match="100 labels are asked for and 80 rows have one"):
+        finetune(model, data, target="y", config=FinetuneConfig(num_labels=100),
+                 training={"steps": 1, "learning_rate": 1e-3})  # fmt: skip
+
+
+def test_a_split_column_decides_and_the_folder_remembers_the_rows(
+    model: MaskedAutoencoder, tmp_path: Path
+) -> None:
+    data = {**table(y=TARGETS["binary"]["y"]), "part": PARTS}
+    done = finetune(model, data, target="y", out=tmp_path / "m", data_config=ONE_PART,
+                    training={"steps": 1, "learning_rate": 1e-3})  # fmt: skip
+    assert done.rows == {"train": COUNT - 2, "valid": 1, "test": 1}
+    assert set(done.evaluations) == {"valid", "test"}
+    stored = json.loads((tmp_path / "m" / "finetune.json").read_text())
+    assert stored["split"] == done.split
+    assert stored["asked"]["data"] == {"target": ["y"], "split": "part"}
+    seen = read_seen(tmp_path / "m")
+    assert seen is not None
+    dataset = open_data(data, DataConfig(column=("smiles",)))
+    hashes = row_hashes(dataset, np.arange(COUNT - 2))
+    assert sorted(hashes.tolist()) == seen.tolist()
+
+
+def losses_by_loop(
+    task: TaskConfig, outputs: np.ndarray, targets: np.ndarray, weights: np.ndarray
+) -> float:
+    total = weight = 0.0
+    for out, target, importance in zip(outputs, targets, weights, strict=True):
+        for column, value in enumerate(target):
+            if math.isnan(value):
+                continue
+            if task.type == "multiclass":
+                loss = math.log(sum(math.exp(x) for x in out)) - out[int(value)]
+            elif task.type == "regression":
+                loss = (out[column] - value) ** 2
+            else:
+                chance = 1 / (1 + math.exp(-out[column]))
+                loss = -math.log(chance if value == 1 else 1 - chance)
+            total += importance * loss
+            weight += importance
+    return total / weight
+
+
+@pytest.mark.parametrize("kind", TARGETS)
+def test_weighted_losses_with_unknown_targets_equal_a_naive_loop(kind: str) -> None:
+    task = {
+        "regression": TaskConfig(
+            type="regression", targets=("a", "b"), mean=(0.0, 0.0), std=(1.0, 1.0)
+        ),
+        "binary": TaskConfig(type="binary", targets=("a",), classes=("n", "y")),
+        "multiclass": TaskConfig(type="multiclass", targets=("a",), classes=tuple("wxyz")),
+        "multilabel": TaskConfig(type="multilabel", targets=("a", "b", "c")),
+    }[kind]
+    draw = np.random.default_rng(0)
+    outputs = draw.normal(size=(40, task.num_outputs))
+    targets = draw.integers(0, max(2, len(task.classes)), (40, len(task.targets))).astype(float)
+    targets[draw.random(targets.shape) < 0.3] = np.nan
+    weights = draw.random(40)
+    weights[:5] = 0
+    total, weight = task_losses(
+        task, torch.tensor(outputs), torch.tensor(targets), weights=torch.tensor(weights)
+    )
+    expected = losses_by_loop(task, outputs, targets, weights)
+    assert float(total / weight) == pytest.approx(expected, rel=1e-5)
+    # A row of weight 2 is the same row twice.
+    doubled = [torch.tensor(np.r_[part, part]) for part in (outputs, targets)]
+    twice, weight_twice = task_losses(task, *doubled)
+    once, weight_once = task_losses(
+        task, torch.tensor(outputs), torch.tensor(targets), weights=torch.full((40,), 2.0)
+    )
+    assert float(twice) == pytest.approx(float(once), rel=1e-5)
+    assert float(weight_twice) == float(weight_once)
+
+
+def test_balanced_classes_count_alike() -> None:
+    task = TaskConfig(type="multiclass", targets=("y",), classes=("a", "b", "c"))
+    targets = np.array([[0.0]] * 8 + [[1.0]] * 2 + [[np.nan]])
+    factors = balance(task, targets, None)
+    assert factors.tolist() == [10 / 2 / 8, 10 / 2 / 2, 0]
+    outputs = torch.randn(11, 3)
+    total, weight = task_losses(task, outputs, torch.tensor(targets), class_weights=factors)
+    each = -outputs.log_softmax(1)
+    expected = (each[:8, 0].mean() + each[8:10, 1].mean()) / 2
+    assert float(total / weight) == pytest.approx(float(expected), rel=1e-5)
+    labels = TaskConfig(type="multilabel", targets=("a", "b"))
+    pairs = np.array([[0, 1], [0, 1], [0, np.nan], [1, 0]], float)
+    np.testing.assert_allclose(balance(labels, pairs, None), [[2 / 3, 1.5], [2, 0.75]], rtol=1e-6)
+
+
+def test_imbalance_and_weights_change_what_is_learned(model: MaskedAutoencoder) -> None:
+    rare = np.r_[np.ones(4), np.zeros(COUNT - 4)].astype(int)
+    data = {**table(y=rare, w=np.linspace(0.1, 5, COUNT)), "part": PARTS}
+
+    def run(config: FinetuneConfig, data_config: DataConfig) -> float:
+        done = finetune(model, data, target="y", config=config, data_config=data_config,
+                        training={"steps": 3, "learning_rate": 1e-2})  # fmt: skip
+        return float(predict(done.model, strings()).mean[:, 1].mean())
+
+    plain = run(FinetuneConfig(), ONE_PART)
+    assert run(FinetuneConfig(imbalance="balanced"), ONE_PART) > plain
+    assert run(FinetuneConfig(), DataConfig(split="part", weight="w")) != plain
+
+
+def test_negative_weights_are_refused_with_a_choice(model: MaskedAutoencoder) -> None:
+    data = table(y=TARGETS["binary"]["y"], w=np.r_[-1.0, np.ones(COUNT - 1)])
+    weighted = DataConfig(weight="w")
+    with pytest.raises(DataError, match="negative-weights absolute or zero"):
+        finetune(model, data, target="y", data_config=weighted)
+    for choice in ("absolute", "zero"):
+        finetune(model, data, target="y", data_config=weighted,
+                 config=FinetuneConfig(negative_weights=choice),
+                 training={"steps": 1, "learning_rate": 1e-3})  # fmt: skip
+
+
+BAD = {
+    "has one value, 'a', in all": {"y": ["a"] * COUNT},
+    "has no value in any of": {"y": pa.array([None] * COUNT, pa.float64())},
+    "holds 'high', which is no number": {"y": ["1.5", "high", *["2.5"] * (COUNT - 2)]},
+    "holds lists, a value for each input": {"y": [[1.0, 2.0]] * COUNT},
+    "holds infinity": {"y": [math.inf, *np.arange(COUNT - 1.0)]},
+}
+
+
+@pytest.mark.parametrize("message", BAD)
+def test_bad_targets_are_one_sentence(
+    model: MaskedAutoencoder, message: str, tmp_path: Path
+) -> None:
+    config = FinetuneConfig(task="regression" if "no number" in message else None)
+    with pytest.raises(DataError, match=message):
+        finetune(model, table(**BAD[message]), target="y", out=tmp_path / "m", config=config)
+    assert not (tmp_path / "m").exists()
+
+
+def test_bad_requests_are_one_sentence(model: MaskedAutoencoder, tmp_path: Path) -> None:
+    data = table(y=TARGETS["binary"]["y"])
+    with pytest.raises(DataError, match="there is no column 'z'"):
+        finetune(model, data, target="z")
+    with pytest.raises(DataError, match="no target is named"):
+        finetune(model, data)
+    with pytest.raises(ConfigError, match="did you mean 'epochs'"):
+        finetune(model, data, target="y", training={"epoch": 1})
+    (tmp_path / "taken").write_text("precious")
+    for overwrite in (False, True):
+        with pytest.raises(FolderError):
+            finetune(model, data, target="y", out=tmp_path, overwrite=overwrite)
+    ensemble = Ensemble([Predictor.from_pretrained(model, TaskConfig(
+        type="binary", targets=("y",), classes=("no", "yes"))) for _ in range(2)])  # fmt: skip
+    with pytest.raises(UserInputError, match="ensemble"):
+        finetune(ensemble, data, target="y")
+    cells = np.random.default_rng(0).normal(size=(30, 3))
+    columns = pretrained({"a": cells[:, 0], "b": cells[:, 1], "c": cells[:, 2]})
+    with pytest.raises(DataError, match="'c' was an input of the encoder"):
+        finetune(columns, dict(zip("abc", cells.T, strict=True)), target="c")
+
+
+def test_overwrite_replaces_a_fine_tuned_model_only(
+    model: MaskedAutoencoder, tmp_path: Path
+) -> None:
+    data, training = table(y=TARGETS["binary"]["y"]), {"steps": 1, "learning_rate": 1e-3}
+    finetune(model, data, target="y", out=tmp_path / "m", training=training)
+    with pytest.raises(FolderError, match="holds something already"):
+        finetune(model, data, target="y", out=tmp_path / "m", training=training)
+    again = table(y=TARGETS["multiclass"]["y"])
+    finetune(model, again, target="y", out=tmp_path / "m", training=training, overwrite=True)
+    loaded = load(tmp_path / "m")
+    assert isinstance(loaded, Predictor)
+    assert loaded.task.type == "multiclass"
+
+
+def test_a_config_builds_the_same_model_again(model: MaskedAutoencoder) -> None:
+    task = TaskConfig(type="multilabel", targets=("a", "b"))
+    single = Predictor.from_pretrained(model, task)
+    for made in (model, single, Ensemble([single, single])):
+        config = json.loads(json.dumps(describe(made)))
+        built = build(config)
+        assert type(built) is type(made)
+        assert built.state_dict().keys() == made.state_dict().keys()
+        assert describe(built) == describe(made)
+
+
+def test_missing_pretrained_weights_are_named(model: MaskedAutoencoder) -> None:
+    task = TaskConfig(type="multilabel", targets=("a", "b"))
+    state = dict(model.state_dict())
+    del state["encoder.first.query.weight"]
+    with pytest.raises(UserInputError, match=r"lack 1 tensors .* encoder\.first\.query\.weight"):
+        Predictor(model.config, task).load_encoder(state)
+    with pytest.raises(UserInputError, match=r"no place for the pretrained encoder\.more"):
+        Predictor(model.config, task).load_encoder(
+            {**model.state_dict(), "encoder.more": torch.zeros(1)}
+        )
