@@ -7,6 +7,7 @@ failure are the four small functions at the end; a test cuts before and after ea
 import hashlib
 import json
 import os
+import re
 import shutil
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -97,12 +98,24 @@ def write_tensors(
         tensors: By name; moved to the CPU and made contiguous here.
         metadata: Strings by name, stored in the file's header.
     """
+    from safetensors import SafetensorError
     from safetensors.torch import save_file
 
     ready = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
     # Readers of other libraries look for the format.
     header = {"format": "pt", **(metadata or {})}
-    write_file(path, lambda staged: _write(staged, lambda to: save_file(ready, to, header)))
+
+    def save(to: Path) -> None:
+        try:
+            save_file(ready, to, header)
+        except SafetensorError as error:
+            # A full disk comes as an error of its own kind, with the number in its text.
+            number = re.search(r"os error (\d+)", str(error))
+            if number is None:
+                raise
+            raise OSError(int(number[1]), os.strerror(int(number[1])), str(to)) from error
+
+    write_file(path, lambda staged: _write(staged, save))
 
 
 def read_tensors(path: Path) -> dict[str, "Tensor"]:

@@ -6,7 +6,7 @@ number that is not finite, is named and passed over for the newest good one.
 """
 
 import logging
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -34,6 +34,9 @@ MODEL, OPTIMIZER, STATE, MANIFEST = (
     "manifest.json",
 )
 _PREFIX = "step-"
+
+Shapes = Callable[[Mapping[str, Any]], Mapping[str, torch.Size]]
+"""From a checkpoint's state to the shapes that its weights must have, by name."""
 
 
 class Snapshot(NamedTuple):
@@ -92,18 +95,18 @@ class Checkpoints:
             ) from error
         return path
 
-    def newest(self, fits: Mapping[str, torch.Size]) -> Snapshot | None:
+    def newest(self, shapes: Shapes) -> Snapshot | None:
         """Read the newest good checkpoint; damaged ones are named in the log and passed over.
 
         Args:
-            fits: Shapes of the run's weights, by name.
+            shapes: Says what shapes the weights must have.
 
         Returns:
             `None` where no checkpoint is good.
         """
         for step in reversed(self.steps()):
             try:
-                return read_checkpoint(self.path(step), fits)
+                return read_checkpoint(self.path(step), shapes)
             except AnymaeError as error:
                 logger.warning("%s; passed over", error)
         return None
@@ -128,12 +131,12 @@ def _identify(path: Path) -> dict[str, Any]:
     return {"bytes": path.stat().st_size, "sha256": sha256(path)}
 
 
-def read_checkpoint(path: Path, fits: Mapping[str, torch.Size] | None = None) -> Snapshot:
+def read_checkpoint(path: Path, shapes: Shapes | None = None) -> Snapshot:
     """Read a checkpoint and check all of it.
 
     Args:
         path: Its folder.
-        fits: Shapes that the weights must have, by name; `None` takes any.
+        shapes: Says what shapes the weights must have; `None` takes any.
 
     Raises:
         FolderError: It is damaged; the message says how.
@@ -143,10 +146,10 @@ def read_checkpoint(path: Path, fits: Mapping[str, torch.Size] | None = None) ->
     try:
         model, optimizer = read_tensors(path / MODEL), read_tensors(path / OPTIMIZER)
         state = read_json(path / STATE)
-    except FolderError as error:
+        fits = {key: t.shape for key, t in model.items()} if shapes is None else shapes(state)
+    except (AnymaeError, KeyError, TypeError) as error:
         raise FolderError(f"{name} is damaged: {error}") from None
-    if fits is not None:
-        _check_shapes(model, fits, name)
+    _check_shapes(model, fits, name)
     for part, tensors in (("weight", model), ("optimizer state", optimizer)):
         for key, tensor in tensors.items():
             if not bool(tensor.isfinite().all()):

@@ -14,6 +14,7 @@ import torch
 from anymae.config import Recipe
 from anymae.errors import FolderError
 from anymae.files import (
+    STAGED,
     remove_leftovers,
     require_free,
     require_writable,
@@ -33,8 +34,11 @@ RECIPE, ENVIRONMENT, METRICS, CHECKPOINTS = (
     "metrics.jsonl",
     "checkpoints",
 )
-OWN = (CONFIG, WEIGHTS, DATA, CARD, RECIPE, ENVIRONMENT, METRICS, CHECKPOINTS, "report.html")
-"""What a run leaves behind, apart from captures."""
+OWN = (WEIGHTS, CONFIG, DATA, CARD, "report.html", RECIPE, METRICS, ENVIRONMENT, CHECKPOINTS)
+"""What a run leaves behind, apart from captures, in the order in which it is removed: what is half
+removed must not look finished, but still like a run."""
+MARKS = (ENVIRONMENT, STAGED + ENVIRONMENT, RECIPE, CHECKPOINTS)
+"""Any of these says that a run has begun; the environment is written first."""
 CAPTURES = "nonfinite-step-*.safetensors"
 
 PACKAGES = ("anymae", "torch", "accelerate", "safetensors", "numpy", "pyarrow")
@@ -64,7 +68,7 @@ class RunFolder:
     @property
     def is_run(self) -> bool:
         """True where a run has begun."""
-        return (self.path / RECIPE).exists() or self.checkpoints.is_dir()
+        return any((self.path / name).exists() for name in MARKS)
 
     def check(self, *, resume: bool, overwrite: bool) -> None:
         """Refuse a folder that may not be used for this; nothing is changed.
@@ -92,8 +96,7 @@ class RunFolder:
     def clear(self) -> None:
         """Make the folder, without a trace of an earlier run; other files stay."""
         self.path.mkdir(parents=True, exist_ok=True)
-        # The weights go first: what is half removed must not look finished.
-        for name in (WEIGHTS, *OWN):
+        for name in OWN:
             path = self.path / name
             shutil.rmtree(path) if path.is_dir() else path.unlink(missing_ok=True)
         for path in self.path.glob(CAPTURES):

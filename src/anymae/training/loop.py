@@ -142,11 +142,11 @@ class Loop(Generic[BatchT]):
             NonFiniteError: The loss or gradient is not finite; the step was not taken.
             OutOfMemoryError: A forward or backward pass did not fit.
         """
-        state, rhythm = self._state, self.rhythm
         if start is not None:
             self._restore(start)
         elif self.monitor is not None:
             self._look(counts=False)
+        state, rhythm = self._state, self.rhythm
         workers = self.stepper.config.workers
         steps = self.loader.from_step(state.step, rhythm.steps, workers=workers)
         self._begin = time.perf_counter() - state.seconds

@@ -129,6 +129,9 @@ class Processes:
         return self
 
     def __exit__(self, *error: object) -> None:
+        self.close()
+
+    def close(self) -> None:
         """Close trackers and leave no state behind for a later run in this process."""
         if self._accelerator.log_with:
             self._accelerator.end_training()

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from anymae.config import Recipe, TrainingConfig
+from anymae.config import ModelConfig, Recipe, TrainingConfig, parse
 from anymae.data.sampler import Order
 from anymae.errors import AnymaeError
 from anymae.files import read_json, write_json, write_tensors
@@ -106,7 +106,7 @@ class Session:
         """Find where to go on, before anything is changed."""
         if not self.options.resume or not self.folder.is_run:
             return None
-        start = self.store.newest(_shapes(self.job))
+        start = self.store.newest(_shapes)
         if start is None:
             logger.warning("%s has no complete checkpoint: starting over", self.folder.path)
             return None
@@ -356,9 +356,11 @@ def _settled(training: TrainingConfig, *, steps: int | None, batch: int) -> Trai
     return training.model_copy(update=fixed)
 
 
-def _shapes(job: Job) -> dict[str, torch.Size]:
+def _shapes(state: Mapping[str, Any]) -> dict[str, torch.Size]:
+    """Return the shapes of the weights that a checkpoint says it holds."""
+    config = parse(ModelConfig, state["identity"]["model"])
     with torch.device("meta"):
-        model = MaskedAutoencoder(job.config)
+        model = MaskedAutoencoder(config)
     return {name: tensor.shape for name, tensor in model.state_dict().items()}
 
 

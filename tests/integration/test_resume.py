@@ -1,0 +1,227 @@
+"""A run that is cut and goes on ends with the same bytes as one that is not."""
+
+import json
+import os
+import signal
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from anymae.errors import ConfigError, FolderError, InterruptedRunError
+from anymae.training.loop import Progress
+from runs import Cut, cut_at, history, last_checkpoint, small, strings, weights
+
+
+def resumed(out: Path, cuts: list[int], **keywords: Any) -> Path:
+    """Cut a run after each of `cuts` steps, then let it finish."""
+    for number, step in enumerate(cuts):
+        with pytest.raises(Cut):
+            small(out, progress=cut_at(step), resume=number > 0, **keywords)
+    small(out, resume=True, **keywords)
+    return out
+
+
+def same(one: Path, two: Path) -> bool:
+    assert history(one) == history(two)
+    assert last_checkpoint(one) == last_checkpoint(two)
+    return weights(one) == weights(two)
+
+
+CASES: dict[str, dict[str, Any]] = {
+    "plain": {},
+    "dropout": {"settings": {"encoder.dropout": 0.2, "encoder.drop_path": 0.2}},
+    "accumulation": {"batch_size": 8, "settings": {"training.accumulate": 4}},
+    "epochs": {"steps": None, "epochs": 3.5, "settings": {"masking.random_start": 0.5}},
+    "perceiver": {"settings": {"encoder.kind": "perceiver", "encoder.num_latents": 4}},
+    "crops": {"settings": {"data.length": 12}},
+    "recompute": {"settings": {"training.recompute": True}},
+}
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_resume_equals_uninterrupted_run(tmp_path: Path, name: str) -> None:
+    case = CASES[name]
+    small(tmp_path / "uncut", **case)
+    assert same(resumed(tmp_path / "cut", [5, 9, 10], **case), tmp_path / "uncut")
+
+
+def test_a_table_of_numbers_and_categories_resumes_too(tmp_path: Path) -> None:
+    import pandas as pd
+
+    source = np.random.default_rng(0)
+    x = source.normal(size=90)
+    table = pd.DataFrame({"x": x, "y": 2 * x, "color": source.choice(["red", "blue"], 90)})
+    small(tmp_path / "uncut", table)
+    with pytest.raises(Cut):
+        small(tmp_path / "cut", table, progress=cut_at(7))
+    small(tmp_path / "cut", table, resume=True)
+    assert same(tmp_path / "cut", tmp_path / "uncut")
+
+
+def test_loader_processes_change_nothing(tmp_path: Path) -> None:
+    small(tmp_path / "uncut")
+    settings = {"training.workers": 2}
+    assert same(resumed(tmp_path / "cut", [6], settings=settings), tmp_path / "uncut")
+
+
+def test_two_runs_of_a_seed_are_equal_and_of_two_seeds_are_not(tmp_path: Path) -> None:
+    for name, seed in (("a", 0), ("b", 0), ("c", 1)):
+        small(tmp_path / name, seed=seed)
+    assert weights(tmp_path / "a") == weights(tmp_path / "b")
+    assert weights(tmp_path / "a") != weights(tmp_path / "c")
+
+
+def test_minutes_become_steps_once(tmp_path: Path) -> None:
+    case: dict[str, Any] = {"steps": None, "minutes": 0.004}
+    case["settings"] = {"training.checkpoint_every": 1}
+    with pytest.raises(Cut):
+        small(tmp_path / "run", progress=cut_at(2), **case)
+    stored = (tmp_path / "run" / "run.yaml").read_text()
+    assert "minutes" not in stored
+    small(tmp_path / "run", resume=True, **case)
+    assert f"steps: {history(tmp_path / 'run')[-1]['steps']}\n" in stored
+
+
+CHANGES: dict[str, tuple[dict[str, Any], str]] = {
+    "seed": ({"seed": 3}, "training.seed is 3, not 0"),
+    "batch": ({"batch_size": 16}, "training.batch_size is 16, not 32"),
+    "model": ({"settings": {"encoder.depth": 2}}, "model.encoder.depth is 2, not 1"),
+    "masking": ({"settings": {"masking.ratio": 0.5}}, "model.masking.ratio is 0.5, not 0.3"),
+    "threads": ({"settings": {"training.threads": 2}}, "threads is 2, not 1"),
+    "data": ({"data": strings(seed=1)}, "the data: the content differs"),
+    "rows": ({"data": strings(91)}, "number of rows is 91, not 90"),
+    "rate": ({"learning_rate": 0.5}, "training.learning_rate is 0.5, not 0.002"),
+    "steps": ({"steps": 20}, "cannot be extended, as its learning rate falls to 0 at step 12"),
+    "init": ({"init": "somewhere"}, "--init starts a new run"),
+}
+
+
+@pytest.fixture(scope="module")
+def cut_run(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    out = tmp_path_factory.mktemp("cut") / "run"
+    with pytest.raises(Cut):
+        small(out, progress=cut_at(6))
+    return out
+
+
+@pytest.mark.parametrize("name", CHANGES)
+def test_resuming_as_another_run_is_refused_and_changes_nothing(cut_run: Path, name: str) -> None:
+    change, sentence = CHANGES[name]
+    before = {path: path.stat().st_mtime_ns for path in cut_run.rglob("*")}
+    with pytest.raises(ConfigError) as caught:
+        small(cut_run, resume=True, **change)
+    assert sentence in str(caught.value)
+    assert {path: path.stat().st_mtime_ns for path in cut_run.rglob("*")} == before
+
+
+def test_a_constant_schedule_can_be_extended_as_if_it_had_been_longer(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    settings = {"training.schedule": "constant", "training.warmup": 2, "training.keep": "last"}
+    small(tmp_path / "long", steps=20, settings=settings)
+    small(tmp_path / "short", steps=12, settings=settings)
+    small(tmp_path / "short", steps=20, settings=settings, resume=True)
+    assert "extending the run from 12 to 20 steps" in caplog.text
+    assert weights(tmp_path / "short") == weights(tmp_path / "long")
+    assert "steps: 20\n" in (tmp_path / "short" / "run.yaml").read_text()
+
+
+def test_resume_fits_every_state_of_the_folder(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    run = small(tmp_path / "fresh", resume=True)
+    done = weights(run.folder)
+    with pytest.raises(FolderError, match="--resume"):
+        small(run.folder)
+    again = small(run.folder, resume=True)
+    assert "nothing left to do" in caplog.text
+    assert (weights(run.folder), again.metrics) == (done, json.loads(json.dumps(run.metrics)))
+    (run.folder / "model.safetensors").unlink()
+    for path in (run.folder / "checkpoints").rglob("manifest.json"):
+        path.unlink()
+    small(run.folder, resume=True)
+    assert "starting over" in caplog.text
+    assert weights(run.folder) == done
+    small(run.folder, overwrite=True, seed=1)
+    assert weights(run.folder) != done
+
+
+def test_a_folder_that_is_no_run_is_left_alone(tmp_path: Path) -> None:
+    (tmp_path / "thesis.tex").write_text("years of work")
+    for keywords in ({}, {"resume": True}, {"overwrite": True}):
+        with pytest.raises(FolderError):
+            small(tmp_path, **keywords)
+    assert [path.name for path in tmp_path.iterdir()] == ["thesis.tex"]
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [{"preset": "huge"}, {"settings": {"masking.ratio": 2.0}}, {"device": "tpu"}, {"data": []}],
+)
+def test_what_is_refused_leaves_no_folder(tmp_path: Path, wrong: dict[str, Any]) -> None:
+    with pytest.raises(ValueError, match=r"."):
+        small(tmp_path / "run", **wrong)
+    assert not (tmp_path / "run").exists()
+
+
+def send(number: int, at: int) -> Any:
+    def report(progress: Progress) -> None:
+        if progress.step == at:
+            os.kill(os.getpid(), number)
+
+    return report
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_signal_saves_and_leaves_with_the_way_back(tmp_path: Path, number: int) -> None:
+    before = signal.getsignal(number)
+    with pytest.raises(InterruptedRunError, match=r"step 6 of 12.*--resume") as caught:
+        small(tmp_path / "run", progress=send(number, 6))
+    assert caught.value.exit_code == 130
+    assert signal.getsignal(number) == before
+    assert (tmp_path / "run" / "checkpoints" / "step-00000006").is_dir()
+    small(tmp_path / "run", resume=True)
+    small(tmp_path / "uncut")
+    assert weights(tmp_path / "run") == weights(tmp_path / "uncut")
+
+
+def test_a_user_signal_saves_and_goes_on(tmp_path: Path) -> None:
+    saved = []
+
+    def report(progress: Progress) -> None:
+        send(signal.SIGUSR1, 6)(progress)
+        saved.append((tmp_path / "run" / "checkpoints" / "step-00000006").is_dir())
+
+    small(tmp_path / "run", progress=report)
+    assert not saved[5] and saved[6]
+    assert history(tmp_path / "run")[-1]["step"] == 12
+
+
+def test_stop_after_saves_and_leaves(tmp_path: Path) -> None:
+    with pytest.raises(InterruptedRunError, match="--stop-after"):
+        small(tmp_path / "run", stop_after=0.0)
+    small(tmp_path / "run", resume=True)
+    small(tmp_path / "uncut")
+    assert weights(tmp_path / "run") == weights(tmp_path / "uncut")
+
+
+def test_torchs_global_state_is_left_as_it_was(tmp_path: Path) -> None:
+    import torch
+
+    before = torch.random.get_rng_state(), torch.are_deterministic_algorithms_enabled()
+    small(tmp_path / "run", steps=2)
+    after = torch.random.get_rng_state(), torch.are_deterministic_algorithms_enabled()
+    assert torch.equal(before[0], after[0]) and before[1] == after[1]
+
+
+def test_early_stopping_holds_over_a_cut(tmp_path: Path) -> None:
+    case: dict[str, Any] = {
+        "steps": 40,
+        "learning_rate": 3.0,
+        "settings": {"training.patience": 2, "training.validate_every": 2},
+    }
+    small(tmp_path / "uncut", **case)
+    assert history(tmp_path / "uncut")[-1]["step"] < 40
+    assert same(resumed(tmp_path / "cut", [3, 5], **case), tmp_path / "uncut")
