@@ -10,11 +10,13 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from anymae.errors import AnymaeError as AnymaeError
+    from anymae.evaluation import evaluate as evaluate
     from anymae.hub import load as load
     from anymae.hub import save as save
     from anymae.inference import embed as embed
     from anymae.inference import predict as predict
     from anymae.inference import score as score
+    from anymae.training.finetune import finetune as finetune
     from anymae.training.pretrain import pretrain as pretrain
 
 __version__ = "0.1.0"
@@ -23,6 +25,8 @@ _HOMES = {
     "AnymaeError": "anymae.errors",
     "pretrain": "anymae.training.pretrain",
     "load": "anymae.hub",
+    "finetune": "anymae.training.finetune",
+    "evaluate": "anymae.evaluation",
     "save": "anymae.hub",
     "embed": "anymae.inference",
     "predict": "anymae.inference",

@@ -9,10 +9,10 @@ import pytest
 from anymae.cli import main
 
 VERBS = {
-    "Start": ["quickstart"],
-    "Train": ["pretrain"],
+    "Start": ["quickstart", "inspect"],
+    "Train": ["pretrain", "finetune"],
     "Use": ["embed", "predict", "score", "show"],
-    "Judge": ["report"],
+    "Judge": ["evaluate", "report"],
     "Exchange": ["convert"],
 }
 

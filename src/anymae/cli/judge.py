@@ -1,19 +1,68 @@
 """Verbs that tell how good a model is."""
 
+from enum import StrEnum
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from anymae.cli.options import spread
+from anymae.cli.console import next_step, quoted, show_json, show_table
+from anymae.cli.options import ComputeFlags, DataArgument, DataFlags, JsonFlag, spread
 
 _PANEL = "Judge"
 
 
+class Part(StrEnum):
+    """Rows to evaluate on."""
+
+    TEST = "test"
+    VALID = "valid"
+    TRAIN = "train"
+    ALL = "all"
+
+
 def register(app: typer.Typer) -> None:
     """Add the verbs of this module."""
-    for verb in (report,):
+    for verb in (evaluate, report):
         app.command(rich_help_panel=_PANEL)(spread(verb))
+
+
+def evaluate(
+    model: Annotated[str, typer.Argument(metavar="MODEL", help="Fine-tuned model.")],
+    data: DataArgument,
+    data_flags: DataFlags,
+    compute_flags: ComputeFlags,
+    part: Annotated[
+        Part | None, typer.Option("--part", help="Rows; else the test part if there is one.")
+    ] = None,
+    plot: Annotated[
+        Path | None, typer.Option("--plot", help="Draw confusion or parity: .png, .svg or .pdf.")
+    ] = None,
+    json: JsonFlag = False,
+) -> None:
+    """Compare a model's answers with the truth, with bootstrap intervals.
+
+    Example: anymae evaluate models/esol esol_test.csv
+    """
+    from anymae.evaluation import evaluate as run_evaluation
+
+    found = run_evaluation(
+        model,
+        data,
+        part=None if part is None else part.value,
+        data_config=data_flags.config(),
+        config=compute_flags.config(),
+        plot=plot,
+    )
+    if json:
+        show_json(found.to_json())
+        return
+    for note in found.notes:
+        typer.echo(note)
+    typer.echo(f"{found.part}: {found.rows:,} rows, with 95 % intervals")
+    rows = [[name, str(estimate)] for name, estimate in found.overall.items()]
+    show_table(["metric", "value"], rows)
+    next_step(quoted("anymae", "predict", model, "DATA", "--out", "answers.csv"))
 
 
 def report(

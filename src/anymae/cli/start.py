@@ -5,15 +5,15 @@ from typing import Annotated
 
 import typer
 
-from anymae.cli.console import next_step, progress, show_json, show_table
-from anymae.cli.options import JsonFlag, spread
+from anymae.cli.console import next_step, progress, quoted, show_json, show_table
+from anymae.cli.options import DataArgument, DataFlags, JsonFlag, spread
 
 _PANEL = "Start"
 
 
 def register(app: typer.Typer) -> None:
     """Add the verbs of this module."""
-    for verb in (quickstart,):
+    for verb in (quickstart, inspect):
         app.command(rich_help_panel=_PANEL)(spread(verb))
 
 
@@ -47,3 +47,31 @@ def quickstart(
         typer.echo(verdict)
     typer.echo(f"masks: {story.picture}\npage:  {story.page}\n{story.seconds:.0f} s in all")
     next_step("anymae inspect YOUR-FILE")
+
+
+def inspect(
+    data: DataArgument,
+    data_flags: DataFlags,
+    against: Annotated[
+        str | None, typer.Option("--against", metavar="FILE", help="Count rows that both hold.")
+    ] = None,
+    preset: Annotated[
+        str | None, typer.Option("--preset", help="Estimate for this one instead of the rule's.")
+    ] = None,
+    json: JsonFlag = False,
+) -> None:
+    """Tell what was inferred about data, and the run that would follow.
+
+    Example: anymae inspect molecules.csv --column smiles
+    """
+    from anymae.report import survey
+    from anymae.training.pretrain import shorthands
+
+    settings = shorthands({**data_flags.given(), "preset": preset})
+    found = survey(data, settings=settings, against=against)
+    if json:
+        show_json(found.to_json())
+        return
+    for line in found.lines():
+        typer.echo(line)
+    next_step(quoted("anymae", "pretrain", data, "--out", "runs/NAME"))

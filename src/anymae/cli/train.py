@@ -7,9 +7,10 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from anymae.cli.console import duration, next_step, quoted, show_json, training_progress
-from anymae.cli.options import DataFlags, JsonFlag, spread
+from anymae.cli.options import DataArgument, DataFlags, JsonFlag, OverwriteFlag, RunArgument, spread
 
 if TYPE_CHECKING:
+    from anymae.training.finetune import Finetuned
     from anymae.training.pretrain import Run
 
 _PANEL = "Train"
@@ -17,7 +18,7 @@ _PANEL = "Train"
 
 def register(app: typer.Typer) -> None:
     """Add the verbs of this module."""
-    for verb in (pretrain,):
+    for verb in (pretrain, finetune):
         app.command(rich_help_panel=_PANEL)(spread(verb))
 
 
@@ -139,3 +140,61 @@ def _report(run: "Run", *, json: bool) -> None:
     seconds = duration(run.metrics.get("seconds", 0.0))
     typer.echo(f"{run.folder}: {run.metrics.get('steps', 0):,} steps in {seconds}{judged}")
     next_step(quoted("anymae", "report", run.folder))
+
+
+def finetune(
+    run: RunArgument,
+    data: DataArgument,
+    out: Annotated[Path, typer.Option("--out", help="Folder for the model: new or empty.")],
+    training_flags: TrainingFlags,
+    data_flags: DataFlags,
+    task: Annotated[
+        str | None,
+        typer.Option("--task", help="regression, binary, multiclass or multilabel; else inferred."),
+    ] = None,
+    num_labels: Annotated[
+        int | None, typer.Option("--n-labels", metavar="N", help="Learn from N labels only.")
+    ] = None,
+    seeds: Annotated[
+        int, typer.Option("--seeds", min=1, help="Models to train; several answer together.")
+    ] = 1,
+    setting: Annotated[
+        list[str] | None,
+        typer.Option("--set", metavar="A=B", help="Any key of FinetuneConfig; repeatable."),
+    ] = None,
+    overwrite: OverwriteFlag = False,
+    json: JsonFlag = False,
+) -> None:
+    """Train all of a pretrained model to predict one target or several.
+
+    Example: anymae finetune runs/mol esol.csv --target solubility --out models/esol
+    """
+    from anymae.config import parse
+    from anymae.recipes import parse_settings
+    from anymae.task import FinetuneConfig
+    from anymae.training.finetune import finetune as run_finetuning
+
+    asked: dict[str, object] = {"task": task, "num_labels": num_labels, "seeds": seeds}
+    asked |= parse_settings(setting or ())
+    model = run_finetuning(
+        run,
+        data,
+        out=out,
+        data_config=data_flags.config(),
+        config=parse(FinetuneConfig, asked, where="--set"),
+        training=training_flags.given(),
+        overwrite=overwrite,
+    )
+    _report_model(model, json=json)
+
+
+def _report_model(model: "Finetuned", *, json: bool) -> None:
+    """Say how good a fine-tuned model is."""
+    if json:
+        show_json(model.to_json())
+        return
+    typer.echo(f"{model.folder}: {model.task.type} of {', '.join(model.task.targets)}")
+    for part, found in model.evaluations.items():
+        words = ", ".join(f"{name} {estimate}" for name, estimate in found.overall.items())
+        typer.echo(f"{part}, {found.rows:,} rows: {words}")
+    next_step(quoted("anymae", "predict", model.folder, "DATA", "--out", "answers.csv"))

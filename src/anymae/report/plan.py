@@ -64,7 +64,8 @@ class Plan:
     @property
     def examples_text(self) -> str:
         """The examples for a terminal."""
-        return as_text(self.examples, self.job.config.input, self.dataset.preparation)
+        preparation = self.dataset.preparation
+        return as_text(self.examples, self.job.config.input, preparation, guesses=False)
 
     def to_json(self) -> dict[str, Any]:
         """Return plain values, without raw rows."""

@@ -34,22 +34,34 @@ class Piece(NamedTuple):
 
 
 def as_text(
-    examples: Sequence[Example], inputs: InputConfig, preparation: Preparation | None
+    examples: Sequence[Example],
+    inputs: InputConfig,
+    preparation: Preparation | None,
+    *,
+    guesses: bool = True,
 ) -> str:
-    """Show examples in a terminal: the row, what was hidden, what the model made of it."""
+    """Show examples in a terminal: the row, what was hidden, what the model made of it.
+
+    Args:
+        examples: Rows.
+        inputs: What they are.
+        preparation: Turns them back into the user's units.
+        guesses: False leaves out what the model made of it.
+    """
     parts = []
     for example in examples:
         head = f"row {example.row}: {example.masked.sum()} of {example.valid.sum()} inputs hidden"
-        parts.append(f"{head}, loss {example.loss:.3f}")
+        parts.append(f"{head}, loss {example.loss:.3f}" if guesses else head)
         match inputs.kind:
             case "bytes":
-                parts += _lines_of(characters(example))
+                parts += _lines_of(characters(example), guesses)
             case "image":
-                parts += _shaded(example, inputs, preparation)
+                parts += _shaded(example, inputs, preparation, guesses)
             case _:
                 parts += [
                     f"  {piece.name:>16}  {piece.text:>12}"
-                    + (f"  {HIDDEN} {piece.guess:>12}" if piece.hidden else "")
+                    + (f"  {HIDDEN}" if piece.hidden else "")
+                    + (f" {piece.guess:>12}" if piece.hidden and guesses else "")
                     for piece in cells(example, inputs, preparation)
                 ]
         parts.append("")
@@ -167,19 +179,22 @@ def _decode(tokens: npt.NDArray[np.int64]) -> str:
     return "".join(sign if sign.isprintable() else "�" for sign in text)
 
 
-def _lines_of(pieces: Sequence[Piece], width: int = 80) -> Iterator[str]:
+def _lines_of(pieces: Sequence[Piece], guesses: bool, width: int = 80) -> Iterator[str]:
     for start in range(0, len(pieces), width):
         line = pieces[start : start + width]
         yield "  row      " + "".join(piece.text for piece in line)
         yield "  hidden   " + "".join(HIDDEN if piece.hidden else piece.text for piece in line)
-        yield "  guessed  " + "".join(piece.guess for piece in line)
+        if guesses:
+            yield "  guessed  " + "".join(piece.guess for piece in line)
+    if not guesses:
+        return
     hidden = [piece for piece in pieces if piece.hidden]
     right = sum(piece.guess == piece.text for piece in hidden)
     yield f"  {right} of {len(hidden)} hidden characters guessed right"
 
 
 def _shaded(
-    example: Example, inputs: InputConfig, preparation: Preparation | None
+    example: Example, inputs: InputConfig, preparation: Preparation | None, guesses: bool
 ) -> Iterator[str]:
     """Draw row, mask and reconstruction side by side, the brightness as a sign."""
     picture, hidden, filled = pictures([example], inputs, preparation)
@@ -192,7 +207,7 @@ def _shaded(
         gaps = "".join(
             HIDDEN if gap else sign for gap, sign in zip(hidden[0, y], signs[0], strict=True)
         )
-        yield f"  {signs[0]}   {gaps}   {signs[1]}"
+        yield f"  {signs[0]}   {gaps}" + (f"   {signs[1]}" if guesses else "")
 
 
 def _levels(values: npt.NDArray[Any], low: float, high: float) -> list[int]:

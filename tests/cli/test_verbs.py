@@ -1,0 +1,214 @@
+"""Each verb does what it says, prints what it promises, and names the next command."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pyarrow.csv
+import pyarrow.parquet
+import pytest
+from tests.cli.conftest import TINY, Command
+
+import anymae
+from anymae.config import ModelConfig
+
+
+def test_pretrain_leaves_a_run_that_loads(run: Path) -> None:
+    model = anymae.load(run)
+    assert isinstance(model.config, ModelConfig)
+    assert model.config.encoder.width == 16
+    assert model.data is not None
+    assert model.data["roles"]["target"] == ["y"]
+    assert model.data["roles"]["inputs"] == ["smiles"]
+
+
+def test_pretrain_prints_one_json_object(command: Command, molecules: Path, tmp_path: Path) -> None:
+    outcome = command("pretrain", molecules, "--out", tmp_path / "r", *TINY, "--json")
+    assert outcome.status == 0
+    assert outcome.json["steps"] == 4
+    assert outcome.json["folder"] == str(tmp_path / "r")
+    assert "valid_loss" in outcome.json
+
+
+def test_pretrain_says_what_came_out_and_what_is_next(
+    command: Command, molecules: Path, tmp_path: Path
+) -> None:
+    folder = tmp_path / "r"
+    outcome = command("pretrain", molecules, "--out", folder, *TINY)
+    assert outcome.out.startswith(f"{folder}: 4 steps in")
+    assert "trivial" in outcome.out
+    assert outcome.err.splitlines()[-1] == f"next: anymae report {folder}"
+
+
+def test_dry_run_prints_a_recipe_that_repeats_the_run_and_writes_nothing(
+    command: Command, molecules: Path, run: Path, tmp_path: Path
+) -> None:
+    words = ["pretrain", molecules, "--out", tmp_path / "r", *TINY, "--dry-run"]
+    outcome = command(*words)
+    assert outcome.status == 0
+    assert not (tmp_path / "r").exists()
+    recipe = tmp_path / "recipe.yaml"
+    recipe.write_text(outcome.out)
+    assert command("pretrain", "--recipe", recipe, "--out", tmp_path / "r").status == 0
+    weights = [folder / "model.safetensors" for folder in (run, tmp_path / "r")]
+    assert weights[0].read_bytes() == weights[1].read_bytes()
+
+
+@pytest.mark.parametrize("suffix", [".parquet", ".csv", ".npy"])
+def test_embed_writes_what_the_library_computes(
+    suffix: str, command: Command, molecules: Path, run: Path, tmp_path: Path
+) -> None:
+    out = tmp_path / f"e{suffix}"
+    outcome = command("embed", run, molecules, "--id", "name", "--out", out, "--device", "cpu")
+    assert outcome.status == 0
+    assert outcome.out.startswith(f"{out}: 60 rows")
+    assert outcome.err.startswith("next: anymae probe")
+    expected = anymae.embed(anymae.load(run), molecules)
+    if suffix == ".npy":
+        found = np.load(out)
+    elif suffix == ".csv":
+        table = pyarrow.csv.read_csv(out)
+        assert table.column_names[:3] == ["row", "name", "status"]
+        found = np.stack([table[f"e{i}"].to_numpy() for i in range(16)], 1)
+    else:
+        found = np.stack(pyarrow.parquet.read_table(out)["embedding"].to_numpy())
+    np.testing.assert_allclose(found, expected, atol=1e-6)
+
+
+def test_json_of_embed_is_the_only_thing_on_stdout(
+    command: Command, molecules: Path, run: Path, tmp_path: Path
+) -> None:
+    outcome = command("embed", run, molecules, "--out", tmp_path / "e.csv", "--json")
+    assert outcome.json["rows"] == 60
+    assert outcome.json["status"] == {"ok": 60}
+
+
+def test_score_takes_a_row_or_a_string_as_reference(
+    command: Command, molecules: Path, run: Path, tmp_path: Path
+) -> None:
+    first, second = tmp_path / "row.csv", tmp_path / "string.csv"
+    string = pyarrow.csv.read_csv(molecules)["smiles"][0].as_py()
+    assert command("score", run, molecules, "--reference", 0, "--out", first).status == 0
+    assert command("score", run, molecules, "--reference", string, "--out", second).status == 0
+    by_row, by_string = (pyarrow.csv.read_csv(path)["difference"] for path in (first, second))
+    assert by_row[0].as_py() == pytest.approx(0, abs=1e-6)
+    assert by_row[1].as_py() != 0
+    assert len(by_string) == 60
+
+
+def test_finetune_predict_and_evaluate_go_together(
+    command: Command, molecules: Path, run: Path, tmp_path: Path
+) -> None:
+    model = tmp_path / "model"
+    data = (molecules, "--column", "smiles", "--device", "cpu")
+    words = ("--target", "y", "--steps", 2, "--n-labels", 20, "--set", "learning_rates=[1e-3]")
+    outcome = command("finetune", run, *data, *words, "--out", model)
+    assert outcome.status == 0, outcome.err
+    assert outcome.out.startswith(f"{model}: regression of y")
+    answers = tmp_path / "answers.csv"
+    assert command("predict", model, *data, "--out", answers).status == 0
+    assert pyarrow.csv.read_csv(answers).num_rows == 60
+    outcome = command("evaluate", model, *data, "--part", "all", "--json")
+    assert outcome.json["rows"] == 60
+    assert outcome.json["part"] == "all"
+    shown = command("evaluate", model, *data, "--part", "all")
+    assert "rmse" in shown.out
+    as_json = command("finetune", run, *data, *words, "--out", model, "--overwrite", "--json")
+    assert as_json.json["task"]["targets"] == ["y"]
+
+
+def test_show_draws_rows_in_the_terminal(command: Command, molecules: Path, run: Path) -> None:
+    outcome = command("show", run, molecules, "--text", "--rows", 2)
+    string = pyarrow.csv.read_csv(molecules)["smiles"][0].as_py()
+    assert outcome.out.startswith("row 0: ")
+    assert f"  row      {string}␃\n" in outcome.out
+    assert outcome.out.count("  hidden   ") == 2
+    assert outcome.out == command("show", run, molecules, "--text", "--rows", 2).out
+    assert outcome.out != command("show", run, molecules, "--text", "--rows", 2, "--seed", 1).out
+
+
+def test_show_and_report_write_self_contained_pages(
+    command: Command, molecules: Path, run: Path, tmp_path: Path
+) -> None:
+    page = tmp_path / "masks.html"
+    assert command("show", run, molecules, "--out", page).status == 0
+    both = tmp_path / "both.html"
+    assert command("report", run, run, "--out", both).status == 0
+    for path in (page, both):
+        text = path.read_text()
+        assert "What is hidden" in text
+        assert "http" not in text
+        assert "<script" not in text
+    assert command("report", run).status == 0
+    assert (run / "report.html").exists()
+
+
+def test_inspect_tells_data_plan_and_masks(
+    command: Command, molecules: Path, tmp_path: Path
+) -> None:
+    outcome = command("inspect", molecules, "--against", molecules, "--target", "y")
+    assert outcome.status == 0
+    for words in (
+        "60 rows, 60 can be inputs",
+        "kind: bytes (column 'smiles' is named like a string)",
+        "target: y",
+        "preset tiny",
+        "parameters",
+        "minutes",
+        "shared with",
+        "row 0: ",
+    ):
+        assert words in outcome.out
+    assert outcome.out.count("  hidden   ") == 3
+    assert outcome.err.splitlines()[-1].startswith("next: anymae pretrain")
+    assert not any(tmp_path.iterdir())
+
+
+def test_inspect_prints_one_json_object_without_rows(command: Command, molecules: Path) -> None:
+    found = command("inspect", molecules, "--json").json
+    assert found["used_rows"] == 60
+    assert found["plan"]["preset"] == "tiny"
+    assert found["plan"]["parameters"] > 100_000
+    assert found["against"] is None
+    string = pyarrow.csv.read_csv(molecules)["smiles"][0].as_py()
+    assert string not in json.dumps(found)
+
+
+def test_inspect_of_a_table_names_columns_and_why_some_are_left_out(
+    command: Command, tmp_path: Path
+) -> None:
+    rows = "".join(f"{i % 7},{i * 0.37 % 5:.2f},{i % 2}\n" for i in range(40))
+    (tmp_path / "t.csv").write_text("a,b,label\n" + rows)
+    outcome = command("inspect", tmp_path / "t.csv")
+    assert "column a: " in outcome.out
+    assert "left out, named like a target: label" in outcome.out
+
+
+def test_bad_rows_are_told_by_inspect_and_stop_pretrain(command: Command, tmp_path: Path) -> None:
+    path = tmp_path / "t.csv"
+    path.write_text("smiles,y\nCCO,1\n,2\nCC,3\nCNC,4\n")
+    outcome = command("inspect", path)
+    assert outcome.status == 0
+    assert "bad: 1 rows is empty or missing (line 3)" in outcome.out
+    refused = command("pretrain", path, "--out", tmp_path / "r", *TINY[:6])
+    assert refused.status == 2
+    assert "line 3" in refused.err
+
+
+def test_convert_says_what_it_made(command: Command, golden_folder: Path, tmp_path: Path) -> None:
+    from safetensors.torch import load_file, save_file
+
+    tensors = load_file(golden_folder / "self-discrete.safetensors")
+    weights = {k.removeprefix("weights/"): v for k, v in tensors.items() if k.startswith("weights")}
+    save_file(weights, tmp_path / "model.safetensors")
+    words = [tmp_path / "model.safetensors", "--config", golden_folder / "self-discrete.json"]
+    outcome = command("convert", *words, "--out", tmp_path / "run")
+    assert outcome.out.startswith(f"{tmp_path / 'run'}: bytes model with")
+    assert command("convert", *words, "--out", tmp_path / "b", "--json").json["kind"] == "bytes"
+    embedded = command("embed", tmp_path / "run", "strings.txt", "--out", tmp_path / "e.csv")
+    assert embedded.status == 2
+    (tmp_path / "strings.txt").write_text("CCO\nCN\n")
+    embedded = command(
+        "embed", tmp_path / "run", tmp_path / "strings.txt", "--out", tmp_path / "e.csv"
+    )
+    assert embedded.status == 0
