@@ -1,0 +1,76 @@
+"""What is compared: masks that differ in nothing else, no pretraining, and the field's baseline.
+
+An arm is a name, or a name with settings: `guided:ratio=0.5:draw=sample` changes keys of
+`masking`, `random:training.steps=3000` any key of the recipe. `random-again` is `random` with
+other seeds for weights, order and masks: the difference between the two is noise.
+"""
+
+from collections.abc import Mapping
+from typing import Any, NamedTuple
+
+from anymae.benchmark.suite import BASELINE, JOINED, Budget
+from anymae.errors import ConfigError, nearest
+from anymae.recipes import parse_settings
+
+MASKS = ("guided", "random", "random-again", "span", "block")
+"""Arms that pretrain; the name is that of the masking."""
+
+NONE = "none"
+ARMS = (*MASKS, NONE, BASELINE, JOINED)
+OTHER_SEEDS = 1000
+"""Added to the seed of `random-again`."""
+
+
+class Arm(NamedTuple):
+    """One of the things that are compared."""
+
+    text: str
+    """As written: `guided:ratio=0.5`."""
+    name: str
+    settings: Mapping[str, Any]
+    """Keys of the recipe, such as `masking.ratio`."""
+
+    @property
+    def encoder(self) -> "Arm | None":
+        """The arm whose encoder is used; `None` for the plain baseline."""
+        if self.name == BASELINE:
+            return None
+        return parse_arm("guided") if self.name == JOINED else self
+
+    @property
+    def pretrains(self) -> bool:
+        """True where an encoder is trained first."""
+        return self.name in MASKS
+
+    def pretraining_seed(self, seed: int) -> int:
+        """Return the seed of weights, order and masks for seed `seed` of a job."""
+        return seed + OTHER_SEEDS if self.name == "random-again" else seed
+
+    def recipe_settings(self, budget: Budget) -> dict[str, Any]:
+        """Return the keys of the recipe in which this arm differs from the others."""
+        if self.name not in MASKS:
+            return {}
+        kind = self.name.removesuffix("-again")
+        validated = {f"masking.{key}": value for key, value in budget.masking.get(kind, {}).items()}
+        return {"masking.kind": kind, **validated, **self.settings}
+
+
+def parse_arm(text: str) -> Arm:
+    """Read an arm.
+
+    Raises:
+        ConfigError: An unknown name, or settings where nothing can be set.
+
+    >>> parse_arm("guided:ratio=0.5").settings
+    {'masking.ratio': 0.5}
+    """
+    name, *assignments = text.strip().split(":")
+    if name not in ARMS:
+        raise ConfigError(f"unknown arm {name!r}{nearest(name, ARMS)}")
+    if assignments and name not in MASKS:
+        raise ConfigError(f"arm {name} trains with no masks, so {assignments[0]} says nothing")
+    settings = {
+        key if "." in key else f"masking.{key}": value
+        for key, value in parse_settings(assignments).items()
+    }
+    return Arm(text.strip(), name, settings)

@@ -1,0 +1,229 @@
+"""The plain baselines of each field: what a practitioner would try first, without an encoder.
+
+Each is a function of the rows that yields candidates; the best on the validation rows is kept, as
+for everything else. With `extra` features, those of an encoder, it learns from both.
+
+Shapes: R rows, F features.
+"""
+
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+from sklearn.decomposition import PCA
+from sklearn.ensemble import (
+    HistGradientBoostingClassifier,
+    HistGradientBoostingRegressor,
+    RandomForestClassifier,
+    RandomForestRegressor,
+)
+from sklearn.feature_extraction.text import CountVectorizer, TfidfVectorizer
+from sklearn.linear_model import LogisticRegression, Ridge
+from sklearn.preprocessing import OneHotEncoder, StandardScaler
+
+from anymae.benchmark.candidates import Candidate, Floats
+from anymae.benchmark.labels import IntArray
+from anymae.benchmark.linear import MANY_CLASSES, linear_candidates
+from anymae.benchmark.suite import Task, TaskData
+from anymae.errors import MissingExtraError
+from anymae.registry import Registry
+
+Baseline = Callable[[Task, TaskData, int, Floats | None], Iterator[Candidate]]
+"""(task, rows, seed, features of an encoder `(R, F)` or `None`) to candidates."""
+
+BASELINES: Registry[Baseline] = Registry("baseline")
+
+COMPONENTS = 64
+"""Principal components of an encoder's features that a baseline learns from besides its own."""
+TREES = 300
+ROUNDS = 300
+"""Boosting rounds at most; their number is chosen on validation, every tenth is looked at."""
+
+
+@BASELINES.register("morgan_forest")
+def morgan_forest(
+    task: Task, data: TaskData, seed: int, extra: Floats | None
+) -> Iterator[Candidate]:
+    """Random forest on Morgan fingerprint counts (radius 2, 1024 bins)."""
+    features = join(_morgan_counts(_strings(data)), extra)
+    forest = RandomForestRegressor if task.type == "regression" else RandomForestClassifier
+    train, rest = split_rows(data)
+    known = data.labels.of(data.parts.train)
+    for share in ("sqrt", 0.3):
+        for leaf in (1, 3):
+            model = forest(TREES, max_features=share, min_samples_leaf=leaf, random_state=seed)
+            model.fit(features[train], known)
+            yield Candidate(
+                {"max_features": share, "min_samples_leaf": leaf}, answers(model, features[rest])
+            )
+
+
+@BASELINES.register("boosted_trees")
+def boosted_trees(
+    task: Task, data: TaskData, seed: int, extra: Floats | None
+) -> Iterator[Candidate]:
+    """Histogram gradient boosting on the columns."""
+    features = join(_columns(data), extra)
+    boosting = (
+        HistGradientBoostingRegressor
+        if task.type == "regression"
+        else HistGradientBoostingClassifier
+    )
+    train, rest = split_rows(data)
+    for rate in (0.05, 0.1):
+        for leaves in (15, 31):
+            model = boosting(
+                max_iter=ROUNDS, learning_rate=rate, max_leaf_nodes=leaves,
+                early_stopping=False, random_state=seed,
+            )  # fmt: skip
+            model.fit(features[train], data.labels.of(data.parts.train))
+            staged = getattr(model, "staged_predict_proba", model.staged_predict)
+            for rounds, found in enumerate(staged(features[rest]), 1):
+                if rounds % 10 == 0:
+                    settings = {"learning_rate": rate, "leaves": leaves, "rounds": rounds}
+                    yield Candidate(settings, found.reshape(len(rest), -1))
+
+
+@BASELINES.register("kmers")
+def kmers(task: Task, data: TaskData, seed: int, extra: Floats | None) -> Iterator[Candidate]:
+    """Ridge on one-hot positions, or on counts of one, two and three letters in a row."""
+    strings, (train, rest) = _strings(data), split_rows(data)
+    vectorizers = {
+        "one-hot": CountVectorizer(analyzer=_places, binary=True, dtype=np.float32),
+        "k-mers": TfidfVectorizer(
+            analyzer="char", ngram_range=(1, 3), lowercase=False, max_features=4096,
+            dtype=np.float32,
+        ),
+    }  # fmt: skip
+    for name, vectorizer in vectorizers.items():
+        vectorizer.fit([strings[row] for row in train])
+        features = vectorizer.transform(strings)
+        if extra is not None:
+            features = _beside(features, extra)
+        for candidate in _sparse_ridge(task, data, features, train, rest):
+            yield candidate._replace(settings={"features": name, **candidate.settings})
+
+
+@BASELINES.register("ngrams")
+def ngrams(task: Task, data: TaskData, seed: int, extra: Floats | None) -> Iterator[Candidate]:
+    """Logistic regression on weighted counts of one to four characters in a row."""
+    strings, (train, rest) = _strings(data), split_rows(data)
+    vectorizer = TfidfVectorizer(
+        analyzer="char_wb", ngram_range=(1, 4), max_features=50_000, sublinear_tf=True
+    )
+    vectorizer.fit([strings[row] for row in train])
+    features = vectorizer.transform(strings)
+    if extra is not None:
+        features = _beside(features, extra)
+    known = data.labels.of(data.parts.train)
+    for strength in (0.1, 1.0, 10.0):
+        model = LogisticRegression(C=strength, max_iter=1000).fit(features[train], known)
+        yield Candidate({"strength": strength}, model.predict_proba(features[rest]))
+
+
+@BASELINES.register("pixels")
+def pixels(task: Task, data: TaskData, seed: int, extra: Floats | None) -> Iterator[Candidate]:
+    """Logistic regression on the pixels, or a random forest on them."""
+    features = join(data.inputs.reshape(len(data.inputs), -1).astype(np.float32), extra)
+    yield from linear_candidates(task, data, features)
+    train, rest = split_rows(data)
+    model = RandomForestClassifier(TREES, random_state=seed)
+    model.fit(features[train], data.labels.of(data.parts.train))
+    yield Candidate({"model": "forest"}, answers(model, features[rest]))
+
+
+def split_rows(data: TaskData) -> tuple[IntArray, IntArray]:
+    """Return the training rows, and those to answer: validation, then test."""
+    return data.parts.train, np.concatenate([data.parts.valid, data.parts.test])
+
+
+def join(features: Floats, extra: Floats | None) -> Floats:
+    """Put features of an encoder, their principal components, beside those of the field."""
+    if extra is None:
+        return features
+    scaled = StandardScaler().fit_transform(extra)
+    count = min(COMPONENTS, *scaled.shape)
+    found = PCA(count, svd_solver="randomized", random_state=0).fit_transform(scaled)
+    return np.concatenate([features, found.astype(features.dtype)], 1)
+
+
+def answers(model: Any, features: Any) -> Floats:  # noqa: ANN401 - any estimator, dense or sparse
+    """Return numbers `(R, 1)` or probabilities `(R, C)`."""
+    if hasattr(model, "predict_proba"):
+        return np.asarray(model.predict_proba(features))
+    return np.asarray(model.predict(features)).reshape(features.shape[0], -1)
+
+
+def _strings(data: TaskData) -> list[str]:
+    assert isinstance(data.inputs, pa.Table)
+    strings: list[str] = data.inputs.column(0).to_pylist()
+    return strings
+
+
+def _places(string: str) -> list[str]:
+    """Name each letter with its place."""
+    return [f"{place}{letter}" for place, letter in enumerate(string)]
+
+
+def _beside(features: Any, extra: Floats) -> Any:  # noqa: ANN401 - a sparse matrix
+    from scipy import sparse
+
+    scaled = (extra - extra.mean(0)) / np.maximum(extra.std(0), 1e-6)
+    # As long as a row of the sparse features, so that one penalty suits both.
+    scaled *= 1 / np.sqrt(scaled.shape[1])
+    return sparse.hstack([features, sparse.csr_array(scaled.astype(np.float32))], format="csr")
+
+
+def _sparse_ridge(
+    task: Task,
+    data: TaskData,
+    features: Any,  # noqa: ANN401 - a sparse matrix
+    train: IntArray,
+    rest: IntArray,
+) -> Iterator[Candidate]:
+    known = data.labels.of(data.parts.train)
+    if data.num_classes > MANY_CLASSES:
+        yield from linear_candidates(task, data, features.toarray())
+        return
+    targets = known if task.type == "regression" else np.eye(data.num_classes)[known.astype(int)]
+    for penalty in (0.1, 1.0, 10.0, 100.0):
+        model = Ridge(penalty, solver="sparse_cg", tol=1e-4).fit(features[train], targets)
+        yield Candidate({"penalty": penalty}, answers(model, features[rest]))
+
+
+def _columns(data: TaskData) -> npt.NDArray[np.float64]:
+    """Return numbers as they are and categories as indicators."""
+    if not isinstance(data.inputs, pa.Table):
+        plain: npt.NDArray[np.float64] = data.inputs.reshape(len(data.inputs), -1).astype("f8")
+        return plain
+    numeric, categories = [], []
+    for column in data.inputs.columns:
+        if pa.types.is_large_string(column.type):
+            categories.append(np.array(column.fill_null("").to_pylist(), dtype=object))
+        else:
+            numeric.append(np.asarray(column.cast(pa.float64()).to_numpy()))
+    parts = [np.stack(numeric, 1)] if numeric else []
+    if categories:
+        encoder = OneHotEncoder(min_frequency=20, sparse_output=False, handle_unknown="ignore")
+        parts.append(encoder.fit_transform(np.stack(categories, 1)))
+    return np.concatenate(parts, 1)
+
+
+def _morgan_counts(strings: list[str]) -> npt.NDArray[np.float32]:
+    try:
+        from rdkit import Chem, rdBase
+        from rdkit.Chem import rdFingerprintGenerator
+    except ImportError:
+        raise MissingExtraError(
+            "the baseline needs RDKit; install it with: pip install 'anymae[chem]'"
+        ) from None
+    generator = rdFingerprintGenerator.GetMorganGenerator(radius=2, fpSize=1024)
+    counts = np.zeros((len(strings), 1024), np.float32)
+    with rdBase.BlockLogs():
+        for row, string in enumerate(strings):
+            molecule = Chem.MolFromSmiles(string)
+            if molecule is not None:
+                counts[row] = generator.GetCountFingerprintAsNumPy(molecule)
+    return counts

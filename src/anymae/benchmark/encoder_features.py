@@ -1,0 +1,154 @@
+"""What a frozen encoder says about rows, read in several ways in one pass.
+
+Shapes: B rows of a batch, R rows, M latents, D width, F features.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from sklearn.decomposition import PCA
+from torch import Tensor
+
+from anymae.benchmark.candidates import Floats
+from anymae.benchmark.labels import IntArray
+from anymae.benchmark.suite import Corpus, Inputs, TaskData, num_rows, take
+from anymae.config import DataConfig
+from anymae.data.batch import Batch
+from anymae.data.dataset import Dataset
+from anymae.inference.compute import ComputeConfig, compute, placed
+from anymae.inference.rows import open_rows
+from anymae.model import MaskedAutoencoder
+from anymae.nn.readout import layer_statistics
+
+COMPONENTS, FITTED_ON = 256, 4_000
+"""Principal components of all latents side by side, and the unlabelled rows that give them."""
+
+CPU = ComputeConfig(device="cpu")
+
+
+class Reader:
+    """Encodes rows, each once, however many tasks they are in.
+
+    The readings of a row: `mean` over its latents; `layers`, mean and deviation after each layer;
+    and, where all rows have the same number of latents, `flat`, principal components of the
+    latents side by side.
+
+    Args:
+        model: The encoder, in evaluation mode.
+        corpus: Unlabelled rows, on which principal components are found.
+    """
+
+    def __init__(self, model: MaskedAutoencoder, corpus: Corpus) -> None:
+        self._model, self._corpus = model, corpus
+        self._known: dict[str, _Known] = {}
+        self._projection: Tensor | None = None
+        self._fitted = False
+
+    def read(self, key: str, data: TaskData, rows: IntArray) -> dict[str, Floats]:
+        """Return float32 `(R, F)` by reading.
+
+        Args:
+            key: Tasks with the same key share their rows.
+            data: The rows to read.
+            rows: What the rows are called among all rows with this key, `(R,)`.
+        """
+        known = self._known.setdefault(key, _Known(np.zeros(0, np.int64), None))
+        missing = np.flatnonzero(~np.isin(rows, known.rows))
+        if len(missing):
+            values = self._encode(take(data.inputs, missing), data.config)
+            known.add(rows[missing], values)
+        values = known.of(rows)
+        width, count = self._model.config.encoder.width, _num_statistics(self._model)
+        found = {"mean": values[:, count - 2 * width : count - width], "layers": values[:, :count]}
+        return found if values.shape[1] == count else {**found, "flat": values[:, count:]}
+
+    def _encode(self, inputs: Inputs, config: DataConfig) -> Floats:
+        with placed(self._model, CPU):
+            if not self._fitted:
+                self._projection, self._fitted = self._fit_projection(), True
+            dataset = open_rows(self._model, inputs, config)
+            readings = _Readings(self._model, self._projection)
+            return compute(readings, dataset, np.arange(len(dataset)), CPU).values
+
+    def _fit_projection(self) -> Tensor | None:
+        """Find principal components of the latents; `None` where rows differ in their number."""
+        count = num_rows(self._corpus.inputs)
+        rows = np.linspace(0, count - 1, min(count, FITTED_ON)).astype(np.int64)
+        inputs = take(self._corpus.inputs, rows)
+        config = self._corpus.config.model_copy(update={"too_long": "truncate"})
+        dataset = open_rows(self._model, inputs, config)
+        num_latents = _num_latents(self._model, dataset)
+        if num_latents is None:
+            return None
+        flat = compute(_Flat(self._model, num_latents), dataset, np.arange(len(rows)), CPU).values
+        components = min(COMPONENTS, *flat.shape)
+        found = PCA(components, svd_solver="randomized", random_state=0).fit(flat).components_
+        return torch.from_numpy(np.ascontiguousarray(found.T, np.float32))
+
+
+@dataclass
+class _Known:
+    """Rows that were read, ascending."""
+
+    rows: IntArray
+    values: Floats | None
+
+    def add(self, rows: IntArray, values: Floats) -> None:
+        every = np.concatenate([self.rows, rows])
+        order = np.argsort(every)
+        together = values if self.values is None else np.concatenate([self.values, values])
+        self.rows, self.values = every[order], together[order]
+
+    def of(self, rows: IntArray) -> Floats:
+        assert self.values is not None, "rows are added before they are asked for"
+        return self.values[np.searchsorted(self.rows, rows)]
+
+
+class _Readings:
+    """Statistics of every layer, and projected latents."""
+
+    per_input = False
+
+    def __init__(self, model: MaskedAutoencoder, projection: Tensor | None) -> None:
+        self.model, self._projection = model, projection
+        extra = 0 if projection is None else projection.shape[1]
+        self.num_numbers = _num_statistics(model) + extra
+
+    def __call__(self, batch: Batch) -> Tensor:
+        """Return `(B, F)`."""
+        layers = self.model.encode_layers(batch.inputs, batch.valid)
+        statistics = layer_statistics(layers)
+        if self._projection is None:
+            return statistics
+        flat = layers[-1].latents.flatten(1) @ self._projection
+        return torch.cat([statistics, flat], 1)
+
+
+class _Flat:
+    """All latents of a row side by side."""
+
+    per_input = False
+
+    def __init__(self, model: MaskedAutoencoder, num_latents: int) -> None:
+        self.model = model
+        self.num_numbers = num_latents * model.config.encoder.width
+
+    def __call__(self, batch: Batch) -> Tensor:
+        """Return `(B, M D)`."""
+        return self.model.encode(batch.inputs, batch.valid).latents.flatten(1)
+
+
+def _num_statistics(model: MaskedAutoencoder) -> int:
+    encoder = model.config.encoder
+    return 2 * (encoder.depth + 1) * encoder.width
+
+
+def _num_latents(model: MaskedAutoencoder, dataset: Dataset) -> int | None:
+    """Return M, or `None` where rows differ in it."""
+    if model.config.encoder.kind == "transformer" and dataset.lengths is not None:
+        return None
+    first = dataset.batch(np.zeros(1, np.int64))
+    with torch.inference_mode():
+        latents, valid = model.encode(first.inputs, first.valid)
+    return None if valid is not None else latents.shape[1]

@@ -1,0 +1,135 @@
+"""The encoder of an arm: pretrained once for all tasks of a corpus, or as it starts."""
+
+import logging
+import time
+from functools import cached_property
+from pathlib import Path
+from typing import NamedTuple
+
+from anymae.benchmark.arms import Arm
+from anymae.benchmark.encoder_features import Reader
+from anymae.benchmark.leaks import Cleaned
+from anymae.benchmark.prepare import prepare_corpus
+from anymae.benchmark.record import JobName, Record, describe_machine, read_record, write_record
+from anymae.benchmark.suite import Budget, Suite, num_rows
+from anymae.config import Recipe
+from anymae.hub import WEIGHTS, load
+from anymae.model import MaskedAutoencoder
+from anymae.recipes import apply_settings, make_recipe
+from anymae.training.pretrain import pretrain
+from anymae.training.resolve import resolve_job
+from anymae.training.session import make_model
+
+logger = logging.getLogger(__name__)
+
+RUNS = "runs"
+"""Folder of the weights below the results folder; they can be computed again."""
+
+
+class Where(NamedTuple):
+    """Suite, budget and folder of a job."""
+
+    suite: Suite
+    suite_name: str
+    budget: Budget
+    budget_name: str
+    out: Path
+    threads: int
+
+
+class ArmEncoder:
+    """The encoder of one arm and seed; what costs time is done once, when it is asked for.
+
+    Args:
+        where: Suite, budget, folder.
+        arm: One that has an encoder of its own.
+        corpus: Name of what it is pretrained on.
+        seed: Of the job.
+    """
+
+    def __init__(self, where: Where, arm: Arm, corpus: str, seed: int) -> None:
+        self.where, self.arm, self.seed = where, arm, seed
+        self._corpus = corpus
+
+    @property
+    def pretrained(self) -> bool:
+        """False for an encoder with the weights that the others start from."""
+        return self.arm.pretrains
+
+    @cached_property
+    def model(self) -> MaskedAutoencoder:
+        """The model, in evaluation mode."""
+        if self.record is None:
+            job = resolve_job(self.cleaned.corpus.inputs, self._recipe)
+            return make_model(job).eval()
+        model = load(self._folder)
+        assert isinstance(model, MaskedAutoencoder), "a pretraining leaves an autoencoder"
+        return model
+
+    @cached_property
+    def record(self) -> Record | None:
+        """The record of the pretraining, which is run now unless it was; `None` without one."""
+        if not self.pretrained:
+            return None
+        path = self.where.out / self._name.file
+        if not path.exists() or not (self._folder / WEIGHTS).exists():
+            write_record(self.where.out, self._pretrain())
+        return read_record(path)
+
+    @cached_property
+    def cleaned(self) -> Cleaned:
+        """The corpus, without rows of any validation or test part."""
+        return prepare_corpus(self.where.suite, self._corpus, self.where.budget, self.seed)
+
+    @cached_property
+    def reader(self) -> Reader:
+        """Reads features of rows."""
+        return Reader(self.model, self.cleaned.corpus)
+
+    @property
+    def _name(self) -> JobName:
+        return JobName(
+            suite=self.where.suite_name,
+            budget=self.where.budget_name,
+            stage="final",
+            task="pretraining" if self._corpus == "all" else f"pretraining-{self._corpus}",
+            arm=self.arm.text,
+            seed=self.seed,
+        )
+
+    @property
+    def _folder(self) -> Path:
+        return self.where.out / RUNS / self._name.file.with_suffix("")
+
+    @property
+    def _recipe(self) -> Recipe:
+        settings = {
+            **self.arm.recipe_settings(self.where.budget),
+            "training.seed": self.arm.pretraining_seed(self.seed),
+            "training.threads": self.where.threads,
+            "training.device": "cpu",
+        }
+        recipe = apply_settings(make_recipe(self.where.budget.recipe), settings)
+        return recipe.model_copy(update={"data": self.cleaned.corpus.config})
+
+    def _pretrain(self) -> Record:
+        recipe, corpus = self._recipe, self.cleaned.corpus
+        started = time.monotonic()
+        run = pretrain(
+            corpus.inputs, out=self._folder, recipe=recipe, resume=True, no_examples=True
+        )
+        weights = sum(parameter.numel() for parameter in run.model.parameters())
+        return Record(
+            job=self._name,
+            command=self._name.command,
+            machine=describe_machine(self.where.threads),
+            data={
+                "rows": num_rows(corpus.inputs),
+                "flagged": corpus.flagged,
+                "removed": self.cleaned.removed,
+            },
+            settings=recipe.model_dump(mode="json", exclude_unset=True),
+            # A run that was cut knows the seconds of all its parts.
+            seconds=max(time.monotonic() - started, float(run.metrics.get("seconds", 0.0))),
+            facts={"weights": weights, **run.metrics},
+        )

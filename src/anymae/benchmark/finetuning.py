@@ -1,0 +1,98 @@
+"""Fine-tuning as a benchmark method: one candidate for each learning rate.
+
+A pretrained encoder is treated gently: the head is fitted first, lower layers learn more slowly.
+That would hold an untrained one back, so it is trained all at once, at the full rate in every
+layer, by the published head; it gets as many candidates.
+
+Shapes: V validation rows, T test rows, A numbers of an answer.
+"""
+
+from collections.abc import Iterator
+
+import numpy as np
+
+from anymae.benchmark.candidates import Candidate, describe_task
+from anymae.benchmark.linear import MANY_CLASSES, standardise
+from anymae.benchmark.suite import FineTuning, Task, TaskData
+from anymae.inference.computations import Answers
+from anymae.inference.compute import ComputeConfig, compute, placed
+from anymae.inference.rows import open_rows
+from anymae.model import MaskedAutoencoder
+from anymae.task import FinetuneConfig, ReadoutConfig
+from anymae.training.fit import Rows, finetune_training, fit
+from anymae.training.processes import Processes
+from anymae.training.requests import Requests
+from anymae.training.targets import Labelled
+
+CPU = ComputeConfig(device="cpu")
+
+
+def finetune_candidates(
+    task: Task,
+    data: TaskData,
+    model: MaskedAutoencoder,
+    plan: FineTuning,
+    *,
+    pretrained: bool,
+    seed: int,
+    threads: int,
+) -> Iterator[Candidate]:
+    """Train at each rate; the epoch is the one with the least validation loss.
+
+    Args:
+        task: What is predicted.
+        data: The rows; labels of training and validation rows are read.
+        model: Whose encoder to start from.
+        plan: Rates, epochs, steps.
+        pretrained: False for an encoder with the weights it was born with.
+        seed: Of the new head and the order of rows.
+        threads: CPU threads.
+    """
+    dataset = open_rows(model, data.inputs, data.config)
+    config = _recipe(data, pretrained=pretrained)
+    described = describe_task(task, data).model_copy(update={"readout": config.readout})
+    rest = np.concatenate([data.parts.valid, data.parts.test])
+    # Answers of test rows are not known to anything that trains.
+    targets = np.full((len(dataset), 1), np.nan, np.float32)
+    for part in (data.parts.train, data.parts.valid):
+        targets[part, 0] = standardise(described, data.labels.of(part))
+    rows = Rows(Labelled(dataset, targets, None), data.parts.train, data.parts.valid)
+    training = finetune_training(
+        {
+            "batch_size": plan.batch_size,
+            "steps": num_steps(plan, len(data.parts.train)),
+            "seed": seed,
+            "threads": threads,
+            "device": "cpu",
+        }
+    )
+    for rate in plan.learning_rates:
+        with Processes("cpu") as processes, Requests() as requests:
+            fitted = fit(
+                model, described, rows, config=config, training=training, rates=(rate,),
+                processes=processes, requests=requests,
+            )  # fmt: skip
+        with placed(fitted.predictor, CPU):
+            found = compute(Answers(fitted.predictor), dataset, rest, CPU).values
+        settings = {"learning_rate": rate, "step": fitted.step, "steps": training.steps}
+        yield Candidate(settings, found)
+
+
+def num_steps(plan: FineTuning, num_labels: int) -> int:
+    """Return the optimizer steps for a number of labels.
+
+    >>> num_steps(FineTuning(learning_rates=(1e-3,), epochs=2, batch_size=10, least_steps=50), 100)
+    50
+    """
+    steps = max(1, plan.least_steps, round(plan.epochs * -(-num_labels // plan.batch_size)))
+    return steps if plan.most_steps is None else min(steps, plan.most_steps)
+
+
+def _recipe(data: TaskData, *, pretrained: bool) -> FinetuneConfig:
+    if not pretrained:
+        return FinetuneConfig(
+            readout=ReadoutConfig(kind="query"), head_first="none", layer_decay=1.0, drop_path=0.1
+        )
+    if data.num_classes > MANY_CLASSES:
+        return FinetuneConfig(readout=ReadoutConfig(kind="query"), head_first="train")
+    return FinetuneConfig(readout=ReadoutConfig(kind="layers"), head_first="probe")

@@ -1,0 +1,136 @@
+"""One job: one arm on one task with one seed, everything chosen on validation, the test last."""
+
+import time
+from collections.abc import Callable, Iterator
+
+from anymae.benchmark.arms import Arm
+from anymae.benchmark.baselines import BASELINES
+from anymae.benchmark.candidates import (
+    Candidate,
+    Chosen,
+    Floats,
+    blends,
+    choose,
+    final_metrics,
+    is_better,
+)
+from anymae.benchmark.encoders import ArmEncoder, Where
+from anymae.benchmark.finetuning import finetune_candidates
+from anymae.benchmark.linear import linear_candidates
+from anymae.benchmark.prepare import Prepared, prepare_task
+from anymae.benchmark.record import JobName, Method, Record, describe_machine
+from anymae.benchmark.suite import JOINED, Task
+
+
+def run_job(where: Where, name: JobName, arm: Arm, encoder: ArmEncoder | None) -> Record:
+    """Compute the record of a job.
+
+    Args:
+        where: Suite, budget, folder.
+        name: Which job.
+        arm: Its arm.
+        encoder: That of the arm; `None` for the plain baseline.
+    """
+    task = where.suite.tasks[name.task]
+    pretraining = None if encoder is None else encoder.record
+    started = time.monotonic()
+    methods = _Methods(task, prepare_task(where.suite, task, where.budget, name.seed), name.seed)
+    if encoder is None:
+        methods.plain_baseline()
+    elif arm.name == JOINED:
+        methods.joined_baseline(encoder)
+    else:
+        methods.encoder(encoder, where)
+    return _record(where, name, methods, started, pretraining)
+
+
+class _Methods:
+    """Runs the methods of an arm, and notes how long each took."""
+
+    def __init__(self, task: Task, prepared: Prepared, seed: int) -> None:
+        self.task, self.prepared, self.data, self._seed = task, prepared, prepared.data, seed
+        self.chosen: dict[str, Chosen] = {}
+        self.seconds: dict[str, float] = {}
+
+    def add(self, name: str, candidates: Callable[[], Iterator[Candidate]]) -> Chosen:
+        """Run one method and keep its best candidate."""
+        started = time.monotonic()
+        self.chosen[name] = choose(self.task, self.data, candidates())
+        self.seconds[name] = time.monotonic() - started
+        return self.chosen[name]
+
+    def plain_baseline(self) -> Chosen:
+        """Run the field's baseline."""
+        baseline = BASELINES[self.task.baseline]
+        return self.add(
+            self.task.baseline, lambda: baseline(self.task, self.data, self._seed, None)
+        )
+
+    def encoder(self, encoder: ArmEncoder, where: Where) -> None:
+        """Probe the frozen encoder, and fine-tune it where the budget says so."""
+        self.add("probe", lambda: self._probes(self._features(encoder)))
+        plan = where.budget.finetune
+        if plan is None or (plan.tasks is not None and self.task.name not in plan.tasks):
+            return
+        self.add(
+            "finetune",
+            lambda: finetune_candidates(
+                self.task, self.data, encoder.model, plan,
+                pretrained=encoder.pretrained, seed=self._seed, threads=where.threads,
+            ),
+        )  # fmt: skip
+
+    def joined_baseline(self, encoder: ArmEncoder) -> None:
+        """Give the field's baseline the encoder's features, or mix its answers with a probe's."""
+        features = self._features(encoder)
+        probed = self.add("probe", lambda: self._probes(features))
+        plain = self.plain_baseline()
+        baseline = BASELINES[self.task.baseline]
+        extra = features[str(probed.settings["reading"])]
+        self.add("joined", lambda: baseline(self.task, self.data, self._seed, extra))
+        self.add("blend", lambda: blends(probed, plain))
+        # What the two are alone is reported by their own jobs.
+        del self.chosen["probe"], self.chosen[self.task.baseline]
+
+    def _features(self, encoder: ArmEncoder) -> dict[str, Floats]:
+        key = self.task.curve or self.task.name
+        return encoder.reader.read(key, self.data, self.prepared.rows)
+
+    def _probes(self, features: dict[str, Floats]) -> Iterator[Candidate]:
+        """Fit linear models to every reading of the frozen encoder, at every strength."""
+        for reading, values in features.items():
+            for candidate in linear_candidates(self.task, self.data, values):
+                settings = {"reading": reading, **candidate.settings}
+                yield Candidate(settings, candidate.answers)
+
+
+def _record(
+    where: Where, name: JobName, methods: _Methods, started: float, pretraining: Record | None
+) -> Record:
+    """Look at the test, and write everything down."""
+    task, chosen = methods.task, methods.chosen
+    best = next(iter(chosen))
+    for method, found in chosen.items():
+        if is_better(task, found.validation, chosen[best].validation):
+            best = method
+    test = final_metrics(task, methods.data, chosen) if name.stage == "final" else {}
+    return Record(
+        job=name,
+        command=name.command,
+        machine=describe_machine(where.threads),
+        data={"split": methods.prepared.split, "rows": methods.prepared.counts},
+        settings={} if pretraining is None else pretraining.settings,
+        seconds=time.monotonic() - started,
+        pretraining_seconds=0.0 if pretraining is None else pretraining.seconds,
+        methods={
+            method: Method(
+                settings=dict(found.settings),
+                tried=found.tried,
+                validation=found.validation,
+                test=test.get(method),
+                seconds=methods.seconds[method],
+            )
+            for method, found in chosen.items()
+        },
+        best=best,
+    )

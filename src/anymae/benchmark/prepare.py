@@ -1,0 +1,96 @@
+"""From a suite to the rows of one job: label budget, row limits, a corpus without leaks."""
+
+import hashlib
+from dataclasses import replace
+from typing import NamedTuple
+
+import numpy as np
+
+from anymae.benchmark.labels import IntArray
+from anymae.benchmark.leaks import Cleaned, clean, contents, count_shared
+from anymae.benchmark.suite import (
+    Budget,
+    Corpus,
+    Suite,
+    Task,
+    TaskData,
+    draw,
+    num_rows,
+    take,
+)
+from anymae.data.splits import Parts
+
+
+class Prepared(NamedTuple):
+    """The rows of one task for one seed."""
+
+    data: TaskData
+    rows: IntArray
+    """Where each row of `data` stands in what the suite has loaded."""
+    split: str
+    """Hash of which rows, by content, train, validate and test."""
+    counts: dict[str, int]
+    """Rows of each part, and how many of the validation and test rows also occur in training."""
+
+
+def prepare_task(suite: Suite, task: Task, budget: Budget, seed: int) -> Prepared:
+    """Read a task and draw the labelled training rows.
+
+    The label budget is drawn by `seed`, alike for all arms. Limits of the budget on validation
+    and test rows are drawn by a fixed seed, so that the test stays the same.
+    """
+    data = suite.load(task, seed)
+    most_train, most_valid, most_test = budget.most_rows
+    train = draw(data.parts.train, most_train, seed=seed, purpose="train")
+    parts = Parts(
+        draw(train, task.num_labels, seed=seed, purpose="labels"),
+        draw(data.parts.valid, most_valid, seed=0, purpose="valid"),
+        draw(data.parts.test, most_test, seed=0, purpose="test"),
+    )
+    rows: IntArray = np.concatenate(list(parts))
+    data = _keep(data, parts, rows)
+    shared = count_shared(data)
+    counts = {name: len(part) for name, part in data.parts._asdict().items()}
+    return Prepared(
+        data, rows, _digest(data), {**counts, **{f"{k} in train": v for k, v in shared.items()}}
+    )
+
+
+def prepare_corpus(suite: Suite, name: str, budget: Budget, seed: int) -> Cleaned:
+    """Read a corpus without the validation and test rows of any task that is pretrained on it."""
+    tasks = [suite.load(task, seed) for task in _one_of_each_curve(suite) if task.corpus == name]
+    cleaned = clean(suite.corpus(name, seed), tasks)
+    corpus = cleaned.corpus
+    rows = draw(np.arange(num_rows(corpus.inputs)), budget.corpus_rows, seed=seed, purpose="corpus")
+    if len(rows) < num_rows(corpus.inputs):
+        corpus = Corpus(
+            inputs=take(corpus.inputs, rows), config=corpus.config, flagged=corpus.flagged
+        )
+    return Cleaned(corpus, cleaned.removed)
+
+
+def _one_of_each_curve(suite: Suite) -> list[Task]:
+    """Tasks that differ in their labels only have the same rows."""
+    found: dict[str, Task] = {}
+    for task in suite.tasks.values():
+        found.setdefault(task.curve or task.name, task)
+    return list(found.values())
+
+
+def _keep(data: TaskData, parts: Parts, rows: IntArray) -> TaskData:
+    """Keep the rows of `parts` only, so that nothing else is read or computed."""
+    ends = np.cumsum([len(part) for part in parts])
+    kept = Parts(*(np.arange(end - len(part), end) for end, part in zip(ends, parts, strict=True)))
+    return replace(
+        data, inputs=take(data.inputs, rows), parts=kept, labels=data.labels.keep(rows, kept)
+    )
+
+
+def _digest(data: TaskData) -> str:
+    digest = hashlib.sha256()
+    for part in data.parts:
+        digest.update(len(part).to_bytes(8, "little"))
+        for value in contents(take(data.inputs, part)).to_pylist():
+            content = value if isinstance(value, bytes) else value.encode()
+            digest.update(hashlib.sha256(content).digest())
+    return digest.hexdigest()

@@ -1,0 +1,131 @@
+"""What a finished job leaves: one JSON, from which the results page is made.
+
+Records are read strictly, so that the page never shows what it does not understand.
+"""
+
+import platform
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import Field
+
+from anymae.config import Section, parse
+from anymae.files import read_json, write_json
+
+PACKAGES = ("anymae", "torch", "numpy", "scikit-learn", "pyarrow")
+Stage = Literal["final", "tune"]
+"""`tune` looks at validation rows only, to choose settings; `final` opens the test labels."""
+
+
+class JobName(Section):
+    """Which job."""
+
+    suite: str
+    budget: str
+    stage: Stage
+    task: str
+    """A task, or `pretraining` (of the corpus `all`), `pretraining-CORPUS`."""
+    arm: str
+    seed: int
+
+    @property
+    def file(self) -> Path:
+        """Where its record stands, below the results folder."""
+        arm = self.arm.replace(":", "_").replace("=", "-")
+        return Path(self.suite, self.budget, self.stage, f"{self.task}_{arm}_seed{self.seed}.json")
+
+    @property
+    def command(self) -> str:
+        """The command that computes it (and the seeds before it)."""
+        task = "" if self.task.startswith("pretraining") else f" --task {self.task}"
+        stage = "" if self.stage == "final" else f" --stage {self.stage}"
+        return (
+            f"anymae benchmark {self.suite}{task} --arms {self.arm} --budget {self.budget}"
+            f" --seeds {self.seed + 1}{stage}"
+        )
+
+
+class Method(Section):
+    """One way to predict with an arm: probe, fine-tuning, the field's learner, a blend."""
+
+    settings: dict[str, Any]
+    """What was chosen on the validation rows."""
+    tried: int
+    """Candidates among which it was chosen."""
+    validation: float
+    """The task's metric on the validation rows."""
+    test: dict[str, float] | None = None
+    """Metrics on the test rows; `None` in the stage `tune`."""
+    seconds: float
+
+
+class Record(Section):
+    """The result of a job."""
+
+    format_version: Literal[1] = 1
+    job: JobName
+    command: str
+    machine: dict[str, Any]
+    """Versions, platform, threads."""
+    data: dict[str, Any]
+    """Hash of the split, rows of each part, leaks."""
+    settings: dict[str, Any]
+    """Of the pretraining; empty where there is none."""
+    seconds: Annotated[float, Field(ge=0)]
+    """Wall time of this job, pretraining not included."""
+    pretraining_seconds: Annotated[float, Field(ge=0)] = 0.0
+    """Wall time of the run that it uses, which it shares with other jobs."""
+    methods: dict[str, Method] = Field(default_factory=dict)
+    best: str | None = None
+    """The method with the best validation metric."""
+    facts: dict[str, Any] = Field(default_factory=dict)
+    """Of a pretraining: losses, statistics of the masks, number of weights."""
+
+
+def write_record(out: Path, record: Record) -> Path:
+    """Write a record where it belongs."""
+    path = out / record.job.file
+    path.parent.mkdir(parents=True, exist_ok=True)
+    write_json(path, record.model_dump(mode="json"))
+    return path
+
+
+def read_record(path: Path) -> Record:
+    """Read a record.
+
+    Raises:
+        FolderError: It is no JSON.
+        ConfigError: It holds something else.
+    """
+    return parse(Record, read_json(path), where=str(path))
+
+
+def read_records(out: Path) -> list[Record]:
+    """Read all records below a folder, in the order of their names."""
+    return [read_record(path) for path in sorted(out.glob("*/*/*/*.json"))]
+
+
+def describe_machine(threads: int) -> dict[str, Any]:
+    """Return versions and machine."""
+    versions = {}
+    for name in PACKAGES:
+        try:
+            versions[name] = version(name)
+        except PackageNotFoundError:
+            versions[name] = "unknown"
+    return {
+        "python": platform.python_version(),
+        "versions": versions,
+        "platform": platform.platform(),
+        "processor": _processor(),
+        "threads": threads,
+    }
+
+
+def _processor() -> str:
+    """Return the name of the processor where Linux tells it."""
+    info = Path("/proc/cpuinfo")
+    lines = info.read_text().splitlines() if info.exists() else []
+    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
+    return names[0] if names else platform.machine()

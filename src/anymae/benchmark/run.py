@@ -1,0 +1,175 @@
+"""`anymae benchmark`: which jobs there are, and running those that are not done yet.
+
+Everything that uses one pretrained encoder is a chain, run by one process: it pretrains, then does
+its tasks. Chains are independent, so several processes share them; each job writes its record when
+it is done, and a later call goes on with what is missing.
+"""
+
+import logging
+import multiprocessing
+import os
+import time
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from pathlib import Path
+from typing import NamedTuple
+
+from anymae.benchmark.arms import Arm, parse_arm
+from anymae.benchmark.location import data_folder
+from anymae.benchmark.record import JobName, Record, Stage, read_record, write_record
+from anymae.benchmark.suite import SUITES
+from anymae.errors import ConfigError, nearest
+from anymae.files import require_writable
+
+logger = logging.getLogger(__name__)
+
+THREADS = 1
+"""Of every job, so that its numbers do not depend on how many run side by side."""
+
+
+class Chain(NamedTuple):
+    """Jobs that share a pretrained encoder, in order."""
+
+    data: Path
+    out: Path
+    jobs: tuple[JobName, ...]
+
+    @property
+    def missing(self) -> tuple[JobName, ...]:
+        """Jobs without a record."""
+        return tuple(job for job in self.jobs if not (self.out / job.file).exists())
+
+
+def run_benchmark(
+    suite: str,
+    *,
+    tasks: Sequence[str] = (),
+    arms: Sequence[str] = (),
+    budget: str = "cpu",
+    seeds: int = 5,
+    data: str | Path | None = None,
+    out: str | Path = "results",
+    jobs: int = 1,
+    stage: Stage = "final",
+    report: Callable[[JobName], None] | None = None,
+) -> list[Record]:
+    """Run the jobs of a suite that have no record yet.
+
+    Args:
+        suite: One of `SUITES`.
+        tasks: Tasks of the suite; empty takes all.
+        arms: What to compare (`parse_arm`); empty takes the suite's own.
+        budget: How much to spend: `cpu`, `long` or `paper`, or `mini`, to see that all works.
+        seeds: Seeds 0 to `seeds - 1`, the same for every arm.
+        data: Folder of the data; `None` looks in `$ANYMAE_DATA` and the cache.
+        out: Folder for records and weights.
+        jobs: Processes side by side, each with one thread.
+        stage: `tune` looks at validation rows only.
+        report: Told about each job that is done.
+
+    Returns:
+        The records of all jobs that were asked for.
+
+    Raises:
+        ConfigError: An unknown suite, task, arm or budget.
+        DataError: Files of the suite are missing.
+    """
+    chains = plan(
+        suite, tasks=tasks, arms=arms, budget=budget, seeds=seeds, data=data, out=out, stage=stage
+    )
+    require_writable(Path(out))
+    waiting = [chain for chain in chains if chain.missing]
+    logger.info("%d of %d chains of jobs are not done", len(waiting), len(chains))
+    for done in _run(waiting, jobs):
+        for job in done:
+            logger.info("done: %s", job.command)
+            if report is not None:
+                report(job)
+    return [read_record(Path(out) / job.file) for chain in chains for job in chain.jobs]
+
+
+def plan(
+    suite: str,
+    *,
+    tasks: Sequence[str],
+    arms: Sequence[str],
+    budget: str,
+    seeds: int,
+    data: str | Path | None,
+    out: str | Path,
+    stage: Stage = "final",
+) -> list[Chain]:
+    """Return the chains of jobs that were asked for, seed by seed.
+
+    Raises:
+        ConfigError: An unknown suite, task, arm or budget.
+        DataError: Files of the suite are missing.
+    """
+    kind = SUITES[suite]
+    _check_known("budget", [budget], kind.budgets)
+    _check_known("task", tasks, kind.tasks)
+    if seeds < 1:
+        raise ConfigError(f"--seeds is {seeds}; at least one is needed")
+    asked = [parse_arm(arm) for arm in (arms or kind.arms)]
+    folder = data_folder(data, suite)
+    chains: dict[tuple[int, str, str], list[JobName]] = {}
+    for seed in range(seeds):
+        for arm in asked:
+            for name in tasks or kind.tasks:
+                key = (seed, _shares(arm), kind.tasks[name].corpus)
+                job = JobName(
+                    suite=suite, budget=budget, stage=stage, task=name, arm=arm.text, seed=seed
+                )
+                chains.setdefault(key, []).append(job)
+    return [Chain(folder, Path(out), tuple(found)) for found in chains.values()]
+
+
+def run_chain(chain: Chain) -> tuple[JobName, ...]:
+    """Run the jobs of a chain that have no record; returns these."""
+    import torch
+    from threadpoolctl import threadpool_limits
+
+    from anymae.benchmark.encoders import ArmEncoder, Where
+    from anymae.benchmark.job import run_job
+
+    torch.set_num_threads(THREADS)
+    done = []
+    encoder: ArmEncoder | None = None
+    with threadpool_limits(THREADS):
+        for job in chain.missing:
+            kind, arm = SUITES[job.suite], parse_arm(job.arm)
+            where = Where(
+                kind(chain.data), job.suite, kind.budgets[job.budget], job.budget, chain.out,
+                THREADS,
+            )  # fmt: skip
+            if encoder is None and arm.encoder is not None:
+                encoder = ArmEncoder(where, arm.encoder, kind.tasks[job.task].corpus, job.seed)
+            started = time.monotonic()
+            write_record(chain.out, run_job(where, job, arm, encoder))
+            logger.info("%s: %.0f s", job.file, time.monotonic() - started)
+            done.append(job)
+    return tuple(done)
+
+
+def _shares(arm: Arm) -> str:
+    """Name the encoder that an arm uses."""
+    return "" if arm.encoder is None else arm.encoder.text
+
+
+def _run(chains: Sequence[Chain], jobs: int) -> Iterator[tuple[JobName, ...]]:
+    if jobs <= 1 or len(chains) <= 1:
+        yield from map(run_chain, chains)
+        return
+    # Libraries of linear algebra read these once, when a process starts.
+    os.environ.update(dict.fromkeys(("OMP_NUM_THREADS", "MKL_NUM_THREADS"), str(THREADS)))
+    context = multiprocessing.get_context("spawn")
+    with ProcessPoolExecutor(jobs, mp_context=context) as pool:
+        for future in as_completed([pool.submit(run_chain, chain) for chain in chains]):
+            yield future.result()
+
+
+def _check_known(what: str, names: Iterable[str], known: Iterable[str]) -> None:
+    choices = list(known)
+    for name in names:
+        if name not in choices:
+            raise ConfigError(f"unknown {what} {name!r}{nearest(name, choices)}")

@@ -1,0 +1,170 @@
+"""What a suite is: tasks with fixed splits on one kind of data, and how much to spend on them.
+
+A suite is one file in `suites/` with `@SUITES.register("name")`. It reads files of the data folder
+and says which rows train, validate and test; all the rest is the same for every suite.
+
+Shapes: R rows.
+"""
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, ClassVar, TypeAlias
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+
+from anymae.benchmark.labels import IntArray, Labels
+from anymae.config import DataConfig
+from anymae.data.splits import Parts
+from anymae.registry import Registry
+from anymae.task import TaskType
+
+Inputs: TypeAlias = pa.Table | npt.NDArray[Any]
+"""Rows without their labels: a table, or an array whose first dimension counts rows."""
+
+BASELINE, JOINED = "baseline", "baseline+embedding"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Task:
+    """Something to predict."""
+
+    name: str
+    type: TaskType
+    metric: str
+    """The metric that is reported first and by which everything is chosen on validation."""
+    baseline: str
+    """The plain baseline of the field: a name in `BASELINES`."""
+    num_labels: int | None = None
+    """Labelled training rows, drawn by seed; `None` takes all."""
+    corpus: str = "all"
+    """What it is pretrained on; tasks with the same name share their pretraining runs."""
+    curve: str | None = None
+    """Tasks of one curve differ in their number of labels only."""
+    published: str = ""
+    """Published numbers, and why they can or cannot be compared."""
+
+    @property
+    def smaller_is_better(self) -> bool:
+        """True where the metric is an error."""
+        return self.metric in ("rmse", "mae", "log_loss")
+
+
+@dataclass(frozen=True, kw_only=True)
+class TaskData:
+    """The rows of a task."""
+
+    inputs: Inputs
+    """All rows, without the labels."""
+    config: DataConfig
+    """How the inputs are read."""
+    parts: Parts
+    """Positions of the labelled training rows, the validation rows and the test rows."""
+    labels: Labels
+    num_classes: int = 0
+    """0 for regression."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Corpus:
+    """Unlabelled rows for pretraining."""
+
+    inputs: Inputs
+    config: DataConfig
+    flagged: int = 0
+    """Rows left out because the corpus says that a task has them too."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class FineTuning:
+    """What fine-tuning may try; the same for every arm."""
+
+    learning_rates: tuple[float, ...]
+    epochs: float
+    batch_size: int
+    least_steps: int = 0
+    """Steps at least, for tasks with few labels."""
+    most_steps: int | None = None
+    """Steps at most, for tasks with many."""
+    tasks: tuple[str, ...] | None = None
+    """Tasks that are fine-tuned; `None` is all. The others are probed only."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Budget:
+    """How much to spend on a suite."""
+
+    summary: str
+    """For people: model, steps, rows."""
+    recipe: Mapping[str, Any]
+    """Sections of a `Recipe`, the same for every arm."""
+    masking: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    """Settings of the masking by arm, each validated on its own."""
+    corpus_rows: int | None = None
+    """Rows of the corpus, drawn by seed; `None` takes all."""
+    most_rows: tuple[int | None, int | None, int | None] = (None, None, None)
+    """Rows for training, validation and test at most, drawn by seed 0."""
+    finetune: FineTuning | None = None
+    """`None` probes frozen features only."""
+
+
+class Suite(ABC):
+    """Tasks on one kind of data.
+
+    Args:
+        folder: Where the data are.
+    """
+
+    title: ClassVar[str]
+    about: ClassVar[str]
+    """Sentences for the results page: data, splits, what cannot be compared."""
+    files: ClassVar[tuple[str, ...]]
+    """Paths below the data folder that are read."""
+    arms: ClassVar[tuple[str, ...]]
+    """What is compared unless others are named."""
+    tasks: ClassVar[Mapping[str, Task]]
+    budgets: ClassVar[Mapping[str, Budget]]
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+
+    @abstractmethod
+    def load(self, task: Task, seed: int) -> TaskData:
+        """Read a task with all its labels; `seed` decides splits that are not fixed."""
+
+    @abstractmethod
+    def corpus(self, name: str, seed: int) -> Corpus:
+        """Read what tasks with this `corpus` are pretrained on."""
+
+
+SUITES: Registry[type[Suite]] = Registry("suite")
+
+
+def by_name(*tasks: Task) -> dict[str, Task]:
+    """Return tasks by their names, in order."""
+    return {task.name: task for task in tasks}
+
+
+def take(inputs: Inputs, rows: IntArray) -> Inputs:
+    """Return some rows, in the order of `rows`."""
+    return inputs.take(pa.array(rows)) if isinstance(inputs, pa.Table) else inputs[rows]
+
+
+def num_rows(inputs: Inputs) -> int:
+    """Return the number of rows."""
+    return int(inputs.num_rows) if isinstance(inputs, pa.Table) else len(inputs)
+
+
+def draw(rows: IntArray, count: int | None, *, seed: int, purpose: str) -> IntArray:
+    """Draw rows without replacement, ascending; `None`, or more than there are, takes all.
+
+    >>> draw(np.arange(4), 2, seed=0, purpose="labels").shape
+    (2,)
+    """
+    if count is None or count >= len(rows):
+        return rows
+    generator = np.random.default_rng([seed, *purpose.encode()])
+    return np.sort(generator.permutation(rows)[:count])

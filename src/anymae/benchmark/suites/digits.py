@@ -1,0 +1,101 @@
+"""Scikit-learn's digits: 1,797 images of 8 x 8 pixels, on every machine without a download."""
+
+import numpy as np
+
+from anymae.benchmark.labels import Labels
+from anymae.benchmark.suite import (
+    SUITES,
+    Budget,
+    Corpus,
+    FineTuning,
+    Suite,
+    Task,
+    TaskData,
+    by_name,
+)
+from anymae.config import DataConfig
+from anymae.data.splits import Parts
+
+CONFIG = DataConfig(kind="image")
+NUM_TEST, NUM_VALID = 500, 200
+ENCODER = {"width": 64, "depth": 4, "num_heads": 4}
+
+
+def _task(name: str, num_labels: int | None) -> Task:
+    return Task(
+        name=name, type="multiclass", metric="accuracy", baseline="pixels",
+        num_labels=num_labels, curve="digits",
+    )  # fmt: skip
+
+
+@SUITES.register("digits")
+class Digits(Suite):
+    """Ten classes of handwritten digits."""
+
+    title = "Digits (scikit-learn)"
+    about = (
+        "1,797 images of 8 x 8 pixels, each pixel an input. 500 test images, the same for every "
+        "seed; 200 for validation; the other 1,097 are pretrained on and give the labels."
+    )
+    files = ()
+    arms = ("guided", "random", "random-again", "block", "none", "baseline", "baseline+embedding")
+    tasks = by_name(_task("50", 50), _task("200", 200), _task("all", None))
+    budgets = {  # noqa: RUF012 - the base class declares it
+        "mini": Budget(
+            summary="0.02 M parameters, 20 steps of 64",
+            recipe={
+                "preset": "tiny",
+                "encoder": {"width": 16, "depth": 2, "num_heads": 2},
+                "training": {"steps": 20, "batch_size": 64, "learning_rate": 2e-3},
+            },
+            finetune=FineTuning(learning_rates=(1e-3,), epochs=2, batch_size=32, tasks=("50",)),
+        ),
+        "cpu": Budget(
+            summary="0.15 M parameters, 2,000 steps of 64",
+            recipe={
+                "preset": "tiny",
+                "encoder": ENCODER,
+                "training": {"steps": 2000, "batch_size": 64, "learning_rate": 2e-3},
+            },
+            masking={"guided": {"ratio": 0.5}, "random": {"ratio": 0.5}, "block": {"ratio": 0.5}},
+            finetune=FineTuning(
+                learning_rates=(3e-4, 1e-3), epochs=20, batch_size=32, least_steps=200
+            ),
+        ),
+        "long": Budget(
+            summary="0.15 M parameters, 20,000 steps of 64",
+            recipe={
+                "preset": "tiny",
+                "encoder": ENCODER,
+                "training": {"steps": 20000, "batch_size": 64, "learning_rate": 2e-3},
+            },
+            masking={"guided": {"ratio": 0.5}, "random": {"ratio": 0.5}, "block": {"ratio": 0.5}},
+            finetune=FineTuning(
+                learning_rates=(3e-4, 1e-3), epochs=20, batch_size=32, least_steps=200
+            ),
+        ),
+    }
+
+    def load(self, task: Task, seed: int) -> TaskData:
+        """Read the images; validation rows are drawn by seed."""
+        images, labels, parts = self._read(seed)
+        return TaskData(
+            inputs=images, config=CONFIG, parts=parts, labels=Labels(labels, parts), num_classes=10
+        )
+
+    def corpus(self, name: str, seed: int) -> Corpus:
+        """Return the images that are neither for validation nor for the test."""
+        images, _, parts = self._read(seed)
+        return Corpus(inputs=images[parts.train], config=CONFIG)
+
+    def _read(self, seed: int) -> tuple[np.ndarray, np.ndarray, Parts]:
+        from sklearn.datasets import load_digits
+
+        data = load_digits()
+        # 16 grey levels, stored as floats; as bytes the array is an image.
+        images = data.images.astype(np.uint8)
+        order = np.random.default_rng(0).permutation(len(images))
+        test, rest = order[:NUM_TEST], order[NUM_TEST:]
+        rest = np.random.default_rng([seed, 1]).permutation(np.sort(rest))
+        valid, train = rest[:NUM_VALID], rest[NUM_VALID:]
+        return images, data.target, Parts(*(np.sort(part) for part in (train, valid, test)))

@@ -1,0 +1,126 @@
+"""HIGGS: collider events of 28 numbers, signal or background, the paper's semi-supervised task.
+
+The last column of `_read` is the label.
+"""
+
+import numpy as np
+import pyarrow.parquet as pq
+
+from anymae.benchmark.labels import Labels
+from anymae.benchmark.suite import (
+    SUITES,
+    Budget,
+    Corpus,
+    FineTuning,
+    Suite,
+    Task,
+    TaskData,
+    by_name,
+)
+from anymae.config import DataConfig
+from anymae.data.splits import Parts
+
+SMALL = "physics/higgs/higgs_small_valid_test.parquet"
+EXTRA = "physics/higgs/higgs_extra_train.parquet"
+CONFIG = DataConfig(kind="values")
+NUM_VALID = 4_000
+
+
+def _task(name: str, num_labels: int | None, published: str) -> Task:
+    return Task(
+        name=name, type="binary", metric="accuracy", baseline="boosted_trees",
+        num_labels=num_labels, curve="higgs", published=published,
+    )  # fmt: skip
+
+
+_PAPER = "paper {} with 10.5 M unlabelled rows on another test set"
+_TRAINING = {"batch_size": 256, "learning_rate": 1e-3, "weight_decay": 0.01, "warmup": 0.1}
+_MASKING = {
+    "guided": {"ratio": 0.5, "random_start": 0.25},
+    "random": {"ratio": 0.5},
+}
+
+
+@SUITES.register("higgs")
+class Higgs(Suite):
+    """Signal against background with 1,000, 10,000 and all labels."""
+
+    title = "HIGGS"
+    about = (
+        "57,594 simulated collider events of 28 numbers, each column standardised. The test is "
+        "the published 19,610 rows of higgs-small; of the other 37,984 rows 4,000 are for "
+        "validation, by seed, and 33,984 are pretrained on and give the labels. The paper "
+        "pretrained on up to 10.5 million rows, so its numbers are out of reach here by the size "
+        "of the corpus alone. Model: the paper's, 602,241 parameters."
+    )
+    files = (SMALL, EXTRA)
+    arms = ("guided", "random", "random-again", "none", "baseline", "baseline+embedding")
+    tasks = by_name(
+        _task("1k", 1_000, _PAPER.format("0.695")),
+        _task("10k", 10_000, _PAPER.format("0.740")),
+        _task("all", None, "paper 0.748 with 63k labels of the same source and this test size"),
+    )
+    budgets = {  # noqa: RUF012 - the base class declares it
+        "mini": Budget(
+            summary="0.02 M parameters, 20 steps of 64, 2,000 rows",
+            recipe={
+                "preset": "tiny",
+                "encoder": {"width": 16, "depth": 2, "num_heads": 2},
+                "training": {**_TRAINING, "steps": 20, "batch_size": 64},
+            },
+            corpus_rows=2_000,
+            most_rows=(2_000, 500, 1_000),
+            finetune=FineTuning(learning_rates=(1e-3,), epochs=1, batch_size=64, tasks=("1k",)),
+        ),
+        "cpu": Budget(
+            summary="602,241 parameters, 1,500 steps of 256 rows",
+            recipe={"preset": "paper-physics", "training": {**_TRAINING, "steps": 1500}},
+            masking=_MASKING,
+            finetune=FineTuning(
+                learning_rates=(1e-4, 3e-4), epochs=8, batch_size=128, least_steps=200,
+                most_steps=800,
+            ),
+        ),
+        "long": Budget(
+            summary="602,241 parameters, 16,000 steps of 256 rows",
+            recipe={"preset": "paper-physics", "training": {**_TRAINING, "steps": 16_000}},
+            masking=_MASKING,
+            finetune=FineTuning(
+                learning_rates=(3e-5, 1e-4, 3e-4), epochs=15, batch_size=128, least_steps=400
+            ),
+        ),
+        "paper": Budget(
+            summary="602,241 parameters, the published 50 epochs of 256 rows",
+            recipe={"preset": "paper-physics"},
+            finetune=FineTuning(learning_rates=(3e-5,), epochs=200, batch_size=128),
+        ),
+    }  # fmt: skip
+
+    def load(self, task: Task, seed: int) -> TaskData:
+        """Read the events; validation rows are drawn by seed."""
+        values, labels, parts = self._read(seed)
+        return TaskData(
+            inputs=values, config=CONFIG, parts=parts, labels=Labels(labels, parts), num_classes=2
+        )
+
+    def corpus(self, name: str, seed: int) -> Corpus:
+        """Return the events that are neither for validation nor for the test."""
+        values, _, parts = self._read(seed)
+        return Corpus(inputs=values[parts.train], config=CONFIG)
+
+    def _read(self, seed: int) -> tuple[np.ndarray, np.ndarray, Parts]:
+        small, extra = (pq.read_table(self.folder / name) for name in (SMALL, EXTRA))
+        is_test = np.array(small["split"]) == "test"
+        names = [name for name in small.column_names if name != "split"]
+        rows, more = (
+            np.stack([np.asarray(table[name], np.float64) for name in names], 1)
+            for table in (small, extra)
+        )
+        everything = np.concatenate([rows[is_test], rows[~is_test], more])
+        num_test = int(is_test.sum())
+        rest = np.random.default_rng([seed, 1]).permutation(np.arange(num_test, len(everything)))
+        parts = Parts(np.sort(rest[NUM_VALID:]), np.sort(rest[:NUM_VALID]), np.arange(num_test))
+        values, labels = everything[:, :-1], everything[:, -1]
+        mean, std = values[parts.train].mean(0), values[parts.train].std(0)
+        scaled = ((values - mean) / std).astype(np.float32)
+        return scaled[:, :, None], labels, parts
