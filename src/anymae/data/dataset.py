@@ -186,6 +186,12 @@ class Dataset:
             rows = rows[begins]
         return to_batch(arrays, rows)
 
+    def whole(self, index: IntArray) -> Arrays:
+        """Return all inputs of rows, however long, `(B, longest)` or `(B, longest, K)`."""
+        first = np.zeros(len(index), np.int64)
+        longest = self._kind.longest if self._full is None else int(self._full[index].max())
+        return self._reader.read(self.rows.numbers_of(index), first, longest)
+
     def _first(self, lengths: IntArray, crop: Draws | None, first: IntArray | None) -> IntArray:
         """Return the first input to read of each row."""
         if first is not None:

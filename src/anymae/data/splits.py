@@ -1,7 +1,7 @@
 """Which rows are for training, for validation and for the final test."""
 
 import hashlib
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Sequence
 from typing import NamedTuple, Protocol
 
 import numpy as np
@@ -155,17 +155,27 @@ def _ranks(rows: Columns, config: DataConfig, seed: int, train: IntArray) -> Int
     return Permutation(len(train), seed=seed, purpose=Purpose.SPLIT)(np.arange(len(train)))
 
 
-def _choose(groups: IntArray, counts: Iterable[int]) -> IntArray:
+def _choose(groups: IntArray, counts: Sequence[int]) -> IntArray:
     """Give whole groups to each taker in turn until it has about its number of rows.
+
+    One that is to have rows gets a group at least, as long as another is left.
 
     Returns:
         The number of the taker of each row; rows left over get the number of takers.
     """
     sizes = np.bincount(groups)
-    # A group goes to the taker in whose stretch of rows its middle lies.
-    middles = np.cumsum(sizes) - sizes / 2
-    ends = np.cumsum(list(counts))
-    return np.searchsorted(ends, middles, side="right")[groups]
+    ends = np.cumsum(sizes)
+    takers = np.full(len(sizes), len(counts))
+    first = 0
+    for number, count in enumerate(counts):
+        before = ends[first] - sizes[first]
+        # The last group is in if more than half of it is.
+        last = int(np.searchsorted(ends - sizes / 2, before + count))
+        last = min(max(last, first + int(count > 0)), len(sizes) - 1)
+        takers[first:last] = number
+        first = last
+    chosen: IntArray = takers[groups]
+    return chosen
 
 
 def _random_keys(count: int, seed: int) -> IntArray:
