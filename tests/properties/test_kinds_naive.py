@@ -8,10 +8,11 @@ from hypothesis import strategies as st
 
 from anymae.config import DataConfig
 from anymae.data.batch import Arrays, pack, packed_rows
-from anymae.data.dataset import Dataset, Rows, Windows, open_data
+from anymae.data.dataset import Dataset, Windows, open_data
 from anymae.data.frame import Frame
 from anymae.data.kinds.bytes import ByteRows
 from anymae.data.roles import Roles
+from anymae.data.rows import Rows
 from anymae.randomness import Draws, row_keys
 
 SKIP = DataConfig(on_bad_row="skip", column=("text",))

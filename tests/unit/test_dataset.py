@@ -160,6 +160,15 @@ def test_validation_and_test_files_are_parts_of_one_data_set(tmp_path: Path) -> 
         open_data(str(tmp_path / "train.csv"), config)
 
 
+def test_row_that_cannot_be_read_is_told_once(tmp_path: Path) -> None:
+    (tmp_path / "a.csv").write_text("text,n\nCC,1\nCO,1,2\nCN,3\n,4\n")
+    dataset = open_data(str(tmp_path / "a.csv"), DataConfig(on_bad_row="skip"))
+    assert [rows.tolist() for _, rows in dataset.rows.bad] == [[1], [3]]
+    assert dataset.preparation.used_rows == 2
+    with pytest.raises(DataError, match="line 3"):
+        open_data(str(tmp_path / "a.csv"))
+
+
 REAL = {
     "tabular/adult.parquet": 14,
     "tabular/california.parquet": 8,

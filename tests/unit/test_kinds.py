@@ -168,7 +168,7 @@ def test_declared_code_of_an_unknown_column_is_an_error() -> None:
         (np.array([[[1.0, np.nan]], [[2.0, 2.0]]]), "row 0 holds NaN beside"),
         (np.array([[[np.nan]], [[2.0]]]), "row 0 has no input"),
         (np.array([[[[1.0]]], [[[np.nan]]]]), "row 1 has a pixel"),
-        (["a", " ", "b", None], "row 1 is empty or missing, and so do 1 rows more"),
+        (["a", " ", "b", None], r"row 1 is empty or missing \(and 1 more\)"),
     ],
 )
 def test_bad_rows_are_named_and_may_be_skipped(data: object, problem: str) -> None:

@@ -3,7 +3,6 @@
 Opening looks at every row once: what cannot be an input is found before anything is computed.
 """
 
-import logging
 from functools import cached_property
 from typing import NamedTuple
 
@@ -16,14 +15,13 @@ from anymae.config import DataConfig, InputConfig
 from anymae.data.batch import Arrays, Batch, IntArray, pack, round_up, to_batch
 from anymae.data.frame import Frame
 from anymae.data.join import read_parts
-from anymae.data.kinds import KINDS, BadRows, Kind, Reader
+from anymae.data.kinds import KINDS, Kind, Reader
 from anymae.data.preparation import Preparation
 from anymae.data.roles import Roles, resolve_roles
+from anymae.data.rows import Rows, rows_to_leave_out
 from anymae.data.splits import Parts, split_rows
 from anymae.errors import ConfigError, DataError
 from anymae.randomness import Draws, Purpose
-
-logger = logging.getLogger(__name__)
 
 TRANSFORMER_CAP = 1024
 """Inputs of a row at most where every input attends to every other, unless `data.length` says."""
@@ -39,47 +37,6 @@ class Windows(NamedTuple):
     """Position in the data set of each window's row, `(W,)`, in the order asked for."""
     first: IntArray
     """First input of each window, `(W,)`."""
-
-
-class Rows:
-    """The rows of a source that are kept and can be inputs, with their columns.
-
-    Attributes:
-        frame: The source.
-        roles: What its columns are for.
-        numbers: Row number in the source of each position; `None` where all rows are used.
-        bad: Rows that are left out, with the problem.
-        files: 0, 1, 2 for rows of the training, validation and test file; `None` for one file.
-    """
-
-    def __init__(
-        self,
-        frame: Frame,
-        roles: Roles,
-        bad: tuple[BadRows, ...] = (),
-        files: npt.NDArray[np.int8] | None = None,
-    ) -> None:
-        self.frame, self.roles, self.bad = frame, roles, bad
-        self.numbers = frame.rows
-        if bad:
-            use = np.zeros(frame.table.num_rows, np.bool_)
-            use[slice(None) if frame.rows is None else frame.rows] = True
-            for rows in bad:
-                use[rows.rows] = False
-            self.numbers = np.flatnonzero(use)
-        self.files = files if files is None or self.numbers is None else files[self.numbers]
-
-    def __len__(self) -> int:
-        return self.frame.table.num_rows if self.numbers is None else len(self.numbers)
-
-    def column(self, name: str) -> pa.ChunkedArray:
-        """Return the values of a column in data set order."""
-        column = self.frame.table[name]
-        return column if self.numbers is None else column.take(pa.array(self.numbers))
-
-    def numbers_of(self, index: IntArray) -> IntArray:
-        """Return the row numbers in the source of positions in the data set."""
-        return index if self.numbers is None else self.numbers[index]
 
 
 class Dataset:
@@ -261,7 +218,7 @@ def open_data(
         roles = preparation.resolve_roles(frame, config)
         config = config.model_copy(update=_stored_settings(config, preparation))
     kind = KINDS[roles.kind](frame, roles, config)
-    rows = Rows(frame, roles, _bad_rows(frame, kind, config), files)
+    rows = Rows(frame, roles, rows_to_leave_out(frame, kind.bad, config), files)
     if not len(rows):
         raise DataError(f"{frame.name} holds no row that can be an input")
     split = ""
@@ -303,28 +260,6 @@ def _stored_settings(config: DataConfig, preparation: Preparation) -> dict[str, 
         "length": None,
         "pack": False,
     }
-
-
-def _bad_rows(frame: Frame, kind: Kind, config: DataConfig) -> tuple[BadRows, ...]:
-    """Return the rows to leave out.
-
-    Raises:
-        DataError: There are some, and they may not be skipped.
-    """
-    unreadable = np.array(sorted(frame.bad), np.int64)
-    found = (*([BadRows("cannot be read", unreadable)] if len(unreadable) else []), *kind.bad)
-    if frame.rows is not None:
-        found = tuple(BadRows(bad.problem, np.intersect1d(bad.rows, frame.rows)) for bad in found)
-        found = tuple(bad for bad in found if len(bad.rows))
-    for bad in found:
-        count, place = len(bad.rows), frame.where(int(bad.rows[0]))
-        text = f"{frame.name}: {place} {bad.problem}"
-        if count > 1:
-            text += f", and so do {count - 1:,} rows more"
-        if config.on_bad_row == "error":
-            raise DataError(f"{text}; repair it, or leave such rows out with --on-bad-row skip")
-        logger.warning("%s; left out", text)
-    return found
 
 
 def _length(

@@ -2,7 +2,7 @@
 
 import hashlib
 from collections.abc import Callable, Sequence
-from typing import NamedTuple, Protocol
+from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -11,7 +11,7 @@ import pyarrow.compute as pc
 import torch
 
 from anymae.config import DataConfig
-from anymae.data.roles import Roles
+from anymae.data.rows import Rows
 from anymae.data.sampler import Permutation
 from anymae.errors import DataError, MissingExtraError
 from anymae.randomness import Draws, Purpose, row_keys
@@ -49,22 +49,8 @@ class Parts(NamedTuple):
         return digest.hexdigest()
 
 
-class Columns(Protocol):
-    """Rows that can be split."""
-
-    roles: Roles
-    files: npt.NDArray[np.int8] | None
-    """0, 1, 2 for rows of the training, validation and test file; `None` if there is one file."""
-
-    def __len__(self) -> int: ...
-
-    def column(self, name: str) -> pa.ChunkedArray:
-        """Return the values of a column in the order of the rows."""
-        ...
-
-
 def split_rows(
-    rows: Columns,
+    rows: Rows,
     config: DataConfig,
     seed: int,
     *,
@@ -119,7 +105,7 @@ def _count(rows: int, share: float | None) -> int:
     return round(share * rows)
 
 
-def _given(rows: Columns) -> npt.NDArray[np.int8] | None:
+def _given(rows: Rows) -> npt.NDArray[np.int8] | None:
     """Return 0, 1, 2 for each row as the data say, `None` where they say nothing."""
     name = rows.roles.split
     if rows.files is not None or name is None:
@@ -139,7 +125,7 @@ def _given(rows: Columns) -> npt.NDArray[np.int8] | None:
     return parts
 
 
-def _ranks(rows: Columns, config: DataConfig, seed: int, train: IntArray) -> IntArray:
+def _ranks(rows: Rows, config: DataConfig, seed: int, train: IntArray) -> IntArray:
     """Return the group of each row of `train`; groups are given away in the order of numbers."""
     if rows.roles.group is not None:
         return _shuffled_groups(_codes(rows.column(rows.roles.group), train), seed)

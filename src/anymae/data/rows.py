@@ -1,0 +1,85 @@
+"""Which rows of a source are used, and their columns in that order."""
+
+import logging
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+
+from anymae.config import DataConfig
+from anymae.data.frame import Frame
+from anymae.data.kinds.base import BadRows, IntArray
+from anymae.data.roles import Roles
+from anymae.errors import DataError
+
+logger = logging.getLogger(__name__)
+
+
+class Rows:
+    """The rows of a source that are kept and can be inputs, with their columns.
+
+    Attributes:
+        frame: The source.
+        roles: What its columns are for.
+        numbers: Row number in the source of each position; `None` where all rows are used.
+        bad: Rows that are left out, with the problem.
+        files: 0, 1, 2 for rows of the training, validation and test file; `None` for one file.
+    """
+
+    def __init__(
+        self,
+        frame: Frame,
+        roles: Roles,
+        bad: tuple[BadRows, ...] = (),
+        files: npt.NDArray[np.int8] | None = None,
+    ) -> None:
+        self.frame, self.roles, self.bad = frame, roles, bad
+        self.numbers = frame.rows
+        if bad:
+            use = np.zeros(frame.table.num_rows, np.bool_)
+            use[slice(None) if frame.rows is None else frame.rows] = True
+            for rows in bad:
+                use[rows.rows] = False
+            self.numbers = np.flatnonzero(use)
+        self.files = files if files is None or self.numbers is None else files[self.numbers]
+
+    def __len__(self) -> int:
+        return self.frame.table.num_rows if self.numbers is None else len(self.numbers)
+
+    def column(self, name: str) -> pa.ChunkedArray:
+        """Return the values of a column in data set order."""
+        column = self.frame.table[name]
+        return column if self.numbers is None else column.take(pa.array(self.numbers))
+
+    def numbers_of(self, index: IntArray) -> IntArray:
+        """Return the row numbers in the source of positions in the data set."""
+        return index if self.numbers is None else self.numbers[index]
+
+
+def rows_to_leave_out(
+    frame: Frame, bad: tuple[BadRows, ...], config: DataConfig
+) -> tuple[BadRows, ...]:
+    """Return the bad rows among those that are kept: unreadable, or no input of their kind.
+
+    Raises:
+        DataError: There are some, and they may not be skipped.
+    """
+    unreadable: dict[str, list[int]] = {}
+    for row, problem in sorted(frame.bad.items()):
+        unreadable.setdefault(problem, []).append(row)
+    found = [BadRows(problem, np.array(rows)) for problem, rows in unreadable.items()]
+    # The cells of a row that could not be read are null: one problem is enough.
+    read = np.array(sorted(frame.bad), np.int64)
+    found += [BadRows(problem, np.setdiff1d(rows, read)) for problem, rows in bad]
+    if frame.rows is not None:
+        found = [BadRows(problem, np.intersect1d(rows, frame.rows)) for problem, rows in found]
+    found = [rows for rows in found if len(rows.rows)]
+    for problem, rows in found:
+        count, place = len(rows), frame.where(int(rows[0]))
+        text = f"{frame.name}: {place} {problem}"
+        if count > 1:
+            text += f" (and {count - 1:,} more)"
+        if config.on_bad_row == "error":
+            raise DataError(f"{text}; repair it, or leave such rows out with --on-bad-row skip")
+        logger.warning("%s; left out", text)
+    return tuple(found)
