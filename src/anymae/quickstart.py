@@ -16,10 +16,12 @@ import shutil
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from tempfile import TemporaryFile
+from typing import IO, Any
 
 import numpy as np
 import numpy.typing as npt
@@ -254,33 +256,39 @@ def _run(
 ) -> None:
     """Run commands side by side, one thread each, and tell how far they are."""
     environment = {**os.environ, "OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1"}
-    running = [
-        subprocess.Popen(
-            [sys.executable, "-m", "anymae", *command, "--device", "cpu", "--json"],
-            env=environment,
-            stdout=subprocess.DEVNULL,
-            stderr=subprocess.PIPE,
-            text=True,
-        )
-        for command in commands.values()
-    ]
-    try:
+    with ExitStack() as stack:
+        said = [stack.enter_context(TemporaryFile("w+")) for _ in commands]
+        running = [
+            stack.enter_context(_started([*command, "--device", "cpu", "--json"], log, environment))
+            for command, log in zip(commands.values(), said, strict=True)
+        ]
         while any(process.poll() is None for process in running):
             if progress is not None:
                 progress(sum(_steps_done(folder) for folder in folders), total)
-            if any(process.poll() not in (None, 0) for process in running):
-                break
             time.sleep(0.5)
-        for name, process in zip(commands, running, strict=True):
-            _, said = process.communicate() if process.poll() is not None else ("", "")
-            if process.poll():
-                last = said.strip().splitlines()[-1] if said.strip() else "it said nothing"
-                raise AnymaeError(f"pretraining with {name} masks failed: {last}")
+            for name, process, log in zip(commands, running, said, strict=True):
+                if process.poll():
+                    log.seek(0)
+                    last = (log.read().strip() or "it said nothing").splitlines()[-1]
+                    raise AnymaeError(f"pretraining with {name} masks failed: {last}")
+
+
+@contextmanager
+def _started(
+    words: Sequence[str], log: IO[str], environment: Mapping[str, str]
+) -> Iterator[subprocess.Popen[bytes]]:
+    """Run `anymae` with `words` in another process, which does not outlive the block."""
+    process = subprocess.Popen(
+        [sys.executable, "-m", "anymae", *words],
+        env=environment,
+        stdout=subprocess.DEVNULL,
+        stderr=log,
+    )
+    try:
+        yield process
     finally:
-        for process in running:
-            if process.poll() is None:
-                process.terminate()
-            process.wait()
+        process.terminate()
+        process.wait()
 
 
 def _steps_done(folder: Path) -> int:

@@ -54,7 +54,7 @@ def reconstruct(model: MaskedAutoencoder, batch: Batch, *, seed: int = 0) -> lis
     with torch.no_grad():
         out = model(inputs, valid, draws=Draws(row_keys(batch.rows.to(device), seed=seed)))
         guesses = best_guess(model, out)
-    losses = out.losses.sum(1) / out.filled.sum(1).clamp(min=1)
+        losses = out.losses.sum(1) / out.filled.sum(1).clamp(min=1)
     filled = inputs.clone()
     filled[out.masked] = guesses.to(inputs.dtype)
     every = valid if valid is not None else torch.ones_like(out.masked)

@@ -1,0 +1,169 @@
+"""Examples show what was hidden and guessed, in the user's units; pages hold everything inside."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from tests.conftest import tiny_config, tiny_inputs
+
+from anymae.config import NUM_SPECIAL, SEP, DataConfig, InputConfig
+from anymae.data.batch import Batch
+from anymae.data.dataset import Dataset, open_data
+from anymae.model import MaskedAutoencoder
+from anymae.report.examples import Example, co_masking, reconstruct
+from anymae.report.figures import seen_and_filled, strips
+from anymae.report.page import Block, render_page
+from anymae.report.rows import as_html, as_text, cells, characters, pictures
+
+PNG = b"\x89PNG\r\n"
+
+
+def example(text: str, hidden: set[int], guesses: dict[int, str]) -> Example:
+    """A row of bytes in which the bytes `hidden` are guessed as in `guesses`."""
+    tokens = np.array([byte + NUM_SPECIAL for byte in text.encode()] + [SEP])
+    filled = tokens.copy()
+    for place, guess in guesses.items():
+        filled[place] = guess.encode()[0] + NUM_SPECIAL
+    masked = np.isin(np.arange(len(tokens)), list(hidden))
+    return Example(3, tokens, np.ones(len(tokens), bool), masked, filled, 0.5)
+
+
+@pytest.mark.parametrize("kind", ["bytes", "values", "table", "image"])
+def test_visible_inputs_are_shown_as_they_are_and_hidden_ones_as_guessed(kind: str) -> None:
+    model = MaskedAutoencoder(tiny_config(kind)).eval()
+    inputs = tiny_inputs(model.config, 4)
+    rows = torch.tensor([5, 2, 9, 1])
+    examples = reconstruct(model, Batch(inputs, None, rows), seed=3)
+    assert [e.row for e in examples] == rows.tolist()
+    for number, shown in enumerate(examples):
+        assert np.array_equal(shown.inputs, inputs[number])
+        assert np.array_equal(shown.filled[~shown.masked], shown.inputs[~shown.masked])
+        masked = torch.from_numpy(shown.masked)[None]
+        with torch.no_grad():
+            out = model(inputs[number : number + 1], masked=masked)
+        assert shown.loss == pytest.approx(float(out.loss), rel=1e-4)
+        guess = out.predictions
+        if kind == "bytes":
+            assert np.array_equal(shown.filled[shown.masked], guess.argmax(-1))
+        elif kind == "table":
+            for place, value in zip(shown.masked.nonzero()[0], guess, strict=True):
+                is_category = model.config.input.categories[place] > 0
+                expected = float(value.argmax()) if is_category else float(value[0])
+                assert float(shown.filled[place, 0]) == pytest.approx(expected, abs=1e-5)
+        else:
+            np.testing.assert_allclose(shown.filled[shown.masked], guess, atol=1e-5)
+
+
+def test_a_rows_mask_depends_on_its_number_and_the_seed_alone() -> None:
+    model = MaskedAutoencoder(tiny_config()).eval()
+    inputs = tiny_inputs(model.config, 3)
+    together = reconstruct(model, Batch(inputs, None, torch.tensor([0, 1, 2])), seed=1)
+    alone = reconstruct(model, Batch(inputs[2:], None, torch.tensor([2])), seed=1)
+    assert np.array_equal(together[2].masked, alone[0].masked)
+    other = reconstruct(model, Batch(inputs[2:], None, torch.tensor([2])), seed=2)
+    assert not np.array_equal(other[0].masked, alone[0].masked)
+
+
+def test_a_character_of_several_bytes_is_hidden_where_any_of_them_is() -> None:
+    pieces = characters(example("aéb", hidden={2}, guesses={2: "x"}))
+    assert [piece.text for piece in pieces] == ["a", "é", "b", "␃"]
+    assert [piece.hidden for piece in pieces] == [False, True, False, False]
+    assert pieces[1].guess != "é"
+
+
+def test_strings_are_shown_with_gaps_and_guesses() -> None:
+    text = as_text(
+        [example("CCO", {0, 2}, {0: "N", 2: "O"})], InputConfig(kind="bytes", length=8), None
+    )
+    assert "row 3: 2 of 4 inputs hidden, loss 0.500" in text
+    assert "  row      CCO␃\n  hidden   ░C░␃\n  guessed  NCO␃" in text
+    assert "1 of 2 hidden characters guessed right" in text
+
+
+def test_html_is_escaped() -> None:
+    html = as_html(
+        [example("<b>&", {0, 3}, {0: "<", 3: '"'})], InputConfig(kind="bytes", length=8), None
+    )
+    assert '<span class="right">&lt;</span>b&gt;' in html
+    assert '<span class="wrong" title="guessed &quot;">&amp;</span>' in html
+    page = render_page("<x>", [Block(title="<t>", rows=[["<c>"]], columns=["<h>"], note="<n>")])
+    for raw in ("<x>", "<t>", "<c>", "<h>", "<n>"):
+        assert raw not in page
+
+
+@pytest.fixture
+def table(tmp_path: Path) -> Dataset:
+    path = tmp_path / "t.csv"
+    rows = "".join(
+        f"{i},{'red' if i % 3 else 'blue'},{'' if i == 1 else i * 10}\n" for i in range(30)
+    )
+    path.write_text("size,colour,price\n" + rows)
+    return open_data(str(path), DataConfig(column=("size", "colour", "price")))
+
+
+def test_cells_are_shown_in_the_users_units(table: Dataset) -> None:
+    from anymae.presets import build_config
+
+    model = MaskedAutoencoder(build_config("tiny", table.input)).eval()
+    examples = reconstruct(model, table.batch(np.array([0, 1, 4])))
+    shown = [cells(e, table.input, table.preparation) for e in examples]
+    assert [piece.name for piece in shown[0]] == ["size", "colour", "price"]
+    assert [piece.text for piece in shown[0]] == ["0", "blue", "0"]
+    assert shown[1][2].text == "missing"
+    assert [piece.text for piece in shown[2]] == ["4", "red", "40"]
+    hidden = [piece for row in shown for piece in row if piece.hidden]
+    assert hidden
+    html = as_html(examples, table.input, table.preparation)
+    assert html.count("<table>") == 3
+    assert html.count('class="hidden"') == len(hidden)
+    assert "colour" in as_text(examples, table.input, table.preparation)
+
+
+def test_pictures_are_shown_in_the_users_units() -> None:
+    images = np.random.default_rng(0).integers(0, 255, (20, 4, 6), dtype=np.uint8)
+    dataset = open_data(images, DataConfig(patch=2))
+    from anymae.presets import build_config
+
+    model = MaskedAutoencoder(build_config("tiny", dataset.input)).eval()
+    examples = reconstruct(model, dataset.batch(np.arange(3)))
+    shown, hidden, filled = pictures(examples, dataset.input, dataset.preparation)
+    np.testing.assert_allclose(shown[..., 0], images[:3], atol=1e-3)
+    assert hidden.shape == (3, 4, 6)
+    assert [int(one.sum()) for one in hidden] == [4 * int(e.masked.sum()) for e in examples]
+    np.testing.assert_allclose(filled[~hidden], shown[~hidden], atol=1e-3)
+    without = pictures(examples, dataset.input, None)
+    scale = dataset.preparation.statistics
+    np.testing.assert_allclose(without[0] * scale["std"] + scale["mean"], shown, atol=1e-3)
+    text = as_text(examples, dataset.input, dataset.preparation)
+    assert text.count("░") == hidden.sum()
+    assert "data:image/png;base64" in as_html(examples, dataset.input, dataset.preparation)
+
+
+def test_series_are_drawn() -> None:
+    model = MaskedAutoencoder(tiny_config("values")).eval()
+    examples = reconstruct(model, Batch(tiny_inputs(model.config, 2), None, torch.arange(2)))
+    assert "data:image/png;base64" in as_html(examples, model.config.input, None)
+    assert as_text(examples, model.config.input, None).count("\n  ") == 48
+
+
+def test_co_masking_counts_pairs() -> None:
+    masks = np.array([[1, 1, 0, 0], [1, 1, 0, 0], [0, 0, 1, 0], [1, 0, 0, 0]], bool)
+    shown = [Example(0, m, m, m, m, 0.0) for m in masks]
+    found = co_masking(shown)
+    for i in range(4):
+        for j in range(4):
+            rows = [m for m in masks if m[i]]
+            given = np.mean([m[j] for m in rows]) - masks[:, j].mean() if rows else 0.0
+            assert found[i, j] == pytest.approx(given)
+
+
+def test_hidden_pixels_are_blue_and_figures_are_png() -> None:
+    picture = np.linspace(0, 1, 12).reshape(1, 3, 4, 1)
+    hidden = np.zeros((1, 3, 4), bool)
+    hidden[0, 1, 2] = True
+    seen, filled = seen_and_filled(picture, hidden, 1 - picture)
+    assert seen[0, 1, 2, 2] > seen[0, 1, 2, 0]
+    np.testing.assert_allclose(seen[~hidden][:, 0], picture[~hidden][:, 0])
+    np.testing.assert_allclose(filled[..., 0], 1 - picture[..., 0])
+    assert strips({"a b": seen, "filled": filled}).startswith(PNG)
