@@ -170,7 +170,7 @@ def _pretrain(asked: _Asked, folder: RunFolder, options: Options) -> Run:
     with Processes(device, track=options.trackers, folder=folder.path) as processes:
         with processes.main_first():
             job = resolve_job(asked.data, recipe, init=asked.init, source=asked.source)
-        for note in job.notes:
+        for note in (*job.dataset.roles.describe(), *job.notes):
             logger.info("%s", note)
         with requests:
             session = Session(job, folder, processes=processes, options=options)
