@@ -148,6 +148,23 @@ def by_name(*tasks: Task) -> dict[str, Task]:
     return {task.name: task for task in tasks}
 
 
+def mini_budget(tasks: tuple[str, ...], *, kind: str = "transformer") -> Budget:
+    """Return a budget that shows within seconds that all works; `tasks` are fine-tuned."""
+    return Budget(
+        summary="a model of a few thousand parameters, 20 steps, a few hundred rows",
+        recipe={
+            "preset": "tiny",
+            "encoder": {
+                "kind": kind, "width": 16, "depth": 2, "num_heads": 2, "num_latents": 8,
+            },
+            "training": {"steps": 20, "batch_size": 32, "learning_rate": 2e-3},
+        },
+        corpus_rows=1_000,
+        most_rows=(400, 200, 300),
+        finetune=FineTuning(learning_rates=(1e-3,), epochs=1, batch_size=64, tasks=tasks),
+    )  # fmt: skip
+
+
 def take(inputs: Inputs, rows: IntArray) -> Inputs:
     """Return some rows, in the order of `rows`."""
     return inputs.take(pa.array(rows)) if isinstance(inputs, pa.Table) else inputs[rows]

@@ -1,5 +1,5 @@
 """The suites, one a file."""
 
-from anymae.benchmark.suites import digits, higgs
+from anymae.benchmark.suites import digits, higgs, images, language, moleculenet, tables, tape
 
-__all__ = ["digits", "higgs"]
+__all__ = ["digits", "higgs", "images", "language", "moleculenet", "tables", "tape"]

@@ -12,6 +12,7 @@ from anymae.benchmark.suite import (
     Task,
     TaskData,
     by_name,
+    mini_budget,
 )
 from anymae.config import DataConfig
 from anymae.data.splits import Parts
@@ -41,15 +42,7 @@ class Digits(Suite):
     arms = ("guided", "random", "random-again", "block", "none", "baseline", "baseline+embedding")
     tasks = by_name(_task("50", 50), _task("200", 200), _task("all", None))
     budgets = {  # noqa: RUF012 - the base class declares it
-        "mini": Budget(
-            summary="0.02 M parameters, 20 steps of 64",
-            recipe={
-                "preset": "tiny",
-                "encoder": {"width": 16, "depth": 2, "num_heads": 2},
-                "training": {"steps": 20, "batch_size": 64, "learning_rate": 2e-3},
-            },
-            finetune=FineTuning(learning_rates=(1e-3,), epochs=2, batch_size=32, tasks=("50",)),
-        ),
+        "mini": mini_budget(("50",)),
         "cpu": Budget(
             summary="0.15 M parameters, 2,000 steps of 64",
             recipe={

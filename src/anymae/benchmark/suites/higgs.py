@@ -16,6 +16,7 @@ from anymae.benchmark.suite import (
     Task,
     TaskData,
     by_name,
+    mini_budget,
 )
 from anymae.config import DataConfig
 from anymae.data.splits import Parts
@@ -61,17 +62,7 @@ class Higgs(Suite):
         _task("all", None, "paper 0.748 with 63k labels of the same source and this test size"),
     )
     budgets = {  # noqa: RUF012 - the base class declares it
-        "mini": Budget(
-            summary="0.02 M parameters, 20 steps of 64, 2,000 rows",
-            recipe={
-                "preset": "tiny",
-                "encoder": {"width": 16, "depth": 2, "num_heads": 2},
-                "training": {**_TRAINING, "steps": 20, "batch_size": 64},
-            },
-            corpus_rows=2_000,
-            most_rows=(2_000, 500, 1_000),
-            finetune=FineTuning(learning_rates=(1e-3,), epochs=1, batch_size=64, tasks=("1k",)),
-        ),
+        "mini": mini_budget(("1k",)),
         "cpu": Budget(
             summary="602,241 parameters, 1,500 steps of 256 rows",
             recipe={"preset": "paper-physics", "training": {**_TRAINING, "steps": 1500}},

@@ -1,0 +1,96 @@
+"""SST-2: the sentiment of sentences, read byte by byte."""
+
+import numpy as np
+import pyarrow.parquet as pq
+
+from anymae.benchmark.labels import Labels
+from anymae.benchmark.suite import (
+    SUITES,
+    Budget,
+    Corpus,
+    FineTuning,
+    Suite,
+    Task,
+    TaskData,
+    by_name,
+    mini_budget,
+)
+from anymae.config import DataConfig
+from anymae.data.splits import Parts
+
+FILE = "text/sst2.parquet"
+CONFIG = DataConfig(kind="bytes", column=("sentence",), length=272)
+PARTS = ("train", "train_holdout", "glue_dev")
+NUM_VALID = 2_000
+
+_RECIPE = {
+    "preset": "tiny",
+    "encoder": {"kind": "transformer", "width": 128, "depth": 4, "num_heads": 8},
+}
+_TRAINING = {"batch_size": 64, "learning_rate": 1e-3, "warmup": 0.1}
+_MASKING = {"guided": {"ratio": 0.3}, "random": {"ratio": 0.3}, "span": {"ratio": 0.3}}
+
+
+def _task(name: str, num_labels: int) -> Task:
+    return Task(
+        name=name, type="binary", metric="accuracy", baseline="ngrams", num_labels=num_labels,
+        curve="language", published="paper 0.883 after pretraining on Wikipedia and books",
+    )  # fmt: skip
+
+
+@SUITES.register("language")
+class Language(Suite):
+    """Positive or negative, with 1,000 and 10,000 labels."""
+
+    title = "Language (SST-2)"
+    about = (
+        "Sentences of film reviews as bytes, many of them parts of each other. The 60,614 training "
+        "sentences are pretrained on and give the labels, 2,000 others validate, GLUE's 872 "
+        "development sentences are the test (GLUE's own test labels are not public). The paper "
+        "pretrained 82 M parameters on Wikipedia and books."
+    )
+    files = (FILE,)
+    arms = ("guided", "random", "span", "none", "baseline", "baseline+embedding")
+    tasks = by_name(_task("1k", 1_000), _task("10k", 10_000))
+    budgets = {  # noqa: RUF012 - the base class declares it
+        "mini": mini_budget(("1k",)),
+        "cpu": Budget(
+            summary="0.8 M parameters, 1,200 steps of 64 sentences",
+            recipe={**_RECIPE, "training": {**_TRAINING, "steps": 1200}},
+            masking=_MASKING,
+            finetune=FineTuning(
+                learning_rates=(3e-4,), epochs=3, batch_size=32, least_steps=150, most_steps=300
+            ),
+        ),
+        "long": Budget(
+            summary="0.8 M parameters, 20,000 steps of 64 sentences",
+            recipe={**_RECIPE, "training": {**_TRAINING, "steps": 20_000}},
+            masking=_MASKING,
+            finetune=FineTuning(learning_rates=(1e-4, 3e-4), epochs=5, batch_size=32),
+        ),
+        "paper": Budget(
+            summary="82.4 M parameters, the published million steps",
+            recipe={"preset": "paper-language"},
+            finetune=FineTuning(learning_rates=(2e-5,), epochs=5, batch_size=32),
+        ),
+    }
+
+    def load(self, task: Task, seed: int) -> TaskData:
+        """Read the sentences."""
+        table = pq.read_table(self.folder / FILE)
+        split = np.array(table["split"].to_pylist())
+        train, valid, test = (np.flatnonzero(split == name) for name in PARTS)
+        parts = Parts(train, valid[:NUM_VALID], test)
+        return TaskData(
+            inputs=table.select(["sentence"]),
+            config=CONFIG,
+            parts=parts,
+            labels=Labels(np.asarray(table["label"], np.float64), parts),
+            num_classes=2,
+        )
+
+    def corpus(self, name: str, seed: int) -> Corpus:
+        """Return the training sentences."""
+        table = pq.read_table(self.folder / FILE)
+        split = np.array(table["split"].to_pylist())
+        return Corpus(inputs=table.select(["sentence"]).filter(split == PARTS[0]), config=CONFIG)
