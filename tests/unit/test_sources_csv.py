@@ -132,7 +132,9 @@ def test_bytes_that_are_no_text_are_named_by_line(tmp_path: Path) -> None:
 
 
 @any_block_size
-@pytest.mark.parametrize("content", ['a,b\n1,"x\n2,y\n', 'a,b\n1,x\n2,5" pipe,"y\n', 'a,b\n1,"x'])
+@pytest.mark.parametrize(
+    "content", ['a,b\n"\n\n1,y\n', 'a,b\n1,"x\n2,y\n', 'a,b\n1,x\n2,5" pipe,"y\n', 'a,b\n1,"x']
+)
 def test_a_quote_that_never_closes_swallows_nothing(content: str, tmp_path: Path) -> None:
     with pytest.raises(DataError, match=r"a quote that opens in the record on line \d is never"):
         read(tmp_path, content, SKIP)
@@ -156,6 +158,12 @@ def test_a_quote_that_never_closes_swallows_nothing(content: str, tmp_path: Path
 )
 def test_delimiter_and_header_are_found(content: str, names: list[str], tmp_path: Path) -> None:
     assert read(tmp_path, content).table.column_names == names
+
+
+@any_block_size
+def test_a_quoted_cell_may_start_with_empty_lines(tmp_path: Path) -> None:
+    frame = read(tmp_path, 'header,b\n"\n\n;",0\nx,1\n')
+    assert frame.table.to_pydict() == {"header": ["\n\n;", "x"], "b": [0, 1]}
 
 
 @any_block_size

@@ -5,6 +5,7 @@ A source reads one format, knows nothing of columns' roles or kinds of input, an
 
 import errno
 import struct
+import tokenize
 import zipfile
 import zlib
 from abc import ABC, abstractmethod
@@ -83,6 +84,7 @@ def source_of(extension: str, name: str) -> type[Source]:
 DAMAGE = (
     pa.ArrowException, OSError, ValueError, OverflowError, MemoryError, EOFError, RuntimeError,
     SyntaxError, KeyError, struct.error, zlib.error, zipfile.BadZipFile,
+    tokenize.TokenError,
 )  # fmt: skip
 """What libraries raise when they stumble over a damaged file."""
 

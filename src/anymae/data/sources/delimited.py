@@ -21,7 +21,7 @@ from anymae.data.cache import Reading, Sink, through_cache
 from anymae.data.frame import Frame
 from anymae.data.sources.base import SOURCES, Files, Source, unique_names
 from anymae.data.sources.guess import Guess, convert, markers
-from anymae.data.sources.lines import NOT_UTF8, Block, line_blocks, numbers_of_lines
+from anymae.data.sources.lines import NOT_UTF8, Block, is_utf8, line_blocks, numbers_of_lines
 from anymae.errors import DataError
 
 _DELIMITERS = ",;\t|"
@@ -176,6 +176,8 @@ def _parse_lines(block: Block, form: _Format) -> _Rows | None:
 
     if b'"' in block.text and _is_open(block.text, form.delimiter):
         return None
+    if not is_utf8(block.text):
+        return None
     try:
         table = arrow_csv.read_csv(
             pa.BufferReader(block.text),
@@ -185,7 +187,7 @@ def _parse_lines(block: Block, form: _Format) -> _Rows | None:
             arrow_csv.ParseOptions(delimiter=form.delimiter, invalid_row_handler=reject),
             arrow_csv.ConvertOptions(column_types=dict.fromkeys(form.names, pa.string())),
         )
-    except pa.ArrowInvalid:  # not UTF-8
+    except pa.ArrowInvalid:
         return None
     lines = numbers_of_lines(block)
     if table.num_rows + len(rejected) != len(lines):
@@ -199,8 +201,8 @@ def _parse_lines(block: Block, form: _Format) -> _Rows | None:
 
 
 def _is_open(text: bytes, delimiter: str) -> bool:
-    """Say whether the last line ends within quotes."""
-    last = text[text.rfind(b"\n", 0, -1) + 1 :].decode(errors="surrogateescape")
+    """Say whether the last line, empty ones aside, ends within quotes."""
+    last = text[text.rstrip(b"\n").rfind(b"\n") + 1 :].decode(errors="surrogateescape")
     *_, end = csv.reader([last, _END], delimiter=delimiter)
     return end != [_END]
 
@@ -245,7 +247,7 @@ def _columns(records: list[list[str]], names: list[str]) -> tuple[pa.Table, dict
         if len(record) != len(names)
     }
     for row, record in enumerate(records):
-        if not _is_utf8("".join(record)):
+        if not _is_clean("".join(record)):
             bad.setdefault(row, NOT_UTF8)
     nulls = [None] * len(names)
     kept = [nulls if row in bad else record for row, record in enumerate(records)]
@@ -254,7 +256,7 @@ def _columns(records: list[list[str]], names: list[str]) -> tuple[pa.Table, dict
     return pa.Table.from_arrays(arrays, names), bad
 
 
-def _is_utf8(text: str) -> bool:
+def _is_clean(text: str) -> bool:
     """Say whether decoding left no escaped bytes behind."""
     if text.isascii():
         return True

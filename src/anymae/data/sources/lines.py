@@ -95,14 +95,17 @@ def text_column(cells: list[bytes]) -> tuple[pa.Array, list[int]]:
     try:
         return column.cast(pa.large_string()), []
     except pa.ArrowInvalid:
-        bad = [i for i, cell in enumerate(cells) if not _is_utf8(cell)]
+        bad = [i for i, cell in enumerate(cells) if not is_utf8(cell)]
         kept = [None if i in set(bad) else cell for i, cell in enumerate(cells)]
         return pa.array(kept, pa.large_binary()).cast(pa.large_string()), bad
 
 
-def _is_utf8(cell: bytes) -> bool:
+def is_utf8(text: bytes) -> bool:
+    """Say whether bytes are text."""
+    if text.isascii():
+        return True
     try:
-        cell.decode()
+        text.decode()
     except UnicodeDecodeError:
         return False
     return True
