@@ -153,7 +153,7 @@ def evaluate_rows(
     known = ~np.isnan(truth).all(1)
     if not known.any():
         raise DataError(
-            f"none of the {len(index):,} {part} rows has a value of {', '.join(task.targets)}"
+            f"none of the {len(index):,} rows has a value of {', '.join(task.targets)}"
         )
     index, truth = index[known], truth[known]
     given = read_weights(dataset)

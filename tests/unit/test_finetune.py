@@ -66,7 +66,7 @@ TARGETS = {
         "b": np.where(RANDOM.random(COUNT) < 0.3, np.nan, RANDOM.integers(0, 2, COUNT)),
     },
 }
-MEMORISE = {"steps": 150, "learning_rate": 3e-3, "batch_size": 24, "patience": None}
+MEMORISE = {"steps": 80, "learning_rate": 5e-3, "batch_size": 24, "patience": None}
 ONE_PART = DataConfig(split="part")
 PARTS = ["train"] * (COUNT - 2) + ["valid", "test"]
 
@@ -83,7 +83,8 @@ def test_small_data_are_memorised_and_the_round_trip_is_exact(
     doubled["part"] = ["train"] * COUNT + ["valid"] * COUNT
     done = finetune(
         model, doubled, target=list(TARGETS[task]), out=tmp_path / "m",
-        data_config=ONE_PART, config=FinetuneConfig(drop_path=0, layer_decay=1),
+        data_config=ONE_PART,
+        config=FinetuneConfig(drop_path=0, layer_decay=1, head_first="none"),
         training=MEMORISE,
     )  # fmt: skip
     assert done.task.type == task

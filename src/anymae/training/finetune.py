@@ -299,27 +299,39 @@ def _fit_seeds(
     return found
 
 
+def split_labels(
+    task: TaskConfig, truth: npt.NDArray[np.float64], rows: IntArray, count: int, seed: int
+) -> tuple[IntArray, IntArray]:
+    """Set `count` of some labelled rows apart, classes in proportion where they allow it.
+
+    Args:
+        task: What is predicted.
+        truth: `(R, T)`, targets of all rows.
+        rows: Positions of the rows.
+        count: How many to set apart.
+        seed: Draws them.
+
+    Returns:
+        Positions of the other rows, and of those apart; ascending.
+    """
+    classes = truth[rows, 0] if task.type in ("binary", "multiclass") else None
+    try:
+        kept, apart = train_test_split(rows, test_size=count, stratify=classes, random_state=seed)
+    except ValueError:  # a class is too rare to be on both sides
+        kept, apart = train_test_split(rows, test_size=count, random_state=seed)
+    return np.sort(kept), np.sort(apart)
+
+
 def _draw_labels(
     task: TaskConfig, truth: npt.NDArray[np.float64], train: IntArray, count: int, seed: int
 ) -> tuple[IntArray, IntArray]:
-    """Draw the labels to learn from, and a fifth of them to validate; classes in proportion."""
+    """Draw the labels to learn from, and a fifth of them to validate."""
     if count > len(train):
         raise DataError(f"{count:,} labels are asked for and {len(train):,} rows have one")
-    classes = truth[train, 0] if task.type in ("binary", "multiclass") else None
-    drawn = train if count == len(train) else _draw(train, count, classes, seed)
-    classes = truth[drawn, 0] if classes is not None else None
-    kept = _draw(drawn, count - max(1, round(0.2 * count)), classes, seed)
-    return kept, np.setdiff1d(drawn, kept)
-
-
-def _draw(
-    rows: IntArray, count: int, classes: npt.NDArray[np.float64] | None, seed: int
-) -> IntArray:
-    try:
-        kept, _ = train_test_split(rows, train_size=count, stratify=classes, random_state=seed)
-    except ValueError:  # a class is too rare to be in both
-        kept, _ = train_test_split(rows, train_size=count, random_state=seed)
-    return np.sort(kept)
+    drawn = train
+    if count < len(train):
+        _, drawn = split_labels(task, truth, train, count, seed)
+    return split_labels(task, truth, drawn, max(1, round(0.2 * count)), seed)
 
 
 def _training_weights(

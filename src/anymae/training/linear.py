@@ -14,7 +14,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 from sklearn.exceptions import ConvergenceWarning
-from sklearn.linear_model import LogisticRegression, Ridge
+from sklearn.linear_model import LogisticRegression
 
 from anymae.task import TaskConfig
 from anymae.training.losses import task_losses
@@ -22,7 +22,7 @@ from anymae.training.losses import task_losses
 Array = npt.NDArray[np.float64]
 IntArray = npt.NDArray[np.int64]
 
-STRENGTHS = tuple(10.0**power for power in range(-5, 3))
+STRENGTHS = tuple(10.0**power for power in range(-5, 2))
 """Inverse penalties that are tried: C of the logistic regression, 1 / alpha of the ridge."""
 
 MOST_CHOOSING = 6_000
@@ -125,10 +125,20 @@ def _fit(
 
 
 def _ridge(rows: Array, truth: Array, weights: Array, strength: float) -> tuple[Array, float]:
-    if not len(rows):
+    """Solve ridge regression in the smaller of rows and features."""
+    total = weights.sum()
+    if not total:
         return np.zeros(rows.shape[1]), 0.0
-    model = Ridge(alpha=1 / strength).fit(rows, truth, sample_weight=weights)
-    return np.asarray(model.coef_), float(model.intercept_)
+    centre, level = weights @ rows / total, weights @ truth / total
+    root = np.sqrt(weights)
+    scaled, wanted = (rows - centre) * root[:, None], (truth - level) * root
+    wide = len(rows) < rows.shape[1]
+    gram = scaled @ scaled.T if wide else scaled.T @ scaled
+    gram.flat[:: len(gram) + 1] += 1 / strength
+    right = wanted if wide else scaled.T @ wanted
+    solved = np.linalg.solve(gram, right)
+    weight = scaled.T @ solved if wide else solved
+    return weight, float(level - centre @ weight)
 
 
 def _logistic(rows: Array, truth: Array, weights: Array, strength: float) -> tuple[Array, float]:

@@ -1,0 +1,322 @@
+"""What frozen features are worth: linear models and neighbours on top of them.
+
+An encoder is judged beside what needs no pretraining: the raw inputs, and the same encoder with
+random weights, which is a strong baseline for simple tasks.
+
+Shapes: R rows, F features, N inputs, K numbers an input.
+"""
+
+import copy
+import logging
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from sklearn.feature_extraction.text import HashingVectorizer
+from sklearn.neighbors import KNeighborsClassifier, KNeighborsRegressor
+
+from anymae.config import DataConfig
+from anymae.data.dataset import Dataset
+from anymae.errors import DataError
+from anymae.hub import Model
+from anymae.inference.api import open_model
+from anymae.inference.computations import Embeddings, Reading
+from anymae.inference.compute import ComputeConfig, compute, placed
+from anymae.inference.rows import open_rows
+from anymae.metrics import HEADLINE, Estimate, measure
+from anymae.model import initialise
+from anymae.predictor import to_answers
+from anymae.task import FinetuneConfig, TaskConfig, TaskType
+from anymae.training.finetune import label
+from anymae.training.linear import fit_linear
+from anymae.training.targets import encode_labels, read_labels, read_weights
+
+logger = logging.getLogger(__name__)
+
+Features = npt.NDArray[np.float32]
+Array = npt.NDArray[np.float64]
+IntArray = npt.NDArray[np.int64]
+
+NEIGHBOURS = 10
+HASHED = 1024
+"""Features that runs of one to three bytes are hashed to."""
+READINGS: tuple[Reading, ...] = ("mean", "layers")
+
+
+@dataclass(frozen=True)
+class ProbeRow:
+    """One kind of features under one model."""
+
+    features: str
+    """`encoder`, `random encoder`, `raw` or `encoder + raw`."""
+    reading: str
+    """How the encoder was read: `mean` or `layers`; empty for raw features."""
+    model: str
+    """`linear` or `neighbours`."""
+    num_features: int
+    metrics: dict[str, dict[str, Estimate]]
+    """By target and name."""
+
+
+@dataclass(frozen=True)
+class Probe:
+    """What a probe found."""
+
+    task: TaskConfig
+    rows: dict[str, int]
+    """Labelled rows: fitted to, and judged on."""
+    judged_on: str
+    """`test` where the data name such rows, else `valid`."""
+    results: tuple[ProbeRow, ...]
+    seconds: float
+
+    def headline(self, features: str, reading: str = "", model: str = "linear") -> float | None:
+        """Return one row's main metric, averaged over targets."""
+        for row in self.results:
+            if (row.features, row.reading, row.model) == (features, reading, model):
+                name = HEADLINE[self.task.type]
+                values = [found[name].value for found in row.metrics.values()]
+                known = [value for value in values if value is not None]
+                return float(np.mean(known)) if known else None
+        raise KeyError((features, reading, model))
+
+    def to_json(self) -> dict[str, Any]:
+        """Return plain values."""
+        rows = []
+        for row in self.results:
+            metrics = {
+                target: {name: estimate._asdict() for name, estimate in found.items()}
+                for target, found in row.metrics.items()
+            }
+            rows.append({**asdict(row), "metrics": metrics})
+        return {
+            "task": self.task.model_dump(mode="json"),
+            "rows": self.rows,
+            "judged_on": self.judged_on,
+            "results": rows,
+            "seconds": self.seconds,
+        }
+
+    def _repr_html_(self) -> str:
+        name = HEADLINE[self.task.type]
+        lines = [
+            f"<tr><td>{row.features} {row.reading}</td><td>{row.model}</td>"
+            f"<td>{self.headline(row.features, row.reading, row.model)}</td></tr>"
+            for row in self.results
+        ]
+        return f"<table><tr><th>features</th><th></th><th>{name}</th></tr>{''.join(lines)}</table>"
+
+
+def probe(
+    run: Model | str | Path,
+    data: object,
+    *,
+    target: str | Sequence[str] = (),
+    task: TaskType | None = None,
+    data_config: DataConfig | None = None,
+    num_labels: int | None = None,
+    readings: Sequence[Reading] = READINGS,
+    resamples: int = 200,
+    seed: int = 0,
+    config: ComputeConfig | None = None,
+) -> Probe:
+    """Judge frozen embeddings beside raw features and an encoder with random weights.
+
+    All are standardised and given to a ridge or logistic regression whose strength is chosen by
+    cross-validation, and (the mean embedding) to the nearest neighbours.
+
+    Args:
+        run: A model, or a run folder or hub id.
+        data: Rows with labels: a path or a Python object.
+        target: Columns to predict; may be named in `data_config` instead.
+        task: The task, where the values of the targets do not tell.
+        data_config: Columns, roles, splits.
+        num_labels: Labels to fit to; `None` takes all.
+        readings: How encoders are read.
+        resamples: Bootstrap samples for the intervals.
+        seed: Draws splits, labels, folds and the random encoder.
+        config: Device and precision.
+
+    Raises:
+        DataError: The data do not fit the model, or the targets hold nothing to learn from.
+    """
+    started = time.perf_counter()
+    names = (target,) if isinstance(target, str) else tuple(target)
+    data_config, config = data_config or DataConfig(), config or ComputeConfig()
+    if names:
+        data_config = data_config.model_copy(update={"target": names})
+    model = open_model(run)
+    dataset = open_rows(model, data, data_config)
+    shares = FinetuneConfig(task=task, num_labels=num_labels, valid_share=0.2)
+    found, rows, test = label(dataset, data_config, shares, seed=seed)
+    judged_on = "test" if len(test) else "valid"
+    held = test if len(test) else rows.valid
+    fitted = np.union1d(rows.train, rows.valid) if len(test) else rows.train
+    if not len(held):
+        raise DataError("there are no rows to judge the probe on; name a split column")
+    judge = _Judge(dataset, found, rows.labelled.targets, fitted, held, resamples, seed)
+    results = []
+    for name, reading, features in _all_features(model, dataset, fitted, held, readings, config,
+                                                 seed):  # fmt: skip
+        results.append(judge.linear(name, reading, features))
+        if reading == "mean":
+            results.append(judge.neighbours(name, reading, features))
+        logger.info("%s %s: %s", name, reading, results[-1].metrics)
+    return Probe(
+        task=found,
+        rows={"fitted": len(fitted), judged_on: len(held)},
+        judged_on=judged_on,
+        results=tuple(results),
+        seconds=round(time.perf_counter() - started, 2),
+    )
+
+
+def raw_features(dataset: Dataset, index: IntArray) -> Features:
+    """Return the inputs themselves as features, `(R, F)`.
+
+    Strings become counts of runs of one to three bytes, hashed; numbers stand side by side, each
+    with a flag where some are missing; a category becomes a flag for each of its codes.
+    """
+    if dataset.input.kind == "bytes":
+        return _hashed_runs(dataset, index)
+    parts = []
+    for cut in range(0, len(index), 1024):
+        batch = dataset.batch(index[cut : cut + 1024])
+        inputs = batch.inputs.numpy()
+        valid = np.ones(inputs.shape[:2], bool) if batch.valid is None else batch.valid.numpy()
+        full = np.zeros((len(inputs), dataset.input.length, inputs.shape[2]), np.float32)
+        flags = np.zeros(full.shape[:2], np.float32)
+        full[:, : inputs.shape[1]] = np.where(valid[:, :, None], inputs, 0)
+        flags[:, : inputs.shape[1]] = valid
+        parts.append(np.concatenate([_codes_apart(dataset, full), flags], 1))
+    features = np.concatenate(parts)
+    return features[:, features.std(0) > 0] if len(features) > 1 else features
+
+
+def _codes_apart(dataset: Dataset, full: Features) -> Features:
+    """Lay numbers side by side, `(R, N * K)`, categories as flags."""
+    counts = dataset.input.categories
+    if not any(counts):
+        return full.reshape(len(full), -1)
+    columns = []
+    for number, count in enumerate(counts):
+        cells = full[:, number, 0]
+        flags = cells[:, None] == np.arange(count) if count else cells[:, None]
+        columns.append(flags.astype(np.float32))
+    return np.concatenate(columns, 1)
+
+
+def _hashed_runs(dataset: Dataset, index: IntArray) -> Features:
+    hashed = HashingVectorizer(
+        analyzer="char", ngram_range=(1, 3), n_features=HASHED, lowercase=False,
+        alternate_sign=False, norm=None,
+    )  # fmt: skip
+    parts = []
+    for cut in range(0, len(index), 4096):
+        tokens = dataset.batch(index[cut : cut + 4096]).inputs.numpy()
+        texts = ["".join(map(chr, row[row > 5] - 6)) for row in tokens]
+        parts.append(hashed.transform(texts).toarray().astype(np.float32))
+    return np.asarray(np.log1p(np.concatenate(parts)))
+
+
+def _all_features(
+    model: Model,
+    dataset: Dataset,
+    fitted: IntArray,
+    held: IntArray,
+    readings: Sequence[Reading],
+    config: ComputeConfig,
+    seed: int,
+) -> Iterator[tuple[str, str, Features]]:
+    """Yield name, reading and features `(fitted + held, F)` of everything to be judged."""
+    index = np.r_[fitted, held]
+    raw = raw_features(dataset, index)
+    untrained = copy.deepcopy(model)
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        initialise(untrained)
+    for reading in readings:
+        features = embeddings(model, dataset, index, reading, config)
+        yield "encoder", reading, features
+        yield "random encoder", reading, embeddings(untrained, dataset, index, reading, config)
+    yield "raw", "", raw
+    yield "encoder + raw", readings[-1], np.concatenate([features, raw], 1)
+
+
+def embeddings(
+    model: Model, dataset: Dataset, index: IntArray, reading: Reading, config: ComputeConfig
+) -> Features:
+    """Return the embeddings of rows of an open data set, `(R, F)`."""
+    computation = Embeddings(model, reading)
+    with placed(computation.model, config):
+        return compute(computation, dataset, index, config).values
+
+
+class _Judge:
+    """Fits models to features of some rows and measures them on others."""
+
+    def __init__(
+        self,
+        dataset: Dataset,
+        task: TaskConfig,
+        targets: Features,
+        fitted: IntArray,
+        held: IntArray,
+        resamples: int,
+        seed: int,
+    ) -> None:
+        self._task, self._resamples, self._seed = task, resamples, seed
+        self._fitted, self._count = targets[fitted], len(fitted)
+        self._truth = encode_labels(task, read_labels(dataset, task.targets))[held]
+        given = read_weights(dataset)
+        self._weights = None if given is None else np.maximum(given[fitted], 0)
+        self._held_weights = np.ones(len(held)) if given is None else given[held]
+
+    def linear(self, name: str, reading: str, features: Features) -> ProbeRow:
+        """Judge a ridge or logistic regression."""
+        fitted = fit_linear(
+            self._task, features[: self._count], self._fitted, weights=self._weights,
+            seed=self._seed,
+        )  # fmt: skip
+        outputs = torch.from_numpy(fitted.outputs(features[self._count :]))
+        answers = to_answers(self._task, outputs).numpy().astype(np.float64)
+        return self._row(name, reading, "linear", features, answers)
+
+    def neighbours(self, name: str, reading: str, features: Features) -> ProbeRow:
+        """Judge the nearest rows of the standardised features."""
+        shift, scale = features[: self._count].mean(0), features[: self._count].std(0) + 1e-6
+        near = (features - shift) / scale
+        outputs = [self._near(near, place) for place in range(self._fitted.shape[1])]
+        answers = outputs[0] if self._task.type == "multiclass" else np.concatenate(outputs, 1)
+        return self._row(name, reading, "neighbours", features, answers)
+
+    def _near(self, near: Features, place: int) -> Array:
+        """Average the answers of the nearest rows whose target number `place` is known."""
+        task, targets = self._task, self._fitted[:, place]
+        known = ~np.isnan(targets)
+        rows, values = near[: self._count][known], targets[known]
+        count = min(NEIGHBOURS, len(rows))
+        if task.type == "regression":
+            model = KNeighborsRegressor(count).fit(rows, values)
+            found = model.predict(near[self._count :]) * task.std[place] + task.mean[place]
+            return np.asarray(found[:, None], np.float64)
+        model = KNeighborsClassifier(count).fit(rows, values)
+        shares = model.predict_proba(near[self._count :])
+        classes = len(task.classes) if task.type == "multiclass" else 2
+        table = np.zeros((len(shares), classes))
+        table[:, model.classes_.astype(int)] = shares
+        return table[:, 1:] if task.type == "multilabel" else table
+
+    def _row(
+        self, name: str, reading: str, model: str, features: Features, answers: Array
+    ) -> ProbeRow:
+        metrics = measure(
+            self._task, self._truth, answers, self._held_weights,
+            resamples=self._resamples, seed=self._seed,
+        )  # fmt: skip
+        return ProbeRow(name, reading, model, features.shape[1], metrics)

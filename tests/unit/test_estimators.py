@@ -1,0 +1,183 @@
+"""The estimators follow scikit-learn's rules, take strings and tables, and pickle without torch."""
+
+import copy
+import pickle
+from pathlib import Path
+from typing import Any
+
+import joblib
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from sklearn.base import clone
+from sklearn.exceptions import NotFittedError
+from sklearn.linear_model import LogisticRegression
+from sklearn.model_selection import GridSearchCV, cross_val_score
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import StandardScaler
+from sklearn.utils.estimator_checks import parametrize_with_checks
+
+from anymae.config import ModelConfig, parse
+from anymae.data.dataset import open_data
+from anymae.errors import DataError
+from anymae.estimators import Classifier, Embedder, Regressor
+from anymae.hub import save
+from anymae.inference import embed
+from anymae.model import MaskedAutoencoder
+
+QUICK = {
+    "preset": "tiny", "encoder.depth": 1, "encoder.width": 16, "encoder.num_heads": 2,
+    "training.steps": 2, "training.batch_size": 16,
+}  # fmt: skip
+COMMON: dict[str, Any] = {"pretraining": QUICK, "device": "cpu", "random_state": 0}
+
+REPEATED = {
+    "check_sample_weight_equivalence_on_dense_data": "without a run, X is pretrained on, and "
+    "repeating a row changes both that and the folds of the cross-validation"
+}
+
+
+def expected_failures(estimator: object) -> dict[str, str]:
+    return {} if isinstance(estimator, Embedder) else REPEATED
+
+
+@pytest.mark.filterwarnings("ignore::sklearn.exceptions.SkipTestWarning")
+@pytest.mark.filterwarnings("ignore:invalid value encountered in cast")
+@parametrize_with_checks(
+    [Embedder(**COMMON), Classifier(**COMMON), Regressor(**COMMON)],
+    expected_failed_checks=expected_failures,
+)
+def test_scikit_learn_rules_hold_for_arrays(estimator: Any, check: Any) -> None:
+    check(estimator)
+
+
+def strings(count: int) -> list[str]:
+    random = np.random.default_rng(0)
+    return ["".join(random.choice(list("CNO"), random.integers(4, 15))) for _ in range(count)]
+
+
+@pytest.fixture(scope="module")
+def model() -> MaskedAutoencoder:
+    torch.manual_seed(1)
+    dataset = open_data(strings(50))
+    sizes = {"width": 32, "depth": 1, "num_heads": 2}
+    config = parse(ModelConfig, {"input": dataset.input.model_dump(), "encoder": sizes})
+    made = MaskedAutoencoder(config)
+    for parameter in made.parameters():
+        parameter.data += 0.1 * torch.randn(parameter.shape)
+    made.data = dataset.preparation.to_json()
+    return made.eval()
+
+
+@pytest.fixture(scope="module")
+def texts() -> list[str]:
+    return strings(60)
+
+
+@pytest.fixture(scope="module")
+def oxygens(texts: list[str]) -> np.ndarray:
+    return np.array([text.count("O") for text in texts])
+
+
+def test_a_folder_and_a_model_embed_alike(
+    model: MaskedAutoencoder, texts: list[str], tmp_path: Path
+) -> None:
+    save(model, tmp_path / "run")
+    from_folder = Embedder(str(tmp_path / "run")).fit_transform(texts)
+    np.testing.assert_array_equal(from_folder, embed(model, texts))
+    np.testing.assert_array_equal(Embedder(model).fit(texts).transform(texts), from_folder)
+    frame = pd.DataFrame({"smiles": texts})
+    np.testing.assert_array_equal(Embedder(model).fit(frame).transform(frame), from_folder)
+
+
+def test_few_labels_are_learned_frozen_and_fine_tuned(
+    model: MaskedAutoencoder, texts: list[str], oxygens: np.ndarray
+) -> None:
+    many = np.where(oxygens >= np.median(oxygens), "many", "few")
+    for freeze in (True, False):
+        classifier = Classifier(
+            model, freeze=freeze, device="cpu", random_state=0,
+            training={"steps": 30, "learning_rate": 3e-3},
+        ).fit(texts, many)  # fmt: skip
+        assert classifier.classes_.tolist() == ["few", "many"]
+        assert classifier.score(texts, many) > 0.9
+        chances = classifier.predict_proba(texts)
+        np.testing.assert_allclose(chances.sum(1), 1, atol=1e-5)
+        chosen = classifier.classes_[chances.argmax(1)]
+        np.testing.assert_array_equal(classifier.predict(texts), chosen)
+    before = {name: tensor.clone() for name, tensor in model.state_dict().items()}
+    regressor = Regressor(
+        model, freeze=False, device="cpu", training={"steps": 30, "learning_rate": 3e-3}
+    ).fit(texts, oxygens)
+    assert regressor.score(texts, oxygens) > 0.8
+    assert all(torch.equal(before[name], tensor) for name, tensor in model.state_dict().items())
+
+
+def test_several_numbers_are_predicted_together(
+    model: MaskedAutoencoder, texts: list[str], oxygens: np.ndarray
+) -> None:
+    both = np.stack([oxygens, [100 + 10 * len(text) for text in texts]], 1)
+    fitted = Regressor(model).fit(texts, both)
+    assert fitted.predict(texts).shape == (60, 2)
+    assert fitted.score(texts, both) > 0.9
+
+
+def test_they_work_in_pipelines_grids_and_cross_validation(
+    model: MaskedAutoencoder, texts: list[str], oxygens: np.ndarray
+) -> None:
+    some = (oxygens > 2).astype(int)
+    pipeline = make_pipeline(Embedder(model), StandardScaler(), LogisticRegression())
+    assert cross_val_score(pipeline, texts, some, cv=3).mean() > 0.7
+    grid = GridSearchCV(Classifier(model), {"reading": ["mean", "layers"]}, cv=3)
+    grid.fit(np.array(texts), some)
+    assert set(grid.cv_results_["param_reading"]) == {"mean", "layers"}
+    assert grid.best_estimator_.predict(texts).shape == (60,)
+
+
+def test_parameters_survive_clone_and_setting(model: MaskedAutoencoder) -> None:
+    estimator = Classifier("runs/x", freeze=False, reading="mean", random_state=3)
+    assert clone(estimator).get_params() == estimator.get_params()
+    assert clone(Classifier(model)).get_params()["run"] is not None
+    assert estimator.set_params(reading="layers").reading == "layers"
+    with pytest.raises(NotFittedError):
+        estimator.predict(["CCO"])
+
+
+@pytest.mark.parametrize("freeze", [True, False])
+def test_pickles_hold_plain_data_and_predict_alike(
+    model: MaskedAutoencoder, texts: list[str], oxygens: np.ndarray, freeze: bool, tmp_path: Path
+) -> None:
+    estimator = Regressor(
+        model, freeze=freeze, device="cpu", training={"steps": 2, "learning_rate": 1e-3}
+    ).fit(texts, oxygens)
+    expected = estimator.predict(texts)
+    data = pickle.dumps(estimator)
+    assert b"torch" not in data
+    joblib.dump(estimator, tmp_path / "e.joblib")
+    for again in (pickle.loads(data), joblib.load(tmp_path / "e.joblib"), copy.deepcopy(estimator)):
+        np.testing.assert_array_equal(again.predict(texts), expected)
+        assert isinstance(again.run, MaskedAutoencoder)
+
+
+def test_weights_count_rows(model: MaskedAutoencoder, texts: list[str]) -> None:
+    y = np.r_[np.zeros(30), np.ones(30)]
+    heavy = np.r_[np.ones(30), np.full(30, 50.0)]
+    plain = Classifier(model).fit(texts, y).predict_proba(texts)[:, 1].mean()
+    assert (
+        Classifier(model).fit(texts, y, sample_weight=heavy).predict_proba(texts)[:, 1].mean()
+        > plain
+    )
+
+
+def test_mistakes_are_one_sentence(model: MaskedAutoencoder, texts: list[str]) -> None:
+    with pytest.raises(ValueError, match="1 class"):
+        Classifier(model).fit(texts, np.ones(60))
+    with pytest.raises(ValueError, match="X has 60 rows and y has 3"):
+        Regressor(model).fit(texts, [1.0, 2.0, 3.0])
+    with pytest.raises(DataError, match="too long"):
+        Embedder(model).fit(texts).transform(["C" * 999])
+    frame = pd.DataFrame({"smiles": texts})
+    fitted = Embedder(model).fit(frame)
+    with pytest.raises(ValueError, match="Feature names unseen at fit time"):
+        fitted.transform(frame.assign(more=1))

@@ -1,0 +1,149 @@
+"""Evaluations are the metrics of the answers, by target and group, and say what was seen."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from sklearn import metrics as sk
+
+from anymae.config import DataConfig, ModelConfig, parse
+from anymae.data.dataset import open_data
+from anymae.errors import DataError, UserInputError
+from anymae.evaluation import evaluate, row_hashes
+from anymae.inference import predict
+from anymae.model import MaskedAutoencoder
+from anymae.predictor import Predictor
+from anymae.task import TaskConfig
+from anymae.training.finetune import finetune
+
+
+def strings(count: int) -> list[str]:
+    random = np.random.default_rng(0)
+    return ["".join(random.choice(list("CNO"), random.integers(4, 15))) for _ in range(count)]
+
+
+@pytest.fixture(scope="module")
+def model() -> MaskedAutoencoder:
+    torch.manual_seed(0)
+    dataset = open_data(strings(60))
+    sizes = {"width": 16, "depth": 1, "num_heads": 2}
+    config = parse(ModelConfig, {"input": dataset.input.model_dump(), "encoder": sizes})
+    made = MaskedAutoencoder(config)
+    for parameter in made.parameters():
+        parameter.data += 0.1 * torch.randn(parameter.shape)
+    made.data = dataset.preparation.to_json()
+    return made
+
+
+BINARY = TaskConfig(type="binary", targets=("y",), classes=("no", "yes"))
+LABELS = TaskConfig(type="multilabel", targets=("a", "b"))
+NUMBERS = TaskConfig(type="regression", targets=("y",), mean=(3.0,), std=(2.0,))
+
+
+def table(**columns: object) -> pd.DataFrame:
+    return pd.DataFrame({"smiles": strings(60), **columns})
+
+
+def test_metrics_are_those_of_the_answers(model: MaskedAutoencoder) -> None:
+    random = np.random.default_rng(1)
+    predictor = Predictor.from_pretrained(model, BINARY)
+    data = table(y=random.choice(["no", "yes"], 60), w=random.random(60), g=["a", "b", "b"] * 20)
+    found = evaluate(predictor, data, data_config=DataConfig(weight="w", group="g"), resamples=50)
+    chance = predict(predictor, data["smiles"].tolist()).mean[:, 1]
+    truth = (data.y == "yes").to_numpy()
+    expected = sk.roc_auc_score(truth, chance, sample_weight=data.w)
+    assert found.overall["roc_auc"].value == pytest.approx(expected)
+    assert found.headline == found.overall["roc_auc"]
+    assert found.part == "all"
+    assert found.rows == 60
+    assert found.seen_in_training is None
+    low, high = found.overall["roc_auc"].low, found.overall["roc_auc"].high
+    assert low is not None
+    assert high is not None
+    assert low < expected < high
+    here = data.g == "b"
+    expected = sk.roc_auc_score(truth[here], chance[here], sample_weight=data.w[here])
+    assert found.groups["b"]["roc_auc"].value == pytest.approx(expected)
+    expected = sk.confusion_matrix(truth, chance >= 0.5, sample_weight=data.w)
+    np.testing.assert_allclose(found.confusion["y"], expected)
+    assert json.loads(json.dumps(found.to_json()))["overall"]["roc_auc"]["low"] == low
+
+
+def test_labels_are_averaged_over_targets_and_unknown_ones_left_out(
+    model: MaskedAutoencoder,
+) -> None:
+    random = np.random.default_rng(1)
+    labels = random.integers(0, 2, (60, 2)).astype(float)
+    labels[random.random((60, 2)) < 0.3] = np.nan
+    labels[0] = np.nan
+    predictor = Predictor.from_pretrained(model, LABELS)
+    found = evaluate(predictor, table(a=labels[:, 0], b=labels[:, 1]), resamples=0)
+    assert found.rows == (~np.isnan(labels).all(1)).sum()
+    each = [found.targets[name]["accuracy"].value for name in "ab"]
+    assert found.overall["accuracy"].value == pytest.approx(np.mean(each))  # type: ignore[arg-type]
+
+
+def test_the_test_part_is_judged_where_the_data_name_one(model: MaskedAutoencoder) -> None:
+    predictor = Predictor.from_pretrained(model, NUMBERS)
+    data = table(y=np.arange(60.0), part=["train"] * 40 + ["test"] * 20)
+    split = DataConfig(split="part")
+    found = evaluate(predictor, data, data_config=split, resamples=0)
+    assert (found.part, found.rows) == ("test", 20)
+    answers = predict(predictor, data["smiles"].tolist()).mean[40:, 0]
+    expected = sk.root_mean_squared_error(data.y[40:], answers)
+    assert found.overall["rmse"].value == pytest.approx(expected)
+    assert evaluate(predictor, data, data_config=split, part="all", resamples=0).rows == 60
+    with pytest.raises(DataError, match="no test rows"):
+        evaluate(predictor, table(y=np.arange(60.0)), part="test")
+
+
+def test_rows_that_were_trained_on_are_counted(model: MaskedAutoencoder, tmp_path: Path) -> None:
+    parts = ["train"] * 40 + ["valid"] * 5 + ["test"] * 15
+    data = table(y=np.arange(60.0), part=parts)
+    split = DataConfig(split="part")
+    done = finetune(
+        model, data, target="y", out=tmp_path / "m", data_config=split,
+        training={"steps": 1, "learning_rate": 1e-3},
+    )  # fmt: skip
+    assert done.evaluations["test"].seen_in_training == 0
+    assert evaluate(tmp_path / "m", data, data_config=split, resamples=0).seen_in_training == 0
+    assert evaluate(tmp_path / "m", data, resamples=0).seen_in_training == 40
+    other = pd.DataFrame({"smiles": [data.smiles[3], "CCCCC", data.smiles[50]], "y": [1.0, 2, 4]})
+    assert evaluate(tmp_path / "m", other, resamples=0).seen_in_training == 1
+
+
+def test_hashes_tell_rows_apart_by_their_inputs() -> None:
+    dataset = open_data(["CCO", "OCC", "CCO", "CCOCC"])
+    hashes = row_hashes(dataset, np.arange(4))
+    assert hashes[0] == hashes[2]
+    assert len(set(hashes.tolist())) == 3
+    cells = open_data(np.array([[0.0, np.nan], [np.nan, 0.0], [0.0, 0.0], [1.0, 5.0], [3.0, 2.0]]))
+    assert len(set(row_hashes(cells, np.arange(5)).tolist())) == 5
+
+
+def test_plots_are_drawn(model: MaskedAutoencoder, tmp_path: Path) -> None:
+    random = np.random.default_rng(1)
+    parity = Predictor.from_pretrained(model, NUMBERS)
+    evaluate(parity, table(y=random.normal(size=60)), resamples=0, plot=tmp_path / "p.png")
+    confusion = Predictor.from_pretrained(model, BINARY)
+    labels = random.choice(["no", "yes"], 60)
+    evaluate(confusion, table(y=labels), resamples=0, plot=tmp_path / "c.svg")
+    assert (tmp_path / "p.png").stat().st_size > 1000
+    assert "yes" in (tmp_path / "c.svg").read_text() or (tmp_path / "c.svg").stat().st_size > 1000
+
+
+def test_bad_input_is_one_sentence(model: MaskedAutoencoder) -> None:
+    binary = Predictor.from_pretrained(model, BINARY)
+    with pytest.raises(DataError, match="there is no column 'y'"):
+        evaluate(binary, table())
+    with pytest.raises(DataError, match="holds 'maybe', which is no class of the model"):
+        evaluate(binary, table(y=["no", "maybe", "yes"] * 20))
+    with pytest.raises(DataError, match="none of the 60 rows has a value of y"):
+        evaluate(binary, table(y=[None] * 60))
+    with pytest.raises(DataError, match="holds 'high', which is no number"):
+        evaluate(Predictor.from_pretrained(model, NUMBERS), table(y=["1.0", "high", "2"] * 20))
+    with pytest.raises(UserInputError, match="anymae finetune"):
+        evaluate(model, table(y=np.arange(60.0)))

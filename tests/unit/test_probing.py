@@ -1,0 +1,173 @@
+"""Probes measure what is linearly there, with fits that equal scikit-learn's."""
+
+import json
+
+import numpy as np
+import pyarrow as pa
+import pytest
+import torch
+from sklearn.linear_model import LogisticRegression, Ridge
+
+from anymae.config import DataConfig, ModelConfig, parse
+from anymae.data.dataset import open_data
+from anymae.errors import DataError
+from anymae.model import MaskedAutoencoder
+from anymae.probing import probe, raw_features
+from anymae.task import TaskConfig
+from anymae.training.linear import fit_linear
+
+NUMBERS = TaskConfig(type="regression", targets=("a", "b"), mean=(0.0,) * 2, std=(1.0,) * 2)
+BINARY = TaskConfig(type="binary", targets=("y",), classes=("0", "1"))
+CLASSES = TaskConfig(type="multiclass", targets=("y",), classes=("a", "b", "c", "never"))
+LABELS = TaskConfig(type="multilabel", targets=("a", "b"))
+
+
+@pytest.fixture
+def draw() -> np.random.Generator:
+    return np.random.default_rng(0)
+
+
+@pytest.mark.parametrize("shape", [(60, 8), (12, 40)])
+def test_ridge_equals_that_of_scikit_learn(
+    draw: np.random.Generator, shape: tuple[int, int]
+) -> None:
+    features, targets = 3 + 2 * draw.normal(size=shape), draw.normal(size=(shape[0], 2))
+    targets[:3, 1] = np.nan
+    weights = draw.random(shape[0])
+    found = fit_linear(NUMBERS, features, targets, weights=weights, strengths=[0.5])
+    scaled = (features - features.mean(0)) / features.std(0)
+    for column in range(2):
+        known = ~np.isnan(targets[:, column])
+        model = Ridge(alpha=2).fit(scaled[known], targets[known, column], weights[known])
+        np.testing.assert_allclose(found.weight[column], model.coef_, atol=1e-8)
+        np.testing.assert_allclose(found.bias[column], model.intercept_, atol=1e-8)
+
+
+def test_logistic_fits_equal_those_of_scikit_learn(draw: np.random.Generator) -> None:
+    features = draw.normal(size=(90, 5))
+    codes = draw.integers(0, 2, (90, 1)).astype(float)
+    scaled = (features - features.mean(0)) / features.std(0)
+    found = fit_linear(BINARY, features, codes, strengths=[0.3])
+    model = LogisticRegression(C=0.3).fit(scaled, codes[:, 0])
+    np.testing.assert_allclose(found.outputs(features)[:, 0], model.decision_function(scaled))
+    codes = draw.integers(0, 3, (90, 1)).astype(float)
+    found = fit_linear(CLASSES, features, codes, strengths=[0.3])
+    chances = torch.from_numpy(found.outputs(features)).softmax(1).numpy()
+    expected = LogisticRegression(C=0.3).fit(scaled, codes[:, 0]).predict_proba(scaled)
+    np.testing.assert_allclose(chances[:, :3], expected, atol=0.02)
+    assert (chances[:, 3] < 0.05).all()
+
+
+def test_labels_are_fitted_apart_where_they_are_known(draw: np.random.Generator) -> None:
+    features = draw.normal(size=(80, 4))
+    targets = draw.integers(0, 2, (80, 2)).astype(float)
+    targets[draw.random((80, 2)) < 0.4] = np.nan
+    both = fit_linear(LABELS, features, targets, strengths=[1.0])
+    scaled = (features - features.mean(0)) / features.std(0)
+    known = ~np.isnan(targets[:, 1])
+    alone = LogisticRegression(C=1).fit(scaled[known], targets[known, 1])
+    np.testing.assert_allclose(both.outputs(features)[:, 1], alone.decision_function(scaled))
+
+
+def test_a_label_with_one_answer_is_predicted_by_its_share(draw: np.random.Generator) -> None:
+    targets = np.ones((20, 2))
+    targets[:10, 1] = 0
+    found = fit_linear(LABELS, draw.normal(size=(20, 3)), targets)
+    assert (found.weight[0] == 0).all()
+    assert 1 / (1 + np.exp(-found.bias[0])) == pytest.approx(20.5 / 21)
+
+
+def test_cross_validation_penalises_what_is_noise(draw: np.random.Generator) -> None:
+    features = draw.normal(size=(60, 50))
+    noise = draw.normal(size=(60, 2))
+    signal = features[:, :2] @ np.eye(2)
+    assert (
+        fit_linear(NUMBERS, features, noise).strength
+        < fit_linear(NUMBERS, features, signal).strength
+    )
+
+
+def test_a_constant_feature_is_no_trouble(draw: np.random.Generator) -> None:
+    features = draw.normal(size=(40, 3))
+    features[:, 1] = 7
+    found = fit_linear(NUMBERS, features, draw.normal(size=(40, 2)))
+    assert np.isfinite(found.outputs(features)).all()
+
+
+def strings(count: int) -> list[str]:
+    random = np.random.default_rng(0)
+    return ["".join(random.choice(list("CNO"), random.integers(4, 15))) for _ in range(count)]
+
+
+def pretrained(data: object) -> MaskedAutoencoder:
+    dataset = open_data(data)
+    sizes = {"width": 16, "depth": 1, "num_heads": 2}
+    config = parse(ModelConfig, {"input": dataset.input.model_dump(), "encoder": sizes})
+    model = MaskedAutoencoder(config)
+    model.data = dataset.preparation.to_json()
+    return model
+
+
+def test_a_probe_compares_the_encoder_with_what_needs_no_pretraining() -> None:
+    texts = strings(200)
+    data = {"smiles": texts, "y": [text.count("O") for text in texts]}
+    found = probe(pretrained(texts), data, target="y", task="regression", resamples=20)
+    assert found.judged_on == "valid"
+    assert found.rows == {"fitted": 160, "valid": 40}
+    assert {(row.features, row.reading, row.model) for row in found.results} == {
+        ("encoder", "mean", "linear"), ("encoder", "mean", "neighbours"),
+        ("encoder", "layers", "linear"), ("random encoder", "mean", "linear"),
+        ("random encoder", "mean", "neighbours"), ("random encoder", "layers", "linear"),
+        ("raw", "", "linear"), ("encoder + raw", "layers", "linear"),
+    }  # fmt: skip
+    rmse = found.headline("raw")
+    assert rmse is not None
+    assert rmse < 1  # the number of O is a raw feature
+    estimate = found.results[0].metrics["y"]["rmse"]
+    assert estimate.low is not None
+    json.dumps(found.to_json())
+    assert "encoder" in found._repr_html_()
+
+
+def test_the_test_part_judges_and_the_others_fit() -> None:
+    texts = strings(60)
+    parts = ["train"] * 30 + ["valid"] * 10 + ["test"] * 20
+    labels = np.where([("O" in text[:4]) for text in texts], "yes", "no")
+    data = pa.table({"smiles": texts, "y": labels, "part": parts, "a": np.arange(60) % 2})
+    config = DataConfig(split="part", column=("smiles",))
+    found = probe(pretrained(texts), data, target="y", data_config=config, resamples=0)
+    assert found.rows == {"fitted": 40, "test": 20}
+    assert found.task.type == "binary"
+    few = probe(
+        pretrained(texts), data, target=("a",), data_config=config, num_labels=20, resamples=0
+    )
+    assert few.rows == {"fitted": 20, "test": 20}
+    with pytest.raises(DataError, match="no target is named"):
+        probe(pretrained(texts), data, data_config=config)
+
+
+def test_raw_features_of_a_table_are_its_cells() -> None:
+    random = np.random.default_rng(0)
+    data = pa.table({
+        "x": random.normal(size=40), "colour": random.choice(["red", "green", "blue"], 40),
+    })  # fmt: skip
+    holed = data.set_column(0, "x", pa.array([None, *data["x"].to_pylist()[1:]], pa.float64()))
+    dataset = open_data(holed)
+    features = raw_features(dataset, np.arange(40))
+    # A number, three colours, and a flag for the cell that is missing.
+    assert features.shape == (40, 5)
+    assert features[0, 0] == 0
+    assert features[0, 4] == 0
+    assert (features[1:, 4] == 1).all()
+    colours = np.array(holed["colour"].to_pylist())
+    assert sorted(features[:, 1:4].sum(0)) == sorted(
+        [float((colours == name).sum()) for name in set(colours)]
+    )
+
+
+def test_raw_features_of_strings_count_runs_of_bytes() -> None:
+    dataset = open_data(["CCO", "OCC", "CCO"])
+    features = raw_features(dataset, np.arange(3))
+    np.testing.assert_array_equal(features[0], features[2])
+    assert not np.array_equal(features[0], features[1])
+    assert np.expm1(features[0]).sum() == pytest.approx(6)  # C C O CC CO CCO
