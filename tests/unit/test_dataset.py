@@ -80,6 +80,7 @@ def test_stored_preparation_reads_columns_by_name_in_any_order() -> None:
     second = open_data(shuffled, preparation=first.preparation)
     torch.testing.assert_close(second.batch(ALL).inputs, first.batch(ALL).inputs)
     assert second.input == first.input
+    assert second.roles.inputs == first.roles.inputs == ("a", "b")
     assert [left.column for left in second.roles.left_out] == ["y", "new"]
 
 

@@ -166,6 +166,12 @@ def test_roles_are_printable_and_json_able() -> None:
     ]
 
 
+def test_columns_that_no_source_reads_are_named() -> None:
+    roles = roles_of({"a": NUMBERS, "nested": pa.array([{"b": 1}] * 12)})
+    assert roles.inputs == ("a",)
+    assert reasons(roles) == {"nested": "of type struct<b: int64>, which is not read"}
+
+
 def test_frame_is_not_changed() -> None:
     table = pa.table({"a": NUMBERS, "label": NUMBERS})
     frame = Frame(table=table, name="t", format="csv")

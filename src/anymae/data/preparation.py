@@ -130,7 +130,10 @@ class Preparation(Section):
             if name in frame.table.schema.names:
                 forced = forced.model_copy(update={"column": (name,)})
         elif self.kind == "table" and frame.shape is None:
-            forced = forced.model_copy(update={"column": self._table_columns(frame)})
+            columns = self._table_columns(frame)
+            roles = resolve_roles(frame, forced.model_copy(update={"column": columns}))
+            # Named columns come in the file's order; the model's is that of the stored run.
+            return roles.model_copy(update={"inputs": columns})
         return resolve_roles(frame, forced)
 
     def _table_columns(self, frame: Frame) -> tuple[str, ...]:

@@ -84,8 +84,7 @@ def split_rows(
     num_valid = 0 if len(valid) else _count(len(train), valid_share)
     num_test = 0 if given is not None else round(test_share * len(train))
     if num_valid or num_test:
-        ranks = _ranks(rows, config, seed, train)
-        chosen = _choose(ranks, [num_test, num_valid])
+        chosen = _draw(rows, config, seed, train, [num_test, num_valid])
         test = test if given is not None else train[chosen == 0]
         valid = valid if len(valid) else train[chosen == 1]
         train = train[chosen == 2]
@@ -125,8 +124,27 @@ def _given(rows: Rows) -> npt.NDArray[np.int8] | None:
     return parts
 
 
-def _ranks(rows: Rows, config: DataConfig, seed: int, train: IntArray) -> IntArray:
-    """Return the group of each row of `train`; groups are given away in the order of numbers."""
+def _draw(
+    rows: Rows, config: DataConfig, seed: int, train: IntArray, counts: Sequence[int]
+) -> npt.NDArray[np.int8]:
+    """Return who takes each row of `train`: 0, 1 with about `counts` rows each, 2 the rest."""
+    groups = _groups(rows, config, seed, train)
+    if groups is not None:
+        return _choose(groups, counts)
+    chosen = np.full(len(train), len(counts), np.int8)
+    first = 0
+    for number, count in enumerate(counts):
+        places = np.arange(first, first + count)
+        chosen[Permutation(len(train), seed=seed, purpose=Purpose.SPLIT)(places)] = number
+        first += count
+    return chosen
+
+
+def _groups(rows: Rows, config: DataConfig, seed: int, train: IntArray) -> IntArray | None:
+    """Return the group of each row of `train`; groups are given away in the order of numbers.
+
+    `None` where rows are taken one by one at random.
+    """
     if rows.roles.group is not None:
         return _shuffled_groups(_codes(rows.column(rows.roles.group), train), seed)
     if config.split_by == "group":
@@ -138,10 +156,10 @@ def _ranks(rows: Rows, config: DataConfig, seed: int, train: IntArray) -> IntArr
         if not rows.roles.target:
             raise DataError("a stratified split needs a target; name its column with --target")
         return _stratified(_classes(rows.column(rows.roles.target[0]), train), seed)
-    return Permutation(len(train), seed=seed, purpose=Purpose.SPLIT)(np.arange(len(train)))
+    return None
 
 
-def _choose(groups: IntArray, counts: Sequence[int]) -> IntArray:
+def _choose(groups: IntArray, counts: Sequence[int]) -> npt.NDArray[np.int8]:
     """Give whole groups to each taker in turn until it has about its number of rows.
 
     One that is to have rows gets a group at least, as long as another is left.
@@ -151,7 +169,7 @@ def _choose(groups: IntArray, counts: Sequence[int]) -> IntArray:
     """
     sizes = np.bincount(groups)
     ends = np.cumsum(sizes)
-    takers = np.full(len(sizes), len(counts))
+    takers = np.full(len(sizes), len(counts), np.int8)
     first = 0
     for number, count in enumerate(counts):
         before = ends[first] - sizes[first]
@@ -160,7 +178,7 @@ def _choose(groups: IntArray, counts: Sequence[int]) -> IntArray:
         last = min(max(last, first + int(count > 0)), len(sizes) - 1)
         takers[first:last] = number
         first = last
-    chosen: IntArray = takers[groups]
+    chosen: npt.NDArray[np.int8] = takers[groups]
     return chosen
 
 

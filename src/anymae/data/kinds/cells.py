@@ -109,14 +109,14 @@ class CellStatistics(Section):
 
         A category that training did not see is `other` where the column has that, else missing.
         """
+        return (self.scores_or_codes(cells) - self.center) / self.scale
+
+    def scores_or_codes(self, cells: pa.Array) -> FloatArray:
+        """Return `encode(cells)` before it is centered and scaled."""
         if not self.num_codes:
             if self.type in ("category", "code", "boolean"):
                 return np.full(len(cells), np.nan)
-            numbers = _numbers(cells)
-            if self.knots:
-                numbers = self._score(numbers)
-            scaled: FloatArray = (numbers - self.center) / self.scale
-            return scaled
+            return self._score(_numbers(cells)) if self.knots else _numbers(cells)
         codes = pc.index_in(_words(cells), pa.array(self.categories, pa.large_string()))
         if self.other:
             rest = pa.scalar(len(self.categories), pa.int32())
@@ -172,8 +172,7 @@ def _numbers(cells: pa.Array) -> FloatArray:
     """Return cells as float64, NaN where null; a datetime is its microseconds since 1970."""
     if pa.types.is_timestamp(cells.type):
         cells = cells.view(pa.int64())
-    numbers: FloatArray = cells.cast(pa.float64(), safe=False).to_numpy(zero_copy_only=False)
-    return numbers
+    return np.asarray(cells.to_numpy(zero_copy_only=False), np.float64)
 
 
 def _words(cells: pa.Array) -> pa.Array:

@@ -36,6 +36,9 @@ class TableRows:
         names = self._take.names
         self._codes = missing_codes(config.missing, names)
         self._odd = [name for name in names if name in frame.odd]
+        types = self._take.types
+        floats = [name for name in names if pa.types.is_floating(types[name])]
+        self._as_they_are = [name for name in floats if not self._codes[name]]
         self._rows = frame.table.num_rows
         self.lengths = None
         self.longest = len(names)
@@ -45,7 +48,16 @@ class TableRows:
 
     def cells(self, rows: IntArray) -> Columns:
         """Return the cells of each column, null where missing, in the order of `rows`."""
-        found = {name: blank(cells, self._codes[name]) for name, cells in self._take(rows).items()}
+        return self._blanked(self._take(rows))
+
+    def cells_or_nan(self, rows: IntArray) -> Columns:
+        """Return the same faster, with some of the missing cells NaN instead."""
+        cells = self._take(rows)
+        as_told = {name: cells.pop(name) for name in self._as_they_are}
+        return self._blanked(cells) | as_told
+
+    def _blanked(self, cells: Columns) -> Columns:
+        found = {name: blank(column, self._codes[name]) for name, column in cells.items()}
         return found | {name: as_numbers(found[name]) for name in self._odd}
 
     def _scan(self) -> tuple[BadRows, ...]:
@@ -111,6 +123,8 @@ class TableReader:
 
     def __init__(self, table: TableRows, columns: list[CellStatistics], rows: int) -> None:
         self._table, self._columns = table, columns
+        self._center = np.array([column.center for column in columns])
+        self._scale = np.array([column.scale for column in columns])
         self._resident: npt.NDArray[np.float32] | None = None
         resident = rows * len(columns) * 4 <= RESIDENT_BYTES
         unseen = dict.fromkeys((column.name for column in columns), 0)
@@ -142,7 +156,7 @@ class TableReader:
         if self._resident is not None:
             inputs = self._resident[rows]
         else:
-            inputs = self._encode(self._table.cells(rows))
+            inputs = self._encode(self._table.cells_or_nan(rows))
         missing = np.isnan(inputs)
         if not missing.any():
             return Arrays(inputs[:, :, None], None)
@@ -150,8 +164,12 @@ class TableReader:
 
     def _encode(self, cells: Columns) -> npt.NDArray[np.float32]:
         """Return `(B, C)`, NaN where a cell is missing."""
-        encoded = [column.encode(cells[column.name]) for column in self._columns]
-        return np.clip(np.stack(encoded, axis=1), -FAR, FAR).astype(np.float32)
+        numbers = np.empty((len(cells[self._columns[0].name]), len(self._columns)))
+        for place, column in enumerate(self._columns):
+            numbers[:, place] = column.scores_or_codes(cells[column.name])
+        numbers -= self._center
+        numbers /= self._scale
+        return np.clip(numbers, -FAR, FAR).astype(np.float32)
 
 
 class _TableColumns:
@@ -159,6 +177,7 @@ class _TableColumns:
 
     def __init__(self, table: pa.Table) -> None:
         self.names = table.schema.names
+        self.types = dict(zip(table.schema.names, table.schema.types, strict=True))
         self._batches = [batch for batch in table.to_batches() if batch.num_rows]
         sizes = [batch.num_rows for batch in self._batches]
         self._starts = np.cumsum([0, *sizes])[:-1]
@@ -182,6 +201,7 @@ class _ArrayColumns:
 
     def __init__(self, array: npt.NDArray[Any]) -> None:
         self.names = [str(number) for number in range(array.shape[1])]
+        self.types = dict.fromkeys(self.names, pa.float64())
         self._array = array
 
     def __call__(self, rows: IntArray) -> Columns:
