@@ -10,12 +10,16 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from anymae.errors import AnymaeError as AnymaeError
+    from anymae.estimators import Classifier as Classifier
+    from anymae.estimators import Embedder as Embedder
+    from anymae.estimators import Regressor as Regressor
     from anymae.evaluation import evaluate as evaluate
     from anymae.hub import load as load
     from anymae.hub import save as save
     from anymae.inference import embed as embed
     from anymae.inference import predict as predict
     from anymae.inference import score as score
+    from anymae.probing import probe as probe
     from anymae.training.finetune import finetune as finetune
     from anymae.training.pretrain import pretrain as pretrain
 
@@ -26,7 +30,11 @@ _HOMES = {
     "pretrain": "anymae.training.pretrain",
     "load": "anymae.hub",
     "finetune": "anymae.training.finetune",
+    "probe": "anymae.probing",
     "evaluate": "anymae.evaluation",
+    "Classifier": "anymae.estimators",
+    "Embedder": "anymae.estimators",
+    "Regressor": "anymae.estimators",
     "save": "anymae.hub",
     "embed": "anymae.inference",
     "predict": "anymae.inference",

@@ -117,6 +117,18 @@ def test_finetune_predict_and_evaluate_go_together(
     assert as_json.json["task"]["targets"] == ["y"]
 
 
+def test_probe_judges_the_encoder_beside_raw_features(
+    command: Command, molecules: Path, run: Path
+) -> None:
+    words = ("--column", "smiles", "--target", "y", "--device", "cpu", "--n-labels", 20)
+    outcome = command("probe", run, molecules, *words)
+    assert outcome.status == 0, outcome.err
+    for features in ("encoder mean", "random encoder", "raw"):
+        assert features in outcome.out
+    found = command("probe", run, molecules, *words, "--json").json
+    assert found["task"]["targets"] == ["y"]
+
+
 def test_show_draws_rows_in_the_terminal(command: Command, molecules: Path, run: Path) -> None:
     outcome = command("show", run, molecules, "--text", "--rows", 2)
     string = pyarrow.csv.read_csv(molecules)["smiles"][0].as_py()

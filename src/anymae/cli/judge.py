@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 from anymae.cli.console import next_step, quoted, show_json, show_table
-from anymae.cli.options import ComputeFlags, DataArgument, DataFlags, JsonFlag, spread
+from anymae.cli.options import ComputeFlags, DataArgument, DataFlags, JsonFlag, RunArgument, spread
 
 _PANEL = "Judge"
 
@@ -23,8 +23,50 @@ class Part(StrEnum):
 
 def register(app: typer.Typer) -> None:
     """Add the verbs of this module."""
-    for verb in (evaluate, report):
+    for verb in (probe, evaluate, report):
         app.command(rich_help_panel=_PANEL)(spread(verb))
+
+
+def probe(
+    run: RunArgument,
+    data: DataArgument,
+    data_flags: DataFlags,
+    compute_flags: ComputeFlags,
+    num_labels: Annotated[
+        int | None, typer.Option("--n-labels", metavar="N", help="Fit to N labels only.")
+    ] = None,
+    seed: Annotated[int, typer.Option("--seed", help="Splits, labels, random encoder.")] = 0,
+    json: JsonFlag = False,
+) -> None:
+    """Judge frozen embeddings beside raw features and an encoder with random weights.
+
+    Example: anymae probe runs/mol esol.csv --column smiles --target solubility
+    """
+    from anymae.metrics import HEADLINE
+    from anymae.probing import probe as run_probe
+
+    found = run_probe(
+        run,
+        data,
+        data_config=data_flags.config(),
+        num_labels=num_labels,
+        seed=seed,
+        config=compute_flags.config(),
+    )
+    if json:
+        show_json(found.to_json())
+        return
+    targets = ", ".join(found.task.targets)
+    counts = ", ".join(f"{count:,} {part}" for part, count in found.rows.items())
+    typer.echo(f"{found.task.type} of {targets}; rows: {counts}; with 95 % intervals")
+    name = HEADLINE[found.task.type]
+    rows = [
+        [f"{row.features} {row.reading}", row.model, target, str(estimates[name])]
+        for row in found.results
+        for target, estimates in row.metrics.items()
+    ]
+    show_table(["features", "model", "target", name], rows)
+    next_step(quoted("anymae", "finetune", run, data, "--target", "COL", "--out", "models/NAME"))
 
 
 def evaluate(
