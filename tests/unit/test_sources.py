@@ -274,6 +274,30 @@ def test_colours_and_bad_images(tmp_path: Path) -> None:
         read_source(tmp_path, SKIP)
 
 
+def test_images_that_no_row_can_be_are_refused(tmp_path: Path) -> None:
+    (tmp_path / "0.png").write_bytes(b"nonsense")
+    with pytest.raises(DataError, match="none of 1 images can be read"):
+        read_source(tmp_path, SKIP)
+    Image.fromarray(np.zeros((4, 5), np.uint16)).save(tmp_path / "1.png")
+    with pytest.raises(DataError, match="more than 8 bits per pixel"):
+        read_source(tmp_path, SKIP)
+
+
+def test_several_arrays_are_not_stacked(tmp_path: Path) -> None:
+    for name in ("a.npy", "b.npy"):
+        np.save(tmp_path / name, IMAGES)
+    with pytest.raises(DataError, match=r"is 2 \.npy files; one is expected"):
+        read_source(tmp_path, CONFIG)
+
+
+def test_the_digest_of_objects_follows_from_their_values() -> None:
+    table = pa.table({"a": ["x", "y", "z"]})
+    whole, part = read_source(table, CONFIG), read_source(table.slice(1), CONFIG)
+    assert whole.digest != part.digest
+    assert part.digest == read_source({"a": ["y", "z"]}, CONFIG).digest
+    assert read_source(IMAGES, CONFIG).digest == read_source(IMAGES.copy(), CONFIG).digest
+
+
 def test_bad_json_lines_are_counted_and_named(tmp_path: Path) -> None:
     lines = ['{"a": 1}', "", "nonsense", "[1]", '{"a": 2}']
     (tmp_path / "x.jsonl").write_text("\n".join(lines))
@@ -347,6 +371,12 @@ NPZ = _bytes_of(lambda file: np.savez(file, IMAGES))
         ("x.npy", _bytes_of(lambda file: np.save(file, np.zeros((0, 3)))), "nothing in it"),
         ("x.npy", _bytes_of(lambda file: np.save(file, np.zeros((2, 3), complex))), "complex128"),
         ("x.npy", _bytes_of(lambda file: np.save(file, IMAGES))[:-3], "cannot be read"),
+        (
+            "x.npz",
+            _bytes_of(lambda f: np.savez(f, values=IMAGES, valid=np.ones((4, 3), bool))),
+            r"`valid` is bool \(4, 3\)",
+        ),
+        ("x.npz", _bytes_of(lambda f: np.savez(f, x=IMAGES, y=np.arange(3))), "'y' is int64"),
         ("x.fasta", b"MKV\n", "does not start with '>'"),
         ("x.jsonl", b"[1]\n", "has no values in 1 lines, 1 of which"),
         ("x.txt", b"\n\n", "holds no rows"),

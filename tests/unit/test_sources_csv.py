@@ -121,6 +121,16 @@ def test_rows_of_other_lengths_are_counted_and_named(tmp_path: Path) -> None:
     assert frame.bad[2] == "has 3 cells, not 2 as the header"
 
 
+def test_rows_of_other_lengths_without_quotes_keep_their_places(tmp_path: Path) -> None:
+    rows = ["1,x", "", "2", "3,y", "4,z,w", "", "5,v"]
+    frame = read(tmp_path, "\n".join(["a,b", *rows]), SKIP)
+    assert frame.table.to_pydict() == {
+        "a": [1, None, 3, None, 5],
+        "b": ["x", None, "y", None, "v"],
+    }
+    assert [frame.where(row) for row in frame.bad] == ["line 4", "line 6"]
+
+
 @any_block_size
 def test_bytes_that_are_no_text_are_named_by_line(tmp_path: Path) -> None:
     content = "a,b\n1,é\n".encode() + b"2,\xe9\n3,x\n"
