@@ -133,7 +133,7 @@ def test_show_draws_rows_in_the_terminal(command: Command, molecules: Path, run:
     outcome = command("show", run, molecules, "--text", "--rows", 2)
     string = pyarrow.csv.read_csv(molecules)["smiles"][0].as_py()
     assert outcome.out.startswith("row 0: ")
-    assert f"  row      {string}␃\n" in outcome.out
+    assert f"  row      {string}¶\n" in outcome.out
     assert outcome.out.count("  hidden   ") == 2
     assert outcome.out == command("show", run, molecules, "--text", "--rows", 2).out
     assert outcome.out != command("show", run, molecules, "--text", "--rows", 2, "--seed", 1).out

@@ -67,7 +67,7 @@ def test_a_rows_mask_depends_on_its_number_and_the_seed_alone() -> None:
 
 def test_a_character_of_several_bytes_is_hidden_where_any_of_them_is() -> None:
     pieces = characters(example("aéb", hidden={2}, guesses={2: "x"}))
-    assert [piece.text for piece in pieces] == ["a", "é", "b", "␃"]
+    assert [piece.text for piece in pieces] == ["a", "é", "b", "¶"]
     assert [piece.hidden for piece in pieces] == [False, True, False, False]
     assert pieces[1].guess != "é"
 
@@ -77,7 +77,7 @@ def test_strings_are_shown_with_gaps_and_guesses() -> None:
         [example("CCO", {0, 2}, {0: "N", 2: "O"})], InputConfig(kind="bytes", length=8), None
     )
     assert "row 3: 2 of 4 inputs hidden, loss 0.500" in text
-    assert "  row      CCO␃\n  hidden   ░C░␃\n  guessed  NCO␃" in text
+    assert "  row      CCO¶\n  hidden   ░C░¶\n  guessed  NCO¶" in text
     assert "1 of 2 hidden characters guessed right" in text
 
 

@@ -19,7 +19,7 @@ HIDDEN = "░"
 """Stands for what was hidden, in text."""
 
 _SHADES = " .:-=+*#%@"
-_END = "␃"
+_END = "¶"
 
 
 class Piece(NamedTuple):

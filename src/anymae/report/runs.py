@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from anymae.config import InputConfig
-from anymae.data.dataset import Dataset, open_data
+from anymae.data.dataset import open_data
 from anymae.data.preparation import Preparation
 from anymae.errors import AnymaeError, UserInputError
 from anymae.hub import load, read_config, resolve
@@ -56,7 +56,7 @@ def write_report(runs: Sequence[str | Path], *, out: str | Path | None = None) -
     logs = {folder.name: read_metrics(folder / "metrics.jsonl") for folder in folders}
     blocks = [_settings(folders, configs), *loss_blocks(logs)]
     for folder in folders:
-        blocks += _masks(folder)
+        blocks += _masks(folder, prefix=f"{folder.name}: " if len(folders) > 1 else "")
     title = folders[0].name if len(folders) == 1 else "Runs"
     write_page(page, title, blocks)
     return page
@@ -67,11 +67,21 @@ def example_blocks(
     counted: Sequence[Example],
     inputs: InputConfig,
     preparation: Preparation | None,
+    *,
+    prefix: str = "",
 ) -> list[Block]:
-    """Show rows with what was hidden and guessed, and which inputs are hidden together."""
+    """Show rows with what was hidden and guessed, and which inputs are hidden together.
+
+    Args:
+        examples: Rows to show.
+        counted: Rows over which it is counted what is hidden together.
+        inputs: What they are.
+        preparation: Turns them back into the user's units.
+        prefix: Goes before titles, such as the name of a run.
+    """
     blocks = [
         Block(
-            title="What is hidden, and what becomes of it",
+            title=f"{prefix}What is hidden, and what becomes of it",
             html=as_html(examples, inputs, preparation),
             note="Green: hidden and guessed right. Red: guessed wrong; point at it to see the "
             "guess."
@@ -84,20 +94,14 @@ def example_blocks(
         names = [str(place) for place in range(inputs.length)]
         if preparation is not None and inputs.kind == "table":
             names = [column["name"] for column in preparation.statistics["columns"]]
-        label = "chance to be hidden, given that the row's input is, minus that at all"
-        image = as_image(matrix(co_masking(counted), names, label))
-        blocks.append(
-            Block(title="What is hidden together", html=image, note=f"Over {len(counted)} rows.")
+        together = co_masking(counted)
+        np.fill_diagonal(together, 0)
+        image = as_image(matrix(together, names, "hidden together, beyond chance"))
+        note = (
+            f"How much likelier an input is hidden where the line's is; over {len(counted)} rows."
         )
+        blocks.append(Block(title=f"{prefix}What is hidden together", html=image, note=note))
     return blocks
-
-
-def read_examples(
-    model: MaskedAutoencoder, dataset: Dataset, count: int, *, seed: int = 0
-) -> list[Example]:
-    """Reconstruct the first `count` validation rows, or rows of all where there are none."""
-    rows = dataset.parts.valid if len(dataset.parts.valid) else np.arange(len(dataset))
-    return reconstruct(model, dataset.batch(rows[:count]), seed=seed)
 
 
 def _settings(folders: Sequence[Path], configs: Sequence[dict[str, Any]]) -> Block:
@@ -144,7 +148,7 @@ def loss_blocks(logs: dict[str, list[Entry]]) -> list[Block]:
     return [Block(title="Loss", html=as_image(curves(lines, x="step", y="loss per hidden input")))]
 
 
-def _masks(folder: Path) -> list[Block]:
+def _masks(folder: Path, *, prefix: str) -> list[Block]:
     """Show rows of a run's own data, or say why that cannot be done."""
     try:
         model = load(folder)
@@ -160,5 +164,7 @@ def _masks(folder: Path) -> list[Block]:
     except AnymaeError as error:
         logger.warning("no rows of %s are shown: %s", folder, error)
         return [Block(note=f"No rows of {folder.name} are shown: {error}.")]
-    examples = read_examples(model, dataset, COUNTED)
-    return example_blocks(examples[:SHOWN], examples, model.config.input, preparation)
+    rows = dataset.parts.valid if len(dataset.parts.valid) else np.arange(len(dataset))
+    shown = reconstruct(model, dataset.batch(rows[:SHOWN]))
+    counted = reconstruct(model, dataset.batch(np.arange(min(COUNTED, len(dataset)))))
+    return example_blocks(shown, counted, model.config.input, preparation, prefix=prefix)
