@@ -64,7 +64,10 @@ class _Estimator(BaseEstimator):  # type: ignore[misc]
     def _prepare(self, X: Any) -> Dataset:  # noqa: ANN401, N803 - scikit-learn's habit
         """Check X, set `model_`, and open X as its inputs."""
         X = self._checked(X, reset=True)  # noqa: N806
-        self.seed_ = _seed(self.random_state)
+        number = self.random_state
+        if not isinstance(number, Integral):
+            number = check_random_state(number).randint(2**31 - 1)
+        self.seed_ = int(number)
         self.model_ = _pretrain(X, self) if self.run is None else open_model(self.run)
         return open_rows(self.model_, X)
 
@@ -301,18 +304,7 @@ class Classifier(ClassifierMixin, _Supervised):  # type: ignore[misc]
 class Regressor(RegressorMixin, _Supervised):  # type: ignore[misc]
     """One number or several for each row, from few labels.
 
-    Args:
-        run: A run folder, hub id or model; `None` pretrains on X.
-        freeze: `True` fits a ridge regression to frozen features (seconds), `False` fine-tunes
-            all weights.
-        reading: `layers` (mean and deviation after each layer) or `mean`.
-        finetuning: Keys of `FinetuneConfig` for `freeze=False`.
-        training: Keys of `TrainingConfig` for `freeze=False`: `epochs`, `batch_size` ...
-        pretraining: Settings of `anymae.pretrain` for `run=None`, such as
-            `{"preset": "tiny", "training.steps": 500}`.
-        device: `auto`, `cpu`, `cuda` ...
-        precision: `fp32` or `bf16`.
-        random_state: Seed of everything random.
+    Takes what `Classifier` takes; frozen features go to a ridge regression.
 
     Attributes:
         model_: The encoder, or the fine-tuned network.
@@ -342,7 +334,6 @@ class Regressor(RegressorMixin, _Supervised):  # type: ignore[misc]
     def __sklearn_tags__(self) -> Any:  # noqa: ANN401
         tags = super().__sklearn_tags__()
         tags.target_tags.multi_output = True
-        tags.target_tags.single_output = True
         return tags
 
 
@@ -355,11 +346,8 @@ def _is_matrix(X: Any) -> bool:  # noqa: ANN401, N803
     if isinstance(X, list) and all(isinstance(item, str | None) for item in X):
         return False
     array = X if isinstance(X, np.ndarray) else np.asarray(X)
-    return array.dtype.kind not in "US" and array.ndim <= 2 and not _holds_strings(array)
-
-
-def _holds_strings(array: Array) -> bool:
-    return array.dtype == object and array.ndim == 1 and all(isinstance(s, str) for s in array)
+    words = array.dtype == object and array.ndim == 1 and all(isinstance(s, str) for s in array)
+    return array.dtype.kind not in "US" and array.ndim <= 2 and not words
 
 
 def _targets(y: Any) -> Any:  # noqa: ANN401
@@ -372,12 +360,6 @@ def _same_length(X: Any, y: Array) -> None:  # noqa: ANN401, N803
     rows = _num_samples(X)
     if rows != len(y):
         raise ValueError(f"X has {rows} rows and y has {len(y)}; they must be the same number")
-
-
-def _seed(random_state: Any) -> int:  # noqa: ANN401
-    if isinstance(random_state, Integral):
-        return int(random_state)
-    return int(check_random_state(random_state).randint(2**31 - 1))
 
 
 def _pretrain(X: Any, estimator: _Estimator) -> Model:  # noqa: ANN401, N803

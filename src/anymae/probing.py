@@ -7,9 +7,8 @@ Shapes: R rows, F features, N inputs, K numbers an input.
 """
 
 import copy
-import logging
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -35,8 +34,6 @@ from anymae.task import FinetuneConfig, TaskConfig, TaskType
 from anymae.training.finetune import label
 from anymae.training.linear import fit_linear
 from anymae.training.targets import encode_labels, read_labels, read_weights
-
-logger = logging.getLogger(__name__)
 
 Features = npt.NDArray[np.float32]
 Array = npt.NDArray[np.float64]
@@ -147,33 +144,23 @@ def probe(
     """
     started = time.perf_counter()
     names = (target,) if isinstance(target, str) else tuple(target)
-    data_config, config = data_config or DataConfig(), config or ComputeConfig()
+    data_config = data_config or DataConfig()
     if names:
         data_config = data_config.model_copy(update={"target": names})
     model = open_model(run)
     dataset = open_rows(model, data, data_config)
     shares = FinetuneConfig(task=task, num_labels=num_labels, valid_share=0.2)
     found, rows, test = label(dataset, data_config, shares, seed=seed)
-    judged_on = "test" if len(test) else "valid"
-    held = test if len(test) else rows.valid
+    judged_on, held = ("test", test) if len(test) else ("valid", rows.valid)
     fitted = np.union1d(rows.train, rows.valid) if len(test) else rows.train
     if not len(held):
         raise DataError("there are no rows to judge the probe on; name a split column")
     judge = _Judge(dataset, found, rows.labelled.targets, fitted, held, resamples, seed)
-    results = []
-    for name, reading, features in _all_features(model, dataset, fitted, held, readings, config,
-                                                 seed):  # fmt: skip
-        results.append(judge.linear(name, reading, features))
-        if reading == "mean":
-            results.append(judge.neighbours(name, reading, features))
-        logger.info("%s %s: %s", name, reading, results[-1].metrics)
-    return Probe(
-        task=found,
-        rows={"fitted": len(fitted), judged_on: len(held)},
-        judged_on=judged_on,
-        results=tuple(results),
-        seconds=round(time.perf_counter() - started, 2),
-    )
+    index = np.r_[fitted, held]
+    features = _all_features(model, dataset, index, readings, config or ComputeConfig(), seed)
+    results = tuple(judge.all_of(features))
+    counts = {"fitted": len(fitted), judged_on: len(held)}
+    return Probe(found, counts, judged_on, results, round(time.perf_counter() - started, 2))
 
 
 def raw_features(dataset: Dataset, index: IntArray) -> Features:
@@ -227,14 +214,12 @@ def _hashed_runs(dataset: Dataset, index: IntArray) -> Features:
 def _all_features(
     model: Model,
     dataset: Dataset,
-    fitted: IntArray,
-    held: IntArray,
+    index: IntArray,
     readings: Sequence[Reading],
     config: ComputeConfig,
     seed: int,
 ) -> Iterator[tuple[str, str, Features]]:
-    """Yield name, reading and features `(fitted + held, F)` of everything to be judged."""
-    index = np.r_[fitted, held]
+    """Yield name, reading and features `(R, F)` of everything to be judged."""
     raw = raw_features(dataset, index)
     untrained = copy.deepcopy(model)
     with torch.random.fork_rng(devices=[]):
@@ -276,6 +261,13 @@ class _Judge:
         given = read_weights(dataset)
         self._weights = None if given is None else np.maximum(given[fitted], 0)
         self._held_weights = np.ones(len(held)) if given is None else given[held]
+
+    def all_of(self, features: Iterable[tuple[str, str, Features]]) -> Iterator[ProbeRow]:
+        """Judge all features linearly, and means by their neighbours too."""
+        for name, reading, values in features:
+            yield self.linear(name, reading, values)
+            if reading == "mean":
+                yield self.neighbours(name, reading, values)
 
     def linear(self, name: str, reading: str, features: Features) -> ProbeRow:
         """Judge a ridge or logistic regression."""

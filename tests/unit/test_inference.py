@@ -411,5 +411,5 @@ def test_bf16_is_close_and_unknown_devices_are_refused(
     rough = embed(model, text, config=ComputeConfig(precision="bf16"))
     assert not np.array_equal(rough, exact)
     assert np.abs(rough - exact).max() < 0.1 * np.abs(exact).max()
-    with pytest.raises(UserInputError, match="not available"):
+    with pytest.raises(UserInputError, match="not on this machine"):
         embed(model, text, config=ComputeConfig(device="cuda:99"))

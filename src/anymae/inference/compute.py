@@ -20,6 +20,7 @@ from anymae.config import Positive, Section
 from anymae.data.batch import Batch
 from anymae.data.dataset import Dataset, Windows
 from anymae.errors import UserInputError
+from anymae.training.processes import choose_device
 
 IntArray = npt.NDArray[np.int64]
 FloatArray = npt.NDArray[np.float32]
@@ -157,26 +158,6 @@ def placed(model: nn.Module, config: ComputeConfig) -> Iterator[None]:
         yield
     finally:
         model.to(before).train(training)
-
-
-def choose_device(name: str) -> torch.device:
-    """Return the device that `name` means.
-
-    Raises:
-        UserInputError: There is no such device here.
-    """
-    if name == "auto":
-        if torch.cuda.is_available():
-            return torch.device("cuda")
-        return torch.device("mps" if torch.backends.mps.is_available() else "cpu")
-    try:
-        device = torch.device(name)
-        torch.empty(0, device=device)
-    except (RuntimeError, AssertionError):
-        raise UserInputError(
-            f"device {name!r} is not available here; leave it out to let anymae choose"
-        ) from None
-    return device
 
 
 def _lengths(dataset: Dataset, windows: Windows) -> IntArray:
