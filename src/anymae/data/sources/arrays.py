@@ -4,11 +4,12 @@ The rows of an array become the cells of one column `values`; their shape stays 
 A `.npy` in C order is mapped where it lies. What else needs no copy is not copied either.
 """
 
+import warnings
 import zipfile
 from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
-from typing import IO, Any
+from typing import IO, Any, Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -58,9 +59,11 @@ class NpySource(Source):
         path = one_file(data)
         with reading(data.name):
             with path.open("rb") as stream:
-                read_header(stream, data.name)
-            array = np.load(path, mmap_mode="r", allow_pickle=False)
-        check_array(array.dtype, array.shape, data.name)
+                shape, fortran, dtype = read_header(stream, data.name)
+                start = stream.tell()
+            check_array(dtype, shape, data.name)
+            order: Literal["C", "F"] = "F" if fortran else "C"
+            array = np.memmap(path, dtype, "r", start, shape, order)
         if array.flags.c_contiguous and native(array.dtype) == array.dtype:
             return Frame(
                 table=pa.table({VALUES: to_column(array)}),
@@ -199,7 +202,9 @@ def read_header(stream: IO[bytes], name: str) -> tuple[tuple[int, ...], bool, np
     }
     if version not in readers:
         raise DataError(f"{name} is written in version {version} of NumPy's format; save it anew")
-    shape, fortran, dtype = readers[version](stream)
+    with warnings.catch_warnings():  # headers that Python 2 wrote are as good
+        warnings.simplefilter("ignore", UserWarning)
+        shape, fortran, dtype = readers[version](stream)
     if dtype.hasobject:
         raise DataError(f"{name} holds Python objects, which are never unpickled; save numbers")
     return shape, fortran, dtype
@@ -214,7 +219,7 @@ def check_array(dtype: np.dtype[Any], shape: tuple[int, ...], name: str) -> None
             f"{name} has {len(shape)} dimensions; expected are 2 (rows, columns), 3 (rows, "
             "inputs, numbers) or 4 (rows, height, width, channels)"
         )
-    if 0 in shape:
+    if min(shape) < 1:
         raise DataError(f"{name} has the shape {shape}: there is nothing in it")
 
 
