@@ -14,6 +14,7 @@ import torch
 from anymae.config import DataConfig, ModelConfig, parse
 from anymae.data.dataset import open_data
 from anymae.errors import DataError, FolderError, UserInputError
+from anymae.hub import save
 from anymae.inference import (
     ComputeConfig,
     embed,
@@ -413,3 +414,28 @@ def test_bf16_is_close_and_unknown_devices_are_refused(
     assert np.abs(rough - exact).max() < 0.1 * np.abs(exact).max()
     with pytest.raises(UserInputError, match="not on this machine"):
         embed(model, text, config=ComputeConfig(device="cuda:99"))
+
+
+def test_data_unlike_the_training_data_are_named(
+    model: MaskedAutoencoder, text: list[str], tmp_path: Path
+) -> None:
+    assert embed_to_file(model, text, tmp_path / "a.npy").notes == ()
+    written = embed_to_file(model, [*text, "xyz"], tmp_path / "b.npy")
+    assert written.notes == (
+        "the data look unlike the training data: 3 bytes did not occur in training: 'x', 'y', 'z'",
+    )
+    short = embed_to_file(model, ["C" * 39] * 50, tmp_path / "c.npy")
+    assert "rows have 40 inputs in the median" in short.notes[0]
+
+
+def test_poor_reconstruction_is_named(
+    model: MaskedAutoencoder, text: list[str], tmp_path: Path
+) -> None:
+    save(model, tmp_path / "run")
+    found = float(np.mean(score(model, text)))
+    for trained, named in ((found, False), (found / 2, True)):
+        entry = {"kind": "valid", "step": 1, "valid_loss": trained}
+        (tmp_path / "run" / "metrics.jsonl").write_text(json.dumps(entry) + "\n")
+        out = tmp_path / f"{named}.npy"
+        notes = score_to_file(tmp_path / "run", text, out).notes
+        assert any("reconstruction costs" in note for note in notes) == named

@@ -40,6 +40,7 @@ from anymae.inference.layouts import (
     StatesLayout,
     VectorLayout,
 )
+from anymae.inference.novelty import unlike_training
 from anymae.inference.rows import OutputRows, open_rows
 from anymae.inference.stream import Progress, Written, check_output, digest, to_table, write_rows
 from anymae.task import TaskConfig
@@ -204,7 +205,7 @@ def embed_to_file(
         raise UserInputError(f"vectors of each input need Parquet; name {out} .parquet")
     layout: Layout = StatesLayout() if per_input else VectorLayout("embedding", "e")
     return _write(
-        what, layout, model, data, Path(out), data_config, config, progress,
+        what, layout, model, run, data, Path(out), data_config, config, progress,
         {"verb": "embed", "reading": reading, "per_input": per_input},
     )  # fmt: skip
 
@@ -239,7 +240,7 @@ def predict_to_file(
     answers = Answers(fine_tuned(open_model(model)))
     layout = AnswerLayout(answers.model.task)
     return _write(
-        answers, layout, answers.model, data, Path(out), data_config, config, progress,
+        answers, layout, answers.model, model, data, Path(out), data_config, config, progress,
         {"verb": "predict"},
     )  # fmt: skip
 
@@ -285,7 +286,7 @@ def score_to_file(
         against = _reference_score(scores, model, data, reference, data_config, config)
     identity = {"verb": "score", "masks": scores.num_masks, "seed": seed, "reference": against}
     return _write(
-        scores, ScoreLayout(against), model, data, Path(out), data_config, config, progress,
+        scores, ScoreLayout(against), model, run, data, Path(out), data_config, config, progress,
         identity,
     )  # fmt: skip
 
@@ -308,6 +309,7 @@ def _write(
     computation: Computation,
     layout: Layout,
     model: Model,
+    run: Model | str | Path,
     data: object,
     out: Path,
     data_config: DataConfig | None,
@@ -317,7 +319,9 @@ def _write(
 ) -> Written:
     data_config, config = data_config or DataConfig(), config or ComputeConfig()
     dataset = open_rows(model, data, data_config)
-    for note in dataset.notes:
+    folder = Path(run) if isinstance(run, str | Path) else None
+    notes = (*dataset.notes, *unlike_training(model, dataset, run=folder, config=config))
+    for note in notes:
         logger.warning("%s", note)
     settings = {
         "model": digest(model),
@@ -329,7 +333,7 @@ def _write(
     }
     return write_rows(
         computation, layout, dataset, out,
-        config=config, identity={**identity, **settings}, progress=progress, notes=dataset.notes,
+        config=config, identity={**identity, **settings}, progress=progress, notes=notes,
     )  # fmt: skip
 
 

@@ -14,10 +14,10 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from anymae.config import NUM_SPECIAL, SEP, DataConfig, InputConfig
+from anymae.config import NUM_SPECIAL, SEP, VOCABULARY, DataConfig, InputConfig
 from anymae.data.batch import Arrays
 from anymae.data.frame import Frame
-from anymae.data.kinds.base import KINDS, BadRows, IntArray, Statistics, blocks
+from anymae.data.kinds.base import KINDS, BadRows, IntArray, Statistics, blocks, sample
 from anymae.data.roles import Roles
 
 _IS_SPACE = np.isin(np.arange(256), np.frombuffer(b" \t\n\r\v\f", np.uint8))
@@ -90,8 +90,17 @@ class ByteRows:
         return stripped
 
     def fit(self, rows: IntArray) -> Statistics:
-        """Bytes need no statistics."""
-        return {}
+        """Note which bytes occur and how long rows are, to tell when other data are unlike."""
+        rows = sample(rows, 20_000)
+        seen = np.zeros(VOCABULARY, np.bool_)
+        for part in np.array_split(rows, -(-len(rows) // 1024)):
+            width = min(int(self.lengths[part].max()), 4096)
+            seen[self.read(part, np.zeros_like(part), width).inputs] = True
+        low, middle, high = np.quantile(self.lengths[rows], [0.01, 0.5, 0.99])
+        return {
+            "alphabet": np.flatnonzero(seen[NUM_SPECIAL:]).tolist(),
+            "lengths": [int(low), float(middle), int(high)],
+        }
 
     def differences(self, statistics: Statistics) -> list[str]:
         """Any string column will do."""
