@@ -161,6 +161,38 @@ def test_validation_and_test_files_are_parts_of_one_data_set(tmp_path: Path) -> 
         open_data(str(tmp_path / "train.csv"), config)
 
 
+@pytest.mark.parametrize("resident", [1 << 26, 0])
+def test_tables_in_several_files_are_read_as_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, resident: int
+) -> None:
+    monkeypatch.setattr("anymae.data.kinds.table.RESIDENT_BYTES", resident)
+    whole = pd.DataFrame({"a": np.sqrt(ALL), "c": ["x", "y", "z", "?"] * 10})
+    whole[:25].to_csv(tmp_path / "train.csv", index=False)
+    whole[25:].to_csv(tmp_path / "valid.csv", index=False)
+    config = DataConfig(valid=str(tmp_path / "valid.csv"))
+    dataset = open_data(str(tmp_path / "train.csv"), config)
+    index = np.array([39, 0, 25, 24, 3])
+    batch = dataset.batch(index)
+    train = whole["a"][:25]
+    expected = (whole["a"][index] - train.mean()) / train.std(ddof=0)
+    np.testing.assert_allclose(batch.inputs[:, 0, 0], expected, rtol=1e-4)
+    assert batch.valid[:, 1].tolist() == [False, True, True, True, False]
+    assert batch.inputs[1:4, 1, 0].tolist() == [0, 1, 0]
+    (tmp_path / "valid.csv").write_text("a,c\nword,x\nother,y\n")
+    with pytest.raises(DataError, match="cannot stand in one table"):
+        open_data(str(tmp_path / "train.csv"), config)
+
+
+def test_stored_missing_words_hold_for_new_files_too(tmp_path: Path) -> None:
+    pd.DataFrame({"a": [*np.sqrt(ALL), "unknown"]}).to_csv(tmp_path / "a.csv", index=False)
+    stored = open_data(str(tmp_path / "a.csv"), DataConfig(missing=("unknown",), on_bad_row="skip"))
+    assert len(stored) == 40
+    new = open_data(
+        str(tmp_path / "a.csv"), DataConfig(on_bad_row="skip"), preparation=stored.preparation
+    )
+    assert len(new) == 40
+
+
 def test_row_that_cannot_be_read_is_told_once(tmp_path: Path) -> None:
     (tmp_path / "a.csv").write_text("text,n\nCC,1\nCO,1,2\nCN,3\n,4\n")
     dataset = open_data(str(tmp_path / "a.csv"), DataConfig(on_bad_row="skip"))

@@ -13,9 +13,8 @@ import torch
 
 from anymae.config import DataConfig, InputConfig
 from anymae.data.batch import Arrays, Batch, IntArray, pack, round_up, to_batch
-from anymae.data.frame import Frame
 from anymae.data.join import read_parts
-from anymae.data.kinds import KINDS, Kind, Reader
+from anymae.data.kinds import KINDS, Kind, Reader, Statistics
 from anymae.data.preparation import Preparation
 from anymae.data.roles import Roles, resolve_roles
 from anymae.data.rows import Rows, rows_to_leave_out
@@ -211,44 +210,55 @@ def open_data(
     (16, [[73, 73, 85, 5, 0, 0, 0, 0]])
     """
     config = config or DataConfig()
-    frame, files = read_parts(data, config)
-    if preparation is None:
-        roles = resolve_roles(frame, config)
-    else:
-        roles = preparation.resolve_roles(frame, config)
+    if preparation is not None:
         config = config.model_copy(update=_stored_settings(config, preparation))
+    frame, files = read_parts(data, config)
+    resolve = resolve_roles if preparation is None else preparation.resolve_roles
+    roles = resolve(frame, config)
     kind = KINDS[roles.kind](frame, roles, config)
     rows = Rows(frame, roles, rows_to_leave_out(frame, kind.bad, config), files)
     if not len(rows):
         raise DataError(f"{frame.name} holds no row that can be an input")
-    split = ""
     if preparation is None:
-        parts = split_rows(rows, config, seed)
-        split = parts.digest
-        length, notes = _length(rows, kind, config, cap)
-        statistics = kind.fit(rows.numbers_of(parts.train))
+        fitted = _fit(rows, kind, config, seed, cap)
     else:
-        length, notes, statistics = preparation.input.length, (), preparation.statistics
-        _refuse_differences(frame.name, kind, preparation)
-    reader = kind.reader(statistics)
-    input_config = reader.input(length).model_copy(update={"positions": config.positions})
-    made = Preparation(
-        input=input_config if preparation is None else preparation.input,
-        roles=roles,
-        column_types=_column_types(frame, roles),
-        missing=config.missing,
-        statistics=dict(statistics),
-        rows=frame.table.num_rows,
-        used_rows=len(rows),
-        fingerprint=frame.digest,
-        split=split,
-    )
+        fitted = _adopt(frame.name, kind, preparation)
+    notes = tuple(dict.fromkeys((*kind.notes, *fitted.reader.notes, *fitted.notes)))
+    made = _preparation(rows, fitted, config)
     dataset = Dataset(
-        rows, kind, reader, preparation=made, config=config, seed=seed,
-        notes=tuple(dict.fromkeys((*kind.notes, *reader.notes, *notes))),
-    )  # fmt: skip
+        rows, kind, fitted.reader, preparation=made, config=config, seed=seed, notes=notes
+    )
     _check_lengths(dataset, config, trained=preparation is None)
     return dataset
+
+
+class _Fitted(NamedTuple):
+    """How rows become inputs, from the training rows or from a stored run."""
+
+    reader: Reader
+    input: InputConfig
+    statistics: Statistics
+    split: str = ""
+    notes: tuple[str, ...] = ()
+
+
+def _fit(rows: Rows, kind: Kind, config: DataConfig, seed: int, cap: int | None) -> _Fitted:
+    """Split the rows and learn from those for training."""
+    parts = split_rows(rows, config, seed)
+    length, notes = _length(rows, kind, config, cap)
+    statistics = kind.fit(rows.numbers_of(parts.train))
+    reader = kind.reader(statistics)
+    made = reader.input(length).model_copy(update={"positions": config.positions})
+    return _Fitted(reader, made, statistics, parts.digest, notes)
+
+
+def _adopt(name: str, kind: Kind, preparation: Preparation) -> _Fitted:
+    """Read rows as a stored run did."""
+    found = kind.differences(preparation.statistics)
+    if found:
+        raise DataError(f"{name} does not fit the run: {'; '.join(found)}")
+    reader = kind.reader(preparation.statistics)
+    return _Fitted(reader, preparation.input, preparation.statistics)
 
 
 def _stored_settings(config: DataConfig, preparation: Preparation) -> dict[str, object]:
@@ -290,16 +300,22 @@ def _length(
     return cap, (note,)
 
 
-def _refuse_differences(name: str, kind: Kind, preparation: Preparation) -> None:
-    found = kind.differences(preparation.statistics)
-    if found:
-        raise DataError(f"{name} does not fit the run: {'; '.join(found)}")
-
-
-def _column_types(frame: Frame, roles: Roles) -> dict[str, str]:
+def _preparation(rows: Rows, fitted: _Fitted, config: DataConfig) -> Preparation:
+    """Gather what is stored beside a model."""
+    roles, schema = rows.roles, rows.frame.table.schema
     single = (roles.id, roles.split, roles.group, roles.weight)
     names = (*roles.inputs, *roles.target, *(name for name in single if name is not None))
-    return {name: str(frame.table.schema.field(name).type) for name in names}
+    return Preparation(
+        input=fitted.input,
+        roles=roles,
+        column_types={name: str(schema.field(name).type) for name in names},
+        missing=config.missing,
+        statistics=dict(fitted.statistics),
+        rows=rows.frame.table.num_rows,
+        used_rows=len(rows),
+        fingerprint=rows.frame.digest,
+        split=fitted.split,
+    )
 
 
 def _check_lengths(dataset: Dataset, config: DataConfig, *, trained: bool) -> None:
