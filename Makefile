@@ -40,5 +40,8 @@ lint: install
 types: install
 	$(BIN)/mypy
 
+results: install  ## make docs/results.md from the records in results/
+	$(BIN)/python -m anymae.benchmark results docs/results.md
+
 clean:  ## remove what the targets made
 	rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache build dist

@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from anymae.benchmark.labels import Array
-from anymae.benchmark.suite import Task, TaskData
+from anymae.benchmark.suite import ERRORS, Task, TaskData
 from anymae.metrics import HEADLINE, METRICS
 from anymae.task import TaskConfig
 
@@ -32,7 +32,7 @@ class Chosen(NamedTuple):
     answers: Floats
     """`(V + T, A)`."""
     validation: float
-    """The task's metric on the validation rows."""
+    """The metric that chooses, on the validation rows."""
     tried: int
     """Candidates that were looked at."""
 
@@ -52,22 +52,27 @@ def describe_task(task: Task, data: TaskData) -> TaskConfig:
 
 
 def choose(task: Task, data: TaskData, candidates: Iterable[Candidate]) -> Chosen:
-    """Keep the candidate with the best metric on the validation rows; the first of equals."""
+    """Keep the candidate that is best on the validation rows; the first of equals."""
     truth = data.labels.of(data.parts.valid)
     best: Chosen | None = None
     tried = 0
     for candidate in candidates:
         tried += 1
-        value = measure(task.metric, task, truth, candidate.answers[: len(truth)])
+        value = measure(choice_metric(task), task, truth, candidate.answers[: len(truth)])
         if best is None or is_better(task, value, best.validation):
             best = Chosen(candidate.settings, candidate.answers, value, 0)
     assert best is not None, "a method offers at least one candidate"
     return best._replace(tried=tried)
 
 
+def choice_metric(task: Task) -> str:
+    """Return the metric by which everything is chosen."""
+    return task.chosen_by or task.metric
+
+
 def is_better(task: Task, value: float, than: float) -> bool:
-    """Compare two values of a task's metric."""
-    return value < than if task.smaller_is_better else value > than
+    """Compare two values of the metric that chooses."""
+    return value < than if choice_metric(task) in ERRORS else value > than
 
 
 def measure(metric: str, task: Task, truth: Array, answers: Floats) -> float:

@@ -13,9 +13,11 @@ from anymae.benchmark.prepare import prepare_corpus
 from anymae.benchmark.record import JobName, Record, describe_machine, read_record, write_record
 from anymae.benchmark.suite import Budget, Suite, num_rows
 from anymae.config import Recipe
+from anymae.files import remove_folder
 from anymae.hub import WEIGHTS, load
 from anymae.model import MaskedAutoencoder
 from anymae.recipes import apply_settings, make_recipe
+from anymae.training.folder import CHECKPOINTS
 from anymae.training.pretrain import pretrain
 from anymae.training.resolve import resolve_job
 from anymae.training.session import make_model
@@ -118,6 +120,8 @@ class ArmEncoder:
         run = pretrain(
             corpus.inputs, out=self._folder, recipe=recipe, resume=True, no_examples=True
         )
+        # The weights are whole; what was needed to go on after a cut only takes room.
+        remove_folder(self._folder / CHECKPOINTS)
         weights = sum(parameter.numel() for parameter in run.model.parameters())
         return Record(
             job=self._name,
@@ -131,5 +135,9 @@ class ArmEncoder:
             settings=recipe.model_dump(mode="json", exclude_unset=True),
             # A run that was cut knows the seconds of all its parts.
             seconds=max(time.monotonic() - started, float(run.metrics.get("seconds", 0.0))),
-            facts={"weights": weights, **run.metrics},
+            facts={
+                "weights": weights,
+                "masking": run.model.config.masking.model_dump(mode="json"),
+                **run.metrics,
+            },
         )

@@ -30,6 +30,12 @@ class JobName(Section):
     seed: int
 
     @property
+    def corpus(self) -> str | None:
+        """What is pretrained on; `None` for a task."""
+        name, _, corpus = self.task.partition("-")
+        return (corpus or "all") if name == "pretraining" else None
+
+    @property
     def file(self) -> Path:
         """Where its record stands, below the results folder."""
         arm = self.arm.replace(":", "_").replace("=", "-")
@@ -38,7 +44,7 @@ class JobName(Section):
     @property
     def command(self) -> str:
         """The command that computes it (and the seeds before it)."""
-        task = "" if self.task.startswith("pretraining") else f" --task {self.task}"
+        task = f" --task {self.task}" if self.corpus is None else ""
         stage = "" if self.stage == "final" else f" --stage {self.stage}"
         return (
             f"anymae benchmark {self.suite}{task} --arms {self.arm} --budget {self.budget}"
@@ -54,7 +60,7 @@ class Method(Section):
     tried: int
     """Candidates among which it was chosen."""
     validation: float
-    """The task's metric on the validation rows."""
+    """The metric that chose, on the validation rows."""
     test: dict[str, float] | None = None
     """Metrics on the test rows; `None` in the stage `tune`."""
     seconds: float
@@ -78,7 +84,7 @@ class Record(Section):
     """Wall time of the run that it uses, which it shares with other jobs."""
     methods: dict[str, Method] = Field(default_factory=dict)
     best: str | None = None
-    """The method with the best validation metric."""
+    """The method that was best on validation."""
     facts: dict[str, Any] = Field(default_factory=dict)
     """Of a pretraining: losses, statistics of the masks, number of weights."""
 

@@ -27,6 +27,9 @@ Inputs: TypeAlias = pa.Table | npt.NDArray[Any]
 
 BASELINE, JOINED = "baseline", "baseline+embedding"
 
+ERRORS = ("rmse", "mae", "log_loss")
+"""Metrics of which smaller values are better."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class Task:
@@ -35,7 +38,9 @@ class Task:
     name: str
     type: TaskType
     metric: str
-    """The metric that is reported first and by which everything is chosen on validation."""
+    """The metric that is reported first."""
+    chosen_by: str | None = None
+    """The metric by which everything is chosen on validation rows; `None` is `metric`."""
     baseline: str
     """The plain baseline of the field: a name in `BASELINES`."""
     num_labels: int | None = None
@@ -50,7 +55,7 @@ class Task:
     @property
     def smaller_is_better(self) -> bool:
         """True where the metric is an error."""
-        return self.metric in ("rmse", "mae", "log_loss")
+        return self.metric in ERRORS
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -29,7 +29,7 @@ NUM_VALID = 4_000
 
 def _task(name: str, num_labels: int | None, published: str) -> Task:
     return Task(
-        name=name, type="binary", metric="accuracy", baseline="boosted_trees",
+        name=name, type="binary", metric="accuracy", chosen_by="roc_auc", baseline="boosted_trees",
         num_labels=num_labels, curve="higgs", published=published,
     )  # fmt: skip
 
@@ -69,7 +69,7 @@ class Higgs(Suite):
             masking=_MASKING,
             finetune=FineTuning(
                 learning_rates=(1e-4, 3e-4), epochs=8, batch_size=128, least_steps=200,
-                most_steps=800,
+                most_steps=500,
             ),
         ),
         "long": Budget(

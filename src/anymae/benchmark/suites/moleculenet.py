@@ -77,7 +77,7 @@ class MoleculeNet(Suite):
     budgets = {  # noqa: RUF012 - the base class declares it
         "mini": mini_budget(("esol", "bace")),
         "cpu": Budget(
-            summary="1.2 M parameters, 1,500 steps of 64 molecules",
+            summary="0.9 M parameters, 1,500 steps of 64 molecules",
             recipe={
                 "preset": "tiny",
                 "encoder": _ENCODER,
@@ -91,7 +91,7 @@ class MoleculeNet(Suite):
             ),
         ),
         "long": Budget(
-            summary="1.2 M parameters, 20,000 steps of 64 molecules",
+            summary="0.9 M parameters, 20,000 steps of 64 molecules",
             recipe={
                 "preset": "tiny",
                 "encoder": _ENCODER,

@@ -25,10 +25,10 @@ LENGTH = 512
 CONFIG = DataConfig(kind="bytes", column=("sequence",), length=LENGTH, too_long="truncate")
 NUM_FOLDS = 1_195
 
-_TRAINING = {"batch_size": 32, "learning_rate": 1e-3, "warmup": 0.1}
+_TRAINING = {"batch_size": 64, "learning_rate": 1e-3, "warmup": 0.1}
 _MASKING = {"guided": {"ratio": 0.15}, "random": {"ratio": 0.15}, "span": {"ratio": 0.15}}
 _ENCODER = {
-    "kind": "transformer", "width": 128, "depth": 6, "num_heads": 8, "num_latents": 64,
+    "kind": "perceiver", "width": 128, "depth": 6, "num_heads": 8, "num_latents": 32,
 }  # fmt: skip
 
 
@@ -67,7 +67,7 @@ class Tape(Suite):
     budgets = {  # noqa: RUF012 - the base class declares it
         "mini": mini_budget(("stability",), kind="perceiver"),
         "cpu": Budget(
-            summary="1.2 M parameters, 1,500 steps of 32 proteins cut to 512 residues",
+            summary="0.9 M parameters, 1,500 steps of 64 proteins cut to 512 residues",
             recipe={
                 "preset": "tiny",
                 "encoder": _ENCODER,
@@ -80,7 +80,7 @@ class Tape(Suite):
             ),
         ),
         "long": Budget(
-            summary="1.2 M parameters, 20,000 steps of 32 proteins cut to 512 residues",
+            summary="0.9 M parameters, 20,000 steps of 64 proteins cut to 512 residues",
             recipe={
                 "preset": "tiny",
                 "encoder": _ENCODER,

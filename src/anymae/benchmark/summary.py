@@ -1,0 +1,141 @@
+"""Records put together: the values of each task and arm by seed, and what follows from them."""
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from statistics import fmean
+from typing import NamedTuple
+
+from anymae.benchmark.arms import ARMS, parse_arm
+from anymae.benchmark.candidates import choice_metric
+from anymae.benchmark.record import Record, Stage
+from anymae.benchmark.statistics import Difference, paired_difference
+from anymae.benchmark.suite import ERRORS, SUITES, Suite, Task
+
+Values = dict[int, float]
+"""By seed."""
+
+
+class Group(NamedTuple):
+    """The records of one suite and budget."""
+
+    suite: str
+    budget: str
+    records: Sequence[Record]
+
+    @property
+    def kind(self) -> type[Suite]:
+        """The suite."""
+        return SUITES[self.suite]
+
+    def tasks(self) -> list[Task]:
+        """Tasks that have final records, in the suite's order."""
+        return self.tasks_of("final")
+
+    def tasks_of(self, stage: Stage) -> list[Task]:
+        """Tasks that have records of a stage, in the suite's order."""
+        known = {record.job.task for record in self.records if record.job.stage == stage}
+        return [task for task in self.kind.tasks.values() if task.name in known]
+
+    def arms(self, task: Task) -> list[str]:
+        """Arms that have a final record for a task, in a fixed order."""
+        found = {r.job.arm for r in self.final(task)}
+        return sorted(found, key=lambda arm: (ARMS.index(parse_arm(arm).name), arm))
+
+    def final(self, task: Task, arm: str | None = None) -> list[Record]:
+        """Final records of a task, or of one arm on it."""
+        return [
+            record
+            for record in self.records
+            if record.job.stage == "final"
+            and record.job.task == task.name
+            and arm in (None, record.job.arm)
+        ]
+
+    def pretrainings(self, arm: str, corpus: str | None = None) -> list[Record]:
+        """Records of an arm's pretraining runs, on one corpus or all."""
+        return [
+            record
+            for record in self.records
+            if record.job.corpus is not None
+            and record.job.arm == arm
+            and corpus in (None, record.job.corpus)
+        ]
+
+    def best_ratios(self) -> dict[str, float]:
+        """Return the ratio of each masking that was best on validation: mean rank over tasks.
+
+        Looks at arms that differ in nothing but the ratio, such as `guided:ratio=0.5`.
+        """
+        ranks: dict[str, dict[float, list[float]]] = {}
+        for task in self.tasks_of("tune"):
+            for name, values in self._ratio_sweep(task).items():
+                sign = 1 if choice_metric(task) in ERRORS else -1
+                order = sorted(values, key=lambda ratio: sign * values[ratio])
+                for rank, ratio in enumerate(order):
+                    ranks.setdefault(name, {}).setdefault(ratio, []).append(rank)
+        return {
+            name: min(sorted(found), key=lambda ratio: fmean(found[ratio]))
+            for name, found in sorted(ranks.items())
+        }
+
+    def _ratio_sweep(self, task: Task) -> dict[str, dict[float, float]]:
+        """Return the mean validation metric by masking and ratio."""
+        found: dict[str, dict[float, float]] = {}
+        for text in sorted({r.job.arm for r in self.records if r.job.stage == "tune"}):
+            arm, values = parse_arm(text), self.validated(task, text, "tune")
+            if list(arm.settings) == ["masking.ratio"] and values:
+                ratio = float(arm.settings["masking.ratio"])
+                found.setdefault(arm.name, {})[ratio] = fmean(values.values())
+        return found
+
+    def tested(self, task: Task, arm: str, method: str | None = None) -> Values:
+        """Return the task's metric on the test rows, of the best method or a given one."""
+        return _values(self.final(task, arm), lambda record: _tested(record, task, method))
+
+    def validated(self, task: Task, arm: str, stage: Stage) -> Values:
+        """Return the metric by which the arm's best method was chosen."""
+        records = [
+            record
+            for record in self.records
+            if (record.job.stage, record.job.task, record.job.arm) == (stage, task.name, arm)
+        ]
+        return _values(records, lambda record: record.methods[record.best or ""].validation)
+
+    def compare(self, task: Task, arm: str, other: str) -> Difference | None:
+        """Return what an arm is better by than another on the test rows."""
+        return paired_difference(
+            self.tested(task, arm),
+            self.tested(task, other),
+            smaller_is_better=task.smaller_is_better,
+        )
+
+
+def group_records(records: Iterable[Record]) -> list[Group]:
+    """Group by suite and budget, in a fixed order; unknown budgets and `mini` are left out."""
+    found: dict[tuple[str, str], list[Record]] = {}
+    for record in records:
+        found.setdefault((record.job.suite, record.job.budget), []).append(record)
+    order = [
+        (suite, budget)
+        for suite in ("moleculenet", "tape", "higgs", *_others())
+        for budget in SUITES[suite].budgets
+        if budget != "mini"
+    ]
+    return [Group(*key, found[key]) for key in order if key in found]
+
+
+def _others() -> list[str]:
+    return [name for name in SUITES if name not in ("moleculenet", "tape", "higgs")]
+
+
+def _values(records: Iterable[Record], value: Callable[[Record], float | None]) -> Values:
+    pairs = ((record.job.seed, value(record)) for record in records)
+    return {seed: found for seed, found in sorted(pairs) if found is not None}
+
+
+def _tested(record: Record, task: Task, method: str | None) -> float | None:
+    methods: Mapping[str, object] = record.methods
+    name = method or record.best
+    if name is None or name not in methods:
+        return None
+    test = record.methods[name].test
+    return None if test is None else test[task.metric]

@@ -1,0 +1,192 @@
+"""Whole benchmark runs in miniature: what is read when, what is kept, what comes out again."""
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from anymae.benchmark import run_benchmark
+from anymae.benchmark.labels import Labels
+from anymae.benchmark.record import JobName, Record, read_records
+from anymae.benchmark.suites.digits import Digits
+from anymae.data.splits import Parts
+
+COMMITTED = Path(__file__).parents[2] / "results"
+ARMS = ("guided", "none", "baseline")
+
+
+def run(out: Path, *, arms: Sequence[str] = ARMS, **options: object) -> list[Record]:
+    return run_benchmark(
+        "digits",
+        tasks=("50",),
+        arms=arms,
+        budget="mini",
+        seeds=1,
+        out=out,
+        **options,  # type: ignore[arg-type]
+    )
+
+
+def numbers(records: Sequence[Record], *, test: bool = True) -> list[object]:
+    """All that does not depend on the clock."""
+    hidden = {"seconds"} if test else {"seconds", "test"}
+    return [
+        (r.job, r.data, {name: m.model_dump(exclude=hidden) for name, m in r.methods.items()})
+        for r in records
+    ]
+
+
+@pytest.fixture(scope="module")
+def done(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, list[Record]]:
+    out = tmp_path_factory.mktemp("results")
+    return out, run(out)
+
+
+def test_each_job_leaves_one_record_and_the_encoder_another(
+    done: tuple[Path, list[Record]],
+) -> None:
+    out, records = done
+    assert [record.job.arm for record in records] == list(ARMS)
+    stored = {record.job.task: record for record in read_records(out)}
+    assert set(stored) == {"50", "pretraining"}
+    assert stored["pretraining"].facts["masking"]["kind"] == "guided"
+    guided = records[0]
+    assert set(guided.methods) == {"probe", "finetune"}
+    assert guided.pretraining_seconds == stored["pretraining"].seconds > 0
+    assert guided.data["rows"]["train"] == 50 and len(guided.data["split"]) == 64
+    assert guided.machine["threads"] == 1
+    assert {len(record.data["split"]) for record in records} == {64}
+    assert len({record.data["split"] for record in records}) == 1
+
+
+def test_what_is_done_is_not_done_again(
+    done: tuple[Path, list[Record]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    out, records = done
+    before = {path: path.stat().st_mtime_ns for path in out.rglob("*.json")}
+    told: list[JobName] = []
+    assert run(out, report=told.append) == records and told == []
+    (out / records[2].job.file).unlink()
+    assert numbers(run(out, report=told.append)) == numbers(records)
+    assert told == [records[2].job]
+    changed = {path for path, time in before.items() if path.stat().st_mtime_ns != time}
+    assert changed == {out / records[2].job.file}
+
+
+def test_a_cut_pretraining_goes_on_and_ends_the_same(
+    done: tuple[Path, list[Record]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from anymae.benchmark import encoders
+
+    def cut(*args: object, **options: object) -> object:
+        encoders_pretrain(*args, **options, stop_after=0.0)
+        raise AssertionError("a cut run raises")
+
+    encoders_pretrain = encoders.pretrain
+    with monkeypatch.context() as patched:
+        patched.setattr(encoders, "pretrain", cut)
+        with pytest.raises(Exception, match="resume"):
+            run(tmp_path, arms=("guided",))
+    assert read_records(tmp_path) == []
+    assert numbers(run(tmp_path, arms=("guided",))) == numbers(done[1][:1])
+
+
+def test_two_processes_find_the_same_numbers(
+    done: tuple[Path, list[Record]], tmp_path: Path
+) -> None:
+    assert numbers(run(tmp_path, jobs=2)) == numbers(done[1])
+
+
+def test_nothing_is_chosen_by_test_labels(
+    done: tuple[Path, list[Record]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    honest = Digits._read
+
+    def spoiled(self: Digits, seed: int) -> tuple[np.ndarray, np.ndarray, Parts]:
+        images, labels, parts = honest(self, seed)
+        labels = labels.copy()
+        labels[parts.test] = (labels[parts.test] + 1) % 10
+        return images, labels, parts
+
+    monkeypatch.setattr(Digits, "_read", spoiled)
+    found = run(tmp_path)
+    assert numbers(found, test=False) == numbers(done[1], test=False)
+    assert all(
+        mine.methods[mine.best or ""].test != theirs.methods[theirs.best or ""].test
+        for mine, theirs in zip(found, done[1], strict=True)
+    )
+
+
+def test_test_labels_are_opened_once_after_everything_else(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    events: list[str] = []
+    of, open_test = Labels.of, Labels.open_test
+
+    def spy_of(self: Labels, rows: np.ndarray) -> np.ndarray:
+        events.append("known")
+        return of(self, rows)
+
+    def spy_open(self: Labels) -> np.ndarray:
+        events.append("test")
+        return open_test(self)
+
+    monkeypatch.setattr(Labels, "of", spy_of)
+    monkeypatch.setattr(Labels, "open_test", spy_open)
+    for arm in ("baseline", "none"):
+        events.clear()
+        run(tmp_path, arms=(arm,))
+        assert events.count("test") == 1 and events[-1] == "test" and len(events) > 3
+
+
+def test_tuning_opens_no_test_label(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Labels, "open_test", lambda self: pytest.fail("opened"))
+    (record,) = run(tmp_path, arms=("none",), stage="tune")
+    assert all(method.test is None for method in record.methods.values())
+    assert "--stage tune" in record.command
+
+
+def test_the_committed_numbers_come_out_again_from_their_command(tmp_path: Path) -> None:
+    stored = [
+        record
+        for record in read_records(COMMITTED)
+        if record.job.suite == "digits" and record.job.budget == "mini" and record.methods
+    ]
+    assert {record.job.arm for record in stored} >= {"guided", "random", "none", "baseline"}
+    record = next(record for record in stored if record.job.arm == "guided")
+    words = record.command.split()
+    asked = dict(zip(words[3::2], words[4::2], strict=True))
+    assert words[:3] == ["anymae", "benchmark", "digits"]
+    again = run_benchmark(
+        words[2], tasks=(asked["--task"],), arms=(asked["--arms"],), budget=asked["--budget"],
+        seeds=int(asked["--seeds"]), out=tmp_path,
+    )[-1]  # fmt: skip
+    assert again.data["split"] == record.data["split"]
+    if again.machine == record.machine:
+        assert numbers([again]) == numbers([record])
+    rows = record.data["rows"]["test"]
+    for name, method in record.methods.items():
+        mine, theirs = again.methods[name].test, method.test
+        assert mine is not None and theirs is not None
+        # Other machines round differently: within two standard errors of the test.
+        error = (theirs["accuracy"] * (1 - theirs["accuracy"]) / rows) ** 0.5
+        assert abs(mine["accuracy"] - theirs["accuracy"]) <= 2 * error
+
+
+def test_the_page_is_what_the_committed_records_make(tmp_path: Path) -> None:
+    from anymae.benchmark.page import write_page
+
+    write_page(COMMITTED, tmp_path / "results.md")
+    page = COMMITTED.parent / "docs" / "results.md"
+    assert page.read_text() == (tmp_path / "results.md").read_text()
+
+
+def test_stored_ratios_are_those_that_validation_chose() -> None:
+    from anymae.benchmark.summary import group_records
+
+    for group in group_records(read_records(COMMITTED)):
+        for name, ratio in group.best_ratios().items():
+            settings = group.kind.budgets[group.budget].masking[name]
+            assert settings["ratio"] == ratio, f"{group.suite}: {json.dumps(settings)}"

@@ -1,0 +1,338 @@
+"""The protocol of the benchmarks, piece by piece, against naive computations."""
+
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pytest
+from scipy import stats
+
+from anymae.benchmark import SUITES
+from anymae.benchmark.arms import parse_arm
+from anymae.benchmark.baselines import BASELINES
+from anymae.benchmark.candidates import Candidate, blends, choose, final_metrics
+from anymae.benchmark.encoder_features import _Known
+from anymae.benchmark.finetuning import num_steps
+from anymae.benchmark.labels import Labels, SealedError
+from anymae.benchmark.leaks import clean, contents, count_shared
+from anymae.benchmark.linear import linear_candidates
+from anymae.benchmark.location import data_folder
+from anymae.benchmark.record import JobName, Method, Record, read_record, read_records, write_record
+from anymae.benchmark.run import plan
+from anymae.benchmark.statistics import paired_difference, summarise
+from anymae.benchmark.suite import Corpus, FineTuning, Inputs, Task, TaskData, draw
+from anymae.config import DataConfig
+from anymae.data.splits import Parts
+from anymae.errors import ConfigError, DataError
+from anymae.metrics import METRICS
+from anymae.recipes import apply_settings, make_recipe
+
+PARTS = Parts(np.arange(6), np.arange(6, 9), np.arange(9, 12))
+
+
+def make_task(**options: object) -> Task:
+    defaults = {"name": "t", "type": "regression", "metric": "rmse", "baseline": "boosted_trees"}
+    return Task(**{**defaults, **options})  # type: ignore[arg-type]
+
+
+def make_data(inputs: Inputs | None = None, labels: np.ndarray | None = None) -> TaskData:
+    values = np.arange(12.0) if labels is None else labels
+    return TaskData(
+        inputs=np.arange(12.0)[:, None] if inputs is None else inputs,
+        config=DataConfig(),
+        parts=PARTS,
+        labels=Labels(values, PARTS),
+    )
+
+
+def test_labels_of_test_rows_are_sealed_and_open_once() -> None:
+    labels = Labels(np.arange(12.0), PARTS)
+    assert labels.of(np.array([0, 8])).tolist() == [0.0, 8.0]
+    with pytest.raises(SealedError):
+        labels.of(np.array([0, 9]))
+    assert labels.open_test().tolist() == [9.0, 10.0, 11.0]
+    with pytest.raises(SealedError):
+        labels.open_test()
+
+
+def test_kept_labels_stay_sealed() -> None:
+    rows = np.array([1, 3, 7, 11])
+    kept = Labels(np.arange(12.0), PARTS).keep(
+        rows, Parts(np.arange(2), np.array([2]), np.array([3]))
+    )
+    with pytest.raises(SealedError):
+        kept.of(np.array([3]))
+    assert kept.of(np.array([0, 2])).tolist() == [1.0, 7.0]
+    assert kept.open_test().tolist() == [11.0]
+
+
+def test_arms_read_settings_and_refuse_what_says_nothing() -> None:
+    arm = parse_arm("guided:ratio=0.5:draw=sample:training.steps=30")
+    assert arm.name == "guided"
+    assert arm.settings == {
+        "masking.ratio": 0.5,
+        "masking.draw": "sample",
+        "training.steps": 30,
+    }
+    assert parse_arm("random-again").pretraining_seed(3) == 1003
+    assert parse_arm("baseline").encoder is None
+    assert parse_arm("baseline+embedding").encoder == parse_arm("guided")
+    with pytest.raises(ConfigError, match="did you mean 'guided'"):
+        parse_arm("gided")
+    with pytest.raises(ConfigError, match="says nothing"):
+        parse_arm("none:ratio=0.5")
+
+
+def test_each_arm_has_its_own_ratio_and_settings_win() -> None:
+    budget = SUITES["higgs"].budgets["cpu"]
+    guided = parse_arm("guided").recipe_settings(budget)
+    assert guided["masking.kind"] == "guided"
+    assert guided["masking.ratio"] == budget.masking["guided"]["ratio"]
+    again = parse_arm("random-again").recipe_settings(budget)
+    assert again == parse_arm("random").recipe_settings(budget)
+    assert parse_arm("guided:ratio=0.11").recipe_settings(budget)["masking.ratio"] == 0.11
+    assert parse_arm("none").recipe_settings(budget) == {}
+
+
+def test_paired_differences_agree_with_a_paired_t_test() -> None:
+    rng = np.random.default_rng(0)
+    mine, other = rng.normal(size=5), rng.normal(size=5)
+    found = paired_difference(
+        dict(enumerate(mine)), dict(enumerate(other)), smaller_is_better=False
+    )
+    assert found is not None
+    interval = stats.ttest_rel(mine, other).confidence_interval(0.95)
+    assert np.allclose([found.low, found.high], [interval.low, interval.high])
+    assert np.isclose(found.mean, (mine - other).mean())
+    # Five seeds find, with a chance of 80 %, a difference of about 1.66 deviations.
+    assert np.isclose(found.detectable / found.deviation, 1.66, atol=0.01)
+
+
+def test_an_improvement_is_positive_whatever_the_metric() -> None:
+    lower, higher = {0: 1.0, 1: 1.1, 2: 1.2}, {0: 2.0, 1: 2.1, 2: 2.2}
+    error = paired_difference(lower, higher, smaller_is_better=True)
+    score = paired_difference(lower, higher, smaller_is_better=False)
+    assert error is not None and score is not None
+    assert error.verdict == "better" and score.verdict == "worse"
+    assert paired_difference(lower, {0: 1.0}, smaller_is_better=True) is None
+    assert summarise({4: 2.0}).deviation is None
+
+
+def test_label_budgets_are_nested_and_depend_on_the_seed() -> None:
+    rows = np.arange(50, 150)
+    few, many = (draw(rows, count, seed=3, purpose="labels") for count in (10, 40))
+    assert set(few) <= set(many) <= set(rows) and len(set(many)) == 40
+    assert few.tolist() != draw(rows, 10, seed=4, purpose="labels").tolist()
+    assert draw(rows, 1000, seed=0, purpose="labels") is rows
+
+
+@pytest.mark.parametrize("kind", ["array", "strings", "table"])
+def test_planted_leaks_are_removed_and_counted(kind: str) -> None:
+    numbers = np.arange(12)
+    numbers[[9, 6]] = 2  # a test row and a validation row that are also in training
+    more = np.array([100, 101, 9, 10, 2])
+    if kind == "array":
+        inputs, unlabelled = (np.stack([n, n], 1).astype(np.float32) for n in (numbers, more))
+    elif kind == "strings":
+        inputs, unlabelled = (pa.table({"s": [f"C{n}" for n in part]}) for part in (numbers, more))
+    else:
+        inputs, unlabelled = (
+            pa.table({"a": part, "b": [None if n == 2 else str(n) for n in part]})
+            for part in (numbers, more)
+        )
+    data = make_data(inputs)
+    assert count_shared(data) == {"valid": 1, "test": 1}
+    cleaned = clean(Corpus(inputs=unlabelled, config=DataConfig()), [data])
+    kept = contents(cleaned.corpus.inputs).to_pylist()
+    assert kept == contents(unlabelled).take(pa.array([0, 1, 2])).to_pylist()
+    assert cleaned.removed == 2
+
+
+def test_the_best_candidate_on_validation_is_chosen_and_then_tested() -> None:
+    task, data = make_task(), make_data()
+    rest = np.arange(6.0, 12.0)[:, None]
+    wrong = rest.copy()
+    wrong[:3] += 1
+    chosen = choose(
+        task,
+        data,
+        [Candidate({"n": 0}, wrong), Candidate({"n": 1}, rest + 0.1), Candidate({"n": 2}, wrong)],
+    )
+    assert chosen.settings == {"n": 1} and chosen.tried == 3
+    assert np.isclose(chosen.validation, 0.1)
+    assert np.isclose(final_metrics(task, data, {"m": chosen})["m"]["rmse"], 0.1)
+    with pytest.raises(SealedError):
+        final_metrics(task, data, {"m": chosen})
+
+
+def test_a_metric_may_choose_for_another() -> None:
+    task = make_task(type="binary", metric="accuracy", chosen_by="roc_auc")
+    data = make_data(labels=np.array([0.0, 1] * 6))
+    truth = np.array([0.0, 1, 0, 1, 0, 1])
+    ordered = np.stack([1 - (0.6 + 0.1 * truth), 0.6 + 0.1 * truth], 1)  # accuracy 1/3, AUC 1
+    accurate = np.stack([1 - truth, truth], 1)
+    accurate[0] = [0.45, 0.55]  # accuracy 2/3, AUC 1 as well: the first of equals stays
+    chosen = choose(task, data, [Candidate({"n": 0}, ordered), Candidate({"n": 1}, accurate)])
+    assert chosen.settings == {"n": 0} and chosen.validation == 1.0
+
+
+def test_blends_go_from_one_to_the_other() -> None:
+    data = make_data()
+    one, other = (
+        choose(make_task(), data, [Candidate({}, np.full((6, 1), value))]) for value in (1.0, 3.0)
+    )
+    found = [candidate.answers[0, 0] for candidate in blends(one, other)]
+    assert np.allclose(found, np.linspace(3, 1, 11))
+
+
+def test_many_classes_are_fitted_as_a_ridge_of_indicators() -> None:
+    rng = np.random.default_rng(0)
+    classes = 30
+    features = rng.normal(size=(200, 12)).astype(np.float32)
+    labels = rng.integers(0, classes, 200).astype(float)
+    parts = Parts(np.arange(150), np.arange(150, 180), np.arange(180, 200))
+    data = TaskData(
+        inputs=features, config=DataConfig(), parts=parts, labels=Labels(labels, parts),
+        num_classes=classes,
+    )  # fmt: skip
+    task = make_task(type="multiclass", metric="accuracy")
+    train = features[:150].astype(np.float64)
+    shift, scale = train.mean(0), train.std(0)
+    train, rest = (train - shift) / scale, (features[150:] - shift) / scale
+    for candidate in linear_candidates(task, data, features):
+        penalty = 1 / float(str(candidate.settings["strength"]))
+        gram = train.T @ train + penalty * np.eye(12)
+        naive = rest @ np.linalg.solve(gram, train.T @ np.eye(classes)[labels[:150].astype(int)])
+        assert np.allclose(candidate.answers, naive, atol=1e-4)
+
+
+def test_steps_follow_from_labels_within_bounds() -> None:
+    bounds = FineTuning(
+        learning_rates=(1.0,), epochs=3, batch_size=10, least_steps=20, most_steps=60
+    )
+    assert [num_steps(bounds, labels) for labels in (10, 105, 1000)] == [20, 33, 60]
+
+
+def test_features_of_rows_are_kept_by_the_name_of_the_row() -> None:
+    known = _Known(np.zeros(0, np.int64), None)
+    known.add(np.array([5, 2]), np.array([[5.0], [2.0]]))
+    known.add(np.array([3]), np.array([[3.0]]))
+    assert known.of(np.array([3, 5, 2, 3])).ravel().tolist() == [3.0, 5.0, 2.0, 3.0]
+
+
+def make_record(job: JobName) -> Record:
+    method = Method(settings={}, tried=1, validation=0.5, test={"accuracy": 0.4}, seconds=0.1)
+    return Record(
+        job=job, command=job.command, machine={}, data={}, settings={}, seconds=1.0,
+        methods={"probe": method}, best="probe",
+    )  # fmt: skip
+
+
+def test_records_come_back_as_written_and_nothing_unknown_is_read(tmp_path: Path) -> None:
+    job = JobName(
+        suite="higgs", budget="cpu", stage="tune", task="1k", arm="guided:ratio=0.5", seed=2
+    )
+    assert job.command == (
+        "anymae benchmark higgs --task 1k --arms guided:ratio=0.5 --budget cpu --seeds 3"
+        " --stage tune"
+    )
+    path = write_record(tmp_path, make_record(job))
+    assert read_record(path) == make_record(job)
+    assert read_records(tmp_path) == [make_record(job)]
+    path.write_text(path.read_text().replace('"best"', '"bets"'))
+    with pytest.raises(ConfigError, match="did you mean 'best'"):
+        read_record(path)
+
+
+def test_chains_share_an_encoder_and_go_seed_by_seed(tmp_path: Path) -> None:
+    chains = plan(
+        "digits", tasks=(), arms=("guided", "baseline+embedding", "baseline"), budget="mini",
+        seeds=2, data=tmp_path, out=tmp_path,
+    )  # fmt: skip
+    assert [{job.seed for job in chain.jobs} for chain in chains] == [{0}, {0}, {1}, {1}]
+    assert {job.arm for job in chains[0].jobs} == {"guided", "baseline+embedding"}
+    assert len(chains[0].missing) == 6
+    write_record(tmp_path, make_record(chains[0].jobs[0]))
+    assert len(chains[0].missing) == 5
+
+
+@pytest.mark.parametrize(
+    ("changed", "message"),
+    [
+        ({"budget": "cpy"}, "did you mean 'cpu'"),
+        ({"tasks": ("al",)}, "did you mean 'all'"),
+        ({"arms": ("rndom",)}, "did you mean 'random'"),
+        ({"seeds": 0}, "at least one"),
+    ],
+)
+def test_unknown_names_are_refused(changed: dict[str, object], message: str) -> None:
+    asked = {"tasks": (), "arms": (), "budget": "cpu", "seeds": 1, "data": ".", "out": "."}
+    with pytest.raises(ConfigError, match=message):
+        plan("digits", **{**asked, **changed})  # type: ignore[arg-type]
+
+
+def test_missing_data_are_named_with_the_way_to_get_them(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with pytest.raises(DataError, match="anymae benchmark fetch images"):
+        data_folder(tmp_path, "images")
+    (tmp_path / "images").mkdir()
+    (tmp_path / "images" / "mnist_t10k.npz").touch()
+    monkeypatch.setenv("ANYMAE_DATA", str(tmp_path))
+    assert data_folder(None, "images") == tmp_path
+    with pytest.raises(DataError):
+        data_folder(tmp_path / "images", "images")
+
+
+@pytest.mark.parametrize("name", list(SUITES))
+def test_every_suite_is_complete(name: str) -> None:
+    kind = SUITES[name]
+    assert {"mini", "cpu"} <= set(kind.budgets)
+    assert {"guided", "random", "none", "baseline"} <= set(kind.arms)
+    for task in kind.tasks.values():
+        assert task.baseline in BASELINES
+        assert {task.metric, task.chosen_by or task.metric} <= set(METRICS[task.type])
+    for budget in kind.budgets.values():
+        for arm in kind.arms:
+            apply_settings(make_recipe(budget.recipe), parse_arm(arm).recipe_settings(budget))
+        named = set() if budget.finetune is None else set(budget.finetune.tasks or ())
+        assert named <= set(kind.tasks)
+
+
+@pytest.mark.parametrize("name", list(SUITES))
+def test_splits_of_real_data_are_disjoint_and_the_corpus_is_clean(
+    name: str, data_folder: Path
+) -> None:
+    from anymae.benchmark.prepare import prepare_corpus, prepare_task
+
+    suite = SUITES[name](data_folder)
+    budget = SUITES[name].budgets["mini"]
+    for task in SUITES[name].tasks.values():
+        data = suite.load(task, seed=1)
+        every = np.concatenate(list(data.parts))
+        assert len(every) == len(set(every.tolist())) and all(len(part) for part in data.parts)
+        known = data.labels.of(np.concatenate(data.parts[:2]))
+        if data.num_classes:
+            assert set(known) <= set(range(data.num_classes))
+        again = prepare_task(suite, task, budget, 1)
+        assert again.split == prepare_task(suite, task, budget, 1).split
+        cleaned = prepare_corpus(suite, task.corpus, budget, 1)
+        held = contents(again.data.inputs).take(
+            pa.array(np.concatenate([again.data.parts.valid, again.data.parts.test]))
+        )
+        assert not set(held.to_pylist()) & set(contents(cleaned.corpus.inputs).to_pylist())
+
+
+def test_published_sizes_of_the_splits(data_folder: Path) -> None:
+    def sizes(suite: str, task: str) -> tuple[int, ...]:
+        data = SUITES[suite](data_folder).load(SUITES[suite].tasks[task], 0)
+        return tuple(len(part) for part in data.parts)
+
+    assert sizes("higgs", "10k") == (33_984, 4_000, 19_610)
+    assert sizes("tape", "remote_homology") == (12_312, 736, 718)
+    assert sizes("tape", "fluorescence") == (21_446, 5_362, 27_217)
+    assert sizes("tape", "stability") == (53_614, 2_512, 12_851)
+    assert sizes("moleculenet", "esol") == (902, 113, 113)
+    assert sizes("moleculenet", "hiv") == (32_901, 4_113, 4_113)
+    assert sizes("language", "1k") == (60_614, 2_000, 872)
+    assert sizes("tables", "adult")[2] == 16_281
