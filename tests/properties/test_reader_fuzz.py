@@ -260,10 +260,8 @@ def same_cells(found: list[Any], written: list[str], kind: pa.DataType) -> bool:
         if cell is None or cell != cell:
             if not blank and text.strip().lower() != "nan":
                 return False
-        elif (
-            blank
-            or ((pa.types.is_floating(kind) or pa.types.is_integer(kind))
-            and cell != float(text))
+        elif blank or (
+            (pa.types.is_floating(kind) or pa.types.is_integer(kind)) and cell != float(text)
         ):
             return False
     return True

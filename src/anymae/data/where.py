@@ -35,7 +35,7 @@ def parse_where(text: str, schema: pa.Schema) -> pc.Expression:
 
     >>> schema = pa.schema([("split", pa.string()), ("age", pa.int64())])
     >>> str(parse_where("split == 'train' and 18 <= age < 65", schema))
-    '((split == "train") and ((age >= 18) and (age < 65)))'
+    '((split == "train") and ((18 <= age) and (age < 65)))'
     """
     try:
         tree = ast.parse(text.strip(), mode="eval")
