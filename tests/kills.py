@@ -42,7 +42,7 @@ class Kill(NamedTuple):
 def context() -> ForkServerContext:
     """Return where children are forked from."""
     made = multiprocessing.get_context("forkserver")
-    made.set_forkserver_preload(["runs", "kills", "anymae.training.pretrain"])
+    made.set_forkserver_preload(["runs", "kills", "torch._dynamo", "torch.nn.parallel", "pandas"])
     return made
 
 

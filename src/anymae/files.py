@@ -156,6 +156,11 @@ def read_metadata(path: Path) -> dict[str, str]:
 
 def write_file(path: Path, fill: Callable[[Path], None]) -> None:
     """Let `fill` write a file beside `path`, flush it, then rename it to `path`."""
+    if path.parent.name.startswith(STAGED):
+        # Its folder is not in its place yet; once is enough.
+        fill(path)
+        _sync(path)
+        return
     staged = path.with_name(STAGED + path.name)
     try:
         fill(staged)

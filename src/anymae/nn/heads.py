@@ -27,6 +27,11 @@ class Head(Protocol):
         ...
 
 
+def full(x: Tensor) -> Tensor:
+    """Return at least float32: losses are never computed in half precision."""
+    return x if x.dtype == torch.float64 else x.float()
+
+
 HEADS: Registry[type[nn.Module]] = Registry("head")
 
 
@@ -56,7 +61,7 @@ class TokenHead(nn.Module):
         self, predictions: Tensor, targets: Tensor, hidden: Tensor, filled: Tensor
     ) -> Tensor:
         """Return the cross-entropy in nats, `(B, k)`, for targets `(B, k)` int64."""
-        return F.cross_entropy(predictions.float().transpose(1, 2), targets, reduction="none")
+        return F.cross_entropy(full(predictions).transpose(1, 2), targets, reduction="none")
 
 
 @HEADS.register("image")
@@ -77,7 +82,7 @@ class ValueHead(nn.Module):
         self, predictions: Tensor, targets: Tensor, hidden: Tensor, filled: Tensor
     ) -> Tensor:
         """Return the mean squared error over K, `(B, k)`, for targets `(B, k, K)`."""
-        return (predictions.float() - targets).square().mean(-1)
+        return (full(predictions) - targets).square().mean(-1)
 
 
 @HEADS.register("set")
@@ -95,7 +100,7 @@ class SetHead(ValueHead):
 
         Distances are mean squared differences over K, `(B, k)`, for targets `(B, k, K)`.
         """
-        predictions = predictions.float()
+        predictions = full(predictions)
         across = predictions @ targets.transpose(1, 2)
         own = predictions.square().sum(-1)[:, :, None] + targets.square().sum(-1)[:, None]
         distance = (own - 2 * across).clamp(min=0) / targets.shape[-1]
@@ -146,7 +151,7 @@ class CellHead(nn.Module):
         self, predictions: Tensor, targets: Tensor, hidden: Tensor, filled: Tensor
     ) -> Tensor:
         """Return squared error or scaled cross-entropy, `(B, k)`, for targets `(B, k, 1)`."""
-        predictions, targets = predictions.float(), targets.squeeze(-1)
+        predictions, targets = full(predictions), targets.squeeze(-1)
         error = (predictions[..., 0] - targets).square()
         if self.reads.shape[1] == 1:
             return error

@@ -17,23 +17,22 @@ def reproducible(device: torch.device, *, threads: int | None) -> Iterator[None]
         device: Where the model is.
         threads: CPU threads; `None` leaves the number as it is.
     """
-    strict, warn = (
-        torch.are_deterministic_algorithms_enabled(),
-        torch.is_deterministic_algorithms_warn_only_enabled(),
-    )
+    # The debug mode is the same switch as `use_deterministic_algorithms`, which would import the
+    # compiler: two seconds.
+    mode = torch.get_deterministic_debug_mode()
     fill = deterministic.fill_uninitialized_memory  # type: ignore[attr-defined]
     threads_before = torch.get_num_threads()
     devices = [device] if device.type == "cuda" else []
     with torch.random.fork_rng(devices=devices):
         try:
             if device.type == "cpu":
-                torch.use_deterministic_algorithms(True)
+                torch.set_deterministic_debug_mode("error")
                 # Filling fresh memory would only hide, at a price, that something reads it.
                 deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
             if threads is not None:
                 torch.set_num_threads(threads)
             yield
         finally:
-            torch.use_deterministic_algorithms(strict, warn_only=warn)
+            torch.set_deterministic_debug_mode(mode)
             deterministic.fill_uninitialized_memory = fill  # type: ignore[attr-defined]
             torch.set_num_threads(threads_before)

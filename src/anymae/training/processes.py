@@ -4,6 +4,7 @@ The only user of accelerate. It finds the device, joins the processes, wraps the
 trackers; the order of rows, the scale of the loss and what is saved are ours.
 """
 
+import ctypes
 import logging
 import re
 from collections.abc import Iterator, Mapping, Sequence
@@ -17,7 +18,6 @@ import torch
 from accelerate import Accelerator
 from accelerate.state import AcceleratorState, is_initialized
 from accelerate.utils import (
-    DistributedDataParallelKwargs,
     InitProcessGroupKwargs,
     send_to_device,
 )
@@ -30,6 +30,9 @@ Moved = TypeVar("Moved")
 
 TRACKERS = ("tensorboard", "wandb", "mlflow", "trackio")
 """Names that `--track` takes; each is an extra."""
+
+_LOST = re.compile(r"connection|timed? ?out|peer|nccl|gloo|socket", re.IGNORECASE)
+"""What torch says, in one way or another, when a process has gone."""
 
 PATIENCE = timedelta(minutes=10)
 """How long a process waits for another that is alive but does not answer."""
@@ -55,6 +58,7 @@ class Processes:
         chosen = choose_device(device)
         _check_trackers(track)
         self._owner = not is_initialized()
+        self._lost = False
         if chosen.type == "cuda" and chosen.index is not None:
             torch.cuda.set_device(chosen)
         self._accelerator = Accelerator(
@@ -62,8 +66,6 @@ class Processes:
             log_with=list(track) or None,
             project_dir=folder,
             kwargs_handlers=[
-                # Buffers are constants here; sending them around would only cost time.
-                DistributedDataParallelKwargs(broadcast_buffers=False),
                 InitProcessGroupKwargs(timeout=PATIENCE),
             ],
         )
@@ -81,7 +83,7 @@ class Processes:
         if self.world == 1:
             return list(values)
         tensor = torch.tensor(values, dtype=torch.float64, device=self.device)
-        with peers(self.world):
+        with self.peers():
             total = self._accelerator.reduce(tensor, "sum")
         return [float(value) for value in total.tolist()]
 
@@ -91,7 +93,7 @@ class Processes:
 
     def wait(self) -> None:
         """Wait until every process is here."""
-        with peers(self.world):
+        with self.peers():
             self._accelerator.wait_for_everyone()
 
     @contextmanager
@@ -113,6 +115,24 @@ class Processes:
     def alone(self, model: nn.Module) -> AbstractContextManager[None]:
         """Keep gradients to this process: all but the last forward pass of a step."""
         return nullcontext() if self.world == 1 else self._accelerator.no_sync(model)
+
+    @contextmanager
+    def peers(self) -> Iterator[None]:
+        """Turn the many ways in which a lost process shows into one sentence.
+
+        Raises:
+            PeerLostError: Another process has stopped.
+        """
+        try:
+            yield
+        except RuntimeError as error:
+            if self.world == 1 or not _LOST.search(str(error)):
+                raise
+            self._lost = True
+            raise PeerLostError(
+                "another process of this run has stopped, so this one stops too; look at its last "
+                "message, then start all of them again with --resume"
+            ) from error
 
     def start_tracking(self, config: Mapping[str, Any]) -> None:
         """Open the trackers of `--track`; `config` is shown with the run."""
@@ -136,29 +156,14 @@ class Processes:
         if self._accelerator.log_with:
             self._accelerator.end_training()
         if self._owner:
-            if self.world > 1:
+            if self._lost:
+                # The group's destructor would wait, and the process hang, for answers from the
+                # lost one: one reference too many keeps it from ever being called.
+                group = torch.distributed.group.WORLD
+                ctypes.pythonapi.Py_IncRef(ctypes.py_object(group))
+            elif self.world > 1:
                 self._accelerator.state.destroy_process_group()
             AcceleratorState._reset_state(reset_partial_state=True)
-
-
-@contextmanager
-def peers(world: int) -> Iterator[None]:
-    """Turn the many ways in which a lost process shows into one sentence.
-
-    Raises:
-        PeerLostError: Another process has stopped.
-    """
-    try:
-        yield
-    except RuntimeError as error:
-        if world == 1 or not re.search(
-            r"[Cc]onnection|[Tt]imed? ?out|peer|NCCL|[Gg]loo|[Ss]ocket", str(error)
-        ):
-            raise
-        raise PeerLostError(
-            "another process of this run has stopped, so this one stops too; look at its last "
-            "message, then start all of them again with --resume"
-        ) from error
 
 
 def choose_device(name: str) -> torch.device:

@@ -17,7 +17,7 @@ from anymae.randomness import Purpose, row_keys
 from anymae.training.loader import Piece
 from anymae.training.objective import BatchT, Counters, Objective
 from anymae.training.optim import learning_rate, set_learning_rate
-from anymae.training.processes import Processes, peers
+from anymae.training.processes import Processes
 
 
 class StepResult(NamedTuple):
@@ -74,7 +74,7 @@ class Stepper(Generic[BatchT]):
         scale = self.processes.world / max(total, 1.0)
         sums = []
         for number, piece in enumerate(pieces):
-            with peers(self.processes.world):
+            with self.processes.peers():
                 if number + 1 < len(pieces):
                     with self.processes.alone(self.model):
                         sums.append(self._backward(piece, counters, number, scale))
