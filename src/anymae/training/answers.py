@@ -6,6 +6,7 @@ Shapes: B rows, N inputs, O outputs, T targets, C classes.
 from typing import NamedTuple
 
 import numpy as np
+import numpy.typing as npt
 import torch
 from torch import Tensor, nn
 
@@ -97,6 +98,17 @@ class AnswerObjective:
             class_weights=None if balanced is None else balanced.to(outputs.device),
             squared_error=self._squared_error,
         )
+
+    def row_weights(self, index: IntArray) -> npt.NDArray[np.float32] | None:
+        """Return what each row counts, its class included where it has one, `(R,)`."""
+        weights = self._labelled.weights
+        found = None if weights is None else weights[index]
+        balanced = self._class_weights
+        if balanced is None or self._task.type == "multilabel":
+            return found
+        of_class = balanced.numpy() if balanced.dim() == 1 else balanced.numpy()[:, 0]
+        codes = np.nan_to_num(self._labelled.targets[index, 0]).astype(np.int64)
+        return np.asarray(of_class[codes] if found is None else found * of_class[codes])
 
     def capture(
         self, model: nn.Module, batch: AnswerBatch, counters: Counters

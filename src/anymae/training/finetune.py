@@ -343,7 +343,7 @@ def _training_weights(
     if negative and config.negative_weights == "error":
         raise DataError(
             f"{negative:,} rows have a negative weight, which a loss cannot be trained with; "
-            "choose --negative-weights absolute or zero"
+            "set negative_weights to absolute or zero (--set negative_weights=zero)"
         )
     usable = np.abs(weights) if config.negative_weights == "absolute" else np.maximum(weights, 0)
     return np.asarray(usable / usable.mean(), np.float32)

@@ -173,12 +173,10 @@ class _Trainer:
         if config.head_first == "none":
             return
         if config.head_first == "probe" and isinstance(readout, MeanReadout):
-            features = self._features()
-            labelled, train = self._rows.labelled, self._rows.train
-            weights = None if labelled.weights is None else labelled.weights[train]
+            train = self._rows.train
             found = fit_linear(
-                self._task, features, labelled.targets[train], weights=weights,
-                seed=self._training.seed,
+                self._task, self._features(), self._rows.labelled.targets[train],
+                weights=self._objective.row_weights(train), seed=self._training.seed,
             )  # fmt: skip
             set_head(self._start, found)
             return
