@@ -74,7 +74,7 @@ def _capture(
             with torch.no_grad():
                 found = loader.objective.capture(base, batch, counters)
             name = f"pass-{len(passes)}"
-            tensors[f"{name}.positions"] = torch.from_numpy(piece.positions)
+            tensors[f"{name}.positions"] = torch.tensor(piece.positions)
             tensors |= {
                 f"{name}.{key}": tensor
                 for key, tensor in found.items()

@@ -20,6 +20,7 @@ from anymae.model import MaskedAutoencoder, Reconstruction
 from anymae.nn.encoder import Encoded
 from anymae.randomness import Draws, Purpose, row_keys
 from anymae.training.objective import Counters, IntArray, Look
+from anymae.training.online_probe import OnlineProbe
 from anymae.training.processes import Processes
 from anymae.training.reconstruction import valid_of
 from anymae.training.trivial import TrivialPredictor
@@ -57,6 +58,7 @@ class ReconstructionMonitor:
         batch_size: Rows of a forward pass.
         seed: The run's seed.
         processes: Share the rows.
+        probe: Judges embeddings by a known column; `None` doesn't.
     """
 
     def __init__(
@@ -69,12 +71,13 @@ class ReconstructionMonitor:
         batch_size: int,
         seed: int,
         processes: Processes,
+        probe: OnlineProbe | None = None,
     ) -> None:
         self._dataset, self._processes, self._seed = dataset, processes, seed
+        self._batch_size, self._probe = batch_size, probe
         self._batches = _by_length(dataset, rows, batch_size)
-        embedded = rows[np.linspace(0, len(rows) - 1, min(MOST_EMBEDDED, len(rows))).astype(int)]
-        self._embedded = _by_length(dataset, np.unique(embedded), batch_size)
-        sample = _by_length(dataset, train_rows[:MOST_SAMPLED], batch_size)
+        self._embedded = spaced(rows, MOST_EMBEDDED)
+        sample = _by_length(dataset, spaced(train_rows, MOST_SAMPLED), batch_size)
         self._trivial = TrivialPredictor(dataset.input, [dataset.batch(part) for part in sample])
         self._random = RandomMasking(model.config.masking, model.config.input)
 
@@ -84,7 +87,10 @@ class ReconstructionMonitor:
         model = cast("MaskedAutoencoder", model)
         model.eval()
         sums = self._sum(model)
-        rank, std = spread(self._embed(model))
+        rank, std = spread(self._embed(model, self._embedded))
+        probed = {}
+        if self._probe is not None:
+            probed[self._probe.name] = self._probe(lambda rows: self._embed(model, rows).numpy())
         model.train()
         loss = sums.loss / sums.terms.clamp(min=1)
         values: dict[str, Tensor | float] = {
@@ -95,6 +101,7 @@ class ReconstructionMonitor:
             "mask_overlap": sums.again / sums.own_terms.clamp(min=1),
             "effective_rank": rank,
             "embedding_std": std,
+            **probed,
         }
         return Look(float(loss), {name: float(value) for name, value in values.items()})
 
@@ -133,16 +140,25 @@ class ReconstructionMonitor:
             valid_at=_per_position(valid, model.config.input.length),
         )
 
-    def _embed(self, model: MaskedAutoencoder) -> Tensor:
-        """Return mean-pooled embeddings of a few rows, `(R, D)`; the same in each process."""
-        pooled = []
-        for index in self._embedded:
+    def _embed(self, model: MaskedAutoencoder, rows: IntArray) -> Tensor:
+        """Return mean-pooled embeddings of rows, `(R, D)`; the same in each process."""
+        out = torch.empty(len(rows), model.config.encoder.width)
+        place = {int(row): number for number, row in enumerate(rows)}
+        for index in _by_length(self._dataset, rows, self._batch_size):
             batch = self._processes.send(self._dataset.batch(index))
-            pooled.append(_pool(model.encode(batch.inputs, valid=batch.valid)))
-        return torch.cat(pooled)
+            pooled = _pool(model.encode(batch.inputs, valid=batch.valid))
+            out[[place[int(row)] for row in index]] = pooled.float().cpu()
+        return out
 
     def _draws(self, batch: Batch, epoch: int) -> Draws:
         return Draws(row_keys(batch.rows, seed=self._seed, epoch=epoch))
+
+
+def spaced(rows: IntArray, most: int) -> IntArray:
+    """Return at most `most` rows, evenly spaced."""
+    if len(rows) <= most:
+        return rows
+    return rows[np.linspace(0, len(rows) - 1, most).astype(np.int64)]
 
 
 def spread(embeddings: Tensor) -> tuple[float, float]:

@@ -160,6 +160,10 @@ def _names(value: Columns) -> list[str]:
 def _pretrain(asked: _Asked, folder: RunFolder, options: Options) -> Run:
     requests = Requests(options.stop_after)
     recipe = apply_settings(asked.recipe, asked.settings)
+    if options.probe_target is not None:
+        # What the probe predicts is never an input.
+        targets = dict.fromkeys([*recipe.data.target, options.probe_target])
+        recipe = apply_settings(recipe, {"data.target": list(targets)})
     if options.resume and asked.init is not None:
         raise ConfigError("--init starts a new run and --resume goes on with one; choose one")
     folder.check(resume=options.resume, overwrite=options.overwrite)

@@ -5,7 +5,6 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-import numpy as np
 import torch
 
 from anymae.config import ModelConfig, Recipe, TrainingConfig, parse
@@ -23,8 +22,9 @@ from anymae.training.loader import StepLoader
 from anymae.training.log import MetricsLog, read_metrics
 from anymae.training.loop import Loop, Progress, Rhythm, Trained
 from anymae.training.memory import peak_memory
-from anymae.training.monitor import ReconstructionMonitor
-from anymae.training.objective import Counters, IntArray, Monitor
+from anymae.training.monitor import ReconstructionMonitor, spaced
+from anymae.training.objective import Counters, Monitor
+from anymae.training.online_probe import OnlineProbe
 from anymae.training.optim import decay_groups, make_optimizer
 from anymae.training.processes import Processes
 from anymae.training.reconstruction import ReconstructionObjective
@@ -244,15 +244,21 @@ class Session:
             return None
         between = rhythm.validate_every * global_batch
         most = min(max(between // LOOK_COST, FEWEST_LOOKED_AT), MOST_LOOKED_AT)
+        rows, target = spaced(parts.valid, most), self.options.probe_target
+        probe = None
+        if target is not None:
+            train = spaced(parts.train, MOST_LOOKED_AT)
+            probe = OnlineProbe(self.job.dataset, target, train=train, valid=rows)
         assert isinstance(training.batch_size, int)
         return ReconstructionMonitor(
             self.job.dataset,
-            rows=_spaced(parts.valid, most),
-            train_rows=_spaced(parts.train, 4096),
+            rows=rows,
+            train_rows=parts.train,
             model=model,
             batch_size=training.batch_size,
             seed=training.seed,
             processes=self.processes,
+            probe=probe,
         )
 
     def _finish(
@@ -362,13 +368,6 @@ def _shapes(state: Mapping[str, Any]) -> dict[str, torch.Size]:
     with torch.device("meta"):
         model = MaskedAutoencoder(config)
     return {name: tensor.shape for name, tensor in model.state_dict().items()}
-
-
-def _spaced(rows: IntArray, most: int) -> IntArray:
-    """Return at most `most` rows, evenly spaced."""
-    if len(rows) <= most:
-        return rows
-    return rows[np.linspace(0, len(rows) - 1, most).astype(np.int64)]
 
 
 def _flat(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:

@@ -1,0 +1,59 @@
+"""A small probe while pretraining: what would frozen embeddings be worth for a known column?
+
+Shapes: R rows, D width.
+"""
+
+from collections.abc import Callable
+
+import numpy as np
+import numpy.typing as npt
+import torch
+
+from anymae.data.dataset import Dataset
+from anymae.metrics import HEADLINE, measure
+from anymae.predictor import to_answers
+from anymae.training.linear import fit_linear
+from anymae.training.objective import IntArray
+from anymae.training.targets import encode_labels, infer_task, read_labels, standardise
+
+STRENGTH = 0.1
+"""Inverse penalty of the linear model; fixed, so that a look stays cheap."""
+
+Embed = Callable[[IntArray], npt.NDArray[np.float32]]
+
+
+class OnlineProbe:
+    """Fits a linear model to frozen embeddings of training rows, and judges it on validation rows.
+
+    Args:
+        dataset: The data.
+        target: The column, which is no input.
+        train: Positions of the rows to fit to; those without a value are left out.
+        valid: Positions of the rows to judge on; likewise.
+
+    Raises:
+        DataError: The column is not there, is an input, or holds nothing to learn.
+    """
+
+    def __init__(self, dataset: Dataset, target: str, *, train: IntArray, valid: IntArray) -> None:
+        dataset.preparation.refuse_inputs_as_targets([target])
+        labels = read_labels(dataset, [target])
+        known = labels[target].is_valid().to_numpy(zero_copy_only=False)
+        self._train, self._valid = train[known[train]], valid[known[valid]]
+        self._task = infer_task(labels, self._train)
+        self._truth = encode_labels(self._task, labels)
+        self._scaled = standardise(self._task, self._truth)
+        self.name = f"probe_{HEADLINE[self._task.type]}"
+        """What the number is called in the log."""
+
+    def __call__(self, embed: Embed) -> float:
+        """Return the main metric; `embed` turns positions `(R,)` into embeddings `(R, D)`."""
+        found = fit_linear(
+            self._task, embed(self._train), self._scaled[self._train], strengths=(STRENGTH,)
+        )
+        outputs = torch.from_numpy(found.outputs(embed(self._valid)))
+        answers = to_answers(self._task, outputs).numpy().astype(np.float64)
+        truth = self._truth[self._valid]
+        measured = measure(self._task, truth, answers, np.ones(len(truth)))
+        value = measured[self._task.targets[0]][HEADLINE[self._task.type]].value
+        return float("nan") if value is None else value

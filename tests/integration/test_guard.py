@@ -1,0 +1,168 @@
+"""What goes wrong on the way is stopped in time, captured, and told with what to do."""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from anymae.errors import ConfigError, DataError, FolderError, NonFiniteError, OutOfMemoryError
+from anymae.files import read_tensors
+from anymae.training import memory
+from anymae.training.reconstruction import ReconstructionObjective
+from anymae.training.replay import replay
+from runs import history, small, strings, weights
+
+LOSS_SUM = ReconstructionObjective.loss_sum
+
+
+@pytest.fixture
+def exploding(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Weights that blow up at step 7, so that the loss of that step is not a number."""
+
+    def loss_sum(self: Any, model: Any, batch: Any, counters: Any) -> torch.Tensor:
+        if counters.step == 7:
+            with torch.no_grad():
+                model.embedding.content.weight[batch.inputs[0, 0]] = torch.nan
+        return LOSS_SUM(self, model, batch, counters)
+
+    monkeypatch.setattr(ReconstructionObjective, "loss_sum", loss_sum)
+
+
+@pytest.mark.usefixtures("exploding")
+@pytest.mark.parametrize("no_examples", [False, True])
+def test_a_step_that_is_not_finite_is_captured_and_can_be_replayed(
+    tmp_path: Path, no_examples: bool
+) -> None:
+    case: dict[str, Any] = {
+        "no_examples": no_examples,
+        "settings": {"encoder.dropout": 0.1, "data.length": 16, "training.accumulate": 2},
+        "batch_size": 16,
+    }
+    with pytest.raises(NonFiniteError, match=r"not finite at step 7.*--replay") as caught:
+        small(tmp_path / "run", **case)
+    assert caught.value.exit_code == 3
+    assert not (tmp_path / "run" / "model.safetensors").exists()
+    assert (tmp_path / "run" / "checkpoints" / "step-00000004").is_dir()
+    capture = tmp_path / "run" / "nonfinite-step-00000007.safetensors"
+    held = read_tensors(capture)
+    assert ("pass-0.inputs" in held) is not no_examples
+    if no_examples:
+        with pytest.raises(DataError, match="give the data"):
+            replay(capture)
+    again = replay(capture, strings() if no_examples else None)
+    assert again.step == 7
+    assert np.isnan(again.loss) and np.isnan(again.captured_loss)
+    assert again.bad_rows
+    assert set(again.bad_rows) <= set(held["pass-0.rows"].tolist() + held["pass-1.rows"].tolist())
+
+
+def test_a_finite_step_replays_to_the_same_numbers(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A capture of a good step, forced, gives its loss and gradient again."""
+    from anymae.training.step import StepResult
+
+    monkeypatch.setattr(StepResult, "is_finite", property(lambda self: False))
+    settings = {"encoder.dropout": 0.1, "training.clip": None}
+    with pytest.raises(NonFiniteError):
+        small(tmp_path / "run", settings=settings)
+    again = replay(tmp_path / "run" / "nonfinite-step-00000000.safetensors")
+    assert again.loss == pytest.approx(again.captured_loss, rel=1e-6)
+    assert again.grad_norm == pytest.approx(again.captured_grad_norm, rel=1e-6)
+    assert again.bad_rows == ()
+
+
+def test_what_is_no_capture_is_refused(tmp_path: Path) -> None:
+    small(tmp_path / "run", steps=2)
+    with pytest.raises(FolderError, match="no capture"):
+        replay(tmp_path / "run" / "model.safetensors")
+
+
+def limited(most: int) -> Any:
+    """An objective for which more than `most` rows are too many."""
+
+    def loss_sum(self: Any, model: Any, batch: Any, counters: Any) -> torch.Tensor:
+        if len(batch.inputs) > most:
+            raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB.")
+        return LOSS_SUM(self, model, batch, counters)
+
+    return loss_sum
+
+
+def test_running_out_of_memory_names_the_equivalent_command(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(ReconstructionObjective, "loss_sum", limited(16))
+    monkeypatch.setattr(memory, "peak_memory", lambda device: 3 * 2**30)
+    with pytest.raises(OutOfMemoryError) as caught:
+        small(tmp_path / "run")
+    sentence = str(caught.value)
+    assert caught.value.exit_code == 2
+    assert "32 rows of 32 inputs, peak 3.0 GiB" in sentence
+    assert "--set training.batch_size=16 --set training.accumulate=2" in sentence
+
+
+def test_half_the_batch_and_twice_the_passes_are_the_same_run(tmp_path: Path) -> None:
+    small(tmp_path / "whole")
+    small(tmp_path / "halves", batch_size=16, settings={"training.accumulate": 2})
+    for one, two in zip(history(tmp_path / "whole"), history(tmp_path / "halves"), strict=True):
+        for name in {"loss", "valid_loss", "grad_norm"} & one.keys():
+            assert one[name] == pytest.approx(two[name], rel=1e-4)
+
+
+def test_a_failed_cpu_allocation_is_told_the_same_way() -> None:
+    with pytest.raises(RuntimeError) as caught:
+        torch.empty(2**60, dtype=torch.uint8)
+    assert memory.is_out_of_memory(caught.value)
+    assert memory.is_out_of_memory(MemoryError())
+    assert not memory.is_out_of_memory(RuntimeError("shapes do not match"))
+
+
+def test_the_batch_that_fits_is_found_at_the_longest_rows_and_stored(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen: list[tuple[int, int]] = []
+
+    def loss_sum(self: Any, model: Any, batch: Any, counters: Any) -> torch.Tensor:
+        seen.append(tuple(batch.inputs.shape[:2]))
+        return limited(20)(self, model, batch, counters)
+
+    monkeypatch.setattr(ReconstructionObjective, "loss_sum", loss_sum)
+    data = strings(400)
+    small(tmp_path / "run", data, batch_size="auto", steps=4)
+    assert max(length for _, length in seen) == 32
+    assert all(length == 32 for rows, length in seen[:4])
+    assert "batch_size: 16\n" in (tmp_path / "run" / "run.yaml").read_text()
+    monkeypatch.setattr(ReconstructionObjective, "loss_sum", LOSS_SUM)
+    small(tmp_path / "named", data, batch_size=16, steps=4)
+    assert weights(tmp_path / "run") == weights(tmp_path / "named")
+
+
+def test_no_batch_that_fits_is_an_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(ReconstructionObjective, "loss_sum", limited(4))
+    with pytest.raises(ConfigError, match="not even 8 rows fit"):
+        small(tmp_path / "run", batch_size="auto")
+
+
+def test_recomputing_activations_keeps_less_and_changes_no_bit(tmp_path: Path) -> None:
+    from anymae.config import ModelConfig
+    from anymae.model import MaskedAutoencoder
+    from anymae.training.memory import SavedBytes
+    from conftest import tiny_config, tiny_inputs
+
+    config: ModelConfig = tiny_config(length=24)
+    inputs = tiny_inputs(config, 16)
+    kept = {}
+    for recompute in (False, True):
+        model = MaskedAutoencoder(config)
+        model.encoder.recompute = recompute
+        saved = SavedBytes(model)
+        with saved:
+            model(inputs)
+        kept[recompute] = saved.total
+    assert kept[True] < 0.7 * kept[False]
+    small(tmp_path / "plain")
+    small(tmp_path / "recomputed", settings={"training.recompute": True})
+    assert weights(tmp_path / "plain") == weights(tmp_path / "recomputed")
