@@ -123,7 +123,7 @@ class RunFolder:
 
     def write_end(self, model: MaskedAutoencoder, facts: dict[str, Any]) -> None:
         """Write the card; the weights come after it, last of all."""
-        numbers = {name: value for name, value in facts.items() if not isinstance(value, str)}
+        numbers = {name: value for name, value in facts.items() if isinstance(value, (int, float))}
         rows = "".join(f"| {name} | {value:.4g} |\n" for name, value in numbers.items())
         text = f"\n## This run\n\nIn words: {facts['words']}.\n\n| | |\n| --- | --- |\n{rows}"
         write_text(self.path / CARD, model_card(model) + text)

@@ -76,7 +76,8 @@ class ReconstructionMonitor:
         self._dataset, self._processes, self._seed = dataset, processes, seed
         self._batch_size, self._probe = batch_size, probe
         self._batches = _by_length(dataset, rows, batch_size)
-        self._embedded = spaced(rows, MOST_EMBEDDED)
+        # How far embeddings are apart takes many rows, of which there may be few held out.
+        self._embedded = spaced(train_rows, MOST_EMBEDDED)
         sample = _by_length(dataset, spaced(train_rows, MOST_SAMPLED), batch_size)
         self._trivial = TrivialPredictor(dataset.input, [dataset.batch(part) for part in sample])
         self._random = RandomMasking(model.config.masking, model.config.input)

@@ -197,6 +197,7 @@ def _check_trackers(names: Sequence[str]) -> None:
         if name not in TRACKERS:
             raise ConfigError(f"unknown tracker {name!r}{nearest(name, TRACKERS)}")
         if find_spec(name) is None:
+            package = "'anymae[track]'" if name == "tensorboard" else name
             raise MissingExtraError(
-                f"--track {name} needs the package {name}; install it with: pip install {name}"
+                f"--track {name} needs the package {name}; install it with: pip install {package}"
             )

@@ -1,0 +1,248 @@
+"""Data in, a run folder out: what is in it, and what can be done with it."""
+
+import json
+import socket
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+import anymae
+from anymae.config import ModelConfig
+from anymae.errors import ConfigError, DataError, MissingExtraError
+from anymae.hub import read_config
+from anymae.recipes import load_recipe
+from anymae.training.loop import Progress
+from anymae.training.pretrain import Run, pretrain
+from runs import Cut, cut_at, history, small, strings, weights
+
+
+def frame(rows: int = 90) -> Any:
+    import pandas as pd
+
+    source = np.random.default_rng(0)
+    x = source.normal(size=rows)
+    color = np.where(x > 0, "red", "blue")
+    return pd.DataFrame({"x": x, "v": 2 * x + 1, "w": -x, "color": color, "label": x > 0})
+
+
+def ragged(rows: int = 90) -> Any:
+    import pyarrow as pa
+
+    source = np.random.default_rng(0)
+    jets = [source.normal(size=(n, 3)).tolist() for n in source.integers(3, 9, rows)]
+    return pa.table({"jets": pa.array(jets)})
+
+
+DATA: dict[str, tuple[Any, str]] = {
+    "strings": (strings, "bytes"),
+    "frame": (frame, "table"),
+    "matrix": (lambda: np.random.default_rng(0).normal(size=(90, 5)), "table"),
+    "series": (lambda: np.random.default_rng(0).normal(size=(90, 6, 2)), "values"),
+    "ragged": (ragged, "values"),
+    "images": (
+        lambda: np.random.default_rng(0).integers(0, 255, (90, 4, 4)).astype("uint8"),
+        "image",
+    ),
+}
+
+
+@pytest.mark.parametrize("name", DATA)
+def test_every_kind_of_data_trains_under_every_encoder(tmp_path: Path, name: str) -> None:
+    make, kind = DATA[name]
+    for encoder in ("transformer", "perceiver"):
+        settings = {"encoder.kind": encoder, "encoder.num_latents": 4}
+        run = small(tmp_path / encoder, make(), steps=4, settings=settings)
+        assert run.model.config.input.kind == kind
+        assert run.model.config.encoder.kind == encoder
+        assert {"valid_loss", "trivial_loss", "verdict", "words"} <= run.metrics.keys()
+        again = anymae.load(run.folder)
+        for one, two in zip(run.model.parameters(), again.parameters(), strict=True):
+            assert torch.equal(one, two)
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory: pytest.TempPathFactory) -> Run:
+    folder = tmp_path_factory.mktemp("pretrain")
+    path = folder / "data.csv"
+    path.write_text("smiles,y\n" + "".join(f"{text},{len(text)}\n" for text in strings()))
+    return small(folder / "run", path, column="smiles", target="y", steps=12)
+
+
+def test_a_run_folder_holds_what_it_should(run: Run) -> None:
+    names = {path.name for path in run.folder.iterdir()}
+    assert names == {
+        "README.md",
+        "checkpoints",
+        "config.json",
+        "data.json",
+        "environment.json",
+        "metrics.jsonl",
+        "model.safetensors",
+        "run.yaml",
+    }
+    environment = json.loads((run.folder / "environment.json").read_text())
+    assert environment["threads"] == 1 and environment["device"] == "cpu"
+    assert environment["seconds"] > 0 and environment["peak_memory_mb"] > 0
+    assert environment["versions"]["torch"].partition("+")[0] == torch.__version__.partition("+")[0]
+    assert "valid_loss" in (run.folder / "README.md").read_text()
+    kinds = [entry["kind"] for entry in run.history]
+    assert kinds.count("valid") == 4 and kinds[-1] == "end"
+    assert run.history[0]["step"] == 0
+    for entry in run.history:
+        if entry["kind"] == "train":
+            assert entry["grad_norm"] > 0 and 0 <= entry["data_wait"] <= 1
+            assert entry["rows_per_second"] > 0 and entry["memory_mb"] > 0
+
+
+def test_it_learns(tmp_path: Path) -> None:
+    data = strings(600)
+    learned = small(tmp_path / "run", data, steps=120, learning_rate=1e-2, batch_size=64)
+    assert learned.metrics["verdict"] == "learning"
+    assert learned.metrics["valid_loss"] < 0.7 * learned.metrics["trivial_loss"]
+
+
+def test_the_best_look_is_kept_unless_the_last_is_asked_for(tmp_path: Path) -> None:
+    case: dict[str, Any] = {"data": strings(600), "learning_rate": 0.05, "steps": 24}
+    best = small(tmp_path / "best", **case)
+    last = small(tmp_path / "last", settings={"training.keep": "last"}, **case)
+    looks = {e["step"]: e["valid_loss"] for e in best.history if e["kind"] == "valid" and e["step"]}
+    assert best.metrics["best_step"] == min(looks, key=lambda step: looks[step]) != 24
+    assert best.metrics["valid_loss"] == min(looks.values())
+    assert last.metrics["best_step"] == 24
+    kept = {p.name for p in (best.folder / "checkpoints").iterdir()}
+    assert f"step-{best.metrics['best_step']:08d}" in kept
+
+
+def test_a_run_is_repeated_from_its_recipe(
+    run: Run, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level("INFO", "anymae")
+    recipe = run.folder / "run.yaml"
+    anymae_run = pretrain(recipe=recipe, out=tmp_path / "again")
+    assert f"the data are those of {run.folder}, to the byte" in caplog.text
+    assert weights(anymae_run.folder) == weights(run.folder)
+    other = tmp_path / "other.csv"
+    other.write_text("smiles,y\n" + "".join(f"{text},1\n" for text in strings(seed=1)))
+    pretrain(other, recipe=recipe, out=tmp_path / "other", steps=2)
+    assert f"the data differ from those of {run.folder}: the content differs" in caplog.text
+
+
+def test_the_recipe_of_a_run_leaves_nothing_open(run: Run) -> None:
+    recipe = load_recipe(run.folder / "run.yaml")
+    config = ModelConfig.model_validate(read_config(run.folder))
+    assert recipe.encoder == config.encoder.model_dump(mode="json")
+    assert recipe.masking == config.masking.model_dump(mode="json")
+    assert recipe.training["steps"] == 12 and recipe.training["threads"] == 1
+    assert recipe.data.column == ("smiles",) and recipe.data.length == config.input.length
+
+
+def test_a_run_starts_from_the_weights_of_another(run: Run, tmp_path: Path) -> None:
+    continued = pretrain(
+        strings(seed=1),
+        out=tmp_path / "more",
+        init=run.folder,
+        steps=2,
+        batch_size=16,
+        device="cpu",
+    )
+    fresh = small(tmp_path / "fresh", strings(seed=1), steps=2, batch_size=16)
+    first = [next(e for e in r.history if e["kind"] == "valid") for r in (continued, fresh)]
+    assert first[0]["valid_loss"] < first[1]["valid_loss"]
+    assert continued.model.config.input == run.model.config.input
+    assert continued.model.data is not None
+    for wrong in ({"preset": "small"}, {"settings": {"encoder.width": 32}}):
+        with pytest.raises(ConfigError, match="brings its own sizes"):
+            pretrain(strings(), out=tmp_path / "no", init=run.folder, **wrong)
+
+
+def test_targets_are_never_inputs(tmp_path: Path) -> None:
+    plain = small(tmp_path / "a", frame(), steps=2)
+    assert plain.model.config.input.length == 4
+    named = small(tmp_path / "b", frame(), steps=2, target="w")
+    assert named.model.config.input.length == 3
+
+
+def test_a_probe_is_logged_at_each_look(tmp_path: Path) -> None:
+    found = small(tmp_path / "run", frame(600), steps=8, probe_target="color")
+    looks = [entry for entry in found.history if entry["kind"] == "valid"]
+    assert len(looks) == 3 and all(0 <= look["probe_roc_auc"] <= 1 for look in looks)
+    assert found.model.config.input.length == 3
+    with pytest.raises(DataError, match="did you mean 'color'"):
+        small(tmp_path / "no", frame(), steps=8, probe_target="colour")
+    assert not (tmp_path / "no").exists()
+
+
+def test_progress_tells_how_far_it_is(tmp_path: Path) -> None:
+    told: list[Progress] = []
+    small(tmp_path / "run", progress=told.append)
+    assert [each.step for each in told] == list(range(1, 13))
+    assert all(each.steps == 12 and each.rows_per_second > 0 for each in told)
+    assert told[-1].seconds_left == 0
+
+
+def test_a_run_shows_itself_in_a_notebook(run: Run) -> None:
+    html = run._repr_html_()
+    assert "valid_loss" in html and str(run.folder) in html
+
+
+def test_pretraining_and_embedding_open_no_socket(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*arguments: Any, **more: Any) -> None:
+        raise AssertionError("a socket was opened")
+
+    monkeypatch.setattr(socket, "socket", refuse)
+    monkeypatch.setattr(socket, "create_connection", refuse)
+    monkeypatch.setattr(socket, "getaddrinfo", refuse)
+    made = small(tmp_path / "run", steps=2)
+    found = anymae.embed(made.model, strings(5))
+    assert found.shape == (5, 16) and np.isfinite(found).all()
+
+
+def test_an_unknown_tracker_names_the_nearest(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="did you mean 'tensorboard'"):
+        small(tmp_path / "run", track="tensorbord")
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_missing_tracker_names_the_extra(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("anymae.training.processes.find_spec", lambda name: None)
+    with pytest.raises(MissingExtraError, match=r"anymae\[track\]"):
+        small(tmp_path / "run", track="tensorboard")
+    assert not (tmp_path / "run").exists()
+
+
+def test_tensorboard_receives_the_numbers(tmp_path: Path) -> None:
+    pytest.importorskip("tensorboard", reason="the extra `track` is not installed")
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    made = small(tmp_path / "run", track="tensorboard")
+    events = list(made.folder.rglob("events.out.tfevents.*"))
+    assert events
+    found = EventAccumulator(str(events[0].parent))
+    found.Reload()
+    losses = {event.step: event.value for event in found.Scalars("valid/valid_loss")}
+    logged = {e["step"]: e["valid_loss"] for e in made.history if e["kind"] == "valid"}
+    assert losses == pytest.approx(logged)
+
+
+def test_several_runs_in_one_process_do_not_disturb_each_other(tmp_path: Path) -> None:
+    first = small(tmp_path / "a")
+    with pytest.raises(Cut):
+        small(tmp_path / "b", progress=cut_at(3), seed=5)
+    second = small(tmp_path / "c")
+    assert weights(first.folder) == weights(second.folder)
+    assert history(first.folder) == history(second.folder)
+
+
+@pytest.mark.parametrize("extra", [{"settings": {"data.pack": True, "data.length": 40}}, {}])
+def test_strings_are_packed_when_asked(tmp_path: Path, extra: dict[str, Any]) -> None:
+    settings = {"training.checkpoint_every": 2, **extra.get("settings", {})}
+    small(tmp_path / "uncut", steps=6, batch_size=8, settings=settings)
+    with pytest.raises(Cut):
+        small(tmp_path / "cut", steps=6, batch_size=8, settings=settings, progress=cut_at(5))
+    small(tmp_path / "cut", steps=6, batch_size=8, settings=settings, resume=True)
+    assert weights(tmp_path / "cut") == weights(tmp_path / "uncut")

@@ -1,0 +1,169 @@
+"""What an evaluation says is what a naive computation finds."""
+
+import math
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from anymae.config import DataConfig, parse
+from anymae.data.dataset import Dataset, open_data
+from anymae.masking.random import RandomMasking
+from anymae.model import MaskedAutoencoder
+from anymae.presets import build_config
+from anymae.training.monitor import ReconstructionMonitor, spaced, spread
+from anymae.training.objective import Counters
+from anymae.training.processes import Processes
+from anymae.training.trivial import TrivialPredictor
+from anymae.training.verdict import judge
+from runs import strings
+
+SIZES = {"width": 16, "depth": 1, "num_heads": 2}
+
+
+def table(rows: int = 200) -> Any:
+    import pandas as pd
+
+    source = np.random.default_rng(0)
+    columns = {
+        "x": source.normal(3, 2, rows),
+        "color": source.choice(["red", "blue", "green"], rows, p=[0.7, 0.2, 0.1]),
+        "y": source.exponential(size=rows),
+    }
+    frame = pd.DataFrame(columns)
+    frame.loc[::7, "x"] = None
+    return frame
+
+
+DATA: dict[str, Any] = {
+    "bytes": lambda: strings(200),
+    "table": table,
+    "values": lambda: np.random.default_rng(0).normal(2, 3, (200, 6, 2)),
+}
+
+
+def opened(kind: str) -> tuple[Dataset, MaskedAutoencoder]:
+    dataset = open_data(DATA[kind](), parse(DataConfig, {}))
+    config = build_config("tiny", dataset.input, encoder=SIZES, masking={"ratio": 0.4})
+    return dataset, MaskedAutoencoder(config)
+
+
+def monitor(dataset: Dataset, model: MaskedAutoencoder, processes: Processes) -> Any:
+    parts = dataset.parts
+    return ReconstructionMonitor(
+        dataset,
+        rows=parts.train[:50],
+        train_rows=parts.train,
+        model=model,
+        batch_size=16,
+        seed=0,
+        processes=processes,
+    )
+
+
+@pytest.mark.parametrize("kind", DATA)
+def test_the_trivial_predictor_is_the_best_that_looks_at_nothing(kind: str) -> None:
+    """Its loss over all inputs is the entropy, or the variance, of the training rows."""
+    dataset, model = opened(kind)
+    index = np.arange(len(dataset))
+    batch = dataset.batch(index)
+    valid = batch.valid if batch.valid is not None else torch.ones(batch.inputs.shape[:2]).bool()
+    trivial = TrivialPredictor(dataset.input, [batch])
+    masked = valid.clone()
+    masked[:, 0] = False
+    made = model(batch.inputs, valid=batch.valid, masked=masked)
+    found = float(trivial.loss_sum(model.head, batch.inputs, made))
+    expected = 0.0
+    if kind == "bytes":
+        counts = np.bincount(batch.inputs[valid].numpy(), minlength=262) + 1.0
+        log = np.log(counts / counts.sum())
+        expected = -log[batch.inputs[masked].numpy()].sum()
+    else:
+        for column in range(1, batch.inputs.shape[1]):
+            real = batch.inputs[:, column][valid[:, column]].numpy()
+            if kind == "table" and dataset.input.categories[column]:
+                size = dataset.input.categories[column]
+                counts = np.bincount(real[:, 0].astype(int), minlength=size) + 1.0
+                log = np.log(counts / counts.sum())
+                expected += -log[real[:, 0].astype(int)].sum() / math.log(size)
+            else:
+                expected += np.square(real - real.mean(0)).mean(1).sum()
+    assert found == pytest.approx(expected, rel=1e-4)
+
+
+@pytest.mark.parametrize("kind", DATA)
+def test_the_losses_of_a_look_are_means_over_hidden_inputs(kind: str) -> None:
+    dataset, model = opened(kind)
+    with Processes("cpu") as processes:
+        looks = [monitor(dataset, model, processes)(model, Counters(0, 10, 0)) for _ in range(2)]
+    assert looks[0] == looks[1]
+    assert model.training
+    look = looks[0].values
+    assert 0 < looks[0].loss < 20
+    # Before training the model's own masks are nearly random; both exams are about as hard.
+    assert look["valid_loss_own_masks"] == pytest.approx(looks[0].loss, rel=0.5)
+    assert 0.5 < look["mask_entropy"] <= 1.05
+    assert 0 < look["mask_overlap"] <= 1
+    assert 1 <= look["effective_rank"] <= 16
+
+
+def test_masks_that_never_change_overlap_wholly_and_have_less_entropy() -> None:
+    class Always(RandomMasking):
+        def __call__(self, valid: torch.Tensor, draws: Any, **more: Any) -> torch.Tensor:
+            return torch.zeros_like(valid).index_fill(1, torch.arange(2), True)
+
+    dataset, model = opened("values")
+    model.masking = Always(model.config.masking, model.config.input)
+    with Processes("cpu") as processes:
+        look = monitor(dataset, model, processes)(model, Counters(0, 10, 0)).values
+    assert look["mask_overlap"] == 1.0
+    assert look["mask_entropy"] == pytest.approx(math.log(2) / math.log(6), rel=1e-6)
+
+
+def test_the_effective_rank_counts_directions() -> None:
+    axes = torch.eye(8).repeat(10, 1)
+    assert spread(axes)[0] == pytest.approx(7, rel=1e-6)
+    line = torch.outer(torch.randn(50), torch.randn(8))
+    assert spread(line)[0] == pytest.approx(1, abs=1e-4)
+    same = torch.ones(50, 8)
+    assert spread(same)[1] == 0.0
+    spherical = torch.randn(5000, 8)
+    assert spread(spherical)[0] == pytest.approx(8, rel=0.01)
+    assert spread(spherical)[1] == pytest.approx(1, rel=0.02)
+
+
+def test_spaced_rows_cover_the_whole() -> None:
+    rows = np.arange(100, 1100)
+    assert spaced(rows, 5).tolist() == [100, 349, 599, 849, 1099]
+    assert spaced(rows, 2000) is rows
+
+
+LOOK = {
+    "trivial_loss": 3.0,
+    "trivial_loss_own_masks": 3.0,
+    "valid_loss_own_masks": 1.5,
+    "mask_overlap": 0.5,
+    "effective_rank": 9.0,
+    "embedding_std": 0.4,
+}
+
+
+@pytest.mark.parametrize(
+    ("losses", "change", "state", "words"),
+    [
+        ([5.5, 3.1, 2.4, 2.0], {}, "learning", "more steps would help"),
+        ([5.5, 2.0, 1.995, 1.994], {}, "learning", "levelled off"),
+        ([5.5, 2.0, 2.1, 2.2], {}, "learning", "overfitting"),
+        ([5.5, 3.1, 3.0, 2.99], {"valid_loss_own_masks": 2.9}, "flat", "is not under the 3.000"),
+        ([5.5, 3.1, 2.4, 2.0], {"effective_rank": 1.1}, "collapsed", "effective rank 1.1"),
+        ([5.5, 3.1, 2.4, 2.0], {"embedding_std": 1e-6}, "collapsed", "the same embedding"),
+        ([5.5, 3.1, 3.0, 4.2], {"mask_overlap": 0.9}, "learning", "only what its own masks ask"),
+    ],
+)
+def test_the_verdict_says_what_the_numbers_say(
+    losses: list[float], change: dict[str, float], state: str, words: str
+) -> None:
+    verdict = judge(losses, {**LOOK, **change})
+    assert verdict.state == state
+    assert words in verdict.words
