@@ -174,7 +174,9 @@ class MaskedAutoencoder(Backbone):
             masked = masked if valid is None else masked & valid
             num_hidden, num_visible = _most_true(masked), _most_true(_visible(masked, valid))
         index, seen = pack(_visible(masked, valid), num_visible)
-        encoded = self._encode(take(embedded, index), seen)
+        # Where all rows hide as many, no place is empty and no key has to be kept out.
+        is_full = valid is None and num_hidden + num_visible == inputs.shape[1]
+        encoded = self._encode(take(embedded, index), None if is_full else seen)
         hidden, filled = pack(masked, num_hidden)
         predictions = self._decode(encoded, hidden)
         losses = self.head.losses(predictions, take_inputs(inputs, hidden), hidden, filled)

@@ -6,7 +6,7 @@ from torch import Tensor
 
 from anymae.errors import DataError
 from anymae.model import MaskedAutoencoder
-from anymae.nn.attention import EXPLICIT_UP_TO, attend, key_bias
+from anymae.nn.attention import attend, key_bias
 from anymae.randomness import Draws, row_keys
 from conftest import tiny_config, tiny_inputs
 
@@ -305,10 +305,12 @@ def test_the_loss_of_a_set_equals_a_naive_matching() -> None:
     assert all(p.grad is None or p.grad.isfinite().all() for p in model.parameters())
 
 
-@pytest.mark.parametrize("num_keys", [5, EXPLICIT_UP_TO, EXPLICIT_UP_TO + 1])
+@pytest.mark.parametrize("value_width", [8, 12])
 @pytest.mark.parametrize("padded", [False, True])
-def test_attention_equals_its_definition(num_keys: int, padded: bool) -> None:
-    q, k, v = torch.randn(2, 3, 8), torch.randn(2, num_keys, 8), torch.randn(2, num_keys, 12)
+def test_attention_equals_its_definition(value_width: int, padded: bool) -> None:
+    num_keys = 40
+    q, k = torch.randn(2, 3, 8), torch.randn(2, num_keys, 8)
+    v = torch.randn(2, num_keys, value_width)
     valid = torch.ones(2, num_keys, dtype=torch.bool)
     valid[1, num_keys // 2 :] = not padded
     bias = key_bias(valid, torch.float32) if padded else None
@@ -318,5 +320,5 @@ def test_attention_equals_its_definition(num_keys: int, padded: bool) -> None:
         for head in range(4):
             mine = slice(2 * head, 2 * head + 2)
             weights = (q[row][:, mine] @ keys[:, mine].T / 2**0.5).softmax(1)
-            theirs = weights @ values[:, 3 * head : 3 * head + 3]
-            assert torch.allclose(ours[row][:, 3 * head : 3 * head + 3], theirs, atol=1e-5)
+            part = slice(value_width // 4 * head, value_width // 4 * (head + 1))
+            assert torch.allclose(ours[row][:, part], weights @ values[:, part], atol=1e-5)

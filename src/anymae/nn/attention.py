@@ -10,9 +10,12 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-EXPLICIT_UP_TO = 96
-"""On a CPU, rows of at most this many keys take the explicit products: the fused kernel's
-overhead for each head is larger than the map it saves."""
+FUSED_FROM = 900
+"""On a CPU in bf16, rows of fewer keys than this learn faster with the map written out: the fused
+kernel's backward pass does not use the processor's bf16 products (`docs/performance.md`)."""
+
+LOWEST = torch.finfo(torch.bfloat16).min
+"""Lowest number that is finite in bf16 as well, whatever a score is added to it."""
 
 
 def key_bias(valid: Tensor | None, dtype: torch.dtype) -> Tensor | None:
@@ -20,7 +23,7 @@ def key_bias(valid: Tensor | None, dtype: torch.dtype) -> Tensor | None:
 
     Args:
         valid: `(B, N)` bool, True for real keys; `None` when all are.
-        dtype: Number format of the scores.
+        dtype: Number format of the scores; they may be less precise than this, not more.
 
     Returns:
         `(B, 1, 1, N)`: 0 for real keys, the lowest finite number for others, so that a row
@@ -29,7 +32,7 @@ def key_bias(valid: Tensor | None, dtype: torch.dtype) -> Tensor | None:
     if valid is None:
         return None
     bias = torch.zeros(valid.shape, dtype=dtype, device=valid.device)
-    return bias.masked_fill(~valid, torch.finfo(dtype).min)[:, None, None, :]
+    return bias.masked_fill(~valid, LOWEST)[:, None, None, :]
 
 
 def attend(
@@ -49,13 +52,23 @@ def attend(
         `(B, M, H * dv)`, heads joined.
     """
     q, k, v = (x.unflatten(-1, (num_heads, -1)).transpose(1, 2) for x in (q, k, v))
-    if q.device.type == "cpu" and k.shape[2] <= EXPLICIT_UP_TO:
+    bias = None if bias is None else bias.to(q.dtype)
+    if _prefers_fused(q, k, v):
+        context = F.scaled_dot_product_attention(q, k, v, attn_mask=bias, dropout_p=dropout)
+    else:
         scores = (q * (1 / math.sqrt(q.shape[-1]))) @ k.transpose(2, 3)
         weights = (scores if bias is None else scores + bias).softmax(-1)
         context = F.dropout(weights, dropout, training=dropout > 0) @ v
-    else:
-        context = F.scaled_dot_product_attention(q, k, v, attn_mask=bias, dropout_p=dropout)
     return context.transpose(1, 2).flatten(2)
+
+
+def _prefers_fused(q: Tensor, k: Tensor, v: Tensor) -> bool:
+    """Tell whether the fused kernel is the faster one, by what was measured."""
+    if q.device.type != "cpu":
+        return True
+    if q.shape[-1] != v.shape[-1]:
+        return False  # No kernel on a CPU: what would run is slower than the products themselves.
+    return q.dtype != torch.bfloat16 or not q.requires_grad or k.shape[2] >= FUSED_FROM
 
 
 class MLP(nn.Module):
