@@ -1,8 +1,8 @@
-"""Fine-tuning as a benchmark method: one candidate for each learning rate.
+"""Fine-tuning as a benchmark method: the best of a few learning rates on validation.
 
 A pretrained encoder is treated gently: the head is fitted first, lower layers learn more slowly.
 That would hold an untrained one back, so it is trained all at once, at the full rate in every
-layer, by the published head; it gets as many candidates.
+layer, by the published head; it may try as many rates.
 
 Shapes: V validation rows, T test rows, A numbers of an answer.
 """
@@ -25,6 +25,8 @@ from anymae.training.requests import Requests
 from anymae.training.targets import Labelled
 
 CPU = ComputeConfig(device="cpu")
+LOOKS = 6
+"""Times that the validation rows are looked at; the weights of the best look are kept."""
 
 
 def finetune_candidates(
@@ -37,7 +39,7 @@ def finetune_candidates(
     seed: int,
     threads: int,
 ) -> Iterator[Candidate]:
-    """Train at each rate; the epoch is the one with the least validation loss.
+    """Train at each rate; rate and epoch are those with the least validation loss.
 
     Args:
         task: What is predicted.
@@ -57,25 +59,31 @@ def finetune_candidates(
     for part in (data.parts.train, data.parts.valid):
         targets[part, 0] = standardise(described, data.labels.of(part))
     rows = Rows(Labelled(dataset, targets, None), data.parts.train, data.parts.valid)
+    steps = num_steps(plan, len(data.parts.train))
     training = finetune_training(
         {
             "batch_size": plan.batch_size,
-            "steps": num_steps(plan, len(data.parts.train)),
+            "steps": steps,
+            "validate_every": max(1, round(steps / LOOKS)),
             "seed": seed,
             "threads": threads,
             "device": "cpu",
         }
     )
-    for rate in plan.learning_rates:
-        with Processes("cpu") as processes, Requests() as requests:
-            fitted = fit(
-                model, described, rows, config=config, training=training, rates=(rate,),
-                processes=processes, requests=requests,
-            )  # fmt: skip
-        with placed(fitted.predictor, CPU):
-            found = compute(Answers(fitted.predictor), dataset, rest, CPU).values
-        settings = {"learning_rate": rate, "step": fitted.step, "steps": training.steps}
-        yield Candidate(settings, found)
+    with Processes("cpu") as processes, Requests() as requests:
+        fitted = fit(
+            model, described, rows, config=config, training=training, rates=plan.learning_rates,
+            processes=processes, requests=requests,
+        )  # fmt: skip
+    with placed(fitted.predictor, CPU):
+        found = compute(Answers(fitted.predictor), dataset, rest, CPU).values
+    settings = {
+        "learning_rate": fitted.rate,
+        "learning_rates": list(plan.learning_rates),
+        "step": fitted.step,
+        "steps": steps,
+    }
+    yield Candidate(settings, found)
 
 
 def num_steps(plan: FineTuning, num_labels: int) -> int:

@@ -69,7 +69,7 @@ class Higgs(Suite):
             masking=_MASKING,
             finetune=FineTuning(
                 learning_rates=(1e-4, 3e-4), epochs=8, batch_size=128, least_steps=200,
-                most_steps=500,
+                most_steps=500, tasks=("1k", "10k"),
             ),
         ),
         "long": Budget(

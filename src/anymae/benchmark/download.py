@@ -1,0 +1,76 @@
+"""Download files so that a broken connection costs nothing: retried, continued, checked."""
+
+import logging
+import time
+import urllib.error
+import urllib.request
+from pathlib import Path
+
+from anymae.errors import DataError
+from anymae.files import sha256
+
+logger = logging.getLogger(__name__)
+
+RETRIES, WAIT, TIMEOUT = 4, 1.0, 30.0
+"""Attempts, seconds before the second one (doubling), seconds without an answer."""
+BLOCK = 1 << 20
+
+
+def download(url: str, to: Path, *, digest: str | None = None, wait: float = WAIT) -> Path:
+    """Fetch a file; what an earlier attempt has got is continued.
+
+    Args:
+        url: Where from.
+        to: Where to; a file that is there, and has the digest, is kept.
+        digest: sha256 that it must have; `None` where what is made of it is checked instead.
+        wait: Seconds before the second attempt.
+
+    Raises:
+        DataError: It cannot be had, or has another sha256.
+    """
+    if to.exists() and (digest is None or sha256(to) == digest):
+        return to
+    to.parent.mkdir(parents=True, exist_ok=True)
+    part = to.with_name(f"{to.name}.part")
+    for attempt in range(RETRIES):
+        if attempt:
+            time.sleep(wait * 2 ** (attempt - 1))
+        try:
+            _continue(url, part)
+            break
+        except urllib.error.HTTPError as error:
+            if error.code < 500:
+                raise DataError(f"{url} answers {error.code} {error.reason}") from None
+            problem = str(error)
+        except (OSError, EOFError) as error:
+            problem = str(error)
+        logger.warning("%s: %s; trying again", url, problem)
+    else:
+        raise DataError(f"{url} could not be fetched ({problem}); check the connection, run again")
+    if digest is not None and (found := sha256(part)) != digest:
+        part.unlink()
+        raise DataError(f"{url} has sha256 {found}, not {digest}; the file has changed, report it")
+    return part.replace(to)
+
+
+def _continue(url: str, part: Path) -> None:
+    """Append what is missing of a file."""
+    have = part.stat().st_size if part.exists() else 0
+    request = urllib.request.Request(url, headers={"Range": f"bytes={have}-"} if have else {})
+    try:
+        answer = urllib.request.urlopen(request, timeout=TIMEOUT)
+    except urllib.error.HTTPError as error:
+        if error.code == 416:  # nothing is missing
+            return
+        raise
+    with answer:
+        # A server that knows no ranges sends the whole.
+        mode = "ab" if answer.status == 206 else "wb"
+        expected = answer.headers.get("Content-Length")
+        count = 0
+        with part.open(mode) as file:
+            while block := answer.read(BLOCK):
+                file.write(block)
+                count += len(block)
+    if expected is not None and count < int(expected):
+        raise EOFError(f"the connection broke after {count:,} of {int(expected):,} bytes")
