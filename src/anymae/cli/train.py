@@ -8,6 +8,7 @@ import typer
 
 from anymae.cli.console import duration, next_step, quoted, show_json, training_progress
 from anymae.cli.options import DataArgument, DataFlags, JsonFlag, OverwriteFlag, RunArgument, spread
+from anymae.errors import UserInputError
 
 if TYPE_CHECKING:
     from anymae.training.finetune import Finetuned
@@ -81,10 +82,17 @@ class SessionFlags:
     no_examples: Annotated[
         bool, typer.Option("--no-examples", help="Keep raw rows out of everything written.")
     ] = False
+    track: Annotated[
+        list[str] | None,
+        typer.Option("--track", metavar="NAME", help="tensorboard, wandb, mlflow or trackio."),
+    ] = None
+    probe_target: Annotated[
+        str | None,
+        typer.Option("--probe-target", metavar="COL", help="Predict it at each look; no input."),
+    ] = None
 
 
 def pretrain(
-    out: Annotated[Path, typer.Option("--out", help="Run folder: new or empty.")],
     recipe_flags: RecipeFlags,
     training_flags: TrainingFlags,
     session_flags: SessionFlags,
@@ -93,18 +101,28 @@ def pretrain(
         str | None,
         typer.Argument(metavar="DATA", help="File, folder, glob or URL; else the recipe's."),
     ] = None,
+    out: Annotated[
+        Path | None, typer.Option("--out", metavar="RUN", help="Run folder: new or empty.")
+    ] = None,
     init: Annotated[
         str | None, typer.Option("--init", metavar="RUN", help="Start from its weights.")
     ] = None,
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Print the resolved recipe and write nothing.")
     ] = False,
+    replay: Annotated[
+        Path | None,
+        typer.Option("--replay", metavar="FILE", help="Compute a captured bad step again."),
+    ] = None,
     json: JsonFlag = False,
 ) -> None:
     """Pretrain a masked autoencoder on unlabelled data.
 
     Example: anymae pretrain molecules.csv --column smiles --out runs/mol
     """
+    if replay is not None:
+        _replay(replay, data, json=json)
+        return
     from anymae.recipes import parse_settings
     from anymae.training.pretrain import pretrain as run_pretraining
     from anymae.training.pretrain import shorthands
@@ -117,6 +135,8 @@ def pretrain(
         made = plan(data, recipe=recipe_flags.recipe, settings=settings, init=init)
         typer.echo(made.recipe_text, nl=False)
         return
+    if out is None:
+        raise UserInputError("no run folder is named; say where to write with --out RUN")
     with training_progress("pretrain") as told:
         run = run_pretraining(
             data,
@@ -128,6 +148,22 @@ def pretrain(
             **vars(session_flags),
         )
     _report(run, json=json)
+
+
+def _replay(capture: Path, data: str | None, *, json: bool) -> None:
+    """Compute a captured step again and say what is bad about it."""
+    from anymae.training.replay import replay
+
+    found = replay(capture, data)
+    if json:
+        show_json(vars(found))
+        return
+    rows = ", ".join(map(str, found.bad_rows[:20])) or "none"
+    typer.echo(
+        f"step {found.step}: loss {found.loss} (captured {found.captured_loss}), gradient norm "
+        f"{found.grad_norm} (captured {found.captured_grad_norm}); rows whose loss is not finite: "
+        f"{rows}"
+    )
 
 
 def _report(run: "Run", *, json: bool) -> None:

@@ -97,7 +97,7 @@ def pretrain(
     resume: bool = False,
     overwrite: bool = False,
     stop_after: float | None = None,
-    track: Columns = (),
+    track: Columns | None = None,
     probe_target: str | None = None,
     no_examples: bool = False,
     progress: Callable[[Progress], None] | None = None,

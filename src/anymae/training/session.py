@@ -53,7 +53,7 @@ class Options:
     """Replace a run that is there."""
     stop_after: float | None = None
     """Minutes after which to save and leave."""
-    track: str | Sequence[str] = ()
+    track: str | Sequence[str] | None = None
     """Trackers to feed besides `metrics.jsonl`."""
     no_examples: bool = False
     """Keep raw rows out of captures."""
@@ -65,7 +65,7 @@ class Options:
     @property
     def trackers(self) -> tuple[str, ...]:
         """The trackers, also where one was given as a string."""
-        return (self.track,) if isinstance(self.track, str) else tuple(self.track)
+        return (self.track,) if isinstance(self.track, str) else tuple(self.track or ())
 
 
 class Session:
