@@ -152,9 +152,7 @@ def evaluate_rows(
     truth = encode_labels(task, _take(labels, index))
     known = ~np.isnan(truth).all(1)
     if not known.any():
-        raise DataError(
-            f"none of the {len(index):,} rows has a value of {', '.join(task.targets)}"
-        )
+        raise DataError(f"none of the {len(index):,} rows has a value of {', '.join(task.targets)}")
     index, truth = index[known], truth[known]
     given = read_weights(dataset)
     weights = np.ones(len(index)) if given is None else given[index]

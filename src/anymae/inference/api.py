@@ -302,7 +302,7 @@ def _all(computation: Computation, dataset: Dataset, config: ComputeConfig | Non
     rows = OutputRows(dataset)
     piece = rows.piece(0, len(rows))
     with placed(computation.model, config):
-        return piece.spread(compute(computation, dataset, piece.index, config))
+        return piece.spread(compute(computation, dataset, piece.positions, config))
 
 
 def _write(

@@ -166,7 +166,8 @@ def _lengths(dataset: Dataset, windows: Windows) -> IntArray:
     if full is None:
         width = dataset.batch(windows.rows[:1]).inputs.shape[1]
         return np.full(len(windows.rows), width)
-    return np.minimum(full[windows.rows] - windows.first, dataset.input.length).astype(np.int64)
+    left = full[windows.rows] - windows.first
+    return np.asarray(np.minimum(left, dataset.input.length), np.int64)
 
 
 def _move(batch: Batch, device: torch.device) -> Batch:

@@ -41,7 +41,7 @@ class VectorLayout:
 
     def columns(self, values: FloatArray, counts: IntArray, *, nested: bool) -> Columns:
         """Return `embedding`, or `e0`, `e1` ..."""
-        absent = np.isnan(values).all(1)
+        absent = np.asarray(np.isnan(values).all(1))
         if not nested:
             return {
                 f"{self._prefix}{number}": pa.array(column, pa.float32(), mask=absent)
@@ -63,7 +63,7 @@ class StatesLayout:
             raise UserInputError("vectors of each input need Parquet; name the file .parquet")
         ends = np.cumsum(counts)
         offsets = pa.array(np.r_[0, ends], pa.int64(), mask=np.r_[counts == 0, False])
-        inner = _lists(values, np.isnan(values).all(1))
+        inner = _lists(values, np.asarray(np.isnan(values).all(1)))
         return {"states": pa.LargeListArray.from_arrays(offsets, inner)}
 
     def matrix(self, values: FloatArray) -> FloatArray:
@@ -94,12 +94,12 @@ class AnswerLayout:
 
     def matrix(self, values: FloatArray) -> FloatArray:
         """Return the mean over members, `(R, A)`."""
-        return self._members(values).mean(1)
+        return np.asarray(self._members(values).mean(1))
 
     def _spread(self, values: FloatArray) -> FloatArray | None:
         if self._task.members == 1:
             return None
-        return self._members(values).std(1, ddof=1)
+        return np.asarray(self._members(values).std(1, ddof=1))
 
     def _members(self, values: FloatArray) -> FloatArray:
         return values.reshape(len(values), self._task.members, -1)

@@ -27,7 +27,7 @@ class Piece(NamedTuple):
     """Row numbers in the source, `(R,)`."""
     ok: npt.NDArray[np.bool_]
     """`(R,)`, True for rows that can be inputs."""
-    index: IntArray
+    positions: IntArray
     """Positions in the data set of those rows, `(ok.sum(),)`."""
     status: pa.Array
     """`(R,)` strings."""

@@ -106,7 +106,7 @@ def write_rows(
             if path.exists():
                 taken_up += stop - start
             else:
-                numbers = compute(computation, dataset, rows.piece(start, stop).index, config)
+                numbers = compute(computation, dataset, rows.piece(start, stop).positions, config)
                 write_tensors(path, {k: torch.from_numpy(v) for k, v in vars(numbers).items()})
             if progress is not None:
                 progress(stop, len(rows))

@@ -92,21 +92,41 @@ def _choose(
 ) -> float:
     """Return the strength with the least loss over held-out folds."""
     order = np.random.default_rng(seed).permutation(len(rows))[:MOST_CHOOSING]
-    folds = np.array_split(order, min(FOLDS, len(order)))
-    losses = np.zeros(len(strengths))
-    for held in folds:
-        kept = np.setdiff1d(order, held)
-        for number, strength in enumerate(strengths):
-            weight, bias = _fit(task, rows[kept], truth[kept], weights[kept], strength)
-            outputs = torch.from_numpy(rows[held] @ weight.T + bias)
-            total, _ = task_losses(
-                task,
-                outputs,
-                torch.from_numpy(truth[held]),
-                weights=torch.from_numpy(weights[held]),
-            )
-            losses[number] += float(total)
-    return strengths[int(losses.argmin())]
+    folds = [(np.setdiff1d(order, held), held) for held in np.array_split(order, FOLDS)]
+    best, least, worse = strengths[0], np.inf, 0
+    for strength in sorted(strengths):
+        loss = sum(
+            _held_out(task, rows, truth, weights, strength, kept, held)
+            for kept, held in folds
+            if len(kept) and len(held)
+        )
+        worse = worse + 1 if loss >= least else 0
+        if loss < least:
+            best, least = strength, loss
+        # The curve has one valley, and beyond it fits only get slower.
+        if worse == 2:
+            break
+    return best
+
+
+def _held_out(
+    task: TaskConfig,
+    rows: Array,
+    truth: Array,
+    weights: Array,
+    strength: float,
+    kept: IntArray,
+    held: IntArray,
+) -> float:
+    """Return the loss of the rows held out, by a fit to those kept."""
+    weight, bias = _fit(task, rows[kept], truth[kept], weights[kept], strength)
+    total, _ = task_losses(
+        task,
+        torch.from_numpy(rows[held] @ weight.T + bias),
+        torch.from_numpy(truth[held]),
+        weights=torch.from_numpy(weights[held]),
+    )
+    return float(total)
 
 
 def _fit(
