@@ -1,30 +1,12 @@
 """Small files and a finished run for the command line."""
 
-import json
 import random
-from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import NamedTuple
 
 import pytest
 
 from anymae.cli import main
-
-
-class Outcome(NamedTuple):
-    """What a command left behind."""
-
-    status: int
-    out: str
-    err: str
-
-    @property
-    def json(self) -> dict[str, object]:
-        """The one object on stdout."""
-        return json.loads(self.out)
-
-
-Command = Callable[..., Outcome]
+from commands import TINY, Command, Outcome
 
 
 @pytest.fixture
@@ -38,13 +20,6 @@ def command(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch)
         return Outcome(status, out, err)
 
     return run
-
-
-@pytest.fixture(scope="session", autouse=True)
-def _own_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("ANYMAE_CACHE", str(tmp_path_factory.mktemp("cache")))
-        yield
 
 
 @pytest.fixture(scope="session")
@@ -66,10 +41,3 @@ def run(molecules: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("runs") / "mol"
     assert main(["pretrain", str(molecules), "--out", str(folder), *TINY]) == 0
     return folder
-
-
-TINY = [
-    *("--steps", "4", "--batch-size", "8", "--device", "cpu", "--target", "y", "--id", "name"),
-    *("--set", "encoder.width=16", "--set", "encoder.depth=1", "--set", "encoder.num_heads=2"),
-]
-"""Settings of a run that takes a moment."""

@@ -7,10 +7,10 @@ import numpy as np
 import pyarrow.csv
 import pyarrow.parquet
 import pytest
-from tests.cli.conftest import TINY, Command
 
 import anymae
 from anymae.config import ModelConfig
+from commands import TINY, Command
 
 
 def test_pretrain_leaves_a_run_that_loads(run: Path) -> None:

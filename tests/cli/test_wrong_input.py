@@ -8,9 +8,9 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet
 import pytest
-from tests.cli.conftest import Command
 
 from anymae.cli import main
+from commands import Command
 
 GOOD = "smiles,y\nCCO,1.0\nCCC,2.0\nc1ccccc1,3.0\nCN,4.0\n"
 

@@ -150,7 +150,7 @@ def test_recomputing_activations_keeps_less_and_changes_no_bit(tmp_path: Path) -
     from anymae.config import ModelConfig
     from anymae.model import MaskedAutoencoder
     from anymae.training.memory import SavedBytes
-    from conftest import tiny_config, tiny_inputs
+    from tiny import tiny_config, tiny_inputs
 
     config: ModelConfig = tiny_config(length=24)
     inputs = tiny_inputs(config, 16)

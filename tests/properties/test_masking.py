@@ -23,7 +23,7 @@ from anymae.masking.select import (
 )
 from anymae.model import MaskedAutoencoder
 from anymae.randomness import Draws, Purpose, row_keys
-from conftest import tiny_config, tiny_inputs
+from tiny import tiny_config, tiny_inputs
 
 ENCODERS = ["transformer", "perceiver"]
 LENGTH = 24

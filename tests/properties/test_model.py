@@ -8,7 +8,7 @@ from anymae.errors import DataError
 from anymae.model import MaskedAutoencoder
 from anymae.nn.attention import attend, key_bias
 from anymae.randomness import Draws, row_keys
-from conftest import tiny_config, tiny_inputs
+from tiny import tiny_config, tiny_inputs
 
 ENCODERS = ["transformer", "perceiver"]
 KINDS = ["bytes", "values", "image", "table"]

@@ -5,11 +5,11 @@ from pathlib import Path
 
 import pytest
 import torch
-from tests.conftest import tiny_config, tiny_inputs
 
 import anymae
 from anymae.errors import FolderError
 from anymae.model import MaskedAutoencoder
+from tiny import tiny_config, tiny_inputs
 
 
 @pytest.fixture

@@ -2,7 +2,6 @@
 
 import pytest
 import torch
-from tests.conftest import tiny_config, tiny_inputs
 
 from anymae.errors import ConfigError
 from anymae.model import MaskedAutoencoder
@@ -10,6 +9,7 @@ from anymae.nn.encoder import Encoded
 from anymae.nn.readout import READOUTS, layer_statistics, make_readout, mean_pool
 from anymae.predictor import Ensemble, Predictor, build, describe, to_answers
 from anymae.task import ReadoutConfig, TaskConfig
+from tiny import tiny_config, tiny_inputs
 
 BINARY = TaskConfig(type="binary", targets=("y",), classes=("no", "yes"))
 

@@ -5,7 +5,6 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from tests.conftest import tiny_config, tiny_inputs
 
 from anymae.config import NUM_SPECIAL, SEP, DataConfig, InputConfig
 from anymae.data.batch import Batch
@@ -15,6 +14,7 @@ from anymae.report.examples import Example, co_masking, reconstruct
 from anymae.report.figures import seen_and_filled, strips
 from anymae.report.page import Block, render_page
 from anymae.report.rows import as_html, as_text, cells, characters, pictures
+from tiny import tiny_config, tiny_inputs
 
 PNG = b"\x89PNG\r\n"
 
