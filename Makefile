@@ -40,6 +40,9 @@ lint: install
 types: install
 	$(BIN)/mypy
 
+bench: install  ## time and memory against the direct way; says what got slower
+	$(BIN)/python benchmarks/bench.py
+
 results: install  ## make docs/results.md from the records in results/
 	$(BIN)/python -m anymae.benchmark results docs/results.md
 

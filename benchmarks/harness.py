@@ -61,19 +61,21 @@ def ratio(slow: list[float], fast: list[float]) -> Spread:
 
 
 class Product(NamedTuple):
-    """One matrix product: operands as sizes and strides, and what computes it."""
+    """One matrix product: its operands as sizes and strides."""
 
-    name: str
     operands: tuple[tuple[tuple[int, ...], tuple[int, ...]], ...]
     dtype: torch.dtype
 
     def prepare(self) -> Step:
         """Make operands and return what multiplies them."""
-        left, right = (
-            torch.empty_strided(size, stride, dtype=self.dtype).normal_()
-            for size, stride in self.operands
-        )
+        left, right = (_filled(size, stride, self.dtype) for size, stride in self.operands)
         return lambda: torch.matmul(left, right)
+
+
+def _filled(size: tuple[int, ...], stride: tuple[int, ...], dtype: torch.dtype) -> Tensor:
+    """Make a tensor of ones with this layout, expanded ones included."""
+    reach = 1 + sum((n - 1) * step for n, step in zip(size, stride, strict=True))
+    return torch.ones(reach, dtype=dtype).as_strided(size, stride)
 
 
 class MatmulRecorder(TorchDispatchMode):
@@ -104,7 +106,7 @@ class MatmulRecorder(TorchDispatchMode):
 
     def _note(self, left: Tensor, right: Tensor) -> None:
         operands = tuple((tuple(x.shape), x.stride()) for x in (left, right))
-        self.products[Product("product", operands, left.dtype)] += 1
+        self.products[Product(operands, left.dtype)] += 1
 
     def _note_heads(self, left: Tensor, right: Tensor) -> None:
         self._note(left.flatten(0, 1).contiguous(), right.flatten(0, 1).contiguous())
