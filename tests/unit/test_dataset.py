@@ -27,7 +27,7 @@ def test_length_is_the_longest_row_rounded_up_and_capped() -> None:
 
 def test_batches_are_as_wide_as_their_longest_row() -> None:
     dataset = open_data(STRINGS)
-    assert dataset.batch(np.array([0, 10])).inputs.shape == (2, 16)
+    assert dataset.batch(np.array([0, 10])).inputs.shape == (2, 12)
     full = dataset.batch(np.array([6, 6]))
     assert full.inputs.shape == (2, 8)
     assert full.valid is None

@@ -40,7 +40,7 @@ def to_batch(arrays: Arrays, rows: IntArray) -> Batch:
 
 
 def round_up(length: int, multiple: int = 8) -> int:
-    """Return the next multiple: batches come in few widths, so that few shapes are compiled.
+    """Return the next multiple of `multiple`, as lengths of models are.
 
     >>> round_up(41)
     48

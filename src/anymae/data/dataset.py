@@ -115,7 +115,7 @@ class Dataset:
     ) -> Batch:
         """Return rows as inputs.
 
-        The batch is as wide as its longest row, rounded up to a multiple of 8.
+        The batch is as wide as its longest row.
 
         Args:
             index: Positions in the data set, `(B,)` int64.
@@ -135,7 +135,7 @@ class Dataset:
             return to_batch(self._reader.read(rows, first, min(width, longest)), rows)
         lengths = self._full[index].astype(np.int64)
         first = self._first(lengths, crop, first)
-        width = min(width, round_up(int((lengths - first).max(initial=1))))
+        width = min(width, int((lengths - first).max(initial=1)))
         arrays: Arrays = self._reader.read(rows, first, width)
         if self._config.pack:
             arrays, begins = pack(arrays, self.input.length)
@@ -207,7 +207,7 @@ def open_data(
 
     >>> dataset = open_data(["CCO", "c1ccccc1"])
     >>> dataset.input.length, dataset.batch(np.array([0])).inputs.tolist()
-    (16, [[73, 73, 85, 5, 0, 0, 0, 0]])
+    (16, [[73, 73, 85, 5]])
     """
     config = config or DataConfig()
     if preparation is not None:

@@ -138,7 +138,7 @@ def batches(lengths: IntArray, most_inputs: int) -> Iterator[IntArray]:
     [[1, 3], [0, 2]]
     """
     order = np.argsort(lengths, kind="stable")
-    widths = -(-lengths[order] // 8) * 8
+    widths = lengths[order]
     start = 0
     while start < len(order):
         # The last row of a batch is its longest: the padded size grows with every row.
