@@ -73,8 +73,8 @@ class Higgs(Suite):
             ),
         ),
         "long": Budget(
-            summary="602,241 parameters, 16,000 steps of 256 rows",
-            recipe={"preset": "paper-physics", "training": {**_TRAINING, "steps": 16_000}},
+            summary="602,241 parameters, 24,000 steps of 256 rows",
+            recipe={"preset": "paper-physics", "training": {**_TRAINING, "steps": 24_000}},
             masking=_MASKING,
             finetune=FineTuning(
                 learning_rates=(3e-5, 1e-4, 3e-4), epochs=15, batch_size=128, least_steps=400
