@@ -157,7 +157,7 @@ def quickstart(
         page=out / "report.html",
         seconds=time.monotonic() - started,
     )
-    _write(story, models, images[test], {name: out / name for name in ARMS})
+    _write(story, models, images[test], labels[test], {name: out / name for name in ARMS})
     return story
 
 
@@ -317,6 +317,7 @@ def _write(
     story: Story,
     models: Mapping[str, MaskedAutoencoder],
     images: npt.NDArray[np.uint8],
+    labels: npt.NDArray[np.int64],
     folders: Mapping[str, Path],
 ) -> None:
     """Write picture and page from test digits."""
@@ -339,5 +340,5 @@ def _write(
         "settings were chosen on digits and label draws other than those reported here.",
         rows=[[command] for command in story.commands],
     )
-    blocks = [table, *story_blocks(models, datasets, picture, logs), how]
-    write_page(story.page, "A model that chooses its own masks", blocks)
+    shown = story_blocks(models, datasets, labels=labels, picture=picture, logs=logs)
+    write_page(story.page, "A model that chooses its own masks", [table, *shown, how])

@@ -1,6 +1,6 @@
 """Masks of several models over the same pictures, side by side.
 
-Shapes: B pictures, H x W pixels, N = H * W inputs.
+Shapes: B square pictures, N inputs, one for each pixel.
 """
 
 from collections.abc import Mapping
@@ -11,7 +11,7 @@ import numpy.typing as npt
 from anymae.data.dataset import Dataset
 from anymae.data.preparation import Preparation
 from anymae.model import MaskedAutoencoder
-from anymae.report.examples import Example, co_masking, reconstruct
+from anymae.report.examples import Example, reconstruct
 from anymae.report.figures import as_image, seen_and_filled, strips, unit_rgb
 from anymae.report.page import Block
 from anymae.report.rows import pictures
@@ -20,9 +20,6 @@ from anymae.training.log import Entry
 
 SHOWN = 10
 """Pictures that are drawn."""
-
-ASKED = 6
-"""Pixels for which it is drawn what is hidden with them."""
 
 
 def masks_picture(
@@ -42,31 +39,26 @@ def masks_picture(
 def story_blocks(
     models: Mapping[str, MaskedAutoencoder],
     datasets: Mapping[str, Dataset],
+    *,
+    labels: npt.NDArray[np.int64],
     picture: bytes,
     logs: dict[str, list[Entry]],
 ) -> list[Block]:
-    """Show masks and reconstructions, what is hidden together, and the losses.
+    """Show masks and reconstructions, where masks fall, and the losses.
 
     Args:
         models: By name.
         datasets: The same pictures as each model's inputs.
+        labels: What each picture shows, `(B,)`.
         picture: From `masks_picture`.
         logs: Metrics of each model's run.
     """
-    together = {
-        name: co_masking(_examples(model, datasets[name], len(datasets[name])))
+    counted = {
+        name: _examples(model, datasets[name], len(datasets[name]))
         for name, model in models.items()
     }
-    grid = next(iter(models.values())).config.input.grid
-    assert grid is not None
-    asked = _spread(grid)
-    maps = {
-        f"{name} masks": np.stack([_around_zero(of[place].reshape(grid)) for place in asked])
-        for name, of in together.items()
-    }
-    for pictures_of in maps.values():
-        for number, place in enumerate(asked):
-            pictures_of[number, place // grid[1], place % grid[1]] = 0.0
+    shown = next(iter(models))
+    drawn, _, _ = pictures(counted[shown], models[shown].config.input, _preparation(models[shown]))
     return [
         Block(
             title="What is hidden, and what becomes of it",
@@ -74,13 +66,30 @@ def story_blocks(
             note="Blue pixels were hidden. The digits were not in pretraining.",
         ),
         Block(
-            title="What is hidden together",
-            html=as_image(strips(maps), "pixels that are hidden together"),
-            note="When the black pixel is hidden, red ones are hidden more often than usual, blue "
-            "ones less often.",
+            title="Where masks fall",
+            html=as_image(_where_masks_fall(counted, drawn, labels), "pixels hidden most often"),
+            note="Mean of the digits of each class; then how often each pixel is hidden, from "
+            "black, least often, to white, most often, on one scale for all masks.",
         ),
         *loss_blocks(logs),
     ]
+
+
+def _where_masks_fall(
+    counted: Mapping[str, list[Example]],
+    drawn: npt.NDArray[np.float64],
+    labels: npt.NDArray[np.int64],
+) -> bytes:
+    """Draw for each class the mean picture and how often its pixels are hidden: a PNG."""
+    classes = np.unique(labels)
+    often = {}
+    for name, examples in counted.items():
+        masked = np.stack([example.masked for example in examples]).reshape(drawn.shape[:3])
+        often[name] = np.stack([masked[labels == one].mean(0) for one in classes])[..., None]
+    scale = np.stack(list(often.values()))
+    means = np.stack([drawn[labels == one].mean(0) for one in classes])
+    rows = {"mean digit": unit_rgb(means, means)}
+    return strips(rows | {f"{name} masks": unit_rgb(of, scale) for name, of in often.items()})
 
 
 def _examples(model: MaskedAutoencoder, dataset: Dataset, count: int) -> list[Example]:
@@ -89,18 +98,3 @@ def _examples(model: MaskedAutoencoder, dataset: Dataset, count: int) -> list[Ex
 
 def _preparation(model: MaskedAutoencoder) -> Preparation | None:
     return None if model.data is None else Preparation.from_json(model.data)
-
-
-def _spread(grid: tuple[int, int]) -> list[int]:
-    """Choose places along the diagonal band of a picture."""
-    rows = np.linspace(1, grid[0] - 2, ASKED).round().astype(int)
-    columns = np.linspace(2, grid[1] - 3, ASKED).round().astype(int)
-    return [int(row * grid[1] + column) for row, column in zip(rows, columns, strict=True)]
-
-
-def _around_zero(values: npt.NDArray[np.float64], most: float = 0.5) -> npt.NDArray[np.float64]:
-    """Colour numbers: white is 0, red more, blue less."""
-    from matplotlib import colormaps
-
-    colours: npt.NDArray[np.float64] = colormaps["RdBu_r"](values / (2 * most) + 0.5)[..., :3]
-    return colours
