@@ -132,8 +132,9 @@ def test_the_batch_that_fits_is_found_at_the_longest_rows_and_stored(
     monkeypatch.setattr(ReconstructionObjective, "loss_sum", loss_sum)
     data = strings(400)
     small(tmp_path / "run", data, batch_size="auto", steps=4)
-    assert max(length for _, length in seen) == 32
-    assert all(length == 32 for rows, length in seen[:4])
+    longest = max(length for _, length in seen)
+    assert longest == max(map(len, data)) + 1
+    assert all(length == longest for _, length in seen[:4])
     assert "batch_size: 16\n" in (tmp_path / "run" / "run.yaml").read_text()
     monkeypatch.setattr(ReconstructionObjective, "loss_sum", LOSS_SUM)
     small(tmp_path / "named", data, batch_size=16, steps=4)
@@ -144,6 +145,7 @@ def test_no_batch_that_fits_is_an_error(tmp_path: Path, monkeypatch: pytest.Monk
     monkeypatch.setattr(ReconstructionObjective, "loss_sum", limited(4))
     with pytest.raises(ConfigError, match="not even 8 rows fit"):
         small(tmp_path / "run", batch_size="auto")
+    assert not (tmp_path / "run").exists()
 
 
 def test_recomputing_activations_keeps_less_and_changes_no_bit(tmp_path: Path) -> None:

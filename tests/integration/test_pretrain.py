@@ -173,6 +173,15 @@ def test_a_probe_is_logged_at_each_look(tmp_path: Path) -> None:
     with pytest.raises(DataError, match="did you mean 'color'"):
         small(tmp_path / "no", frame(), steps=8, probe_target="colour")
     assert not (tmp_path / "no").exists()
+    with pytest.raises(ConfigError, match=r"leave out data\.pack"):
+        small(tmp_path / "no", targets(), probe_target="even", settings={"data.pack": True})
+    assert not (tmp_path / "no").exists()
+
+
+def targets() -> Any:
+    import pyarrow as pa
+
+    return pa.table({"text": strings(), "even": [len(text) % 2 for text in strings()]})
 
 
 def test_progress_tells_how_far_it_is(tmp_path: Path) -> None:

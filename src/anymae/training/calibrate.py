@@ -28,8 +28,8 @@ SMALLEST, LARGEST = 8, 1024
 """Batches that `batch_size: auto` tries, doubling."""
 USED_SHARE = 0.6
 """Share of the free memory that a batch may take on a CPU, where failing is no option."""
-WARM_UP, MEASURED, MEASURED_SHARE = 3, 40, 0.03
-"""Steps before the clock runs; most steps that are timed; share of the budget they may take."""
+WARM_UP, MEASURED = 3, 40
+"""Steps before the clock runs, and steps that are timed at most."""
 
 
 def longest_rows(lengths: npt.NDArray[np.int32] | None, rows: IntArray, count: int) -> IntArray:

@@ -103,8 +103,13 @@ class RunFolder:
             path.unlink()
         remove_leftovers(self.path)
 
-    def write_start(self, model: MaskedAutoencoder, recipe: Recipe) -> None:
-        """Write what is known before training."""
+    def begin(self, model: MaskedAutoencoder, recipe: Recipe, environment: dict[str, Any]) -> None:
+        """Clear the folder and write what is known before training."""
+        self.clear()
+        write_json(self.path / ENVIRONMENT, environment)
+        self._describe(model, recipe)
+
+    def _describe(self, model: MaskedAutoencoder, recipe: Recipe) -> None:
         write_json(self.path / CONFIG, {"format_version": FORMAT_VERSION, **describe(model)})
         if model.data is not None:
             write_json(self.path / DATA, model.data)
@@ -119,7 +124,10 @@ class RunFolder:
         """Make a run that may be finished look unfinished, to go on with it."""
         (self.path / WEIGHTS).unlink(missing_ok=True)
         remove_leftovers(self.path)
-        self.write_start(model, recipe)
+        # A purge may have been cut after the last checkpoint: no later one would sweep it up.
+        remove_leftovers(self.path / CHECKPOINTS)
+        remove_leftovers(self.checkpoints)
+        self._describe(model, recipe)
 
     def write_end(self, model: MaskedAutoencoder, facts: dict[str, Any]) -> None:
         """Write the card; the weights come after it, last of all."""

@@ -142,14 +142,20 @@ class ReconstructionMonitor:
         )
 
     def _embed(self, model: MaskedAutoencoder, rows: IntArray) -> Tensor:
-        """Return mean-pooled embeddings of rows, `(R, D)`; the same in each process."""
-        out = torch.empty(len(rows), model.config.encoder.width)
-        place = {int(row): number for number, row in enumerate(rows)}
-        for index in _by_length(self._dataset, rows, self._batch_size):
+        """Return mean-pooled embeddings, `(R, D)`, the same in each process.
+
+        Args:
+            model: The model.
+            rows: Ascending positions. Packed strings give fewer embeddings, in another order.
+        """
+        parts, pooled = _by_length(self._dataset, rows, self._batch_size), []
+        for index in parts:
             batch = self._processes.send(self._dataset.batch(index))
-            pooled = _pool(model.encode(batch.inputs, valid=batch.valid))
-            out[[place[int(row)] for row in index]] = pooled.float().cpu()
-        return out
+            pooled.append(_pool(model.encode(batch.inputs, valid=batch.valid)).float().cpu())
+        found = torch.cat(pooled)
+        if len(found) != len(rows):
+            return found
+        return found[torch.from_numpy(np.argsort(np.concatenate(parts)))]
 
     def _draws(self, batch: Batch, epoch: int) -> Draws:
         return Draws(row_keys(batch.rows, seed=self._seed, epoch=epoch))

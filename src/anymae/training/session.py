@@ -7,36 +7,32 @@ from typing import Any
 
 import torch
 
-from anymae.config import ModelConfig, Recipe, TrainingConfig, parse
-from anymae.data.sampler import Order
-from anymae.errors import AnymaeError
+from anymae.config import ModelConfig, TrainingConfig, parse
+from anymae.errors import AnymaeError, ConfigError
 from anymae.files import read_json, write_json, write_tensors
 from anymae.hub import DATA, WEIGHTS
 from anymae.model import MaskedAutoencoder
-from anymae.training.calibrate import find_batch_size, step_seconds, steps_for, timed
 from anymae.training.checkpoint import Checkpoints, Snapshot, read_checkpoint
 from anymae.training.determinism import reproducible
 from anymae.training.folder import ENVIRONMENT, RunFolder, environment
-from anymae.training.identity import check_identity, identify
-from anymae.training.loader import StepLoader
+from anymae.training.identity import check_identity
 from anymae.training.log import MetricsLog, read_metrics
-from anymae.training.loop import Loop, Progress, Rhythm, Trained
+from anymae.training.loop import Loop, Progress, Trained
 from anymae.training.memory import peak_memory
 from anymae.training.monitor import ReconstructionMonitor, spaced
-from anymae.training.objective import Counters, Monitor
+from anymae.training.objective import Monitor
 from anymae.training.online_probe import OnlineProbe
 from anymae.training.optim import decay_groups, make_optimizer
 from anymae.training.processes import Processes
 from anymae.training.reconstruction import ReconstructionObjective
 from anymae.training.requests import Requests
-from anymae.training.resolve import Job, resolved_recipe, total_steps
+from anymae.training.resolve import Job, resolved_recipe
+from anymae.training.settle import Settled, make_loader, settle, settle_again
 from anymae.training.step import Stepper
 from anymae.training.verdict import judge
 
 logger = logging.getLogger(__name__)
 
-LOOKS = 10
-"""Looks at the validation rows in a run, unless `validate_every` says otherwise."""
 FEWEST_LOOKED_AT, MOST_LOOKED_AT = 256, 1024
 """Validation rows of a look; between these, so many that looking takes a small part of the time."""
 LOOK_COST = 24
@@ -120,15 +116,17 @@ class Session:
         model = make_model(job).to(processes.device).train()
         model.encoder.recompute = job.training.recompute
         objective = ReconstructionObjective(job.dataset, model, seed=job.training.seed)
-        # Every process has read what is there; from here on the main one writes.
+        settled = self._settle(model, objective, start)
+        training, monitor = settled.training(job), self._make_monitor(model, settled)
+        # Every process has read what is there, and nothing is refused any more: from here on the
+        # main one writes.
         processes.wait()
-        if start is None and processes.is_main:
-            folder.clear()
-            write_json(
-                folder.path / ENVIRONMENT, environment(processes.device, world=processes.world)
-            )
-        training, extra = self._settle(model, objective, start)
-        loader = make_loader(job, training, objective, extra["global_batch"], processes)
+        if processes.is_main:
+            recipe = resolved_recipe(job, _with_threads(training))
+            if start is None:
+                folder.begin(model, recipe, environment(processes.device, world=processes.world))
+            else:
+                folder.reopen(model, recipe)
         stepper = Stepper(
             processes.prepare(model),
             objective,
@@ -139,15 +137,13 @@ class Session:
         loop = Loop(
             model=model,
             stepper=stepper,
-            loader=loader,
-            rhythm=Rhythm(**extra["rhythm"]),
+            loader=make_loader(job, settled, objective, processes),
+            rhythm=settled.rhythm,
             length=job.config.input.length,
-            monitor=self._monitor(
-                model, training, Rhythm(**extra["rhythm"]), extra["global_batch"]
-            ),
+            monitor=monitor,
             store=self.store,
             log=MetricsLog(folder.metrics),
-            extra=extra,
+            extra=settled.to_json(),
             captures=folder.path,
             with_examples=not self.options.no_examples,
             report=self.options.progress,
@@ -161,102 +157,37 @@ class Session:
         model: MaskedAutoencoder,
         objective: ReconstructionObjective,
         start: Snapshot | None,
-    ) -> tuple[TrainingConfig, dict[str, Any]]:
-        """Decide what is measured, or take it from the checkpoint; write what describes the run.
-
-        Returns:
-            The settings with batch and steps, and what is stored with each checkpoint.
-        """
-        job, processes = self.job, self.processes
+    ) -> Settled:
         if start is not None:
-            extra = {name: start.state[name] for name in ("identity", "rhythm", "global_batch")}
-            batch, steps = start.state["batch_size"], extra["rhythm"]["steps"]
-            wanted = total_steps(job.training, self._steps_per_epoch(extra["global_batch"]))
-            if wanted is not None and wanted != steps:
-                logger.warning("extending the run from %d to %d steps", steps, wanted)
-                extra["rhythm"] = {**extra["rhythm"], "steps": wanted}
-                extra["identity"] = identify(job, processes, threads=torch.get_num_threads())
-                steps = wanted
-            training = _settled(job.training, steps=steps, batch=batch)
-            if processes.is_main:
-                self.folder.reopen(model, self._recipe(training))
-            return training, {**extra, "batch_size": batch}
-        batch = job.training.batch_size
-        if batch == "auto":
-            batch = find_batch_size(
-                model,
-                objective,
-                rows=job.dataset.parts.train,
-                lengths=job.dataset.lengths,
-                processes=processes,
-            )
-        global_batch = batch * job.training.accumulate * processes.world
-        steps = total_steps(job.training, self._steps_per_epoch(global_batch))
-        if steps is None:
-            steps = self._measure_steps(model, objective, batch, global_batch)
-        training = _settled(job.training, steps=steps, batch=batch)
-        rhythm = make_rhythm(training, steps)
-        extra = {
-            "batch_size": batch,
-            "global_batch": global_batch,
-            "rhythm": rhythm._asdict(),
-            "identity": identify(job, processes, threads=torch.get_num_threads()),
-        }
-        if processes.is_main:
-            self.folder.write_start(model, self._recipe(training))
-        return training, extra
-
-    def _recipe(self, training: TrainingConfig) -> Recipe:
-        threads = {"threads": torch.get_num_threads()}
-        return resolved_recipe(self.job, training.model_copy(update=threads))
-
-    def _steps_per_epoch(self, global_batch: int) -> int:
-        strings = round(global_batch * self.job.dataset.strings_per_row)
-        return -(-len(self.job.dataset.parts.train) // strings)
-
-    def _measure_steps(
-        self,
-        model: MaskedAutoencoder,
-        objective: ReconstructionObjective,
-        batch: int,
-        global_batch: int,
-    ) -> int:
-        """Turn minutes into steps."""
-        job, minutes = self.job, self.job.training.minutes
-        assert minutes is not None
-        training = _settled(job.training, steps=None, batch=batch)
-        loader = make_loader(job, training, objective, global_batch, self.processes)
-        seconds = step_seconds(
-            model, loader, config=training, processes=self.processes, limit=60 * minutes * 0.03
+            return settle_again(self.job, start.state, self.processes)
+        return settle(
+            self.job,
+            model,
+            objective,
+            processes=self.processes,
+            make_monitor=lambda settled: self._make_monitor(model, settled),
         )
-        guess = Rhythm(10**9, 1, max(1, int(60 * minutes / seconds / LOOKS)), 1)
-        monitor = self._monitor(model, training, guess, global_batch)
-        look = 0.0
-        if monitor is not None:
-            look = self.processes.agree(timed(lambda: monitor(model, Counters(0, 1, 0))))
-        return steps_for(minutes, step_seconds=seconds, look_seconds=look, looks=LOOKS + 1)
 
-    def _monitor(
-        self, model: MaskedAutoencoder, training: TrainingConfig, rhythm: Rhythm, global_batch: int
-    ) -> Monitor | None:
-        parts = self.job.dataset.parts
+    def _make_monitor(self, model: MaskedAutoencoder, settled: Settled) -> Monitor | None:
+        parts, target = self.job.dataset.parts, self.options.probe_target
         if not len(parts.valid):
             return None
-        between = rhythm.validate_every * global_batch
+        between = settled.rhythm.validate_every * settled.global_batch
         most = min(max(between // LOOK_COST, FEWEST_LOOKED_AT), MOST_LOOKED_AT)
-        rows, target = spaced(parts.valid, most), self.options.probe_target
+        rows = spaced(parts.valid, most)
         probe = None
         if target is not None:
+            if self.job.recipe.data.pack:
+                raise ConfigError("--probe-target needs rows one by one; leave out data.pack")
             train = spaced(parts.train, MOST_LOOKED_AT)
             probe = OnlineProbe(self.job.dataset, target, train=train, valid=rows)
-        assert isinstance(training.batch_size, int)
         return ReconstructionMonitor(
             self.job.dataset,
             rows=rows,
             train_rows=parts.train,
             model=model,
-            batch_size=training.batch_size,
-            seed=training.seed,
+            batch_size=settled.batch_size,
+            seed=self.job.training.seed,
             processes=self.processes,
             probe=probe,
         )
@@ -301,46 +232,6 @@ def make_model(job: Job) -> MaskedAutoencoder:
     return model
 
 
-def make_loader(
-    job: Job,
-    training: TrainingConfig,
-    objective: ReconstructionObjective,
-    global_batch: int,
-    processes: Processes,
-) -> StepLoader[Any]:
-    """Return what gives this process its rows; with packing, several strings make a row."""
-    rows, lengths = job.dataset.parts.train, job.dataset.lengths
-    strings = job.dataset.strings_per_row
-    assert isinstance(training.batch_size, int)
-    order = Order(
-        len(rows),
-        batch_size=round(global_batch * strings),
-        seed=training.seed,
-        # Packed rows are all about full: sorting strings would only put like beside like.
-        lengths=None if lengths is None or strings > 1 else lengths[rows],
-    )
-    return StepLoader(
-        objective,
-        order=order,
-        rows=rows,
-        piece=round(training.batch_size * strings),
-        rank=processes.rank,
-        world=processes.world,
-    )
-
-
-def make_rhythm(training: TrainingConfig, steps: int) -> Rhythm:
-    """Decide how often to look, save and log."""
-    looks = training.validate_every or max(1, round(steps / LOOKS))
-    return Rhythm(
-        steps=steps,
-        log_every=max(1, looks // 10),
-        validate_every=looks,
-        checkpoint_every=training.checkpoint_every or looks,
-        patience=training.patience,
-    )
-
-
 def summarise(
     entries: Sequence[Mapping[str, Any]], trained: Trained, step: int | None
 ) -> dict[str, Any]:
@@ -356,10 +247,8 @@ def summarise(
     return {**facts, **numbers, "verdict": verdict.state, "words": verdict.words}
 
 
-def _settled(training: TrainingConfig, *, steps: int | None, batch: int) -> TrainingConfig:
-    """Return settings in which steps and batch are numbers."""
-    fixed = {"steps": steps, "epochs": None, "minutes": None, "batch_size": batch}
-    return training.model_copy(update=fixed)
+def _with_threads(training: TrainingConfig) -> TrainingConfig:
+    return training.model_copy(update={"threads": torch.get_num_threads()})
 
 
 def _shapes(state: Mapping[str, Any]) -> dict[str, torch.Size]:

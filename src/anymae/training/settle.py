@@ -1,0 +1,159 @@
+"""The numbers that a run is settled on before its first step, and that never change again.
+
+Some are worked out, some measured; all are stored with each checkpoint, and taken from there when
+the run goes on.
+"""
+
+import logging
+from collections.abc import Callable, Mapping
+from typing import Any, NamedTuple, Self
+
+import torch
+
+from anymae.config import TrainingConfig
+from anymae.data.sampler import Order
+from anymae.model import MaskedAutoencoder
+from anymae.training.calibrate import find_batch_size, step_seconds, steps_for, timed
+from anymae.training.identity import identify
+from anymae.training.loader import StepLoader
+from anymae.training.loop import Rhythm
+from anymae.training.objective import Counters, Monitor
+from anymae.training.processes import Processes
+from anymae.training.reconstruction import ReconstructionObjective
+from anymae.training.resolve import Job, total_steps
+
+logger = logging.getLogger(__name__)
+
+LOOKS = 10
+"""Looks at the validation rows in a run, unless `validate_every` says otherwise."""
+MEASURED_SHARE = 0.03
+"""Share of a budget of minutes that goes into measuring the speed."""
+
+
+class Settled(NamedTuple):
+    """What a run is settled on."""
+
+    batch_size: int
+    """Rows of a forward pass."""
+    global_batch: int
+    """Rows of a step, over all forward passes and processes."""
+    rhythm: Rhythm
+    identity: dict[str, Any]
+    """What may not differ when the run goes on."""
+
+    def to_json(self) -> dict[str, Any]:
+        """Return plain values for a checkpoint."""
+        return {**self._asdict(), "rhythm": self.rhythm._asdict()}
+
+    @classmethod
+    def from_json(cls, state: Mapping[str, Any]) -> Self:
+        """Take the plain values from a checkpoint's state."""
+        found = {name: state[name] for name in cls._fields}
+        return cls(**{**found, "rhythm": Rhythm(**found["rhythm"])})
+
+    def training(self, job: Job) -> TrainingConfig:
+        """Return the job's settings with batch and steps as numbers."""
+        fixed = {"epochs": None, "minutes": None, "batch_size": self.batch_size}
+        return job.training.model_copy(update={**fixed, "steps": self.rhythm.steps})
+
+
+MakeMonitor = Callable[[Settled], Monitor | None]
+
+
+def settle(
+    job: Job,
+    model: MaskedAutoencoder,
+    objective: ReconstructionObjective,
+    *,
+    processes: Processes,
+    make_monitor: MakeMonitor,
+) -> Settled:
+    """Settle a new run.
+
+    Args:
+        job: What is asked for.
+        model: On the device; it is left as it is.
+        objective: Its loss.
+        processes: Measure together.
+        make_monitor: Makes what looks at validation rows, whose time counts too.
+
+    Raises:
+        ConfigError: No batch fits in memory.
+    """
+    batch = job.training.batch_size
+    if batch == "auto":
+        rows, lengths = job.dataset.parts.train, job.dataset.lengths
+        batch = find_batch_size(model, objective, rows=rows, lengths=lengths, processes=processes)
+    global_batch = batch * job.training.accumulate * processes.world
+    identity = identify(job, processes, threads=torch.get_num_threads())
+    steps = total_steps(job.training, steps_per_epoch(job, global_batch))
+    if steps is not None:
+        return Settled(batch, global_batch, make_rhythm(job.training, steps), identity)
+    minutes = job.training.minutes
+    assert minutes is not None
+    endless = Settled(batch, global_batch, make_rhythm(job.training, 10**9), identity)
+    seconds = step_seconds(
+        model,
+        make_loader(job, endless, objective, processes),
+        config=endless.training(job),
+        processes=processes,
+        limit=60 * minutes * MEASURED_SHARE,
+    )
+    guess = max(1, round(60 * minutes / seconds))
+    monitor = make_monitor(endless._replace(rhythm=make_rhythm(job.training, guess)))
+    look = 0.0
+    if monitor is not None:
+        look = processes.agree(timed(lambda: monitor(model, Counters(0, 1, 0))))
+    steps = steps_for(minutes, step_seconds=seconds, look_seconds=look, looks=LOOKS + 1)
+    return endless._replace(rhythm=make_rhythm(job.training, steps))
+
+
+def settle_again(job: Job, state: Mapping[str, Any], processes: Processes) -> Settled:
+    """Take what a run was settled on from a checkpoint; more steps may have been asked for."""
+    settled = Settled.from_json(state)
+    wanted = total_steps(job.training, steps_per_epoch(job, settled.global_batch))
+    if wanted is None or wanted == settled.rhythm.steps:
+        return settled
+    logger.warning("extending the run from %d to %d steps", settled.rhythm.steps, wanted)
+    identity = identify(job, processes, threads=torch.get_num_threads())
+    return settled._replace(rhythm=settled.rhythm._replace(steps=wanted), identity=identity)
+
+
+def steps_per_epoch(job: Job, global_batch: int) -> int:
+    """Return the steps of a pass over the training rows."""
+    return -(-len(job.dataset.parts.train) // round(global_batch * job.dataset.strings_per_row))
+
+
+def make_rhythm(training: TrainingConfig, steps: int) -> Rhythm:
+    """Decide how often to look, save and log."""
+    looks = training.validate_every or max(1, round(steps / LOOKS))
+    return Rhythm(
+        steps=steps,
+        log_every=max(1, looks // 10),
+        validate_every=looks,
+        checkpoint_every=training.checkpoint_every or looks,
+        patience=training.patience,
+    )
+
+
+def make_loader(
+    job: Job, settled: Settled, objective: ReconstructionObjective, processes: Processes
+) -> StepLoader[Any]:
+    """Return what gives this process its rows; with packing, several strings make a row."""
+    rows, lengths = job.dataset.parts.train, job.dataset.lengths
+    strings = job.dataset.strings_per_row
+    order = Order(
+        len(rows),
+        batch_size=round(settled.global_batch * strings),
+        seed=job.training.seed,
+        # Packed rows are all about full: sorting strings would only put like beside like.
+        lengths=None if lengths is None or strings > 1 else lengths[rows],
+    )
+    return StepLoader(
+        objective,
+        order=order,
+        rows=rows,
+        piece=round(settled.batch_size * strings),
+        rank=processes.rank,
+        world=processes.world,
+    )
