@@ -125,7 +125,6 @@ class RunFolder:
         (self.path / WEIGHTS).unlink(missing_ok=True)
         remove_leftovers(self.path)
         # A purge may have been cut after the last checkpoint: no later one would sweep it up.
-        remove_leftovers(self.path / CHECKPOINTS)
         remove_leftovers(self.checkpoints)
         self._describe(model, recipe)
 
