@@ -74,6 +74,27 @@ def test_a_finite_step_replays_to_the_same_numbers(
     assert again.bad_rows == ()
 
 
+def test_weights_that_are_not_finite_replace_no_checkpoint(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from anymae.training.step import Stepper
+
+    apply = Stepper.apply
+
+    def leap(self: Any, counters: Any) -> float:
+        rate = apply(self, counters)
+        if counters.step == 7:
+            with torch.no_grad():
+                next(self.model.parameters()).view(-1)[0] = torch.inf
+        return rate
+
+    monkeypatch.setattr(Stepper, "apply", leap)
+    with pytest.raises(NonFiniteError, match="not finite after step 8"):
+        small(tmp_path / "run", settings={"training.keep_checkpoints": 1})
+    kept = [path.name for path in (tmp_path / "run" / "checkpoints").iterdir()]
+    assert kept == ["step-00000004"]
+
+
 def test_what_is_no_capture_is_refused(tmp_path: Path) -> None:
     small(tmp_path / "run", steps=2)
     with pytest.raises(FolderError, match="no capture"):

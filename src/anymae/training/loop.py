@@ -13,7 +13,7 @@ from typing import Any, Generic, NamedTuple, Protocol
 
 from torch import Tensor, nn
 
-from anymae.errors import InterruptedRunError
+from anymae.errors import InterruptedRunError, NonFiniteError
 from anymae.training.checkpoint import Snapshot
 from anymae.training.clock import Clock
 from anymae.training.guard import refuse_step
@@ -139,7 +139,8 @@ class Loop(Generic[BatchT]):
 
         Raises:
             InterruptedRunError: Asked to stop; everything is saved.
-            NonFiniteError: The loss or gradient is not finite; the step was not taken.
+            NonFiniteError: Loss or gradient are not finite and the step was not taken, or the
+                weights are not and were not saved.
             OutOfMemoryError: A forward or backward pass did not fit.
         """
         if start is not None:
@@ -257,6 +258,7 @@ class Loop(Generic[BatchT]):
     def _look(self, *, counts: bool = True) -> bool:
         """Evaluate; returns whether this look is the best so far."""
         assert self.monitor is not None
+        self._check_weights()
         look: Look = self.monitor(self.model, self._counters())
         self._write("valid", {"valid_loss": look.loss, **look.values})
         state = self._state
@@ -270,6 +272,14 @@ class Loop(Generic[BatchT]):
         state.looks_since_best += 1
         return False
 
+    def _check_weights(self) -> None:
+        """Refuse weights that a finite gradient took too far: they replace no good ones."""
+        if not all(bool(p.isfinite().all()) for p in self.model.parameters()):
+            raise NonFiniteError(
+                f"the weights are not finite after step {self._state.step}; they are not saved "
+                "and the last good checkpoint is kept: lower training.learning_rate"
+            )
+
     def _write(self, kind: str, values: Mapping[str, Any]) -> None:
         processes = self.stepper.processes
         if self.log is not None and processes.is_main:
@@ -282,6 +292,7 @@ class Loop(Generic[BatchT]):
         state, processes = self._state, self.stepper.processes
         if self.store is None or self._saved == state.step:
             return
+        self._check_weights()
         if processes.is_main:
             if self.log is not None:
                 self.log.flush()
