@@ -139,6 +139,11 @@ def test_the_recipe_of_a_run_leaves_nothing_open(run: Run) -> None:
     assert recipe.data.column == ("smiles",) and recipe.data.length == config.input.length
 
 
+def test_a_null_in_a_recipe_stays_null(tmp_path: Path) -> None:
+    made = small(tmp_path / "run", steps=2, settings={"training.clip": None})
+    assert load_recipe(made.folder / "run.yaml").training["clip"] is None
+
+
 def test_a_run_starts_from_the_weights_of_another(run: Run, tmp_path: Path) -> None:
     continued = pretrain(
         strings(seed=1),

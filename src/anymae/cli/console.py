@@ -1,6 +1,7 @@
 """What verbs print: results on stdout, progress and advice on stderr."""
 
 import json
+import os
 import shlex
 import sys
 import time
@@ -75,8 +76,16 @@ Show = Callable[[int, int, str, float | None], None]
 """Takes done, total, words about it and seconds left."""
 
 
+def is_main_process() -> bool:
+    """Return whether this process speaks for all that torchrun or accelerate have started."""
+    return os.environ.get("RANK", "0") == "0"
+
+
 @contextmanager
 def _shown(verb: str) -> Iterator[Show]:
+    if not is_main_process():
+        yield lambda done, total, words, left: None
+        return
     if not sys.stderr.isatty():
         yield _lines(verb)
         return

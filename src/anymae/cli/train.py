@@ -6,7 +6,14 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from anymae.cli.console import duration, next_step, quoted, show_json, training_progress
+from anymae.cli.console import (
+    duration,
+    is_main_process,
+    next_step,
+    quoted,
+    show_json,
+    training_progress,
+)
 from anymae.cli.options import DataArgument, DataFlags, JsonFlag, OverwriteFlag, RunArgument, spread
 from anymae.errors import UserInputError
 
@@ -147,7 +154,8 @@ def pretrain(
             progress=told,
             **vars(session_flags),
         )
-    _report(run, json=json)
+    if is_main_process():
+        _report(run, json=json)
 
 
 def _replay(capture: Path, data: str | None, *, json: bool) -> None:

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any, NamedTuple, cast
 
 from anymae.config import Recipe, TrainingConfig, parse
-from anymae.errors import ConfigError
+from anymae.errors import ConfigError, FolderError
 from anymae.files import read_json
 from anymae.hub import load
 from anymae.model import MaskedAutoencoder
@@ -174,7 +174,7 @@ def _pretrain(asked: _Asked, folder: RunFolder, options: Options) -> Run:
     with Processes(device, track=options.trackers, folder=folder.path) as processes:
         with processes.main_first():
             job = resolve_job(asked.data, recipe, init=asked.init, source=asked.source)
-        for note in (*job.dataset.roles.describe(), *job.notes):
+        for note in (*job.dataset.roles.describe(), *job.notes) if processes.is_main else ():
             logger.info("%s", note)
         with requests:
             session = Session(job, folder, processes=processes, options=options)
@@ -184,11 +184,11 @@ def _pretrain(asked: _Asked, folder: RunFolder, options: Options) -> Run:
 
 def _asks_for_other_length(recipe: Recipe, folder: RunFolder) -> bool:
     """Say whether a finished run is to go on, or to have been another."""
-    steps = Checkpoints(folder.checkpoints, keep=1).steps()
-    if not steps:
+    store = Checkpoints(folder.checkpoints, keep=1)
+    try:
+        before = read_json(store.path(store.steps()[-1]) / STATE)["identity"]["training"]
+    except (FolderError, KeyError, IndexError):
         return False
-    path = Checkpoints(folder.checkpoints, keep=1).path(steps[-1])
-    before = read_json(path / STATE)["identity"]["training"]
     given = {name: recipe.training[name] for name in LENGTHS if name in recipe.training}
     return any(value is not None and before.get(name) != value for name, value in given.items())
 

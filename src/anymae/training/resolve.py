@@ -104,7 +104,8 @@ def resolved_recipe(job: Job, training: TrainingConfig) -> Recipe:
         encoder=model["encoder"],
         decoder=model["decoder"],
         masking=model["masking"],
-        training={name: value for name, value in chosen.items() if value is not None},
+        # A null says something everywhere (`clip: null`) but where one of three must be named.
+        training={k: v for k, v in chosen.items() if v is not None or k not in LENGTHS},
     )
 
 

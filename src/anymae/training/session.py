@@ -217,7 +217,7 @@ class Session:
             write_json(folder.path / ENVIRONMENT, about)
             folder.write_end(model, facts)
             write_tensors(folder.path / WEIGHTS, model.state_dict())
-        logger.info("%s", facts["words"])
+            logger.info("%s", facts["words"])
         processes.wait()
         return model, facts
 
