@@ -141,9 +141,10 @@ def step_seconds(
         stepper.compute(pieces, counters, processes.sum([count])[0])
         stepper.apply(counters)
         spent.append(time.perf_counter() - lap)
-        if step >= WARM_UP and processes.agree(time.perf_counter() - begin) > limit:
+        if step and processes.agree(time.perf_counter() - begin) > limit:
             break
-    return processes.agree(float(np.mean(spent[WARM_UP:])))
+    # Slow steps are few: then the warm-up is the first of them only.
+    return processes.agree(float(np.mean(spent[min(WARM_UP, len(spent) - 1) :])))
 
 
 def steps_for(
