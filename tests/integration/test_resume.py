@@ -74,7 +74,7 @@ def test_two_runs_of_a_seed_are_equal_and_of_two_seeds_are_not(tmp_path: Path) -
 
 
 def test_minutes_become_steps_once(tmp_path: Path) -> None:
-    case: dict[str, Any] = {"steps": None, "minutes": 0.004}
+    case: dict[str, Any] = {"steps": None, "minutes": 0.02}
     case["settings"] = {"training.checkpoint_every": 1}
     with pytest.raises(Cut):
         small(tmp_path / "run", progress=cut_at(2), **case)
