@@ -1,6 +1,7 @@
 """Whole benchmark runs in miniature: what is read when, what is kept, what comes out again."""
 
 import json
+import os
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -10,8 +11,10 @@ import pytest
 from anymae.benchmark import run_benchmark
 from anymae.benchmark.labels import Labels
 from anymae.benchmark.record import JobName, Record, read_records
+from anymae.benchmark.run import Chain
 from anymae.benchmark.suites.digits import Digits
 from anymae.data.splits import Parts
+from anymae.errors import AnymaeError
 
 COMMITTED = Path(__file__).parents[2] / "results"
 ARMS = ("guided", "none", "baseline")
@@ -97,6 +100,20 @@ def test_two_processes_find_the_same_numbers(
     done: tuple[Path, list[Record]], tmp_path: Path
 ) -> None:
     assert numbers(run(tmp_path, jobs=2)) == numbers(done[1])
+
+
+def test_a_killed_process_is_told_in_a_sentence(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from anymae.benchmark import run as module
+
+    monkeypatch.setattr(module, "run_chain", _die)
+    with pytest.raises(AnymaeError, match="run the same command again"):
+        run(tmp_path, jobs=2)
+
+
+def _die(chain: Chain) -> tuple[JobName, ...]:
+    os._exit(9)
 
 
 def test_nothing_is_chosen_by_test_labels(

@@ -11,6 +11,7 @@ import os
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
+from concurrent.futures.process import BrokenProcessPool
 from pathlib import Path
 from typing import NamedTuple
 
@@ -18,7 +19,7 @@ from anymae.benchmark.arms import Arm, parse_arm
 from anymae.benchmark.location import data_folder
 from anymae.benchmark.record import JobName, Record, Stage, read_record, write_record
 from anymae.benchmark.suite import SUITES
-from anymae.errors import ConfigError, nearest
+from anymae.errors import AnymaeError, ConfigError, nearest
 from anymae.files import require_writable
 
 logger = logging.getLogger(__name__)
@@ -164,8 +165,17 @@ def _run(chains: Sequence[Chain], jobs: int) -> Iterator[tuple[JobName, ...]]:
     os.environ.update(dict.fromkeys(("OMP_NUM_THREADS", "MKL_NUM_THREADS"), str(THREADS)))
     context = multiprocessing.get_context("spawn")
     with ProcessPoolExecutor(jobs, mp_context=context) as pool:
-        for future in as_completed([pool.submit(run_chain, chain) for chain in chains]):
-            yield future.result()
+        futures = [pool.submit(run_chain, chain) for chain in chains]
+        try:
+            for future in as_completed(futures):
+                yield future.result()
+        except BrokenProcessPool:
+            raise AnymaeError(
+                "a process was killed from outside, or for its memory; run the same command again "
+                "to go on with the jobs that are missing"
+            ) from None
+        finally:
+            pool.shutdown(cancel_futures=True)
 
 
 def _check_known(what: str, names: Iterable[str], known: Iterable[str]) -> None:
