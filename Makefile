@@ -21,7 +21,7 @@ $(STAMP): pyproject.toml constraints.txt
 	@touch $@
 
 quickstart: install  ## pretrain on real data, see the masks and the few-label results
-	$(BIN)/anymae quickstart
+	$(BIN)/anymae quickstart --overwrite
 
 test: install  ## the tests that every change must pass
 	$(BIN)/python -m pytest
