@@ -20,11 +20,11 @@ sys.path.insert(0, str(Path(__file__).parents[1] / "tests"))
 from kills import Kill, assert_same, each_name, killed_at, killed_at_random, points
 
 
-def main() -> None:
+def main(words: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--times", type=int, default=3, help="kills at each point and side")
     parser.add_argument("--random", type=int, default=100, help="kills at random moments")
-    arguments = parser.parse_args()
+    arguments = parser.parse_args(words)
     begin = time.time()
     with tempfile.TemporaryDirectory() as name:
         folder, source = Path(name), random.Random(0)

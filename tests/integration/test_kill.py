@@ -48,3 +48,10 @@ def test_a_run_killed_at_random_moments_ends_with_the_same_bytes(
     for turn in range(2):
         killed_at_random(folder / f"random-{turn}", source, longest=0.3, times=1 + turn % 2)
         assert_same(folder / f"random-{turn}", folder / "uncut")
+
+
+@pytest.mark.slow
+def test_killed_at_every_point_and_a_hundred_moments() -> None:
+    from kill_test import main
+
+    main(["--times", "3", "--random", "100"])

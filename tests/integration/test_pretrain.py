@@ -13,10 +13,12 @@ import anymae
 from anymae.config import ModelConfig
 from anymae.errors import ConfigError, DataError, MissingExtraError
 from anymae.hub import read_config
+from anymae.model import MaskedAutoencoder
 from anymae.recipes import load_recipe
 from anymae.training.loop import Progress
 from anymae.training.pretrain import Run, pretrain
 from runs import Cut, cut_at, history, small, strings, weights
+from tiny import tiny_config
 
 
 def frame(rows: int = 90) -> Any:
@@ -161,6 +163,18 @@ def test_a_run_starts_from_the_weights_of_another(run: Run, tmp_path: Path) -> N
     for wrong in ({"preset": "small"}, {"settings": {"encoder.width": 32}}):
         with pytest.raises(ConfigError, match="brings its own sizes"):
             pretrain(strings(), out=tmp_path / "no", init=run.folder, **wrong)
+
+
+def test_a_run_starts_from_a_model_that_has_no_data(tmp_path: Path) -> None:
+    """A converted checkpoint: the model says what inputs have to look like."""
+    model = MaskedAutoencoder(tiny_config(length=24))
+    anymae.save(model, tmp_path / "converted")
+    case: dict[str, Any] = {"init": tmp_path / "converted", "steps": 1, "batch_size": 16}
+    made = pretrain(strings(), out=tmp_path / "run", device="cpu", **case)
+    assert made.model.config == model.config
+    with pytest.raises(DataError, match="cannot be read as bytes"):
+        pretrain(np.zeros((50, 24)), out=tmp_path / "no", device="cpu", **case)
+    assert not (tmp_path / "no").exists()
 
 
 def test_targets_are_never_inputs(tmp_path: Path) -> None:
