@@ -322,3 +322,29 @@ def test_attention_equals_its_definition(value_width: int, padded: bool) -> None
             weights = (q[row][:, mine] @ keys[:, mine].T / 2**0.5).softmax(1)
             part = slice(value_width // 4 * head, value_width // 4 * (head + 1))
             assert torch.allclose(ours[row][:, part], weights @ values[:, part], atol=1e-5)
+
+
+@pytest.mark.parametrize("num_keys", [6, 90], ids=["map kept", "map computed again"])
+@pytest.mark.parametrize("padded", [False, True])
+def test_attention_by_plain_products_has_the_gradients_of_its_definition(
+    num_keys: int, padded: bool
+) -> None:
+    # Values wider than keys have no fused kernel on a CPU.
+    inputs = [
+        torch.randn(2, length, width, dtype=torch.float64, requires_grad=True)
+        for length, width in ((7, 8), (num_keys, 8), (num_keys, 16))
+    ]
+    valid = torch.arange(num_keys) < torch.tensor([num_keys, num_keys // 2])[:, None]
+    bias = key_bias(valid, torch.float64) if padded else None
+    q, k, v = (x.unflatten(-1, (4, -1)).transpose(1, 2) for x in inputs)
+    scores = q @ k.transpose(2, 3) / 2**0.5
+    weights = (scores if bias is None else scores + bias).softmax(-1)
+    theirs = (weights @ v).transpose(1, 2).flatten(2)
+    ours = attend(*inputs, num_heads=4, bias=bias)
+    direction = torch.randn_like(theirs)
+    for mine, other in zip(
+        torch.autograd.grad(ours, inputs, direction),
+        torch.autograd.grad(theirs, inputs, direction),
+        strict=True,
+    ):
+        assert torch.allclose(mine, other, atol=1e-10)

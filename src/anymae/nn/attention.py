@@ -5,6 +5,7 @@ Booleans: `valid` is True where a key is real; keys that are not are never atten
 """
 
 import math
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -56,9 +57,7 @@ def attend(
     if _prefers_fused(q, k, v):
         context = F.scaled_dot_product_attention(q, k, v, attn_mask=bias, dropout_p=dropout)
     else:
-        scores = (q * (1 / math.sqrt(q.shape[-1]))) @ k.transpose(2, 3)
-        weights = (scores if bias is None else scores + bias).softmax(-1)
-        context = F.dropout(weights, dropout, training=dropout > 0) @ v
+        context = _written_out(q, k, v, bias, dropout)
     return context.transpose(1, 2).flatten(2)
 
 
@@ -69,6 +68,58 @@ def _prefers_fused(q: Tensor, k: Tensor, v: Tensor) -> bool:
     if q.shape[-1] != v.shape[-1]:
         return False  # No kernel on a CPU: what would run is slower than the products themselves.
     return q.dtype != torch.bfloat16 or not q.requires_grad or k.shape[2] >= FUSED_FROM
+
+
+def _written_out(q: Tensor, k: Tensor, v: Tensor, bias: Tensor | None, dropout: float) -> Tensor:
+    """Attend by plain products, `(B, H, M, dv)`; rows and heads are one dimension in them."""
+    heads = q.shape[:2]
+    q, k, v = (x.reshape(-1, x.shape[2], x.shape[3]) for x in (q, k, v))
+    if dropout == 0 and q.requires_grad:
+        context = _Products.apply(q, k, v, bias)  # type: ignore[no-untyped-call]
+    else:
+        context = F.dropout(_map(q, k, bias), dropout, training=dropout > 0) @ v
+    out: Tensor = context.unflatten(0, heads)
+    return out
+
+
+def _map(q: Tensor, k: Tensor, bias: Tensor | None) -> Tensor:
+    """Return the whole map of attention weights, `(B * H, M, N)`."""
+    scale = 1 / math.sqrt(q.shape[-1])
+    scores = torch.baddbmm(q.new_empty(()), q, k.transpose(1, 2), beta=0, alpha=scale)
+    if bias is not None:
+        scores.unflatten(0, (len(bias), -1)).add_(bias)
+    return scores.softmax(-1)
+
+
+class _Products(torch.autograd.Function):
+    """softmax(q k^T / sqrt(d) + bias) v; a map larger than q, k and v together is not kept.
+
+    Long rows would else need most of their memory for maps; computing one again is one product
+    more than six. Plain differentiation is slower, too: it copies and scales apart.
+    """
+
+    @staticmethod
+    def forward(ctx: Any, q: Tensor, k: Tensor, v: Tensor, bias: Tensor | None) -> Tensor:  # noqa: ANN401
+        weights = _map(q, k, bias)
+        is_small = weights.numel() <= q.numel() + k.numel() + v.numel()
+        ctx.save_for_backward(q, k, v, bias, weights if is_small else None)
+        return torch.bmm(weights, v)
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, Tensor, Tensor, None]:  # noqa: ANN401
+        q, k, v, bias, weights = ctx.saved_tensors
+        if weights is None:
+            weights = _map(q, k, bias)
+        gradient = gradient.contiguous()
+        of_weights = torch.bmm(gradient, v.transpose(1, 2))
+        of_scores = torch._softmax_backward_data(of_weights, weights, -1, weights.dtype)
+        none, scale = q.new_empty(()), 1 / math.sqrt(q.shape[-1])
+        return (
+            torch.baddbmm(none, of_scores, k, beta=0, alpha=scale),
+            torch.baddbmm(none, of_scores.transpose(1, 2), q, beta=0, alpha=scale),
+            torch.bmm(weights.transpose(1, 2), gradient),
+            None,
+        )
 
 
 class MLP(nn.Module):
