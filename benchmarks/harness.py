@@ -6,6 +6,7 @@ median, smallest and largest tell what the machine's noise leaves of it.
 """
 
 import gc
+import math
 import os
 import platform
 import statistics
@@ -65,6 +66,12 @@ class Product(NamedTuple):
 
     operands: tuple[tuple[tuple[int, ...], tuple[int, ...]], ...]
     dtype: torch.dtype
+
+    @property
+    def flops(self) -> int:
+        """Multiplications and additions."""
+        (left, _), (right, _) = self.operands
+        return 2 * math.prod(left) * right[-1]
 
     def prepare(self) -> Step:
         """Make operands and return what multiplies them."""
