@@ -28,6 +28,7 @@ from anymae.training.determinism import reproducible
 from anymae.training.linear import LinearFit, fit_linear
 from anymae.training.loader import StepLoader
 from anymae.training.loop import Loop, Rhythm
+from anymae.training.memory import freed_memory_kept
 from anymae.training.objective import IntArray
 from anymae.training.optim import Groups, make_optimizer
 from anymae.training.processes import Processes
@@ -126,7 +127,7 @@ def fit(
         NonFiniteError: The loss or gradient is not finite.
         InterruptedRunError: Asked to stop.
     """
-    with reproducible(processes.device, threads=training.threads):
+    with reproducible(processes.device, threads=training.threads), freed_memory_kept():
         torch.manual_seed(training.seed)
         dropouts = {
             name: getattr(config, name) for name in ("dropout", "attention_dropout", "drop_path")

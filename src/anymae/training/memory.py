@@ -3,9 +3,12 @@
 Shapes: B rows, N inputs.
 """
 
+import ctypes
 import os
 import resource
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 import torch
 from torch import nn
@@ -13,6 +16,29 @@ from torch.autograd.graph import saved_tensors_hooks
 
 from anymae.config import TrainingConfig
 from anymae.errors import OutOfMemoryError
+
+_TRIM_THRESHOLD, _MMAP_THRESHOLD = -1, -3
+"""Names of glibc's settings in `mallopt`."""
+
+
+@contextmanager
+def freed_memory_kept() -> Iterator[None]:
+    """Let the C library keep what one step frees, for the next step to take.
+
+    Large tensors would go back to the system and come again, page by page, in every step: up to a
+    tenth of its time, and holes that raise the peak by as much (`docs/performance.md`). What is
+    free goes back at the end. Only glibc has this setting; elsewhere nothing happens.
+    """
+    library = ctypes.CDLL(None) if sys.platform == "linux" else None
+    if library is None or not hasattr(library, "mallopt"):
+        yield
+        return
+    library.mallopt(_MMAP_THRESHOLD, 1 << 30)
+    library.mallopt(_TRIM_THRESHOLD, (1 << 31) - 1)
+    try:
+        yield
+    finally:
+        library.malloc_trim(0)
 
 
 def peak_memory(device: torch.device) -> int:

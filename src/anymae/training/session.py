@@ -18,7 +18,7 @@ from anymae.training.folder import ENVIRONMENT, RunFolder, environment
 from anymae.training.identity import check_identity
 from anymae.training.log import MetricsLog, read_metrics
 from anymae.training.loop import Loop, Progress, Trained
-from anymae.training.memory import peak_memory
+from anymae.training.memory import freed_memory_kept, peak_memory
 from anymae.training.monitor import ReconstructionMonitor, spaced
 from anymae.training.objective import Monitor
 from anymae.training.online_probe import OnlineProbe
@@ -95,7 +95,7 @@ class Session:
         threads = self.job.training.threads
         if start is not None:
             threads = start.state["identity"]["threads"]
-        with reproducible(self.processes.device, threads=threads):
+        with reproducible(self.processes.device, threads=threads), freed_memory_kept():
             return self._run(requests, start)
 
     def _checked_start(self) -> Snapshot | None:
