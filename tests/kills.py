@@ -9,6 +9,7 @@ import multiprocessing
 import os
 import random
 import re
+import shutil
 import signal
 import time
 from collections.abc import Callable, Iterator
@@ -90,8 +91,12 @@ def killed_at(out: Path, kills: list[Kill]) -> None:
 
 
 def killed_at_random(out: Path, source: random.Random, *, longest: float, times: int) -> None:
-    """Kill a run at random moments after its first step, then let it finish."""
-    for _ in range(times):
+    """Kill a run at random moments after its first step, then let it finish.
+
+    A run that was through before its turn is begun anew, so that every run counted was killed.
+    """
+    kills = 0
+    while kills < times:
         begun = out.with_name(out.name + ".begun")
         begun.unlink(missing_ok=True)
         child = start(out, begun=begun)
@@ -99,7 +104,13 @@ def killed_at_random(out: Path, source: random.Random, *, longest: float, times:
             time.sleep(0.001)
         time.sleep(source.uniform(0, longest))
         child.kill()
-        assert finish(child) in (KILLED, 0)
+        status = finish(child)
+        assert status in (KILLED, 0), status
+        if status == KILLED:
+            kills += 1
+        else:
+            shutil.rmtree(out)
+            kills = 0
     assert finish(start(out)) == 0
 
 
