@@ -57,8 +57,15 @@ def start(
 
 
 def finish(child: ForkServerProcess) -> int | None:
-    """Wait for a child; returns its exit status, negative for a signal."""
+    """Wait for a child; returns its exit status, negative for a signal.
+
+    One that is not done within a minute is killed and fails the test by name.
+    """
     child.join(60)
+    if child.is_alive():
+        child.kill()
+        child.join()
+        raise AssertionError(f"{child.name} was still running after 60 s")
     status = child.exitcode
     child.close()
     return status
