@@ -156,13 +156,14 @@ class Processes:
         if self._accelerator.log_with:
             self._accelerator.end_training()
         if self._owner:
-            if self._lost:
-                # The group's destructor would wait, and the process hang, for answers from the
-                # lost one: one reference too many keeps it from ever being called.
+            if self.world > 1:
+                # Whoever drops the last reference to a group waits for its threads: for ever if
+                # they wait for a lost process, or for the interpreter's lock, which DDP holds while
+                # it goes. One reference too many keeps the destructor from being called at all.
                 group = torch.distributed.group.WORLD
                 ctypes.pythonapi.Py_IncRef(ctypes.py_object(group))
-            elif self.world > 1:
-                self._accelerator.state.destroy_process_group()
+                if not self._lost:
+                    self._accelerator.state.destroy_process_group()
             AcceleratorState._reset_state(reset_partial_state=True)
 
 
