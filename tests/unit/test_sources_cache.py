@@ -1,6 +1,7 @@
 """The cache is keyed by content, survives kills and company, and costs no memory."""
 
 import logging
+import json
 import os
 import signal
 import subprocess
@@ -78,7 +79,7 @@ def test_a_big_file_is_hashed_once_and_again_when_it_changes(
     assert content_digest([path]) == "other"
 
 
-@pytest.mark.parametrize("damage", ["truncate", "no entry", "nonsense"])
+@pytest.mark.parametrize("damage", ["truncate", "no entry", "nonsense", "missing key"])
 def test_a_damaged_entry_is_made_anew(damage: str, tmp_path: Path, own_cache: Path) -> None:
     (tmp_path / "x.csv").write_text("a\n1\n2\n")
     read_source(tmp_path / "x.csv", CONFIG)
@@ -88,6 +89,10 @@ def test_a_damaged_entry_is_made_anew(damage: str, tmp_path: Path, own_cache: Pa
         (entry / "table.arrow").write_bytes(content[:-100])
     elif damage == "no entry":
         (entry / "entry.json").unlink()
+    elif damage == "missing key":
+        found = json.loads((entry / "entry.json").read_text())
+        del found["unread"]
+        (entry / "entry.json").write_text(json.dumps(found))
     else:
         (entry / "entry.json").write_text("{")
     assert read_source(tmp_path / "x.csv", CONFIG).table["a"].to_pylist() == [1, 2]

@@ -29,7 +29,7 @@ from anymae.errors import DataError, UserInputError
 
 logger = logging.getLogger(__name__)
 
-LAYOUT = 1
+LAYOUT = 2
 """Version of the entries; raised when they change."""
 
 _REMEMBER_BYTES = 1 << 26
@@ -250,20 +250,22 @@ def _open(place: Path, reading: Reading, digest: str) -> Frame | None:
         with pa.memory_map(str(path)) as file:
             table = pa.Table.from_batches([pa.ipc.open_file(file).get_batch(0)])
         runs = np.load(place / "places.npy", mmap_mode="r", allow_pickle=False)
+        return Frame(
+            table=table,
+            name=reading.name,
+            format=reading.format,
+            shape=tuple(entry["shape"]) if entry["shape"] else None,
+            bad={int(row): problem for row, problem in entry["bad"]},
+            odd={
+                name: OddCells(count, tuple(rows)) for name, (count, rows) in entry["odd"].items()
+            },
+            unread=entry["unread"],
+            places=Places(reading.unit, reading.files, runs),
+            named_by=reading.named_by,
+            source_digest=digest,
+        )
     except (OSError, ValueError, KeyError, pa.ArrowException):
         return None
-    return Frame(
-        table=table,
-        name=reading.name,
-        format=reading.format,
-        shape=tuple(entry["shape"]) if entry["shape"] else None,
-        bad={int(row): problem for row, problem in entry["bad"]},
-        odd={name: OddCells(count, tuple(rows)) for name, (count, rows) in entry["odd"].items()},
-        unread=entry["unread"],
-        places=Places(reading.unit, reading.files, runs),
-        named_by=reading.named_by,
-        source_digest=digest,
-    )
 
 
 def _flush(path: Path) -> None:
