@@ -98,6 +98,8 @@ class EncoderConfig(Section):
     """Dropped share of attention weights while training."""
     drop_path: Fraction = 0.0
     """Chance that a block is skipped for a row while training; grows linearly with depth."""
+    initial: Literal["published", "scaled"] = "published"
+    """Weights before training: N(0, 0.02) throughout, or by width, with positions as waves."""
 
     @model_validator(mode="after")
     def _agree(self) -> Self:

@@ -20,6 +20,7 @@ from anymae.nn.decoder import Decoder
 from anymae.nn.embedding import Embedding, TokenContent
 from anymae.nn.encoder import Encoded, Encoder, make_encoder, take
 from anymae.nn.heads import make_head
+from anymae.nn.initial import initialise
 from anymae.randomness import Draws, fresh_draws
 
 
@@ -137,7 +138,7 @@ class MaskedAutoencoder(Backbone):
         )
         self.head = make_head(config)
         self.masking = make_masking(config)
-        initialise(self)
+        initialise(self, config)
 
     def forward(
         self,
@@ -243,27 +244,6 @@ class _EncoderAttention:
         bias = key_bias(self._valid, scores.dtype)
         assert bias is not None
         return (scores + bias).softmax(-1).mean(2)
-
-
-def initialise(module: nn.Module) -> None:
-    """Draw weights as published: N(0, 0.02), biases 0, norms 1 and 0 (`docs/method.md`).
-
-    Uses torch's global generator, in the order of the module's parameters.
-    """
-    norms = {
-        id(parameter)
-        for part in module.modules()
-        if isinstance(part, nn.LayerNorm)
-        for parameter in part.parameters()
-    }
-    with torch.no_grad():
-        for name, parameter in module.named_parameters():
-            if id(parameter) in norms:
-                parameter.fill_(1.0 if name.endswith("weight") else 0.0)
-            elif name.endswith("bias"):
-                parameter.zero_()
-            else:
-                parameter.normal_(std=0.02)
 
 
 def _visible(masked: Tensor, valid: Tensor | None) -> Tensor:

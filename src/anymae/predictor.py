@@ -12,7 +12,8 @@ from torch import Tensor, nn
 
 from anymae.config import EncoderConfig, ModelConfig, parse
 from anymae.errors import UserInputError
-from anymae.model import Backbone, MaskedAutoencoder, initialise
+from anymae.model import Backbone, MaskedAutoencoder
+from anymae.nn.initial import initialise
 from anymae.nn.readout import Readout, make_readout
 from anymae.task import TaskConfig
 
@@ -41,7 +42,7 @@ class Predictor(Backbone):
         self.task = task
         self.readout: Readout = make_readout(task.readout, config.encoder)
         self.output = nn.Linear(self.readout.num_features, task.num_outputs)
-        initialise(self)
+        initialise(self, config)
 
     @classmethod
     def from_pretrained(

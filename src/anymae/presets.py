@@ -45,26 +45,31 @@ _BYTE_PERCEIVER = {
     "read_qk_width": 256,
 }
 
-# Ranking hides the same popular inputs again and again, which short runs do not recover from;
-# drawing by attention keeps masks broad (`docs/method.md`, "Masking"). Published presets rank.
-_DRAWN = {"draw": "sample"}
+# Ranking hides the same popular inputs again and again, which short runs do not recover from:
+# half of each mask is uniform, the rest drawn by attention (`docs/method.md`, "Masking").
+# Published presets rank.
+_DRAWN = {"draw": "sample", "random_floor": 0.5, "hide_queries": True, "head_choice": "sample"}
+
+# Published initial weights suit a width of 768; narrow networks hardly begin to learn with them
+# (`docs/method.md`, "Initial weights").
+_SCALED = {"initial": "scaled"}
 
 PRESETS: dict[str, Preset] = {
     "tiny": Preset(
         "about 0.15 M parameters: a laptop, minutes",
-        encoder={"width": 64, "depth": 4, "num_heads": 4, "num_latents": 32},
+        encoder={"width": 64, "depth": 4, "num_heads": 4, "num_latents": 32, **_SCALED},
         masking=_DRAWN,
         training={"batch_size": 64, "learning_rate": 2e-3},
     ),
     "small": Preset(
         "about 3 M parameters: a laptop overnight, or one GPU for minutes",
-        encoder={"width": 256, "depth": 6, "num_heads": 8, "num_latents": 64},
+        encoder={"width": 256, "depth": 6, "num_heads": 8, "num_latents": 64, **_SCALED},
         masking=_DRAWN,
         training={"batch_size": 64, "learning_rate": 1e-3},
     ),
     "base": Preset(
         "about 50 M parameters: one or several GPUs",
-        encoder={"width": 768, "depth": 12, "num_heads": 12, "num_latents": 256},
+        encoder={"width": 768, "depth": 12, "num_heads": 12, "num_latents": 256, **_SCALED},
         masking=_DRAWN,
         training={"batch_size": 128, "learning_rate": 3e-4, "precision": "bf16"},
     ),
@@ -212,7 +217,10 @@ def build_config(
         merged_decoder.pop("tie_output", None)
     elif decoder_width is None or decoder_width == input_width:
         merged_decoder.setdefault("tie_output", True)
-    merged_masking = {**preset.masking, **(masking or {})}
+    defaults = dict(preset.masking)
+    if merged_encoder["kind"] == "perceiver":
+        defaults.pop("hide_queries", None)
+    merged_masking = {**defaults, **(masking or {})}
     values = {
         "input": inputs.model_dump(),
         "encoder": merged_encoder,

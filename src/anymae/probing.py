@@ -28,7 +28,7 @@ from anymae.inference.computations import Embeddings, Reading
 from anymae.inference.compute import ComputeConfig, compute, placed
 from anymae.inference.rows import open_rows
 from anymae.metrics import HEADLINE, Estimate, measure
-from anymae.model import initialise
+from anymae.nn.initial import initialise
 from anymae.predictor import to_answers
 from anymae.task import FinetuneConfig, TaskConfig, TaskType
 from anymae.training.finetune import label
@@ -59,6 +59,12 @@ class ProbeRow:
     metrics: dict[str, dict[str, Estimate]]
     """By target and name."""
 
+    def mean(self, name: str) -> float | None:
+        """Return a metric averaged over the targets for which it is defined."""
+        values = [found[name].value for found in self.metrics.values()]
+        known = [value for value in values if value is not None]
+        return float(np.mean(known)) if known else None
+
 
 @dataclass(frozen=True)
 class Probe:
@@ -76,10 +82,7 @@ class Probe:
         """Return one row's main metric, averaged over targets."""
         for row in self.results:
             if (row.features, row.reading, row.model) == (features, reading, model):
-                name = HEADLINE[self.task.type]
-                values = [found[name].value for found in row.metrics.values()]
-                known = [value for value in values if value is not None]
-                return float(np.mean(known)) if known else None
+                return row.mean(HEADLINE[self.task.type])
         raise KeyError((features, reading, model))
 
     def to_json(self) -> dict[str, Any]:
@@ -155,7 +158,7 @@ def probe(
     fitted = np.union1d(rows.train, rows.valid) if len(test) else rows.train
     if not len(held):
         raise DataError("there are no rows to judge the probe on; name a split column")
-    judge = _Judge(dataset, found, rows.labelled.targets, fitted, held, resamples, seed)
+    judge = Judge(dataset, found, rows.labelled.targets, fitted, held, resamples, seed)
     index = np.r_[fitted, held]
     features = _all_features(model, dataset, index, readings, config or ComputeConfig(), seed)
     results = tuple(judge.all_of(features))
@@ -224,7 +227,7 @@ def _all_features(
     untrained = copy.deepcopy(model)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        initialise(untrained)
+        initialise(untrained, untrained.config)
     for reading in readings:
         features = embeddings(model, dataset, index, reading, config)
         yield "encoder", reading, features
@@ -242,8 +245,18 @@ def embeddings(
         return compute(computation, dataset, index, config).values
 
 
-class _Judge:
-    """Fits models to features of some rows and measures them on others."""
+class Judge:
+    """Fits models to features of some rows and measures them on others.
+
+    Args:
+        dataset: Where the true answers and weights are read.
+        task: What is predicted.
+        targets: `(R, T)`, standardised, of all rows.
+        fitted: Positions of the rows to fit to; they come first among the features.
+        held: Positions of the rows to judge on; they come after these.
+        resamples: Bootstrap samples for the intervals.
+        seed: Draws folds and samples.
+    """
 
     def __init__(
         self,
