@@ -20,6 +20,10 @@ class Summary(NamedTuple):
     deviation: float | None
     """Sample standard deviation; `None` for a single seed."""
 
+    def __str__(self) -> str:
+        """Return `0.8123 ± 0.01`."""
+        return f"{self.mean:.4g}" + ("" if self.deviation is None else f" ± {self.deviation:.2g}")
+
 
 class Difference(NamedTuple):
     """What one arm is better by than another, seed by seed."""
@@ -40,6 +44,10 @@ class Difference(NamedTuple):
         if self.low > 0:
             return "better"
         return "worse" if self.high < 0 else "undecided"
+
+    def __str__(self) -> str:
+        """Return `+0.012 [+0.003, +0.021]`."""
+        return f"{self.mean:+.2g} [{self.low:+.2g}, {self.high:+.2g}]"
 
 
 def summarise(values: Mapping[int, float]) -> Summary:

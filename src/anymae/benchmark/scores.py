@@ -1,0 +1,65 @@
+"""What the records of one call say, arm by arm: a table for the command line."""
+
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+from anymae.benchmark.arms import NONE
+from anymae.benchmark.candidates import choice_metric
+from anymae.benchmark.record import Record
+from anymae.benchmark.statistics import Difference, Summary, paired_difference, summarise
+from anymae.benchmark.suite import ERRORS
+from anymae.benchmark.summary import Group, Values
+
+REFERENCES = ("random", NONE)
+"""Arms that the others are compared with."""
+
+
+class Score(NamedTuple):
+    """One arm on one task."""
+
+    task: str
+    metric: str
+    """On test rows, or in the stage `tune` the one that chooses, on validation rows."""
+    arm: str
+    values: Values
+    over: dict[str, Difference | None]
+    """What it is better by than each reference; `None` where too few seeds have both."""
+
+    @property
+    def summary(self) -> Summary:
+        """Mean and deviation over seeds."""
+        return summarise(self.values)
+
+    def to_json(self) -> dict[str, Any]:
+        """Return plain values."""
+        over = {
+            name: None if found is None else {**found._asdict(), "verdict": found.verdict}
+            for name, found in self.over.items()
+        }
+        numbers = {"by_seed": self.values, **self.summary._asdict()}
+        return {"task": self.task, "metric": self.metric, "arm": self.arm, **numbers, "over": over}
+
+
+def scores(records: Sequence[Record]) -> list[Score]:
+    """Sum up the records of a benchmark, as `run_benchmark` returns them, task by task."""
+    job = records[0].job
+    group = Group(job.suite, job.budget, records)
+    found = []
+    for task in group.tasks_of(job.stage):
+        final = job.stage == "final"
+        metric = task.metric if final else choice_metric(task)
+        arms = dict.fromkeys(r.job.arm for r in records if r.job.task == task.name)
+        values = {
+            arm: group.tested(task, arm) if final else group.validated(task, arm, job.stage)
+            for arm in arms
+        }
+        for arm, mine in values.items():
+            over = {
+                other: paired_difference(
+                    mine, values.get(other, {}), smaller_is_better=metric in ERRORS
+                )
+                for other in REFERENCES
+                if other != arm
+            }
+            found.append(Score(task.name, metric, arm, mine, over))
+    return found
