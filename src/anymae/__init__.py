@@ -9,6 +9,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from anymae.comparison import compare as compare
     from anymae.errors import AnymaeError as AnymaeError
     from anymae.estimators import Classifier as Classifier
     from anymae.estimators import Embedder as Embedder
@@ -32,6 +33,7 @@ _HOMES = {
     "finetune": "anymae.training.finetune",
     "probe": "anymae.probing",
     "evaluate": "anymae.evaluation",
+    "compare": "anymae.comparison",
     "Classifier": "anymae.estimators",
     "Embedder": "anymae.estimators",
     "Regressor": "anymae.estimators",

@@ -12,7 +12,7 @@ LAYERS = [
     {"nn", "masking"},
     {"model", "data", "predictor"},
     {"hub", "inference", "training", "evaluation", "metrics", "probing"},
-    {"estimators", "benchmark", "report", "compat", "quickstart"},
+    {"estimators", "benchmark", "comparison", "report", "compat", "quickstart"},
     {"cli"},
 ]
 NO_TORCH = {"errors", "registry", "config", "presets", "recipes", "files", "task", "cli"}

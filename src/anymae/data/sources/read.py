@@ -18,7 +18,7 @@ def read_source(data: object, config: DataConfig) -> Frame:
 
     Args:
         data: A path, folder, glob or URL; or a Python object: a list of strings, an array, a
-            pandas, polars or pyarrow table.
+            pandas, polars or pyarrow table. A `Frame` was read before and comes back as it is.
         config: Of it, `where`, `missing` and `on_bad_row` count here.
 
     Returns:
@@ -33,6 +33,8 @@ def read_source(data: object, config: DataConfig) -> Frame:
     >>> frame.column("text").to_pylist()
     ['CCO', 'c1ccccc1']
     """
+    if isinstance(data, Frame):
+        return data
     if isinstance(data, str | os.PathLike):
         files = locate(os.fspath(data))
         frame = source_of(files.extension, files.name)().read(files, config)

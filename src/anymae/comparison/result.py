@@ -1,0 +1,88 @@
+"""What a comparison finds: scores by features and seed, paired differences, sentences."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from anymae.benchmark.statistics import Difference, paired_difference, summarise
+from anymae.benchmark.suite import ERRORS
+from anymae.task import TaskConfig
+
+GUIDED, RANDOM, NONE = "guided pretraining", "random pretraining", "no pretraining"
+RAW, JOINED = "raw features", " + embedding"
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """What was found on the test rows."""
+
+    task: TaskConfig
+    metric: str
+    """What is compared: a metric, averaged over the targets."""
+    rows: dict[str, int]
+    """Rows of the first seed: `pretrained`, `fitted`, `test`."""
+    scores: dict[str, dict[int, float]]
+    """The metric by features and seed: both pretrained encoders, `no pretraining`, `raw features`
+    and the user's own; those with ` + embedding` are joined to that of the guided encoder."""
+    folder: Path
+    """Holds the pretraining runs."""
+    seconds: float
+
+    def difference(self, features: str, other: str) -> Difference | None:
+        """Return what features are better by than others, seed by seed; `None` for one seed."""
+        return paired_difference(
+            self.scores[features], self.scores[other], smaller_is_better=self.metric in ERRORS
+        )
+
+    def table(self) -> list[list[str]]:
+        """Return lines: features, score, what these are better by than `NONE` and `RANDOM`."""
+        lines = []
+        for name, scores in self.scores.items():
+            over = (
+                "" if name == o else str(self.difference(name, o) or "") for o in (NONE, RANDOM)
+            )
+            lines.append([name, str(summarise(scores)), *over])
+        return lines
+
+    def verdicts(self) -> list[str]:
+        """Say what helps, in sentences."""
+        pairs = [(GUIDED, other) for other in (NONE, RANDOM, RAW)]
+        pairs += [(n, n.removesuffix(JOINED)) for n in self.scores if n.endswith(JOINED)]
+        return [self._verdict(*pair) for pair in pairs]
+
+    def _verdict(self, one: str, other: str) -> str:
+        found = self.difference(one, other)
+        if found is None:
+            return f"{one} and {other}: one seed tells no interval, take several (--seeds 5)"
+        size = f"{found} {self.metric}"
+        match found.verdict:
+            case "better":
+                return f"{one} helps by {size} over {other}"
+            case "worse":
+                return f"{one} does worse than {other}: {size}"
+            case _:
+                return (
+                    f"{one} and {other} cannot be told apart: {size}; a true difference of "
+                    f"{found.detectable:.2g} would show four times in five"
+                )
+
+    def to_json(self) -> dict[str, Any]:
+        """Return plain values; a positive difference is an improvement, whatever the metric."""
+        return {
+            "task": self.task.model_dump(mode="json"),
+            "metric": self.metric,
+            "rows": self.rows,
+            "scores": {
+                name: {"by_seed": scores, **summarise(scores)._asdict()}
+                for name, scores in self.scores.items()
+            },
+            "differences": [
+                {"features": name, "other": other, **found._asdict(), "verdict": found.verdict}
+                for name in self.scores
+                for other in self.scores
+                if name != other and (found := self.difference(name, other)) is not None
+            ],
+            "verdicts": self.verdicts(),
+            "folder": str(self.folder),
+            "seconds": self.seconds,
+        }

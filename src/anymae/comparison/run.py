@@ -1,0 +1,224 @@
+"""`anymae.compare`: the same rows, budget and seeds for pretraining and what must be beaten.
+
+Each seed draws test rows (where the data name none), labels, initial weights, order and masks,
+alike for all that is compared. Test rows are kept out of pretraining and judged once, when all
+features of a seed are there.
+
+Shapes: R rows, F features.
+"""
+
+import logging
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from threadpoolctl import threadpool_limits
+
+from anymae.comparison.baseline import Features, read_baseline
+from anymae.comparison.result import GUIDED, JOINED, NONE, RANDOM, RAW, Comparison
+from anymae.comparison.study import Study, open_study
+from anymae.config import DataConfig, Recipe
+from anymae.data.frame import Frame
+from anymae.data.splits import split_rows
+from anymae.errors import ConfigError, DataError, InterruptedRunError
+from anymae.files import remove_folder
+from anymae.hub import Model, load
+from anymae.inference.computations import Reading
+from anymae.inference.compute import ComputeConfig
+from anymae.inference.rows import open_rows
+from anymae.metrics import HEADLINE
+from anymae.probing import Judge, embeddings, raw_features
+from anymae.recipes import apply_settings
+from anymae.task import FinetuneConfig, TaskConfig, TaskType
+from anymae.training.finetune import label
+from anymae.training.fit import Rows
+from anymae.training.folder import CHECKPOINTS, RunFolder
+from anymae.training.loop import Progress
+from anymae.training.pretrain import pretrain, shorthands
+from anymae.training.resolve import resolve_job
+from anymae.training.session import make_model
+
+logger = logging.getLogger(__name__)
+
+IntArray = npt.NDArray[np.int64]
+Told = Callable[[Progress], None] | None
+
+MASKINGS = {GUIDED: "guided", RANDOM: "random"}
+TEST_SHARE = 0.2
+"""Of the rows, where the data name no test rows."""
+READING: Reading = "layers"
+
+
+def compare(
+    data: object,
+    *,
+    target: str | Sequence[str] = (),
+    out: str | Path,
+    baselines: Mapping[str, object] | None = None,
+    seeds: int = 5,
+    preset: str | None = None,
+    steps: int | None = None,
+    minutes: float | None = None,
+    settings: Mapping[str, object] | None = None,
+    data_config: DataConfig | None = None,
+    task: TaskType | None = None,
+    num_labels: int | None = None,
+    progress: Told = None,
+) -> Comparison:
+    """Compare guided pretraining with random masks, no pretraining, raw and one's own features.
+
+    Linear models on frozen features answer, as in `probe`. The runs are kept: the same call goes
+    on where it was cut, and other labels, baselines or more seeds use those that are there.
+
+    Args:
+        data: Rows, some of them with labels: a path or a Python object.
+        target: Columns to predict; may be named in `data_config` instead.
+        out: Folder for the runs.
+        baselines: Features by name: a file or object with a row of numbers for each row of the
+            data. They are judged alone, and joined to the guided embedding.
+        seeds: Seeds 0 to `seeds - 1`; each pretrains once with guided and once with random masks.
+        preset: Size of the model.
+        steps: Optimizer steps of a run.
+        minutes: Wall-clock budget of a run instead.
+        settings: Further keys of the recipe, such as `{"masking.ratio": 0.5}`.
+        data_config: Columns, roles, splits; a fifth of the rows tests where it names none.
+        task: The task, where the values of the targets do not tell.
+        num_labels: Labels to fit to; `None` takes all that do not test.
+        progress: Called after each step of pretraining.
+
+    Raises:
+        UserInputError: The request cannot be carried out; nothing was written.
+        InterruptedRunError: Asked to stop; what was computed is saved.
+    """
+    config, names = data_config or DataConfig(), (target,) if isinstance(target, str) else target
+    config = config.model_copy(update={"target": tuple(names) or config.target})
+    short = shorthands({"preset": preset, "steps": steps, "minutes": minutes})
+    study, notes = open_study(data, config, {**short, **(settings or {})}, Path(out))
+    own = {name: read_baseline(name, file, study.frame) for name, file in (baselines or {}).items()}
+    asked = FinetuneConfig(task=task, num_labels=num_labels, test_share=TEST_SHARE)
+    trials = _draw_all(study, asked, seeds)
+    study.claim()
+    for note in notes:
+        logger.info("%s", note)
+    return _compare(study, trials, own, progress)
+
+
+@dataclass(frozen=True)
+class _Trial:
+    """The rows of one seed."""
+
+    seed: int
+    task: TaskConfig
+    labelled: Rows
+    fitted: IntArray
+    test: IntArray
+    pool: Frame
+    """Rows to pretrain on: all but those of the test part."""
+
+
+def _draw_all(study: Study, asked: FinetuneConfig, seeds: int) -> list[_Trial]:
+    if seeds < 1:
+        raise ConfigError(f"--seeds is {seeds}; at least one is needed")
+    return [_draw(study, asked, seed) for seed in range(seeds)]
+
+
+def _draw(study: Study, asked: FinetuneConfig, seed: int) -> _Trial:
+    dataset = study.dataset
+    task, labelled, test = label(dataset, study.config, asked, seed=seed)
+    if not len(test):
+        raise DataError("no test row has a label; name some in the split column, or leave it out")
+    truth = labelled.labelled.targets[test]
+    ranked = task.type in ("binary", "multilabel")
+    if ranked and not (np.nanmin(truth, 0) < np.nanmax(truth, 0)).any():
+        raise DataError(f"the {len(test):,} test rows have one class; name others with --split")
+    # The test part as `label` draws it, with its unlabelled rows.
+    parts = split_rows(dataset.rows, study.config, seed, valid_share=0.0, test_share=TEST_SHARE)
+    kept = np.setdiff1d(np.arange(len(dataset)), parts.test)
+    pool = study.frame.keep(dataset.rows.numbers_of(kept))
+    return _Trial(seed, task, labelled, np.union1d(labelled.train, labelled.valid), test, pool)
+
+
+def _compare(
+    study: Study, trials: Sequence[_Trial], own: Mapping[str, Features], progress: Told
+) -> Comparison:
+    """Carry out what is decided."""
+    started, scores = time.perf_counter(), dict[str, dict[int, float]]()
+    for trial in trials:
+        for name, score in _judge(study, trial, _features(study, trial, own, progress)).items():
+            scores.setdefault(name, {})[trial.seed] = score
+    first = trials[0]
+    result = Comparison(
+        task=first.task,
+        metric=HEADLINE[first.task.type],
+        rows={"pretrained": len(first.pool), "fitted": len(first.fitted), "test": len(first.test)},
+        scores=scores,
+        folder=study.out,
+        seconds=round(time.perf_counter() - started, 2),
+    )
+    study.write(result)
+    return result
+
+
+def _features(
+    study: Study, trial: _Trial, own: Mapping[str, Features], progress: Told
+) -> dict[str, Features]:
+    """Return the features of fitted and test rows, `(R, F)` by name."""
+    recipe = apply_settings(study.recipe, {"training.seed": trial.seed})
+    with torch.random.fork_rng(devices=[]):
+        untrained = make_model(resolve_job(trial.pool, recipe)).eval()
+    dataset = open_rows(untrained, study.frame, recipe.data)
+    compute = ComputeConfig(device=recipe.training["device"])
+    index = np.r_[trial.fitted, trial.test]
+    found = {}
+    for name, masking in MASKINGS.items():
+        folder = study.out / f"{masking}-seed{trial.seed}"
+        model = _pretrained(folder, trial.pool, recipe, masking, progress)
+        found[name] = embeddings(model, dataset, index, READING, compute)
+    found[NONE] = embeddings(untrained, dataset, index, READING, compute)
+    numbers = dataset.rows.numbers_of(index)
+    plain = {RAW: raw_features(dataset, index)}
+    plain |= {name: features[numbers] for name, features in own.items()}
+    for name, features in plain.items():
+        found[name] = features
+        found[name + JOINED] = np.concatenate([features, found[GUIDED]], 1)
+    return found
+
+
+def _pretrained(folder: Path, pool: Frame, recipe: Recipe, masking: str, progress: Told) -> Model:
+    """Return the encoder of a run, which is started or continued unless it is finished."""
+    if not RunFolder(folder).is_finished:
+        logger.info("pretraining %s", folder)
+        settings = {"masking.kind": masking}
+        try:
+            pretrain(
+                pool, out=folder, recipe=recipe, settings=settings, resume=True, progress=progress
+            )
+        except InterruptedRunError as error:
+            stopped = str(error).partition(";")[0]
+            raise InterruptedRunError(
+                f"{folder} {stopped}; everything is saved: the same command goes on from here"
+            ) from None
+        # The weights are whole; what was needed to go on after a cut only takes room.
+        remove_folder(folder / CHECKPOINTS)
+    return load(folder)
+
+
+def _judge(study: Study, trial: _Trial, features: Mapping[str, Features]) -> dict[str, float]:
+    """Fit a linear model to each kind of features, and look at the test rows."""
+    targets, metric = trial.labelled.labelled.targets, HEADLINE[trial.task.type]
+    judge = Judge(
+        study.dataset, trial.task, targets, trial.fitted, trial.test, resamples=0, seed=trial.seed
+    )
+    found = {}
+    for name, values in features.items():
+        # Small fits gain nothing from threads, and lose much where these wait for a processor.
+        with threadpool_limits(1, user_api="blas"):
+            score = judge.linear(name, "", values).mean(metric)
+        if score is None:
+            raise DataError(f"{metric} is not defined on the {len(trial.test):,} test rows")
+        found[name] = score
+    return found

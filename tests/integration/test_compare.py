@@ -1,0 +1,231 @@
+"""Comparisons in miniature: which rows are used for what, what is kept, what is refused."""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pytest
+from scipy import stats
+
+import anymae
+from anymae.comparison import Comparison, run
+from anymae.config import DataConfig
+from anymae.data.frame import Frame
+from anymae.errors import ConfigError, DataError, FolderError, InterruptedRunError, UserInputError
+from runs import Cut, strings, weights
+
+TINY = {
+    "encoder.width": 16,
+    "encoder.depth": 1,
+    "encoder.num_heads": 2,
+    "training.threads": 1,
+    "training.batch_size": 16,
+    "training.device": "cpu",
+}
+GUIDED, NONE = "guided pretraining", "no pretraining"
+COUNT = 60
+
+
+def table(**columns: object) -> pa.Table:
+    """Strings and the share of an element in them; strings of one pattern make a group."""
+    texts = strings(COUNT)
+    share = [text.count("C") / len(text) for text in texts]
+    group = [text[:2] for text in texts]
+    return pa.table({"smiles": texts, "y": share, "group": group, **columns})
+
+
+def compare(out: Path, data: object = None, **options: Any) -> Comparison:
+    options = {"seeds": 2, "steps": 3, "settings": TINY, **options}
+    options = {"preset": "tiny", "target": "y", **options}
+    return anymae.compare(table() if data is None else data, out=out, **options)
+
+
+def answers(data: pa.Table) -> np.ndarray:
+    """Features that hold the answer."""
+    return np.stack([data["y"].to_numpy(), np.arange(len(data)) % 3], 1)
+
+
+@pytest.fixture(scope="module")
+def done(tmp_path_factory: pytest.TempPathFactory) -> Comparison:
+    out = tmp_path_factory.mktemp("compare") / "out"
+    return compare(out, baselines={"answer": answers(table())})
+
+
+def test_all_features_are_scored_on_the_same_seeds(done: Comparison) -> None:
+    assert list(done.scores) == [
+        *(GUIDED, "random pretraining", NONE, "raw features", "raw features + embedding"),
+        *("answer", "answer + embedding"),
+    ]
+    assert {tuple(scores) for scores in done.scores.values()} == {(0, 1)}
+    assert done.metric == "rmse"
+    assert done.rows == {"pretrained": 48, "fitted": 48, "test": 12}
+    assert len({str(scores) for scores in done.scores.values()}) == len(done.scores)
+
+
+def test_differences_are_paired_and_positive_where_it_is_better(done: Comparison) -> None:
+    found = done.difference("answer", NONE)
+    assert found is not None
+    gains = [done.scores[NONE][seed] - done.scores["answer"][seed] for seed in (0, 1)]
+    half = stats.t.ppf(0.975, 1) * np.std(gains, ddof=1) / 2**0.5
+    np.testing.assert_allclose(
+        (found.mean, found.low, found.high),
+        (np.mean(gains), np.mean(gains) - half, np.mean(gains) + half),
+    )
+    assert found.mean > 0
+    plain = done.to_json()
+    assert {"features": "answer", "other": NONE, "verdict": found.verdict}.items() <= next(
+        entry
+        for entry in plain["differences"]
+        if (entry["features"], entry["other"]) == ("answer", NONE)
+    ).items()
+
+
+def test_sentences_say_what_the_intervals_say(tmp_path: Path, done: Comparison) -> None:
+    made = {GUIDED: [3, 2.0, 2.9], NONE: [4.1, 3.0, 4.0], "random pretraining": [3, 2.1, 2.8]}
+    made |= {"raw features": [1.0, 0.1, 1.0], "raw features + embedding": [3.0, 2.0, 2.9]}
+    scores = {name: dict(enumerate(values)) for name, values in made.items()}
+    words = Comparison(done.task, "rmse", done.rows, scores, tmp_path, 0.0).verdicts()
+    assert words[0].startswith(f"{GUIDED} helps by +1.1 [")
+    assert words[0].endswith("rmse over no pretraining")
+    assert "random pretraining cannot be told apart: " in words[1]
+    assert words[2].startswith(f"{GUIDED} does worse than raw features: -1.9 [")
+    assert words[3].startswith("raw features + embedding does worse than raw features")
+
+
+@pytest.mark.parametrize("group", [None, "group"])
+def test_no_test_row_is_pretrained_on_or_fitted_to(
+    group: str | None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pools: list[Frame] = []
+    judged: list[tuple[np.ndarray, np.ndarray]] = []
+
+    def pretrain(pool: Frame, **keywords: object) -> object:
+        pools.append(pool)
+        return run_pretrain(pool, **keywords)
+
+    class Judge(run.Judge):
+        def __init__(self, *words: Any, **keywords: Any) -> None:
+            judged.append(words[3:5])
+            super().__init__(*words, **keywords)
+
+    run_pretrain = run.pretrain
+    monkeypatch.setattr(run, "pretrain", pretrain)
+    monkeypatch.setattr(run, "Judge", Judge)
+    compare(tmp_path / "out", data_config=DataConfig(group=group))
+    assert len(pools) == 4 and len(judged) == 2
+    groups = np.array(table()["group"].to_pylist())
+    for seed, (fitted, test) in enumerate(judged):
+        assert len(test) >= 6
+        assert not set(fitted) & set(test)
+        for pool in pools[2 * seed : 2 * seed + 2]:
+            assert pool.rows is not None
+            assert set(pool.rows) == set(range(COUNT)) - set(test)
+            if group is not None:
+                assert not set(groups[pool.rows]) & set(groups[test])
+    if group is None:
+        assert not np.array_equal(judged[0][1], judged[1][1])
+
+
+def test_a_split_column_decides_the_test_and_features_keep_to_their_rows(tmp_path: Path) -> None:
+    split = ["test" if row % 4 == 0 else "train" for row in range(COUNT)]
+    data = table(split=split, keep=[int(row % 5 > 0) for row in range(COUNT)])
+    config = DataConfig(split="split", drop=("keep",), where="keep == 1")
+    found = compare(
+        tmp_path / "out", data, seeds=1, data_config=config, baselines={"answer": answers(data)}
+    )
+    assert found.rows == {"pretrained": 36, "fitted": 36, "test": 12}
+    assert found.scores["answer"][0] < 0.2 * found.scores[NONE][0]
+    assert all("one seed tells no interval" in words for words in found.verdicts())
+
+
+def test_pictures_with_labels_are_compared(tmp_path: Path) -> None:
+    draw = np.random.default_rng(0)
+    label = np.arange(40) % 3
+    images = draw.integers(0, 99, (40, 4, 4)).astype(np.uint8) + (80 * label[:, None, None] // 2)
+    np.savez(tmp_path / "a.npz", images=images.astype(np.uint8), y=label)
+    found = compare(tmp_path / "out", tmp_path / "a.npz", seeds=1, num_labels=20)
+    assert found.metric == "accuracy"
+    assert found.rows == {"pretrained": 32, "fitted": 20, "test": 8}
+    assert found.scores["raw features"][0] > 0.7
+
+
+def test_a_cut_comparison_goes_on_and_ends_the_same(
+    done: Comparison, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    steps: list[int] = []
+
+    def cut(progress: Any) -> None:
+        steps.append(progress.step)
+        if len(steps) == 5:  # the second step of the second run
+            raise Cut
+
+    out = tmp_path / "out"
+    with pytest.raises(Cut):
+        compare(out, progress=cut)
+    first = out / "guided-seed0" / "model.safetensors"
+    written = first.stat().st_mtime_ns
+    assert not (out / "random-seed0" / "model.safetensors").exists()
+    again = compare(out)
+    assert first.stat().st_mtime_ns == written
+    assert again.scores == {name: done.scores[name] for name in again.scores}
+    assert weights(out / "random-seed1") == weights(done.folder / "random-seed1")
+    monkeypatch.setattr(run, "pretrain", None)
+    few = compare(out, num_labels=20)
+    assert few.rows["fitted"] == 20
+    assert few.scores != again.scores
+
+
+def test_a_stopped_comparison_says_how_to_go_on(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def stop(*words: object, **keywords: Any) -> object:
+        return run_pretrain(*words, **keywords, stop_after=0.0)
+
+    run_pretrain = run.pretrain
+    monkeypatch.setattr(run, "pretrain", stop)
+    with pytest.raises(InterruptedRunError, match="the same command goes on from here"):
+        compare(tmp_path / "out")
+
+
+def test_another_comparison_in_the_same_folder_is_refused(done: Comparison) -> None:
+    before = (done.folder / "compare.json").read_bytes()
+    with pytest.raises(FolderError, match=r"training\.steps is 4, not 3"):
+        compare(done.folder, steps=4)
+    with pytest.raises(FolderError, match="holds another comparison"):
+        compare(done.folder, table().slice(0, 50))
+    with pytest.raises(FolderError, match="holds something already"):
+        compare(done.folder / "guided-seed0")
+    assert (done.folder / "compare.json").read_bytes() == before
+
+
+def without(cell: object) -> np.ndarray:
+    features = answers(table())
+    features[7, 0] = cell
+    return features
+
+
+REFUSED: dict[str, tuple[dict[str, Any], type[UserInputError], str]] = {
+    "few rows": ({"baselines": {"a": answers(table())[:9]}}, DataError, "9 rows"),
+    "a missing number": ({"baselines": {"a": without(np.nan)}}, DataError, "row 7"),
+    "infinity": ({"baselines": {"a": without(np.inf)}}, DataError, "infinite"),
+    "words": ({"baselines": {"a": table().select(["y", "group"])}}, DataError, "'group'"),
+    "a name taken": ({"baselines": {GUIDED: answers(table())}}, ConfigError, "rename"),
+    "no seeds": ({"seeds": 0}, ConfigError, "at least one"),
+    "no target": ({"target": ()}, DataError, "--target"),
+    "too many labels": ({"num_labels": 59}, DataError, "59 labels"),
+    "a masking of its own": ({"settings": {"masking.kind": "span"}}, ConfigError, "masking.kind"),
+    "rows too long": (
+        {"settings": {**TINY, "data.length": 8}}, DataError, "choose --too-long"
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("case", REFUSED)
+def test_what_cannot_be_compared_is_refused_before_anything_is_written(
+    case: str, tmp_path: Path
+) -> None:
+    options, error, words = REFUSED[case]
+    with pytest.raises(error, match=words):
+        compare(tmp_path / "out", **options)
+    assert not (tmp_path / "out").exists()
