@@ -12,7 +12,7 @@ VERBS = {
     "Start": ["quickstart", "inspect"],
     "Train": ["pretrain", "finetune"],
     "Use": ["embed", "predict", "score", "show"],
-    "Judge": ["probe", "evaluate", "report"],
+    "Judge": ["probe", "evaluate", "compare", "benchmark", "report"],
     "Exchange": ["convert"],
 }
 

@@ -39,7 +39,8 @@ def show_table(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
         table.add_column(column, justify="right" if number else "left")
     for row in rows:
         table.add_row(*row)
-    Console().print(table)
+    # What no terminal shows is not folded to the width of one.
+    Console(width=None if sys.stdout.isatty() else 200).print(table)
 
 
 @contextmanager

@@ -1,13 +1,15 @@
 """Verbs that tell how good a model is."""
 
+from dataclasses import dataclass, fields
 from enum import StrEnum
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
-from anymae.cli.console import next_step, quoted, show_json, show_table
+from anymae.cli.console import next_step, quoted, show_json, show_table, training_progress
 from anymae.cli.options import ComputeFlags, DataArgument, DataFlags, JsonFlag, RunArgument, spread
+from anymae.errors import UserInputError
 
 _PANEL = "Judge"
 
@@ -21,9 +23,16 @@ class Part(StrEnum):
     ALL = "all"
 
 
+class Stage(StrEnum):
+    """Rows that a benchmark looks at in the end."""
+
+    TUNE = "tune"
+    FINAL = "final"
+
+
 def register(app: typer.Typer) -> None:
     """Add the verbs of this module."""
-    for verb in (probe, evaluate, report):
+    for verb in (probe, evaluate, compare, benchmark, report):
         app.command(rich_help_panel=_PANEL)(spread(verb))
 
 
@@ -105,6 +114,183 @@ def evaluate(
     rows = [[name, str(estimate)] for name, estimate in found.overall.items()]
     show_table(["metric", "value"], rows)
     next_step(quoted("anymae", "predict", model, "DATA", "--out", "answers.csv"))
+
+
+@dataclass(frozen=True, kw_only=True)
+class RunFlags:
+    """What the pretraining runs of a comparison have in common."""
+
+    preset: Annotated[str | None, typer.Option("--preset", help="tiny, small, base.")] = None
+    steps: Annotated[int | None, typer.Option("--steps", help="Optimizer steps of a run.")] = None
+    minutes: Annotated[
+        float | None, typer.Option("--minutes", help="Wall-clock budget of a run.")
+    ] = None
+    device: Annotated[
+        str | None, typer.Option("--device", help="auto, cpu, cuda, cuda:1 or mps.")
+    ] = None
+    setting: Annotated[
+        list[str] | None,
+        typer.Option("--set", metavar="A.B=C", help="Any key of a recipe; repeatable."),
+    ] = None
+
+    def settings(self) -> dict[str, object]:
+        """Return the flags that were used, as keys of a recipe."""
+        from anymae.recipes import parse_settings
+        from anymae.training.pretrain import shorthands
+
+        return {**shorthands(vars(self)), **parse_settings(self.setting or ())}
+
+
+def compare(
+    data: DataArgument,
+    run_flags: RunFlags,
+    data_flags: DataFlags,
+    out: Annotated[
+        Path, typer.Option("--out", help="Folder for the runs; the same command goes on in it.")
+    ] = Path("compare"),
+    baseline: Annotated[
+        list[str] | None,
+        typer.Option("--baseline", metavar="NAME=FILE", help="Own features, a row for each row."),
+    ] = None,
+    seeds: Annotated[
+        int, typer.Option("--seeds", metavar="K", min=1, help="Times that all is repeated.")
+    ] = 5,
+    num_labels: Annotated[
+        int | None, typer.Option("--n-labels", metavar="N", help="Fit to N labels only.")
+    ] = None,
+    json: JsonFlag = False,
+) -> None:
+    """Find out whether pretraining helps here: guided, random and none beside plain features.
+
+    Example: anymae compare esol.csv --column smiles --target solubility --out compare/esol
+    """
+    from anymae.comparison import compare as run_comparison
+
+    with training_progress("compare") as told:
+        found = run_comparison(
+            data,
+            out=out,
+            baselines=dict(_baseline(text) for text in baseline or ()),
+            seeds=seeds,
+            settings=run_flags.settings(),
+            data_config=data_flags.config(),
+            num_labels=num_labels,
+            progress=told,
+        )
+    if json:
+        show_json(found.to_json())
+        return
+    counts = ", ".join(f"{count:,} {part}" for part, count in found.rows.items())
+    targets = ", ".join(found.task.targets)
+    typer.echo(f"{found.task.type} of {targets}; rows: {counts}; {seeds} seeds")
+    columns = ["features", f"{found.metric} ± sd", "gain over none", "gain over random"]
+    show_table(columns, found.table())
+    for verdict in found.verdicts():
+        typer.echo(verdict)
+    named = [word for name in found.task.targets for word in ("--target", name)]
+    run = found.folder / "guided-seed0"
+    next_step(quoted("anymae", "finetune", run, data, *named, "--out", "models/NAME"))
+
+
+def _baseline(text: str) -> tuple[str, str]:
+    name, equals, file = text.partition("=")
+    if not (name and equals and file):
+        raise UserInputError(f"--baseline {text!r} names no file; write --baseline NAME=FILE")
+    return name, file
+
+
+@dataclass(frozen=True, kw_only=True)
+class BenchmarkFlags:
+    """Which jobs to run and how: keywords of `run_benchmark`."""
+
+    task: Annotated[
+        list[str] | None, typer.Option("--task", help="Of the suite, else all; repeatable.")
+    ] = None
+    arms: Annotated[
+        str | None, typer.Option("--arms", help="guided,random,span,none,baseline, else its own.")
+    ] = None
+    budget: Annotated[
+        str | None, typer.Option("--budget", help="cpu (the default), long, paper or mini.")
+    ] = None
+    seeds: Annotated[
+        int | None, typer.Option("--seeds", metavar="K", help="Seeds 0 to K - 1, 5 by default.")
+    ] = None
+    out: Annotated[
+        Path | None, typer.Option("--out", help="Folder for records and weights, else results.")
+    ] = None
+    jobs: Annotated[
+        int | None, typer.Option("--jobs", min=1, help="Processes side by side, a thread each.")
+    ] = None
+    stage: Annotated[
+        Stage | None, typer.Option("--stage", help="tune looks at validation rows only.")
+    ] = None
+
+    def given(self) -> dict[str, Any]:
+        """Return the flags that were used, as keywords of `run_benchmark`."""
+        values = {field.name: getattr(self, field.name) for field in fields(self)}
+        values |= {"tasks": values.pop("task"), "arms": self.arms and self.arms.split(",")}
+        return {name: value for name, value in values.items() if value is not None}
+
+
+def benchmark(
+    suite: Annotated[
+        list[str],
+        typer.Argument(metavar="SUITE", help="Its name; `fetch SUITE` builds its data files."),
+    ],
+    flags: BenchmarkFlags,
+    data: Annotated[
+        Path | None, typer.Option("--data", help="Data folder, else $ANYMAE_DATA and the cache.")
+    ] = None,
+    json: JsonFlag = False,
+) -> None:
+    """Run the missing jobs of a benchmark suite, or fetch its data.
+
+    Example: anymae benchmark moleculenet --task bbbp --arms guided,random,none --seeds 5
+    """
+    match suite:
+        case ["fetch", name]:
+            _fetch(name, data, flags, json=json)
+        case [name] if name != "fetch":
+            _benchmark(name, data, flags, json=json)
+        case _:
+            raise UserInputError(
+                f"found {' '.join(suite)!r}; write `anymae benchmark SUITE`, or "
+                "`anymae benchmark fetch SUITE` for its data"
+            )
+
+
+def _fetch(suite: str, data: Path | None, flags: BenchmarkFlags, *, json: bool) -> None:
+    from anymae.benchmark import fetch
+
+    if flags.given():
+        raise UserInputError("fetch runs no jobs and takes --data alone; leave the rest out")
+    built = [str(path) for path in fetch(suite, data=data)]
+    if json:
+        show_json({"built": built})
+        return
+    typer.echo("\n".join(built) or "all files are there")
+    where = () if data is None else ("--data", data)
+    next_step(quoted("anymae", "benchmark", suite, *where))
+
+
+def _benchmark(suite: str, data: Path | None, flags: BenchmarkFlags, *, json: bool) -> None:
+    from anymae.benchmark import run_benchmark, scores
+
+    found = scores(run_benchmark(suite, data=data, **flags.given()))
+    if json:
+        show_json({"suite": suite, "results": [score.to_json() for score in found]})
+        return
+    rows = []
+    for score in found:
+        over = (str(score.over.get(name) or "") for name in ("random", "none"))
+        name = f"{score.task} ({score.metric})"
+        rows.append([name, score.arm, str(len(score.values)), str(score.summary), *over])
+    show_table(["task", "arm", "seeds", "mean ± sd", "gain over random", "gain over none"], rows)
+    if flags.stage is Stage.TUNE:
+        next_step(quoted("anymae", "benchmark", suite))
+    else:
+        out = flags.out or "results"
+        next_step(quoted("python", "-m", "anymae.benchmark", out, "results.md"))
 
 
 def report(

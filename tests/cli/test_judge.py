@@ -1,0 +1,85 @@
+"""`compare` and `benchmark` print what the library found, and say what is next."""
+
+from pathlib import Path
+
+import pytest
+
+from commands import TINY, Command
+
+SMALL = ("--column", "smiles", "--target", "y", "--preset", "tiny", "--steps", 2, *TINY[-6:])
+DIGITS = ("digits", "--budget", "mini", "--task", "50", "--arms", "none,baseline")
+
+
+def test_compare_prints_table_and_verdict_and_goes_on(
+    command: Command, molecules: Path, tmp_path: Path
+) -> None:
+    features = tmp_path / "own.csv"
+    features.write_text("a,b\n" + "".join(f"{row % 5},{row % 7}.5\n" for row in range(60)))
+    words = ("compare", molecules, *SMALL, "--seeds", 2, "--device", "cpu", "--out", tmp_path / "c")
+    words = (*words, "--baseline", f"mine={features}")
+    outcome = command(*words)
+    assert outcome.status == 0, outcome.err
+    assert outcome.out.startswith("regression of y; rows: 48 pretrained, 48 fitted, 12 test")
+    for name in ("guided pretraining", "raw features + embedding", "mine + embedding"):
+        assert f"│ {name} " in outcome.out
+    assert outcome.out.splitlines()[-1].startswith("mine + embedding ")
+    run = tmp_path / "c" / "guided-seed0"
+    assert outcome.err.splitlines()[-1].startswith(f"next: anymae finetune {run} {molecules}")
+    found = command(*words, "--json")
+    assert len(found.json["verdicts"]) == 5
+    assert "pretraining " not in found.err
+
+
+def test_compare_refuses_a_baseline_without_a_file(
+    command: Command, molecules: Path, tmp_path: Path
+) -> None:
+    outcome = command("compare", molecules, *SMALL, "--baseline", "own", "--out", tmp_path / "c")
+    assert outcome.status == 2
+    assert "--baseline NAME=FILE" in outcome.err
+    assert not (tmp_path / "c").exists()
+
+
+def test_benchmark_prints_each_arm_with_its_gain(command: Command, tmp_path: Path) -> None:
+    words = ("benchmark", *DIGITS, "--seeds", 2, "--out", tmp_path / "r")
+    outcome = command(*words)
+    assert outcome.status == 0, outcome.err
+    rows = [line.split("│") for line in outcome.out.splitlines() if "50 (accuracy)" in line]
+    assert [(row[2].strip(), row[3].strip()) for row in rows] == [("none", "2"), ("baseline", "2")]
+    assert " ± " in rows[1][4] and rows[1][5].strip() == "" and "[" in rows[1][6]
+    assert f"next: python -m anymae.benchmark {tmp_path / 'r'}" in outcome.err
+    found = command(*words, "--json").json["results"]
+    assert [score["arm"] for score in found] == ["none", "baseline"]
+    assert found[1]["over"]["none"]["seeds"] == 2
+    tuned = command(*words, "--arms", "baseline", "--stage", "tune", "--json")
+    assert tuned.json["results"][0]["metric"] == "accuracy"
+    assert set(tuned.json["results"][0]["by_seed"]) == {"0", "1"}
+
+
+def test_benchmark_fetch_says_that_nothing_is_missing(command: Command) -> None:
+    outcome = command("benchmark", "fetch", "digits")
+    assert outcome.out == "all files are there\n"
+    assert outcome.err == "next: anymae benchmark digits\n"
+    assert command("benchmark", "fetch", "digits", "--json").json == {"built": []}
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (("digts",), "did you mean 'digits'"),
+        (("fetch",), "benchmark fetch SUITE"),
+        (("digits", "tape"), "'digits tape'"),
+        (("fetch", "digits", "--seeds", 3), "--data alone"),
+        (("digits", "--arms", "guidd"), "did you mean 'guided'"),
+        (("digits", "--task", "51"), "unknown task"),
+        (("digits", "--budget", "huge"), "unknown budget"),
+        (("digits", "--seeds", 0), "--seeds is 0"),
+        (("digits", "--stage", "middle"), "--stage"),
+    ],
+)
+def test_benchmark_refuses_what_is_not_there(
+    words: tuple[object, ...], said: str, command: Command, tmp_path: Path
+) -> None:
+    outcome = command("benchmark", *words, *(() if words[0] == "fetch" else ("--out", tmp_path)))
+    assert outcome.status == 2
+    assert said in outcome.err
+    assert not any(tmp_path.iterdir())
