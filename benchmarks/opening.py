@@ -14,10 +14,7 @@ import os
 import subprocess
 import sys
 import tempfile
-import threading
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -32,33 +29,16 @@ from make_big import text_blocks, write_parquet
 
 STORED = Path(__file__).parent / "results" / "opening.json"
 READ_AHEAD = "*/queue/read_ahead_kb"
-SIZES_MB = (100, 200, 400, 800)
+SIZES_MB = (800, 1600, 3200)
 FAR = 1e9
 WORLD, GLOBAL_BATCH, STEPS = 64, 4096, 16
 
 
-@contextmanager
-def own_memory() -> Iterator[dict[str, int]]:
-    """Measure memory that is this process's own, in bytes: mapped files are not in it."""
-    found, ended, before = {"most": 0, "held": 0}, threading.Event(), _anonymous()
-
-    def watch() -> None:
-        while not ended.wait(0.002):
-            found["most"] = max(found["most"], _anonymous() - before)
-
-    watcher = threading.Thread(target=watch)
-    watcher.start()
-    try:
-        yield found
-    finally:
-        ended.set()
-        watcher.join()
-        found["held"] = _anonymous() - before
-
-
-def _anonymous() -> int:
-    resident, of_files = Path("/proc/self/statm").read_text().split()[1:3]
-    return (int(resident) - int(of_files)) * mmap.PAGESIZE
+def own_bytes(process: int | str = "self") -> int:
+    """Return memory that is a process's own: mapped files are not in it. 0 when it has ended."""
+    fields = Path(f"/proc/{process}/statm").read_text().split()
+    resident, of_files = (int(field) for field in fields[1:3])
+    return (resident - of_files) * mmap.PAGESIZE
 
 
 def _from_disk() -> int:
@@ -108,14 +88,14 @@ def read(dataset: Dataset, order: Order, first: int) -> dict[str, float]:
 def measure(path: str) -> dict[str, Any]:
     """Open strings as each process of a run does, then read some."""
     torch.set_num_threads(1)
-    with own_memory() as memory:
-        begin, cpu = time.perf_counter(), time.process_time()
-        dataset = open_data(path, DataConfig(column=("text",)))
-        lengths, rows = dataset.lengths, dataset.parts.train
-        assert lengths is not None
-        # As `training/settle.py` does: the order keeps the lengths of the training rows.
-        order = Order(len(rows), batch_size=GLOBAL_BATCH, seed=0, lengths=lengths[rows])
-        seconds, cpu = time.perf_counter() - begin, time.process_time() - cpu
+    before, begin, cpu = own_bytes(), time.perf_counter(), time.process_time()
+    dataset = open_data(path, DataConfig(column=("text",)))
+    lengths, rows = dataset.lengths, dataset.parts.train
+    assert lengths is not None
+    # As `training/settle.py` does: the order keeps the lengths of the training rows.
+    order = Order(len(rows), batch_size=GLOBAL_BATCH, seed=0, lengths=lengths[rows])
+    seconds, cpu = time.perf_counter() - begin, time.process_time() - cpu
+    held = own_bytes() - before
     (table,) = Path(os.environ["ANYMAE_CACHE"]).glob("tables/*/table.arrow")
     mapping = Mapping(dataset, table)
     mapping.forget()
@@ -129,7 +109,7 @@ def measure(path: str) -> dict[str, Any]:
         "bytes in the cache": table.stat().st_size,
         "seconds": seconds,
         "CPU seconds": cpu,
-        "own bytes": memory,
+        "own bytes": {"before": before, "held": held},
         "reads": reads,
     }
 
@@ -151,22 +131,28 @@ def continued(points: list[dict[str, Any]]) -> dict[str, float]:
     return found
 
 
+def watched(path: Path, cache: Path) -> dict[str, Any]:
+    """Measure in a fresh process, whose memory is watched from outside: it is busy itself."""
+    most = 0
+    command = [sys.executable, __file__, "--point", str(path)]
+    environment = {**os.environ, "ANYMAE_CACHE": str(cache)}
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=environment) as child:
+        while child.poll() is None:
+            most = max(most, own_bytes(child.pid))
+            time.sleep(0.001)
+        assert child.stdout is not None
+        found: dict[str, Any] = json.loads(child.stdout.read())
+    found["own bytes"]["most"] = most - found["own bytes"]["before"]
+    return found
+
+
 def run_points(folder: Path) -> list[dict[str, Any]]:
     """Measure every size in fresh processes: once with an empty cache, then as all others."""
     points = []
     for size in SIZES_MB:
         path, cache = folder / f"{size}.parquet", folder / f"cache-{size}"
         write_parquet(path, text_blocks(size * 1_000_000, seed=0))
-        command = [sys.executable, __file__, "--point", str(path)]
-        environment = {**os.environ, "ANYMAE_CACHE": str(cache)}
-        first, again = (
-            json.loads(
-                subprocess.run(
-                    command, check=True, capture_output=True, text=True, env=environment
-                ).stdout
-            )
-            for _ in range(2)
-        )
+        first, again = (watched(path, cache) for _ in range(2))
         points.append({**again, "first time": first})
         print(json.dumps(points[-1]), flush=True)
         path.unlink()

@@ -1,7 +1,7 @@
 """The cache is keyed by content, survives kills and company, and costs no memory."""
 
-import logging
 import json
+import logging
 import os
 import signal
 import subprocess
