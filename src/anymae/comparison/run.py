@@ -16,7 +16,6 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 import torch
-from threadpoolctl import threadpool_limits
 
 from anymae.comparison.baseline import Features, read_baseline
 from anymae.comparison.result import GUIDED, JOINED, NONE, RANDOM, RAW, Comparison
@@ -215,9 +214,7 @@ def _judge(study: Study, trial: _Trial, features: Mapping[str, Features]) -> dic
     )
     found = {}
     for name, values in features.items():
-        # Small fits gain nothing from threads, and lose much where these wait for a processor.
-        with threadpool_limits(1, user_api="blas"):
-            score = judge.linear(name, "", values).mean(metric)
+        score = judge.linear(name, "", values).mean(metric)
         if score is None:
             raise DataError(f"{metric} is not defined on the {len(trial.test):,} test rows")
         found[name] = score

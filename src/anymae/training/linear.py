@@ -15,6 +15,7 @@ import numpy.typing as npt
 import torch
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.linear_model import LogisticRegression
+from threadpoolctl import threadpool_limits
 
 from anymae.task import TaskConfig
 from anymae.training.losses import task_losses
@@ -76,9 +77,11 @@ def fit_linear(
     scale = np.where(scale > 1e-6 * np.abs(shift) + 1e-12, scale, 1.0)
     rows = (rows - shift) / scale
     strength = strengths[0]
-    if len(strengths) > 1:
-        strength = _choose(task, rows, truth, importance, strengths, seed)
-    weight, bias = _fit(task, rows, truth, importance, strength)
+    # Small fits gain nothing from threads, and lose much where these wait for a processor.
+    with threadpool_limits(1, user_api="blas"):
+        if len(strengths) > 1:
+            strength = _choose(task, rows, truth, importance, strengths, seed)
+        weight, bias = _fit(task, rows, truth, importance, strength)
     return LinearFit(shift, scale, weight, bias, strength)
 
 
