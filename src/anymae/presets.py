@@ -59,7 +59,7 @@ PRESETS: dict[str, Preset] = {
         "about 0.15 M parameters: a laptop, minutes",
         encoder={"width": 64, "depth": 4, "num_heads": 4, "num_latents": 32, **_SCALED},
         masking=_DRAWN,
-        training={"batch_size": 64, "learning_rate": 2e-3},
+        training={"batch_size": 64, "learning_rate": 1e-3},
     ),
     "small": Preset(
         "about 3 M parameters: a laptop overnight, or one GPU for minutes",

@@ -1,14 +1,20 @@
 """What weights are before the first step."""
 
 import math
+from pathlib import Path
 
+import numpy as np
+import pandas as pd
 import pytest
 import torch
 
-from anymae.config import InputConfig, ModelConfig
+from anymae.config import VOCABULARY, InputConfig, ModelConfig
+from anymae.data.dataset import open_data
 from anymae.model import MaskedAutoencoder
 from anymae.nn.initial import GAIN, STD, waves
 from anymae.presets import PRESETS, build_config
+from anymae.training.trivial import fit_trivial
+from runs import small
 
 
 def fresh(config: ModelConfig) -> MaskedAutoencoder:
@@ -29,7 +35,7 @@ def test_published_weights_are_normal_with_a_deviation_of_0_02() -> None:
 def test_scaled_matrices_have_the_deviation_that_their_width_asks_for() -> None:
     model = fresh(build_config("small", BYTES))
     layer = next(part for part in model.encoder.modules() if isinstance(part, torch.nn.Linear))
-    assert layer.weight.std().item() == pytest.approx(GAIN / math.sqrt(layer.in_features), rel=0.05)
+    assert layer.weight.std().item() == pytest.approx(GAIN / math.sqrt(layer.in_features), rel=0.1)
     table = fresh(build_config("tiny", InputConfig(kind="values", length=4)))
     assert table.embedding.content.weight.std().item() == pytest.approx(0.02, rel=0.4)
 
@@ -58,3 +64,43 @@ def test_near_positions_are_alike_along_a_row_and_across_an_image() -> None:
 def test_published_configurations_keep_published_weights(name: str) -> None:
     initial = PRESETS[name].encoder.get("initial", "published")
     assert (initial == "published") == name.startswith("paper-")
+
+
+def mixed(rows: int = 200) -> pd.DataFrame:
+    source = np.random.default_rng(0)
+    color = source.choice(["red", "green", "blue"], rows, p=[0.7, 0.2, 0.1])
+    return pd.DataFrame({"x": source.normal(size=rows), "color": color, "k": source.random(rows)})
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        ["CCO", "CCCN", "COC", "CCCCCCCCN"] * 50,
+        np.random.default_rng(0).normal(size=(200, 5)).astype("float32"),
+        np.random.default_rng(0).integers(0, 9, (200, 4, 4)).astype("uint8"),
+        mixed(),
+    ],
+    ids=["bytes", "values", "image", "table"],
+)
+def test_a_run_begins_at_what_is_predicted_without_looking(data: object, tmp_path: Path) -> None:
+    run = small(tmp_path / "scaled", data, steps=1)
+    (first, *_) = (e for e in run.history if e["kind"] == "valid")
+    assert first["valid_loss"] == pytest.approx(first["trivial_loss"], rel=0.1)
+
+
+def test_a_run_from_published_weights_begins_at_chance(tmp_path: Path) -> None:
+    run = small(tmp_path / "run", steps=1, settings={"encoder.initial": "published"})
+    (first, *_) = (e for e in run.history if e["kind"] == "valid")
+    assert first["valid_loss"] == pytest.approx(math.log(VOCABULARY), rel=0.01)
+
+
+def test_a_head_for_a_table_begins_at_each_columns_frequencies() -> None:
+    dataset = open_data(mixed())
+    model = fresh(build_config("tiny", dataset.input))
+    trivial = fit_trivial(dataset, dataset.parts.train).predictions
+    model.head.begin_at(trivial)
+    column = list(dataset.input.categories).index(3)
+    decoded = torch.zeros(1, 3, model.config.decoder.width)
+    predicted = model.head.predict(decoded, torch.tensor([[0, 1, 2]]), None)[0]
+    torch.testing.assert_close(predicted[column], trivial[column])
+    assert (predicted[[i for i in range(3) if i != column], 0] == 0).all()

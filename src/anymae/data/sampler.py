@@ -133,3 +133,19 @@ def share(batch: IntArray, *, rank: int, world: int) -> IntArray:
     [1, 3]
     """
     return batch[rank::world]
+
+
+def spaced(rows: IntArray, most: int) -> IntArray:
+    """Return at most `most` rows, evenly spaced."""
+    if len(rows) <= most:
+        return rows
+    return rows[np.linspace(0, len(rows) - 1, most).astype(np.int64)]
+
+
+def by_length(
+    rows: IntArray, lengths: npt.NDArray[np.integer] | None, batch_size: int
+) -> list[IntArray]:
+    """Cut rows into batches, those of similar length together; `lengths` are those of all rows."""
+    if lengths is not None:
+        rows = rows[np.argsort(lengths[rows], kind="stable")]
+    return [rows[cut : cut + batch_size] for cut in range(0, len(rows), batch_size)]

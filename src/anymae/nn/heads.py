@@ -26,6 +26,10 @@ class Head(Protocol):
         """Return the loss of each hidden input, `(B, k)` float32; `filled` is False for filler."""
         ...
 
+    def begin_at(self, predictions: Tensor) -> None:
+        """Set the biases so that `predictions` `(N, V or K)` are near what is predicted first."""
+        ...
+
 
 def full(x: Tensor) -> Tensor:
     """Return at least float32: losses are never computed in half precision."""
@@ -63,6 +67,11 @@ class TokenHead(nn.Module):
         """Return the cross-entropy in nats, `(B, k)`, for targets `(B, k)` int64."""
         return F.cross_entropy(full(predictions).transpose(1, 2), targets, reduction="none")
 
+    @torch.no_grad()
+    def begin_at(self, predictions: Tensor) -> None:
+        """Begin at the mean of logits `(N, V)` over positions."""
+        self.bias.copy_(predictions.mean(0))
+
 
 @HEADS.register("image")
 @HEADS.register("values")
@@ -83,6 +92,11 @@ class ValueHead(nn.Module):
     ) -> Tensor:
         """Return the mean squared error over K, `(B, k)`, for targets `(B, k, K)`."""
         return (full(predictions) - targets).square().mean(-1)
+
+    @torch.no_grad()
+    def begin_at(self, predictions: Tensor) -> None:
+        """Begin at the mean of values `(N, K)` over positions."""
+        self.linear.bias.copy_(predictions.mean(0))
 
 
 @HEADS.register("set")
@@ -159,3 +173,10 @@ class CellHead(nn.Module):
         code = torch.where(scale > 0, targets, 0).long()
         surprise = F.cross_entropy(predictions.transpose(1, 2), code, reduction="none")
         return torch.where(scale > 0, surprise / scale.clamp(min=1e-3), error)
+
+    @torch.no_grad()
+    def begin_at(self, predictions: Tensor) -> None:
+        """Begin at each column's logits, `(C, V)`; numbers share an output and begin at 0."""
+        self.linear.bias.zero_()
+        categorical = self.is_output & (self.scale > 0)[:, None]
+        self.linear.bias[self.reads[categorical]] = predictions[categorical]

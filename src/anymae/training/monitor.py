@@ -15,6 +15,7 @@ from torch import Tensor, nn
 
 from anymae.data.batch import Batch
 from anymae.data.dataset import Dataset
+from anymae.data.sampler import by_length, spaced
 from anymae.masking.random import RandomMasking
 from anymae.model import MaskedAutoencoder, Reconstruction
 from anymae.nn.encoder import Encoded
@@ -23,13 +24,10 @@ from anymae.training.objective import Counters, IntArray, Look
 from anymae.training.online_probe import OnlineProbe
 from anymae.training.processes import Processes
 from anymae.training.reconstruction import valid_of
-from anymae.training.trivial import TrivialPredictor
+from anymae.training.trivial import fit_trivial
 
 MOST_EMBEDDED = 256
 """Rows whose embeddings are compared."""
-
-MOST_SAMPLED = 4096
-"""Training rows to which the trivial predictor is fitted."""
 
 
 class _Sums(NamedTuple):
@@ -75,11 +73,10 @@ class ReconstructionMonitor:
     ) -> None:
         self._dataset, self._processes, self._seed = dataset, processes, seed
         self._batch_size, self._probe = batch_size, probe
-        self._batches = _by_length(dataset, rows, batch_size)
+        self._batches = by_length(rows, dataset.lengths, batch_size)
         # How far embeddings are apart takes many rows, of which there may be few held out.
         self._embedded = spaced(train_rows, MOST_EMBEDDED)
-        sample = _by_length(dataset, spaced(train_rows, MOST_SAMPLED), batch_size)
-        self._trivial = TrivialPredictor(dataset.input, [dataset.batch(part) for part in sample])
+        self._trivial = fit_trivial(dataset, train_rows)
         self._random = RandomMasking(model.config.masking, model.config.input)
 
     @torch.no_grad()
@@ -148,7 +145,7 @@ class ReconstructionMonitor:
             model: The model.
             rows: Ascending positions. Packed strings give fewer embeddings, in another order.
         """
-        parts, pooled = _by_length(self._dataset, rows, self._batch_size), []
+        parts, pooled = by_length(rows, self._dataset.lengths, self._batch_size), []
         for index in parts:
             batch = self._processes.send(self._dataset.batch(index))
             pooled.append(_pool(model.encode(batch.inputs, valid=batch.valid)).float().cpu())
@@ -159,13 +156,6 @@ class ReconstructionMonitor:
 
     def _draws(self, batch: Batch, epoch: int) -> Draws:
         return Draws(row_keys(batch.rows, seed=self._seed, epoch=epoch))
-
-
-def spaced(rows: IntArray, most: int) -> IntArray:
-    """Return at most `most` rows, evenly spaced."""
-    if len(rows) <= most:
-        return rows
-    return rows[np.linspace(0, len(rows) - 1, most).astype(np.int64)]
 
 
 def spread(embeddings: Tensor) -> tuple[float, float]:
@@ -203,10 +193,3 @@ def _entropy(counts: Tensor) -> Tensor:
 
 def _per_position(flags: Tensor, length: int) -> Tensor:
     return nn.functional.pad(flags.sum(0), (0, length - flags.shape[1]))
-
-
-def _by_length(dataset: Dataset, rows: IntArray, batch_size: int) -> list[IntArray]:
-    """Cut rows into batches, those of similar length together."""
-    if dataset.lengths is not None:
-        rows = rows[np.argsort(dataset.lengths[rows], kind="stable")]
-    return [rows[cut : cut + batch_size] for cut in range(0, len(rows), batch_size)]

@@ -8,6 +8,7 @@ from typing import Any
 import torch
 
 from anymae.config import ModelConfig, TrainingConfig, parse
+from anymae.data.sampler import spaced
 from anymae.errors import AnymaeError, ConfigError
 from anymae.files import read_json, write_json, write_tensors
 from anymae.hub import DATA, WEIGHTS
@@ -19,7 +20,7 @@ from anymae.training.identity import check_identity
 from anymae.training.log import MetricsLog, read_metrics
 from anymae.training.loop import Loop, Progress, Trained
 from anymae.training.memory import freed_memory_kept, peak_memory
-from anymae.training.monitor import ReconstructionMonitor, spaced
+from anymae.training.monitor import ReconstructionMonitor
 from anymae.training.objective import Monitor
 from anymae.training.online_probe import OnlineProbe
 from anymae.training.optim import decay_groups, make_optimizer
@@ -29,6 +30,7 @@ from anymae.training.requests import Requests
 from anymae.training.resolve import Job, resolved_recipe
 from anymae.training.settle import Settled, make_loader, settle, settle_again
 from anymae.training.step import Stepper
+from anymae.training.trivial import fit_trivial
 from anymae.training.verdict import judge
 
 logger = logging.getLogger(__name__)
@@ -228,6 +230,8 @@ def make_model(job: Job) -> MaskedAutoencoder:
     model = MaskedAutoencoder(job.config)
     if job.init is not None:
         model.load_state_dict(job.init.state_dict())
+    elif job.config.encoder.initial == "scaled":
+        model.head.begin_at(fit_trivial(job.dataset, job.dataset.parts.train).predictions)
     model.data = job.dataset.preparation.to_json()
     return model
 

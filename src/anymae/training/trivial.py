@@ -11,9 +11,16 @@ from torch import Tensor
 
 from anymae.config import VOCABULARY, InputConfig
 from anymae.data.batch import Batch
+from anymae.data.dataset import Dataset
+from anymae.data.sampler import IntArray, by_length, spaced
 from anymae.model import Reconstruction, take_inputs
 from anymae.nn.heads import Head
 from anymae.training.reconstruction import valid_of
+
+MOST_SAMPLED = 4096
+"""Training rows to which the predictor is fitted."""
+
+BATCH_SIZE = 64
 
 
 class TrivialPredictor:
@@ -40,6 +47,12 @@ class TrivialPredictor:
         targets = take_inputs(inputs, made.hidden)
         losses = head.losses(predictions, targets, made.hidden, made.filled)
         return torch.where(made.filled, losses, 0).sum()
+
+
+def fit_trivial(dataset: Dataset, rows: IntArray) -> TrivialPredictor:
+    """Fit the predictor to a sample of the training rows at positions `rows`."""
+    sample = by_length(spaced(rows, MOST_SAMPLED), dataset.lengths, BATCH_SIZE)
+    return TrivialPredictor(dataset.input, [dataset.batch(part) for part in sample])
 
 
 def _byte_frequencies(inputs: InputConfig, sample: list[Batch]) -> Tensor:
