@@ -46,6 +46,7 @@ def pretrain(data: Path, out: Path, cache: Path, steps: int) -> Measured:
     """Pretrain in a fresh process, whose memory is watched from outside."""
     command = [sys.executable, "-m", "anymae", "pretrain", str(data), "--out", str(out)]
     command += ["--preset", "tiny", "--steps", str(steps), "--batch-size", "256"]
+    command += ["--set", "training.threads=1"]
     environment = {**os.environ, "ANYMAE_CACHE": str(cache)}
     most = 0.0
     with subprocess.Popen(

@@ -166,11 +166,10 @@ def test_a_run_starts_from_the_weights_of_another(run: Run, tmp_path: Path) -> N
         init=run.folder,
         steps=2,
         batch_size=16,
+        learning_rate=1e-30,
         device="cpu",
     )
-    fresh = small(tmp_path / "fresh", strings(seed=1), steps=2, batch_size=16)
-    first = [next(e for e in r.history if e["kind"] == "valid") for r in (continued, fresh)]
-    assert first[0]["valid_loss"] < first[1]["valid_loss"]
+    assert weights(continued.folder) == weights(run.folder)
     assert continued.model.config.input == run.model.config.input
     assert continued.model.data is not None
     for wrong in ({"preset": "small"}, {"settings": {"encoder.width": 32}}):

@@ -92,7 +92,7 @@ CHANGES: dict[str, tuple[dict[str, Any], str]] = {
     "threads": ({"settings": {"training.threads": 2}}, "threads is 2, not 1"),
     "data": ({"data": strings(seed=1)}, "the data: the content differs"),
     "rows": ({"data": strings(91)}, "number of rows is 91, not 90"),
-    "rate": ({"learning_rate": 0.5}, "training.learning_rate is 0.5, not 0.002"),
+    "rate": ({"learning_rate": 0.5}, "training.learning_rate is 0.5, not 0.001"),
     "steps": ({"steps": 20}, "cannot be extended, as its learning rate falls to 0 at step 12"),
     "init": ({"init": "somewhere"}, "--init starts a new run"),
 }
