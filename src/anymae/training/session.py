@@ -37,7 +37,7 @@ logger = logging.getLogger(__name__)
 
 FEWEST_LOOKED_AT, MOST_LOOKED_AT = 256, 1024
 """Validation rows of a look; between these, so many that looking takes a small part of the time."""
-LOOK_COST = 24
+LOOK_COST = 80
 """Training rows for each validation row of a look, about."""
 
 
