@@ -191,6 +191,7 @@ def _arrays(
     """Build from arrays `KIND_SPLIT.npy`, all kinds of one split after the other."""
 
     def build(parts: Sequence[Path]) -> Content:
+        """Join the splits, each array a column."""
         loaded = [np.load(part, allow_pickle=False) for part in parts]
         columns: dict[str, pa.Array] = {}
         for number, kind in enumerate(kinds):

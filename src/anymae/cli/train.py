@@ -75,7 +75,7 @@ class RecipeFlags:
 
 @dataclass(frozen=True, kw_only=True)
 class SessionFlags:
-    """What concerns this session and not its result: keywords of `pretrain`."""
+    """What concerns how a run is made and not its result: keywords of `pretrain`."""
 
     resume: Annotated[
         bool, typer.Option("--resume", help="Go on where a run was cut; else start.")

@@ -147,6 +147,7 @@ class _Column:
         self._offsets = pa.types.is_large_string(kind) or pa.types.is_large_list(kind)
 
     def append(self, array: pa.Array) -> None:
+        """Add cells of the column's type."""
         assert array.type == self.kind, (array.type, self.kind)
         if not len(array):
             return
@@ -199,6 +200,7 @@ class _Column:
         self._main.append(ends.tobytes())
 
     def finish(self) -> pa.Array:
+        """Return all cells that were added."""
         valid = self._valid.finish() if self._nulls else None
         if pa.types.is_null(self.kind):
             return pa.nulls(self._count)

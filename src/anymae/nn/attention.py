@@ -107,6 +107,7 @@ class _Products(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, Tensor, Tensor, None]:  # noqa: ANN401
+        """Return the gradients of q, k and v; the bias is fixed."""
         q, k, v, bias, weights = ctx.saved_tensors
         if weights is None:
             weights = _map(q, k, bias)

@@ -108,7 +108,7 @@ def pretrain(
     empty, unless `resume` or `overwrite`. `settings` are keys of the recipe, such as
     `{"masking.ratio": 0.5}`, and win over everything else; keywords named like a key of
     `DataConfig` or `TrainingConfig` stand for it. `init` names a run whose weights to start from.
-    What concerns this session only is described at `Options`.
+    What concerns only how it is made is described at `Options`.
 
     Returns:
         The folder, the best model, and its numbers.
@@ -116,7 +116,7 @@ def pretrain(
     Raises:
         UserInputError: The request cannot be carried out; nothing was written.
     """
-    # Every keyword is either a setting, which the recipe checks by name, or concerns this session.
+    # Every keyword is either a setting, which the recipe checks by name, or in `Options`.
     keywords = dict(locals())
     asked = _Asked(data, *read_recipe(recipe), {**shorthands(keywords), **(settings or {})}, init)
     options = Options(**{name: keywords[name] for name in _SESSION})
