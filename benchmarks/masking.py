@@ -1,6 +1,7 @@
 """What guided masking costs: the masking call as a share of a training step.
 
     python benchmarks/masking.py [--rounds 9]
+    python benchmarks/masking.py physics small --precision fp32    # cases whose name has a word
 
 Call and step take turns in one process; the share is taken within each round.
 """
@@ -20,6 +21,7 @@ from anymae.randomness import Draws, row_keys
 from cases import Batch, by_length, lengths, pretraining, strings
 from harness import machine, ratio, take_turns
 
+PRECISIONS = ("fp32", "bf16")
 STORED = Path(__file__).parent / "results" / "masking.json"
 
 
@@ -57,13 +59,18 @@ def masking(config: ModelConfig, batch: Batch) -> Callable[[], object]:
 def main() -> None:
     """Measure, print and store the shares."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("words", nargs="*", metavar="WORD", help="only cases whose name has one")
+    parser.add_argument("--precision", nargs="+", choices=PRECISIONS, default=PRECISIONS)
     parser.add_argument("--rounds", type=int, default=9)
     parser.add_argument("--threads", type=int, default=2)
     options = parser.parse_args()
     torch.set_num_threads(options.threads)
-    found = {}
+    stored = json.loads(STORED.read_text()) if STORED.exists() else {}
+    found = stored["shares"] if stored.get("machine") == machine() else {}
     for name, (config, batch) in cases().items():
-        for precision in ("fp32", "bf16"):
+        if options.words and not any(word in name for word in options.words):
+            continue
+        for precision in options.precision:
             steps = {
                 "call": masking(config, batch),
                 "step": pretraining(config, [batch], precision),
@@ -73,8 +80,9 @@ def main() -> None:
             found[f"{name}, {precision}"] = share._asdict()
             percent = [f"{100 * value:.2f}" for value in share]
             print(f"{name}, {precision}: {percent[0]} % ({percent[1]} to {percent[2]})", flush=True)
-    STORED.parent.mkdir(exist_ok=True)
-    STORED.write_text(json.dumps({"machine": machine(), "shares": found}, indent=1) + "\n")
+            STORED.parent.mkdir(exist_ok=True)
+            kept = {"machine": machine(), "shares": found}
+            STORED.write_text(json.dumps(kept, indent=1) + "\n")
 
 
 if __name__ == "__main__":

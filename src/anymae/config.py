@@ -243,8 +243,9 @@ class TrainingConfig(Section):
     """AdamW's second-moment decay."""
     clip: Annotated[float, Field(gt=0)] | None = 1.0
     """Largest gradient norm; null leaves gradients alone."""
-    precision: Literal["fp32", "bf16"] = "fp32"
-    """Number format of the matrix products while training; the weights stay fp32."""
+    precision: Literal["auto", "fp32", "bf16"] = "fp32"
+    """Number format of the matrix products while training; the weights stay fp32. `auto` takes
+    bf16 where the processor multiplies it itself; what it came to is stored with the run."""
     device: str = "auto"
     """`auto`, `cpu`, `cuda`, `cuda:1`, `mps`."""
     seed: Annotated[int, Field(ge=0)] = 0

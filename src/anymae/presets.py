@@ -31,7 +31,7 @@ class Preset(NamedTuple):
     """The published input spec; empty where data decide."""
 
 
-_PAPER_TRAINING = {"weight_decay": 0.01, "clip": 1.0, "precision": "bf16"}
+_PAPER_TRAINING = {"weight_decay": 0.01, "clip": 1.0, "precision": "auto"}
 _BYTE_PERCEIVER = {
     "kind": "perceiver",
     "width": 1024,
@@ -71,7 +71,7 @@ PRESETS: dict[str, Preset] = {
         "about 50 M parameters: one or several GPUs",
         encoder={"width": 768, "depth": 12, "num_heads": 12, "num_latents": 256, **_SCALED},
         masking=_DRAWN,
-        training={"batch_size": 128, "learning_rate": 3e-4, "precision": "bf16"},
+        training={"batch_size": 128, "learning_rate": 3e-4, "precision": "auto"},
     ),
     "paper-chemistry": Preset(
         "published: molecules as SMILES, 50,252,038 parameters",

@@ -8,9 +8,11 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 
 from anymae.errors import ConfigError, FolderError, InterruptedRunError
 from anymae.training.loop import Progress
+from anymae.training.precision import fastest_precision
 from runs import Cut, cut_at, history, last_checkpoint, small, strings, weights
 
 
@@ -84,12 +86,37 @@ def test_minutes_become_steps_once(tmp_path: Path) -> None:
     assert f"steps: {history(tmp_path / 'run')[-1]['steps']}\n" in stored
 
 
+def test_a_precision_is_chosen_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    run, chooser = tmp_path / "run", "anymae.training.settle.fastest_precision"
+    monkeypatch.setattr(chooser, lambda device: "bf16")
+    with pytest.raises(Cut):
+        small(run, precision="auto", progress=cut_at(6))
+    assert "precision: bf16\n" in (run / "run.yaml").read_text()
+    monkeypatch.setattr(chooser, lambda device: "fp32")
+    small(run, precision="auto", resume=True)
+    small(tmp_path / "named", precision="bf16")
+    small(tmp_path / "other", precision="fp32")
+    assert weights(run) == weights(tmp_path / "named") != weights(tmp_path / "other")
+
+
+@pytest.mark.parametrize(
+    ("found", "precision"),
+    [({}, "fp32"), ({"avx512_bf16": True}, "bf16"), ({"amx_bf16": True}, "bf16")],
+)
+def test_bf16_is_for_processors_that_multiply_it(
+    monkeypatch: pytest.MonkeyPatch, found: dict[str, bool], precision: str
+) -> None:
+    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: found, raising=False)
+    assert fastest_precision(torch.device("cpu")) == precision
+
+
 CHANGES: dict[str, tuple[dict[str, Any], str]] = {
     "seed": ({"seed": 3}, "training.seed is 3, not 0"),
     "batch": ({"batch_size": 16}, "training.batch_size is 16, not 32"),
     "model": ({"settings": {"encoder.depth": 2}}, "model.encoder.depth is 2, not 1"),
     "masking": ({"settings": {"masking.ratio": 0.5}}, "model.masking.ratio is 0.5, not 0.3"),
     "threads": ({"settings": {"training.threads": 2}}, "threads is 2, not 1"),
+    "precision": ({"precision": "bf16"}, "precision is bf16, not fp32"),
     "data": ({"data": strings(seed=1)}, "the data: the content differs"),
     "rows": ({"data": strings(91)}, "number of rows is 91, not 90"),
     "rate": ({"learning_rate": 0.5}, "training.learning_rate is 0.5, not 0.001"),

@@ -10,17 +10,20 @@ from anymae.training.optim import warmup_steps
 from anymae.training.processes import Processes
 from anymae.training.resolve import Job, differing, total_steps
 
-FREE = ("workers", "keep_checkpoints", "checkpoint_every", "recompute", "device", "threads")
+FREE = (
+    "workers", "keep_checkpoints", "checkpoint_every", "recompute", "device", "threads", "precision"
+)  # fmt: skip
 """Settings of `training` that change no result, or are compared by what they came to."""
 
 
-def identify(job: Job, processes: Processes, *, threads: int) -> dict[str, Any]:
+def identify(job: Job, processes: Processes, *, threads: int, precision: str) -> dict[str, Any]:
     """Return what is compared, as plain values.
 
     Args:
         job: The run as asked for.
         processes: Where it runs; their number may change, the device may not.
         threads: CPU threads.
+        precision: Number format of the matrix products.
     """
     training = job.training.model_dump(mode="json", exclude=set(FREE))
     data = job.recipe.data.model_dump(mode="json", exclude={"path"})
@@ -30,6 +33,7 @@ def identify(job: Job, processes: Processes, *, threads: int) -> dict[str, Any]:
         "data": data,
         "device": processes.device.type,
         "threads": threads,
+        "precision": precision,
     }
 
 
@@ -48,7 +52,13 @@ def check_identity(
         ConfigError: Something differs; each difference is named.
     """
     stored = state["identity"]
-    asked = identify(job, processes, threads=job.training.threads or stored["threads"])
+    precision = job.training.precision
+    asked = identify(
+        job,
+        processes,
+        threads=job.training.threads or stored["threads"],
+        precision=stored["precision"] if precision == "auto" else precision,
+    )
     stored, asked = _without_length(stored), _without_length(asked)
     found = Preparation.from_json(dict(data)).differences(job.dataset.preparation)
     found = [f"the data: {difference}" for difference in found] + differing(stored, asked)

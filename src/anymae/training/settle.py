@@ -18,6 +18,7 @@ from anymae.training.identity import identify
 from anymae.training.loader import StepLoader
 from anymae.training.loop import Rhythm
 from anymae.training.objective import Counters, Monitor
+from anymae.training.precision import Precision, fastest_precision
 from anymae.training.processes import Processes
 from anymae.training.reconstruction import ReconstructionObjective
 from anymae.training.resolve import Job, total_steps
@@ -38,6 +39,8 @@ class Settled(NamedTuple):
     global_batch: int
     """Rows of a step, over all forward passes and processes."""
     rhythm: Rhythm
+    precision: Precision
+    """Number format of the matrix products."""
     identity: dict[str, Any]
     """What may not differ when the run goes on."""
 
@@ -53,8 +56,9 @@ class Settled(NamedTuple):
 
     def training(self, job: Job) -> TrainingConfig:
         """Return the job's settings with batch and steps as numbers."""
-        fixed = {"epochs": None, "minutes": None, "batch_size": self.batch_size}
-        return job.training.model_copy(update={**fixed, "steps": self.rhythm.steps})
+        fixed = {"epochs": None, "minutes": None, "steps": self.rhythm.steps}
+        chosen = {"batch_size": self.batch_size, "precision": self.precision}
+        return job.training.model_copy(update={**fixed, **chosen})
 
 
 MakeMonitor = Callable[[Settled], Monitor | None]
@@ -85,27 +89,32 @@ def settle(
         rows, lengths = job.dataset.parts.train, job.dataset.lengths
         batch = find_batch_size(model, objective, rows=rows, lengths=lengths, processes=processes)
     global_batch = batch * job.training.accumulate * processes.world
-    identity = identify(job, processes, threads=torch.get_num_threads())
+    precision = job.training.precision
+    if precision == "auto":
+        precision = fastest_precision(processes.device)
+        logger.info("precision %s: the faster one on this %s", precision, processes.device.type)
+    threads = torch.get_num_threads()
+    identity = identify(job, processes, threads=threads, precision=precision)
+    settled = Settled(batch, global_batch, make_rhythm(job.training, 10**9), precision, identity)
     steps = total_steps(job.training, steps_per_epoch(job, global_batch))
     if steps is not None:
-        return Settled(batch, global_batch, make_rhythm(job.training, steps), identity)
+        return settled._replace(rhythm=make_rhythm(job.training, steps))
     minutes = job.training.minutes
     assert minutes is not None
-    endless = Settled(batch, global_batch, make_rhythm(job.training, 10**9), identity)
     seconds = step_seconds(
         model,
-        make_loader(job, endless, objective, processes),
-        config=endless.training(job),
+        make_loader(job, settled, objective, processes),
+        config=settled.training(job),
         processes=processes,
         limit=60 * minutes * MEASURED_SHARE,
     )
     guess = max(1, round(60 * minutes / seconds))
-    monitor = make_monitor(endless._replace(rhythm=make_rhythm(job.training, guess)))
+    monitor = make_monitor(settled._replace(rhythm=make_rhythm(job.training, guess)))
     look = 0.0
     if monitor is not None:
         look = processes.agree(timed(lambda: monitor(model, Counters(0, 1, 0))))
     steps = steps_for(minutes, step_seconds=seconds, look_seconds=look, looks=LOOKS + 1)
-    return endless._replace(rhythm=make_rhythm(job.training, steps))
+    return settled._replace(rhythm=make_rhythm(job.training, steps))
 
 
 def settle_again(job: Job, state: Mapping[str, Any], processes: Processes) -> Settled:
@@ -115,7 +124,8 @@ def settle_again(job: Job, state: Mapping[str, Any], processes: Processes) -> Se
     if wanted is None or wanted == settled.rhythm.steps:
         return settled
     logger.warning("extending the run from %d to %d steps", settled.rhythm.steps, wanted)
-    identity = identify(job, processes, threads=torch.get_num_threads())
+    threads = torch.get_num_threads()
+    identity = identify(job, processes, threads=threads, precision=settled.precision)
     return settled._replace(rhythm=settled.rhythm._replace(steps=wanted), identity=identity)
 
 
