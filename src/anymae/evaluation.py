@@ -4,7 +4,7 @@ Shapes: R rows, A numbers of an answer, T targets.
 """
 
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -15,7 +15,8 @@ import pyarrow as pa
 
 from anymae.config import DataConfig
 from anymae.data.dataset import Dataset
-from anymae.errors import DataError
+from anymae.errors import DataError, UserInputError
+from anymae.files import read_tensors, write_json
 from anymae.hub import Model
 from anymae.inference.api import open_model
 from anymae.inference.computations import Answers
@@ -24,6 +25,7 @@ from anymae.inference.rows import open_rows
 from anymae.metrics import HEADLINE, Estimate, columns_of, measure
 from anymae.predictor import Ensemble, Predictor
 from anymae.task import TaskConfig
+from anymae.training.reconstruction import valid_of
 from anymae.training.targets import Labels, encode_labels, read_labels, read_weights
 
 Array = npt.NDArray[np.float64]
@@ -34,6 +36,9 @@ Metrics = Mapping[str, Mapping[str, Estimate]]
 
 RESAMPLES = 500
 """Bootstrap samples of an interval."""
+
+PLOTS = (".png", ".svg", ".pdf")
+"""Endings of pictures."""
 
 MOST_GROUPS = 50
 """Groups that are reported apart, the largest."""
@@ -60,7 +65,6 @@ class Evaluation:
     """Names of the rows and columns of `confusion`."""
     seen_in_training: int | None
     """Rows whose inputs also occur among the training rows; `None` where these are not known."""
-    notes: tuple[str, ...] = ()
 
     @property
     def headline(self) -> Estimate:
@@ -107,6 +111,8 @@ def evaluate(
         DataError: The data do not fit the model, lack a target or hold a new class.
         UserInputError: The model was pretrained only.
     """
+    if plot is not None and Path(plot).suffix not in PLOTS:
+        raise UserInputError(f"cannot draw {plot}; name a file that ends in {', '.join(PLOTS)}")
     answers = Answers(open_model(model))
     task = answers.model.task
     data_config = (data_config or DataConfig()).model_copy(update={"target": task.targets})
@@ -167,12 +173,23 @@ def evaluate_rows(
         task=task.type,
         overall=_over_targets(targets),
         targets=targets,
-        groups=_by_group(task, dataset, index, truth, found, weights),
+        groups=_by_group(
+            dataset,
+            index,
+            lambda here: measure(
+                task, truth[here], found[here], weights[here], resamples=resamples, seed=seed
+            ),
+        ),
         confusion=_confusion(task, truth, found, weights),
         classes=task.classes or (("0", "1") if task.type == "multilabel" else ()),
         seen_in_training=_count_seen(dataset, index, trained_on),
     )
     return evaluation, truth, found
+
+
+def store(evaluation: Evaluation, path: Path) -> None:
+    """Write an evaluation as JSON."""
+    write_json(path, {"format_version": 1, **evaluation.to_json()})
 
 
 def row_hashes(dataset: Dataset, index: IntArray) -> npt.NDArray[np.uint64]:
@@ -181,11 +198,12 @@ def row_hashes(dataset: Dataset, index: IntArray) -> npt.NDArray[np.uint64]:
     for cut in range(0, len(index), 1024):
         batch = dataset.batch(index[cut : cut + 1024])
         inputs = batch.inputs.numpy()
-        valid = None if batch.valid is None else batch.valid.numpy()
+        valid = valid_of(batch).numpy()
         for row in range(len(inputs)):
-            kept = inputs[row] if valid is None else inputs[row][valid[row]]
-            digest = hashlib.blake2b(np.ascontiguousarray(kept).tobytes(), digest_size=8)
-            if valid is not None and dataset.input.kind == "table":
+            kept = np.ascontiguousarray(inputs[row][valid[row]])
+            digest = hashlib.blake2b(kept.tobytes(), digest_size=8)
+            if dataset.input.kind == "table":
+                # Which cells are missing, also where this batch has none.
                 digest.update(valid[row].tobytes())
             out[cut + row] = int.from_bytes(digest.digest(), "little")
     return out
@@ -254,8 +272,9 @@ def _over_targets(targets: Metrics) -> dict[str, Estimate]:
 
 
 def _by_group(
-    task: TaskConfig, dataset: Dataset, index: IntArray, truth: Array, found: Array, weights: Array
+    dataset: Dataset, index: IntArray, measured: Callable[[npt.NDArray[np.bool_]], Metrics]
 ) -> dict[str, dict[str, Estimate]]:
+    """Measure the rows of each group, flagged `(R,)`."""
     if dataset.roles.group is None:
         return {}
     column = dataset.column(dataset.roles.group).take(pa.array(index)).combine_chunks()
@@ -263,8 +282,7 @@ def _by_group(
     groups, counts = np.unique(names, return_counts=True)
     out = {}
     for group in groups[np.argsort(-counts, kind="stable")][:MOST_GROUPS]:
-        here = names == group
-        out[str(group)] = _over_targets(measure(task, truth[here], found[here], weights[here]))
+        out[str(group)] = _over_targets(measured(names == group))
     return out
 
 
@@ -305,8 +323,6 @@ SEEN = "train_rows.safetensors"
 
 def read_seen(folder: Path) -> npt.NDArray[np.uint64] | None:
     """Return the hashes of the rows that a model was trained on, if its folder has them."""
-    from anymae.files import read_tensors
-
     if not (folder / SEEN).exists():
         return None
     return np.asarray(read_tensors(folder / SEEN)["hashes"].numpy().view(np.uint64))

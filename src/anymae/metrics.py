@@ -6,7 +6,7 @@ Weights may be negative, as simulated events have them, where a weighted mean me
 Shapes: R rows, A numbers of an answer, T targets.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import NamedTuple
 
 import numpy as np
@@ -28,15 +28,19 @@ class Estimate(NamedTuple):
     value: float | None
     """`None` where the metric is not defined: a single class, no rows."""
     low: float | None = None
+    """`None` without bootstrap samples."""
     high: float | None = None
+    """`None`, beside a number in `low`, where no background is left in so many of the samples
+    that the interval has no upper end."""
 
     def __str__(self) -> str:
         """Return `0.812 [0.79, 0.83]`."""
         if self.value is None:
             return "not defined"
-        if self.low is None or self.high is None:
+        if self.low is None:
             return f"{self.value:.4g}"
-        return f"{self.value:.4g} [{self.low:.4g}, {self.high:.4g}]"
+        high = "no end" if self.high is None else f"{self.high:.4g}"
+        return f"{self.value:.4g} [{self.low:.4g}, {high}]"
 
 
 def rmse(truth: Array, found: Array, weights: Array) -> float:
@@ -136,14 +140,22 @@ def rejection(efficiency: float) -> Metric:
 
 
 def enrichment(share: float) -> Metric:
-    """Return the metric: positives among the best-scored share, over what chance would give."""
+    """Return the metric: positives among the best-scored share, over what chance would give.
+
+    Of rows that tie at the end of the share each counts in part, so that their order says nothing.
+    """
 
     def measure(truth: Array, found: Array, weights: Array) -> float:
-        if not (truth == 1).any():
+        count = max(1, round(share * len(found)))
+        last = np.partition(found, len(found) - count)[len(found) - count]
+        above, tied = found > last, found == last
+        part = (count - above.sum()) / tied.sum()
+        best = weights * np.where(above, 1.0, np.where(tied, part, 0.0))
+        positive = truth == 1
+        base = weights[positive].sum() / weights.sum()
+        if best.sum() <= 0 or base <= 0:
             return float("nan")
-        best = np.argsort(-found, kind="stable")[: max(1, round(share * len(found)))]
-        base = np.average(truth == 1, weights=weights)
-        return float(np.average(truth[best] == 1, weights=weights[best]) / base)
+        return float(best[positive].sum() / best.sum() / base)
 
     return measure
 
@@ -218,37 +230,45 @@ def measure(
         known = ~np.isnan(truth[:, number])
         parts = truth[known, number], columns_of(task, answers, number)[known], weights[known]
         samples = _resample(int(known.sum()), resamples, seed)
+        values = _all_metrics(task, *parts)
+        # Sample by sample: the index arrays of all of them would not fit beside many rows.
+        drawn = [_all_metrics(task, *(part[sample] for part in parts)) for sample in samples]
         out[name] = {
-            metric: _estimate(compute, parts, samples)
-            for metric, compute in METRICS[task.type].items()
+            metric: _estimate(value, [one[metric] for one in drawn])
+            for metric, value in values.items()
         }
     return out
 
 
-def _resample(count: int, resamples: int, seed: int) -> list[npt.NDArray[np.int64]]:
+def _resample(count: int, resamples: int, seed: int) -> Iterator[npt.NDArray[np.int64]]:
     draw = np.random.default_rng(seed)
-    return [draw.integers(0, count, count) for _ in range(resamples)] if count else []
+    for _ in range(resamples if count else 0):
+        yield draw.integers(0, count, count)
 
 
-def _estimate(
-    metric: Metric, parts: tuple[Array, Array, Array], samples: list[npt.NDArray[np.int64]]
-) -> Estimate:
-    value = _defined(metric, *parts)
-    if value is None:
-        return Estimate(None)
-    drawn = [_defined(metric, *(part[sample] for part in parts)) for sample in samples]
-    kept = [number for number in drawn if number is not None]
-    if not kept:
-        return Estimate(value)
-    low, high = np.quantile(kept, [0.025, 0.975])
-    return Estimate(value, float(low), float(high))
-
-
-def _defined(metric: Metric, truth: Array, found: Array, weights: Array) -> float | None:
+def _all_metrics(task: TaskConfig, truth: Array, found: Array, weights: Array) -> dict[str, float]:
+    """Compute every metric of a task; NaN where it is not defined."""
     if not len(truth) or weights.sum() <= 0:
-        return None
-    value = metric(truth, found, weights)
-    return value if np.isfinite(value) else None
+        return dict.fromkeys(METRICS[task.type], float("nan"))
+    return {name: metric(truth, found, weights) for name, metric in METRICS[task.type].items()}
+
+
+def _estimate(value: float, drawn: list[float]) -> Estimate:
+    if not np.isfinite(value):
+        return Estimate(None)
+    kept = np.array([number for number in drawn if not np.isnan(number)])
+    if not len(kept):
+        return Estimate(value)
+    # A rejection is infinite where a sample keeps no background: that is more, not nothing.
+    low, high = (_quantile(kept, share) for share in (0.025, 0.975))
+    return Estimate(value, low if np.isfinite(low) else value, high if np.isfinite(high) else None)
+
+
+def _quantile(values: Array, share: float) -> float:
+    """Return a quantile; between a number and infinity, infinity."""
+    with np.errstate(invalid="ignore"):
+        found = float(np.quantile(values, share))
+    return float("inf") if np.isnan(found) else found
 
 
 def _cumulate(truth: Array, found: Array, weights: Array) -> tuple[Array, Array]:

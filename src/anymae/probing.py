@@ -152,7 +152,10 @@ def probe(
         data_config = data_config.model_copy(update={"target": names})
     model = open_model(run)
     dataset = open_rows(model, data, data_config)
-    shares = FinetuneConfig(task=task, num_labels=num_labels, valid_share=0.2)
+    # Linear models take no negative weights; metrics do.
+    shares = FinetuneConfig(
+        task=task, num_labels=num_labels, valid_share=0.2, negative_weights="zero"
+    )
     found, rows, test = label(dataset, data_config, shares, seed=seed)
     judged_on, held = ("test", test) if len(test) else ("valid", rows.valid)
     fitted = np.union1d(rows.train, rows.valid) if len(test) else rows.train
@@ -306,6 +309,9 @@ class Judge:
         known = ~np.isnan(targets)
         rows, values = near[: self._count][known], targets[known]
         count = min(NEIGHBOURS, len(rows))
+        if not count:
+            # No row that was drawn has this label known: there is nothing to say.
+            return np.full((len(near) - self._count, 1), 0.5)
         if task.type == "regression":
             model = KNeighborsRegressor(count).fit(rows, values)
             found = model.predict(near[self._count :]) * task.std[place] + task.mean[place]

@@ -12,7 +12,7 @@ from sklearn import metrics as sk
 from anymae.config import DataConfig, ModelConfig, parse
 from anymae.data.dataset import open_data
 from anymae.errors import DataError, UserInputError
-from anymae.evaluation import evaluate, row_hashes
+from anymae.evaluation import evaluate, row_hashes, store
 from anymae.inference import predict
 from anymae.model import MaskedAutoencoder
 from anymae.predictor import Predictor
@@ -147,3 +147,37 @@ def test_bad_input_is_one_sentence(model: MaskedAutoencoder) -> None:
         evaluate(Predictor.from_pretrained(model, NUMBERS), table(y=["1.0", "high", "2"] * 20))
     with pytest.raises(UserInputError, match="anymae finetune"):
         evaluate(model, table(y=np.arange(60.0)))
+
+
+def test_hashes_of_table_rows_do_not_depend_on_their_neighbours() -> None:
+    cells = np.random.default_rng(0).normal(size=(3, 4))
+    apart = open_data(pd.DataFrame(cells, columns=list("abcd")))
+    cells_with_a_hole = np.vstack([cells, np.full((1, 4), 1.0)])
+    cells_with_a_hole[3, 1] = np.nan
+    beside = open_data(
+        pd.DataFrame(cells_with_a_hole, columns=list("abcd")), preparation=apart.preparation
+    )
+    mine, theirs = row_hashes(apart, np.arange(3)), row_hashes(beside, np.arange(4))
+    assert mine.tolist() == theirs[:3].tolist() and theirs[3] not in mine
+
+
+def test_groups_have_intervals_and_the_file_has_everything(
+    model: MaskedAutoencoder, tmp_path: Path
+) -> None:
+    random = np.random.default_rng(1)
+    data = table(y=random.choice(["no", "yes"], 60), g=["a", "b", "b"] * 20)
+    predictor = Predictor.from_pretrained(model, BINARY)
+    found = evaluate(predictor, data, data_config=DataConfig(group="g"), resamples=20)
+    accuracy = found.groups["b"]["accuracy"]
+    assert accuracy.low is not None and accuracy.high is not None
+    assert accuracy.low <= accuracy.value <= accuracy.high
+    store(found, tmp_path / "found.json")
+    assert json.loads((tmp_path / "found.json").read_text())["groups"]["b"]["accuracy"]["low"]
+    with pytest.raises(UserInputError, match=r"ends in \.png"):
+        evaluate(predictor, data, plot=tmp_path / "plot.txt")
+
+
+def test_declared_missing_values_are_no_answers(model: MaskedAutoencoder) -> None:
+    predictor = Predictor.from_pretrained(model, NUMBERS)
+    data = table(y=[-999.0, *range(59)])
+    assert evaluate(predictor, data, data_config=DataConfig(missing=("-999",))).rows == 59

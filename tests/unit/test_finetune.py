@@ -15,11 +15,12 @@ from anymae.errors import ConfigError, DataError, FolderError, UserInputError
 from anymae.evaluation import read_seen, row_hashes
 from anymae.hub import load
 from anymae.inference import predict
+from anymae.inference.rows import open_rows
 from anymae.model import MaskedAutoencoder
 from anymae.predictor import Ensemble, Predictor, build, describe
 from anymae.task import FinetuneConfig, ReadoutConfig, TaskConfig
 from anymae.training.answers import balance
-from anymae.training.finetune import finetune
+from anymae.training.finetune import finetune, label
 from anymae.training.fit import layer_groups
 from anymae.training.linear import fit_linear
 from anymae.training.losses import task_losses
@@ -459,3 +460,56 @@ def test_missing_pretrained_weights_are_named(model: MaskedAutoencoder) -> None:
         Predictor(model.config, task).load_encoder(
             {**model.state_dict(), "encoder.more": torch.zeros(1)}
         )
+
+
+QUICK = {"steps": 2, "learning_rate": 1e-3}
+
+
+def test_without_validation_rows_the_folder_is_written_all_the_same(
+    model: MaskedAutoencoder, tmp_path: Path
+) -> None:
+    answers = np.r_[RANDOM.normal(size=COUNT - 2), np.nan, np.nan]
+    data = table(y=answers, part=["train"] * (COUNT - 2) + ["valid"] * 2)
+    done = finetune(model, data, target="y", out=tmp_path / "m", data_config=ONE_PART,
+                    training=QUICK)  # fmt: skip
+    assert done.valid_loss is None and done.history[0]["tried"] == [(1e-3, None)]
+    assert isinstance(load(tmp_path / "m"), Predictor)
+
+
+def test_declared_missing_values_are_not_learned(model: MaskedAutoencoder) -> None:
+    answers = np.where(np.arange(COUNT) % 2, RANDOM.normal(size=COUNT), -999.0)
+    done = finetune(
+        model, table(y=answers), target="y", data_config=DataConfig(missing=("-999",)),
+        training=QUICK,
+    )  # fmt: skip
+    assert sum(done.rows.values()) == COUNT // 2 and done.task.std[0] < 10
+
+
+def test_a_class_that_only_test_rows_have_is_a_class(model: MaskedAutoencoder) -> None:
+    part = ["train"] * 16 + ["valid"] * 4 + ["test"] * 4
+    data = table(y=["a", "b"] * 11 + ["c", "c"], part=part)
+    done = finetune(model, data, target="y", data_config=ONE_PART, training=QUICK)
+    assert done.task.classes == ("a", "b", "c")
+
+
+def test_validation_rows_are_drawn_by_groups(model: MaskedAutoencoder) -> None:
+    groups = np.repeat(np.arange(8), 3)
+    data = table(y=RANDOM.normal(size=COUNT), g=groups)
+    asked = DataConfig(target=("y",), group="g")
+    dataset = open_rows(model, data, asked)
+    config = FinetuneConfig(num_labels=15, test_share=0.0)
+    _, rows, _ = label(dataset, asked, config, seed=0)
+    assert len(rows.train) and len(rows.valid)
+    assert not set(groups[rows.train]) & set(groups[rows.valid])
+
+
+def test_weights_of_nothing_are_one_sentence(model: MaskedAutoencoder) -> None:
+    data = table(y=RANDOM.normal(size=COUNT), w=np.zeros(COUNT))
+    with pytest.raises(DataError, match="no row has a weight above 0"):
+        finetune(model, data, target="y", data_config=DataConfig(weight="w"), training=QUICK)
+
+
+def test_a_word_among_numbers_is_no_class(model: MaskedAutoencoder) -> None:
+    data = table(y=["1.5", "high", *map(str, range(COUNT - 2))])
+    with pytest.raises(DataError, match="'high' where most values are numbers"):
+        finetune(model, data, target="y", training=QUICK)

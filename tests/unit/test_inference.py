@@ -439,3 +439,43 @@ def test_poor_reconstruction_is_named(
         out = tmp_path / f"{named}.npy"
         notes = score_to_file(tmp_path / "run", text, out).notes
         assert any("reconstruction costs" in note for note in notes) == named
+
+
+@pytest.mark.parametrize("name", ["row", "status"])
+def test_an_id_column_named_like_an_output_is_refused(
+    model: MaskedAutoencoder, tmp_path: Path, name: str
+) -> None:
+    data = pd.DataFrame({"smiles": ["CCO", "CC"], name: ["a", "b"]})
+    with pytest.raises(DataError, match="as a column of every output"):
+        embed_to_file(
+            model, data, tmp_path / "out.csv", data_config=DataConfig(column=("smiles",), id=name)
+        )
+
+
+def test_shards_of_other_columns_are_not_taken_up(
+    model: MaskedAutoencoder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    data = pd.DataFrame({"one": ["CCO", "CC"] * 40, "two": ["OO", "NNN"] * 40})
+    out = tmp_path / "out.npy"
+    monkeypatch.setattr(stream, "SHARD_ROWS", 30)
+    first, second = (DataConfig(column=(name,)) for name in ("one", "two"))
+
+    def cut(done: int, rows: int) -> None:
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        embed_to_file(model, data, out, data_config=first, progress=cut)
+    assert embed_to_file(model, data, out, data_config=second).taken_up == 0
+    np.testing.assert_array_equal(np.load(out), embed(model, data, data_config=second))
+
+
+def test_an_unknown_reading_is_one_sentence(model: MaskedAutoencoder) -> None:
+    with pytest.raises(UserInputError, match="expected mean or layers"):
+        embed(model, ["CCO"], reading="median")  # type: ignore[arg-type]
+
+
+def test_bad_rows_have_no_class(model: MaskedAutoencoder) -> None:
+    task = TaskConfig(type="binary", targets=("y",), classes=("no", "yes"))
+    predictor = Predictor.from_pretrained(model, task)
+    found = predict(predictor, ["CCO", ""], data_config=DataConfig(on_bad_row="skip"))
+    assert found.classes[0] in task.classes and found.classes[1] is None

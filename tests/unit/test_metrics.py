@@ -157,3 +157,24 @@ def test_intervals_hold_the_truth_about_19_times_in_20(draw: np.random.Generator
         assert rmse.low < rmse.value < rmse.high  # type: ignore[operator]
         hits += rmse.low <= 1 <= rmse.high
     assert 42 <= hits <= 50
+
+
+def test_enrichment_needs_no_order_among_ties_and_no_weight_at_the_top() -> None:
+    truth = np.r_[np.ones(5), np.zeros(95)]
+    compute = metrics.enrichment(0.01)
+    ones = np.ones(100)
+    for order in (np.arange(100), np.arange(100)[::-1]):
+        assert compute(truth[order], np.full(100, 0.3), ones) == pytest.approx(1)
+    assert np.isnan(compute(truth, -np.arange(100.0), np.r_[0, np.ones(99)]))
+
+
+def test_a_rejection_that_no_sample_bounds_has_no_upper_end() -> None:
+    truth = np.r_[np.ones(20), np.zeros(20)]
+    found = np.r_[np.linspace(0.6, 1, 20), np.linspace(0, 0.5, 19), 0.95]
+    task = TaskConfig(type="binary", targets=("y",), classes=("0", "1"))
+    answers = np.stack([1 - found, found], 1)
+    measured = metrics.measure(task, truth[:, None], answers, np.ones(40), resamples=100)
+    estimate = measured["y"]["rejection_30"]
+    assert estimate.value == 20 and estimate.high is None
+    assert estimate.low is not None and estimate.low <= 20
+    assert str(estimate).endswith("no end]")

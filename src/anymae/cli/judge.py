@@ -89,6 +89,9 @@ def evaluate(
     plot: Annotated[
         Path | None, typer.Option("--plot", help="Draw confusion or parity: .png, .svg or .pdf.")
     ] = None,
+    out: Annotated[
+        Path | None, typer.Option("--out", help="JSON file; else MODEL/evaluation-DATA-PART.json.")
+    ] = None,
     json: JsonFlag = False,
 ) -> None:
     """Compare a model's answers with the truth, with bootstrap intervals.
@@ -96,6 +99,7 @@ def evaluate(
     Example: anymae evaluate models/esol esol_test.csv
     """
     from anymae.evaluation import evaluate as run_evaluation
+    from anymae.evaluation import store
 
     found = run_evaluation(
         model,
@@ -105,14 +109,26 @@ def evaluate(
         config=compute_flags.config(),
         plot=plot,
     )
+    folder = Path(model)
+    if out is None and folder.is_dir():
+        name = Path(data).name.partition(".")[0]
+        out = folder / f"evaluation-{name}-{found.part}.json"
+    if out is not None:
+        store(found, out)
     if json:
         show_json(found.to_json())
         return
-    for note in found.notes:
-        typer.echo(note)
     typer.echo(f"{found.part}: {found.rows:,} rows, with 95 % intervals")
-    rows = [[name, str(estimate)] for name, estimate in found.overall.items()]
-    show_table(["metric", "value"], rows)
+    if found.seen_in_training is not None:
+        typer.echo(f"{found.seen_in_training:,} of them also occur among the training rows")
+    several = found.targets if len(found.targets) > 1 else {}
+    columns = {"all": found.overall, **several, **found.groups}
+    rows = [
+        [metric, *(str(column[metric]) for column in columns.values())] for metric in found.overall
+    ]
+    show_table(["metric", *columns], rows)
+    if out is not None:
+        typer.echo(f"stored in {out}")
     next_step(quoted("anymae", "predict", model, "DATA", "--out", "answers.csv"))
 
 

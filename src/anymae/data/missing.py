@@ -33,6 +33,16 @@ def missing_codes(declared: Sequence[str], columns: Sequence[str]) -> Mapping[st
     return codes
 
 
+def codes_of(column: str, declared: Sequence[str]) -> tuple[str, ...]:
+    """Return the declared codes that hold for one column, whatever others there are.
+
+    >>> codes_of("pay", ["-999", "age=0"])
+    ('-999',)
+    """
+    parts = [code.rpartition("=") for code in declared]
+    return tuple(value for name, equals, value in parts if not equals or name == column)
+
+
 def blank(cells: pa.Array, codes: Sequence[str] = ()) -> pa.Array:
     """Return cells in which everything missing is null; strings lose surrounding white space.
 

@@ -42,7 +42,15 @@ from anymae.inference.layouts import (
 )
 from anymae.inference.novelty import unlike_training
 from anymae.inference.rows import OutputRows, open_rows
-from anymae.inference.stream import Progress, Written, check_output, digest, to_table, write_rows
+from anymae.inference.stream import (
+    Progress,
+    Written,
+    check_output,
+    digest,
+    id_of,
+    to_table,
+    write_rows,
+)
 from anymae.task import TaskConfig
 
 logger = logging.getLogger(__name__)
@@ -71,10 +79,14 @@ class Predictions:
         return np.asarray(self.members.std(0, ddof=1)) if len(self.members) > 1 else None
 
     @property
-    def classes(self) -> list[str]:
-        """The most probable class of each row (`binary`, `multiclass`)."""
+    def classes(self) -> list[str | None]:
+        """The most probable class of each row (`binary`, `multiclass`); `None` for a bad row."""
         assert self.task.classes, f"a {self.task.type} task has no classes"
-        return [self.task.classes[number] for number in self.mean.argmax(1)]
+        answered = np.asarray(~np.isnan(self.mean).any(1))
+        return [
+            self.task.classes[number] if known else None
+            for number, known in zip(self.mean.argmax(1), answered, strict=True)
+        ]
 
 
 def embed(
@@ -129,10 +141,11 @@ def predict(
     answers = Answers(open_model(model))
     task = answers.model.task
     dataset = open_rows(answers.model, data, data_config)
+    id_column = id_of(dataset)
     numbers = _all(answers, dataset, config)
     rows = OutputRows(dataset)
     piece = rows.piece(0, len(rows))
-    table = to_table(AnswerLayout(task), rows, piece, numbers, dataset.roles.id, nested=True)
+    table = to_table(AnswerLayout(task), rows, piece, numbers, id_column, nested=True)
     members = numbers.values.reshape(len(rows), task.members, -1).transpose(1, 0, 2)
     return Predictions(task, members, table)
 
@@ -326,9 +339,7 @@ def _write(
     settings = {
         "model": digest(model),
         "data": dataset.preparation.fingerprint,
-        "where": data_config.where,
-        "too_long": data_config.too_long,
-        "id": data_config.id,
+        "read": data_config.model_dump(mode="json", exclude={"path"}),
         "precision": config.precision,
     }
     return write_rows(

@@ -3,7 +3,7 @@
 Shapes: B rows, N inputs, D width, W decoder width, S members, A numbers of an answer, M masks.
 """
 
-from typing import Literal
+from typing import Literal, get_args
 
 import torch
 from torch import Tensor
@@ -32,6 +32,9 @@ class Embeddings:
     per_input = False
 
     def __init__(self, model: Model, reading: Reading = "mean") -> None:
+        if reading not in get_args(Reading):
+            known = " or ".join(get_args(Reading))
+            raise UserInputError(f"reading is {reading!r}; expected {known}")
         self.model = one_encoder(model)
         self._reading = reading
         width, depth = self.model.config.encoder.width, self.model.config.encoder.depth

@@ -60,7 +60,7 @@ class OutputRows:
         kept, used = self._frame.rows, self._rows.numbers
         rows = np.arange(start, stop) if kept is None else kept[start:stop]
         status: list[str | None] = [OK, *(bad.problem for bad in self._rows.bad)]
-        code = np.zeros(len(rows), np.int8)
+        code = np.zeros(len(rows), np.int64)
         for number, bad in enumerate(self._rows.bad, 1):
             code[np.isin(rows, bad.rows)] = number
         ok = code == 0

@@ -21,7 +21,7 @@ import torch
 from torch import nn
 
 from anymae.data.dataset import Dataset
-from anymae.errors import FolderError, UserInputError
+from anymae.errors import DataError, FolderError, UserInputError
 from anymae.files import (
     read_json,
     read_tensors,
@@ -41,6 +41,8 @@ SHARD_NUMBERS = 1 << 22
 """Numbers of a shard, about: 16 MB."""
 SHARD_ROWS = 16_384
 """Rows of a shard at most."""
+LEADING = ("row", "status")
+"""Columns of every output."""
 SUFFIXES = (".parquet", ".csv", ".npy")
 
 Progress = Callable[[int, int], None]
@@ -94,6 +96,7 @@ def write_rows(
         notes: Kept in the result.
     """
     started = time.perf_counter()
+    id_column = id_of(dataset)
     rows = OutputRows(dataset)
     size = _shard_rows(computation, dataset)
     bounds = [(start, min(start + size, len(rows))) for start in range(0, len(rows), size)]
@@ -113,7 +116,7 @@ def write_rows(
     computing = time.perf_counter() - started
     pieces = (rows.piece(start, stop) for start, stop in bounds)
     status: Counter[str] = Counter()
-    columns = _join(out, layout, rows, _shards(parts, pieces, status), dataset.roles.id)
+    columns = _join(out, layout, rows, _shards(parts, pieces, status), id_column)
     remove_folder(parts)
     return Written(
         out=str(out),
@@ -140,6 +143,18 @@ def check_output(out: Path, *, overwrite: bool) -> None:
         raise FolderError(f"{out} is a folder; name a file")
     if out.exists() and not overwrite:
         raise FolderError(f"{out} exists; remove it, name another, or add --overwrite")
+
+
+def id_of(dataset: Dataset) -> str | None:
+    """Return the column that is copied to outputs, if one has that role.
+
+    Raises:
+        DataError: Outputs have a column of that name themselves.
+    """
+    name = dataset.roles.id
+    if name in LEADING:
+        raise DataError(f"the id column is named {name!r}, as a column of every output; rename it")
+    return name
 
 
 def digest(model: nn.Module) -> str:

@@ -4,6 +4,7 @@ Shapes: R rows, T targets.
 """
 
 import logging
+import math
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -13,7 +14,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import numpy.typing as npt
 import torch
-from sklearn.model_selection import train_test_split
+from sklearn.model_selection import GroupShuffleSplit, train_test_split
 
 from anymae.config import DataConfig, TrainingConfig
 from anymae.data.dataset import Dataset
@@ -213,11 +214,16 @@ def _judge(
             if len(index)
         },
         history=[
-            {"seed": seed + number, "tried": one.tried, "looks": one.looks}
+            {"seed": seed + number, "tried": _known(one.tried), "looks": _known(one.looks)}
             for number, one in enumerate(fitted)
         ],
         seconds=round(time.perf_counter() - started, 2),
     )
+
+
+def _known(pairs: Sequence[tuple[float, float]]) -> list[tuple[float, float | None]]:
+    """Write losses that were not measured, as there are no validation rows, as `None`."""
+    return [(key, None if math.isnan(loss) else loss) for key, loss in pairs]
 
 
 def label(
@@ -249,10 +255,12 @@ def label(
     for column in labels.values():
         known |= column.is_valid().to_numpy(zero_copy_only=False)
     train, valid, test = (part[known[part]] for part in parts)
-    task = infer_task(labels, train, type=config.task, readout=config.readout)
+    task = infer_task(labels, train, others=(valid, test), type=config.task, readout=config.readout)
     truth = encode_labels(task, labels)
     if config.num_labels is not None:
-        train, valid = _draw_labels(task, truth, train, config.num_labels, seed)
+        train, valid = _draw_labels(
+            task, truth, train, config.num_labels, seed, groups=_groups(dataset)
+        )
         if task.type == "regression":
             task = infer_task(labels, train, type=task.type, readout=config.readout)
     weights = _training_weights(read_weights(dataset), config)
@@ -322,16 +330,36 @@ def split_labels(
     return np.sort(kept), np.sort(apart)
 
 
+def _groups(dataset: Dataset) -> npt.NDArray[np.int64] | None:
+    """Return the number of each row's group, `(R,)`, or `None` where rows have none."""
+    name = dataset.roles.group
+    if name is None:
+        return None
+    codes = dataset.column(name).combine_chunks().dictionary_encode().indices
+    return np.asarray(codes.fill_null(-1).to_numpy(zero_copy_only=False), np.int64)
+
+
 def _draw_labels(
-    task: TaskConfig, truth: npt.NDArray[np.float64], train: IntArray, count: int, seed: int
+    task: TaskConfig,
+    truth: npt.NDArray[np.float64],
+    train: IntArray,
+    count: int,
+    seed: int,
+    *,
+    groups: npt.NDArray[np.int64] | None,
 ) -> tuple[IntArray, IntArray]:
-    """Draw the labels to learn from, and a fifth of them to validate."""
+    """Draw the labels to learn from, and a fifth of them to validate: whole groups of them."""
     if count > len(train):
         raise DataError(f"{count:,} labels are asked for and {len(train):,} rows have one")
     drawn = train
     if count < len(train):
         _, drawn = split_labels(task, truth, train, count, seed)
-    return split_labels(task, truth, drawn, max(1, round(0.2 * count)), seed)
+    apart = max(1, round(0.2 * count))
+    if groups is None or len(np.unique(groups[drawn])) < 2:
+        return split_labels(task, truth, drawn, apart, seed)
+    splitter = GroupShuffleSplit(1, test_size=apart / count, random_state=seed)
+    kept, held = next(splitter.split(drawn, groups=groups[drawn]))
+    return drawn[kept], drawn[held]
 
 
 def _training_weights(
@@ -346,13 +374,16 @@ def _training_weights(
             "set negative_weights to absolute or zero (--set negative_weights=zero)"
         )
     usable = np.abs(weights) if config.negative_weights == "absolute" else np.maximum(weights, 0)
+    if not usable.sum() > 0:
+        raise DataError("no row has a weight above 0; there is nothing to learn from")
     return np.asarray(usable / usable.mean(), np.float32)
 
 
 def _write(folder: Path, result: Finetuned, asked: _Asked, hashes: npt.NDArray[np.uint64]) -> None:
     """Write the folder; the weights last, so that it is whole once they are there."""
     folder.mkdir(parents=True, exist_ok=True)
-    for name in (WEIGHTS, *OWN):
+    stale = [path.name for path in folder.glob("evaluation-*.json")]
+    for name in (WEIGHTS, *OWN, *stale):
         (folder / name).unlink(missing_ok=True)
     remove_leftovers(folder)
     write_json(folder / RESULT, {"format_version": 1, "asked": asked.to_json(), **result.to_json()})

@@ -12,7 +12,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from anymae.data.dataset import Dataset
-from anymae.data.missing import blank
+from anymae.data.missing import as_numbers, blank, codes_of
 from anymae.errors import DataError, nearest
 from anymae.task import ReadoutConfig, TaskConfig, TaskType
 
@@ -52,7 +52,7 @@ def read_labels(dataset: Dataset, names: Sequence[str]) -> Labels:
                 f"target {name!r} holds lists, a value for each input; only targets with one "
                 "value for each row can be predicted"
             )
-        labels[name] = blank(column)
+        labels[name] = blank(column, codes_of(name, dataset.preparation.missing))
     return labels
 
 
@@ -60,6 +60,7 @@ def infer_task(
     labels: Labels,
     train: IntArray,
     *,
+    others: Sequence[IntArray] = (),
     type: TaskType | None = None,  # noqa: A002 - the field's name
     readout: ReadoutConfig | None = None,
 ) -> TaskConfig:
@@ -70,7 +71,8 @@ def infer_task(
 
     Args:
         labels: Target columns.
-        train: Rows whose values name the classes and give mean and deviation.
+        train: Rows that are learned from; their values give mean and deviation.
+        others: Further rows, whose values help to tell the task and name its classes.
         type: The task, where the values do not tell.
         readout: Goes into the result.
 
@@ -86,7 +88,9 @@ def infer_task(
                 f"target {name!r} has one value, {column[0].as_py()!r}, in all {len(column):,} "
                 "labelled training rows; there is nothing to learn"
             )
-    chosen = type or _infer_type(known)
+    every = np.concatenate([train, *others])
+    everywhere = {n: column.take(pa.array(every)).drop_null() for n, column in labels.items()}
+    chosen = type or _infer_type(everywhere)
     mean: tuple[float, ...] = ()
     std: tuple[float, ...] = ()
     classes: tuple[str, ...] = ()
@@ -99,7 +103,7 @@ def infer_task(
             for name, column in known.items():
                 _yes_or_no(name, column)
         case _:
-            classes = _only_classes(chosen, known)
+            classes = _only_classes(chosen, everywhere)
     return TaskConfig(
         type=chosen, targets=tuple(labels), classes=classes, mean=mean, std=std,
         readout=readout or ReadoutConfig(),
@@ -143,7 +147,8 @@ def read_weights(dataset: Dataset) -> Array | None:
     name = dataset.roles.weight
     if name is None:
         return None
-    weights = _numbers(name, blank(dataset.column(name).combine_chunks()), "weight")
+    codes = codes_of(name, dataset.preparation.missing)
+    weights = _numbers(name, blank(dataset.column(name).combine_chunks(), codes), "weight")
     if np.isnan(weights).any():
         row = int(dataset.rows.numbers_of(np.flatnonzero(np.isnan(weights))[:1])[0])
         raise DataError(f"weight {name!r} is missing in {dataset.rows.frame.where(row)}")
@@ -170,7 +175,8 @@ def _infer_type(known: Labels) -> TaskType:
     if len(known) > 1:
         yes_no = all(set(column.unique().to_pylist()) <= {0, 1} for column in known.values())
         return "multilabel" if yes_no else "regression"
-    (column,) = known.values()
+    ((name, column),) = known.items()
+    _refuse_words_among_numbers(name, column)
     if pa.types.is_floating(column.type) and not _is_whole(column):
         return "regression"
     count = len(column.unique())
@@ -178,6 +184,19 @@ def _infer_type(known: Labels) -> TaskType:
         return "binary"
     numeric = pa.types.is_floating(column.type) or pa.types.is_integer(column.type)
     return "regression" if numeric and count > MOST_CLASSES else "multiclass"
+
+
+def _refuse_words_among_numbers(name: str, column: pa.Array) -> None:
+    """A few words among numbers are slips; taken as classes, each number would be one too."""
+    if not pa.types.is_large_string(column.type):
+        return
+    numbers = as_numbers(column)
+    if 0 < numbers.null_count < len(column) / 2:
+        word = column.filter(numbers.is_null())[0].as_py()
+        raise DataError(
+            f"target {name!r} holds {word!r} where most values are numbers; repair it, name it "
+            "missing, or say --task multiclass if these are classes"
+        )
 
 
 def _is_whole(column: pa.Array) -> bool:
