@@ -2,7 +2,9 @@
 
 import json
 import os
+import shutil
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -14,7 +16,7 @@ from anymae.benchmark.record import JobName, Record, read_records
 from anymae.benchmark.run import Chain
 from anymae.benchmark.suites.digits import Digits
 from anymae.data.splits import Parts
-from anymae.errors import AnymaeError
+from anymae.errors import AnymaeError, ConfigError
 
 COMMITTED = Path(__file__).parents[2] / "results"
 ARMS = ("guided", "none", "baseline")
@@ -76,6 +78,28 @@ def test_what_is_done_is_not_done_again(
     assert told == [records[2].job]
     changed = {path for path, time in before.items() if path.stat().st_mtime_ns != time}
     assert changed == {out / records[2].job.file}
+
+
+def test_a_record_of_other_settings_is_refused(
+    done: tuple[Path, list[Record]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    mini = Digits.budgets["mini"]
+    training = {**mini.recipe["training"], "steps": 30}
+    longer = replace(mini, recipe={**mini.recipe, "training": training})
+    monkeypatch.setitem(Digits.budgets, "mini", longer)
+    with pytest.raises(ConfigError, match=r"training\.steps is 30, not 20"):
+        run(done[0])
+
+
+def test_weights_without_a_record_are_not_taken_up(
+    done: tuple[Path, list[Record]], tmp_path: Path
+) -> None:
+    shutil.copytree(done[0], tmp_path / "out")
+    for record in (tmp_path / "out").rglob("final/*guided*.json"):
+        record.unlink()
+    (weights,) = (tmp_path / "out" / "runs").rglob("model.safetensors")
+    weights.write_bytes(b"those of another run")
+    assert numbers(run(tmp_path / "out")) == numbers(done[1])
 
 
 def test_a_cut_pretraining_goes_on_and_ends_the_same(

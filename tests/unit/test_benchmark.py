@@ -9,10 +9,10 @@ from scipy import stats
 
 from anymae.benchmark import SUITES
 from anymae.benchmark.arms import parse_arm
-from anymae.benchmark.baselines import BASELINES
+from anymae.benchmark.baselines import BASELINES, join
 from anymae.benchmark.candidates import Candidate, blends, choose, final_metrics
 from anymae.benchmark.encoder_features import _Known
-from anymae.benchmark.finetuning import num_steps
+from anymae.benchmark.finetuning import num_steps, ways
 from anymae.benchmark.labels import Labels, SealedError
 from anymae.benchmark.leaks import clean, contents, count_shared
 from anymae.benchmark.linear import linear_candidates
@@ -223,7 +223,7 @@ def test_features_of_rows_are_kept_by_the_name_of_the_row() -> None:
 def make_record(job: JobName) -> Record:
     method = Method(settings={}, tried=1, validation=0.5, test={"accuracy": 0.4}, seconds=0.1)
     return Record(
-        job=job, command=job.command, machine={}, data={}, settings={}, seconds=1.0,
+        job=job, command=job.command, machine={}, data={}, asked={}, settings={}, seconds=1.0,
         methods={"probe": method}, best="probe",
     )  # fmt: skip
 
@@ -336,3 +336,37 @@ def test_published_sizes_of_the_splits(data_folder: Path) -> None:
     assert sizes("moleculenet", "hiv") == (32_901, 4_113, 4_113)
     assert sizes("language", "1k") == (60_614, 2_000, 872)
     assert sizes("tables", "adult")[2] == 16_281
+
+
+def task_data(labels: np.ndarray, train: int) -> TaskData:
+    count = len(labels)
+    parts = Parts(np.arange(train), np.arange(train, train + 5), np.arange(train + 5, count))
+    inputs = np.random.default_rng(0).random((count, 4, 4)).astype(np.float32)
+    known = Labels(labels.astype(np.float64), parts)
+    return TaskData(inputs=inputs, config=DataConfig(), parts=parts, labels=known, num_classes=3)
+
+
+def test_a_baseline_answers_for_classes_that_no_training_row_has() -> None:
+    data = task_data(np.r_[np.zeros(10), np.full(10, 2), [0, 1, 2, 0, 1], [1, 2]], train=20)
+    task = Task(name="t", type="multiclass", metric="accuracy", baseline="pixels")
+    found = list(BASELINES["pixels"](task, data, 0, None))
+    assert {candidate.answers.shape for candidate in found} == {(7, 3)}
+    assert (found[-1].answers[:, 1] == 0).all()
+
+
+def test_features_joined_to_a_baseline_are_scaled_by_training_rows() -> None:
+    data = task_data(np.arange(30.0) % 3, train=20)
+    features = np.random.default_rng(1).normal(size=(30, 6)).astype(np.float32)
+    other = features.copy()
+    other[25:] += 100.0
+    plain = np.zeros((30, 1), np.float32)
+    one, two = join(plain, features, data), join(plain, other, data)
+    np.testing.assert_array_equal(one[:25], two[:25])
+
+
+def test_an_untrained_encoder_may_do_all_that_a_pretrained_one_may() -> None:
+    plan = FineTuning(learning_rates=(1e-4, 3e-4), epochs=1, batch_size=8)
+    data = task_data(np.arange(30.0) % 3, train=20)
+    pretrained, untrained = (ways(data, plan, pretrained=known) for known in (True, False))
+    assert untrained[: len(pretrained)] == pretrained
+    assert max(rate for way in untrained for rate in way.rates) == pytest.approx(9e-4)

@@ -37,8 +37,9 @@ def add(out: Path, task: str, arm: str, seed: int, score: float, stage: str = "f
     write_record(
         out,
         Record(
-            job=job, command=job.command, machine={}, settings={}, seconds=3.0,
-            data={"rows": {"train": int(task)}}, methods={"probe": best, "finetune": other},
+            job=job, command=job.command, machine={}, asked={}, settings={}, seconds=3.0,
+            data={"rows": {"train": int(task), "valid in train": 0, "test in train": 7}},
+            methods={"probe": best, "finetune": other},
             best="probe",
         ),
     )  # fmt: skip
@@ -51,9 +52,12 @@ def add_pretraining(out: Path, arm: str, seed: int, steps: int) -> None:
     write_record(
         out,
         Record(
-            job=job, command=job.command, machine={}, data={}, seconds=60.0,
-            settings={"training": {"steps": steps, "batch_size": 64}},
-            facts={"weights": 1234, "steps": steps, "masking": {"ratio": 0.5}, "valid_loss": 0.25},
+            job=job, command=job.command, machine={}, seconds=60.0, asked={}, settings={},
+            data={"rows": 1000, "flagged": 30, "removed": 2},
+            facts={
+                "weights": 1234, "steps": steps, "rows_visited": 64 * steps, "valid_loss": 0.25,
+                "masking": {"kind": "guided", "ratio": 0.5, "draw": "sample", "random_floor": 0.5},
+            },
         ),
     )  # fmt: skip
 
@@ -106,7 +110,7 @@ def test_words_follow_from_the_numbers(results: Path, tmp_path: Path) -> None:
     text = read(results, tmp_path / "results.md")
     assert "of 2 comparisons guided masks are better on 1: digits/50 (cpu) +0.0200" in text
     assert "undecided on 1: digits/200 (cpu)" in text
-    assert "beaten, on the mean over seeds" in text and "1 of 1 tasks" in text
+    assert "of 1 tasks, better on 1: digits/50 (cpu; guided) +0.0740" in text
     assert "Noise floor" in text
     # Three pretraining runs an arm: the page says what they could have found.
     assert re.search(r"fewer than 5 pretraining runs.*200 \d\.\d+", text)
@@ -132,5 +136,12 @@ def test_no_records_make_a_page_that_says_so(tmp_path: Path) -> None:
 
 def test_miniature_runs_are_not_shown(tmp_path: Path) -> None:
     job = JobName(suite="digits", budget="mini", stage="final", task="50", arm="none", seed=0)
-    record = Record(job=job, command="", machine={}, data={}, settings={}, seconds=0.0)
+    record = Record(job=job, command="", machine={}, data={}, asked={}, settings={}, seconds=0.0)
     assert group_records([record]) == []
+
+
+def test_leaks_and_masks_are_told(results: Path, tmp_path: Path) -> None:
+    page = read(results, tmp_path / "results.md")
+    assert "all: 30 by its flags, 2 by content." in page
+    assert "50 7 test rows, 200 7 test rows." in page
+    assert "| 6,400 | 0.5 | sample, 0.5 |" in page

@@ -52,7 +52,9 @@ class Arm(NamedTuple):
             return {}
         kind = self.name.removesuffix("-again")
         validated = {f"masking.{key}": value for key, value in budget.masking.get(kind, {}).items()}
-        return {"masking.kind": kind, **validated, **self.settings}
+        # The last weights: the best ones would be chosen by the loss under random masks, which
+        # is one arm's own exam.
+        return {"training.keep": "last", "masking.kind": kind, **validated, **self.settings}
 
 
 def parse_arm(text: str) -> Arm:

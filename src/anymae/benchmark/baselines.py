@@ -47,15 +47,18 @@ def morgan_forest(
     task: Task, data: TaskData, seed: int, extra: Floats | None
 ) -> Iterator[Candidate]:
     """Random forest on Morgan fingerprint counts (radius 2, 1024 bins)."""
-    features = join(_morgan_counts(_strings(data)), extra)
+    features = join(_morgan_counts(_strings(data)), extra, data)
     forest = RandomForestRegressor if task.type == "regression" else RandomForestClassifier
     train, rest = split_rows(data)
     known = data.labels.of(data.parts.train)
-    for share, leaf in (("sqrt", 1), ("sqrt", 3), (0.2, 1)):
+    settings_tried: list[tuple[str | float, int]] = [("sqrt", 1), ("sqrt", 3), (0.2, 1)]
+    if task.type == "regression":
+        settings_tried.append((1.0, 1))  # The usual choice for numbers.
+    for share, leaf in settings_tried:
         model = forest(TREES, max_features=share, min_samples_leaf=leaf, random_state=seed)
         model.fit(features[train], known)
         settings = {"max_features": share, "min_samples_leaf": leaf}
-        yield Candidate(settings, answers(model, features[rest]))
+        yield Candidate(settings, answers(model, features[rest], data.num_classes))
 
 
 @BASELINES.register("boosted_trees")
@@ -63,7 +66,7 @@ def boosted_trees(
     task: Task, data: TaskData, seed: int, extra: Floats | None
 ) -> Iterator[Candidate]:
     """Histogram gradient boosting on the columns."""
-    features = join(_columns(data), extra)
+    features = join(_columns(data), extra, data)
     boosting = (
         HistGradientBoostingRegressor
         if task.type == "regression"
@@ -81,7 +84,10 @@ def boosted_trees(
             for rounds, found in enumerate(staged(features[rest]), 1):
                 if rounds % 10 == 0:
                     settings = {"learning_rate": rate, "leaves": leaves, "rounds": rounds}
-                    yield Candidate(settings, found.reshape(len(rest), -1))
+                    answered = found.reshape(len(rest), -1)
+                    if task.type != "regression":
+                        answered = _by_class(answered, model.classes_, data.num_classes)
+                    yield Candidate(settings, answered)
 
 
 @BASELINES.register("kmers")
@@ -101,7 +107,7 @@ def kmers(task: Task, data: TaskData, seed: int, extra: Floats | None) -> Iterat
         vectorizer.fit([strings[row] for row in train])
         features = vectorizer.transform(strings)
         if extra is not None:
-            features = _beside(features, extra)
+            features = _beside(features, extra, train)
         for candidate in _sparse_ridge(task, data, features, train, rest):
             yield candidate._replace(settings={"features": name, **candidate.settings})
 
@@ -116,22 +122,23 @@ def ngrams(task: Task, data: TaskData, seed: int, extra: Floats | None) -> Itera
     vectorizer.fit([strings[row] for row in train])
     features = vectorizer.transform(strings)
     if extra is not None:
-        features = _beside(features, extra)
+        features = _beside(features, extra, train)
     known = data.labels.of(data.parts.train)
     for strength in (0.1, 1.0, 10.0):
         model = LogisticRegression(C=strength, max_iter=1000).fit(features[train], known)
-        yield Candidate({"strength": strength}, model.predict_proba(features[rest]))
+        found = answers(model, features[rest], data.num_classes)
+        yield Candidate({"strength": strength}, found)
 
 
 @BASELINES.register("pixels")
 def pixels(task: Task, data: TaskData, seed: int, extra: Floats | None) -> Iterator[Candidate]:
     """Logistic regression on the pixels, or a random forest on them."""
-    features = join(data.inputs.reshape(len(data.inputs), -1).astype(np.float32), extra)
+    features = join(data.inputs.reshape(len(data.inputs), -1).astype(np.float32), extra, data)
     yield from linear_candidates(task, data, features)
     train, rest = split_rows(data)
     model = RandomForestClassifier(TREES, random_state=seed)
     model.fit(features[train], data.labels.of(data.parts.train))
-    yield Candidate({"model": "forest"}, answers(model, features[rest]))
+    yield Candidate({"model": "forest"}, answers(model, features[rest], data.num_classes))
 
 
 def split_rows(data: TaskData) -> tuple[IntArray, IntArray]:
@@ -139,21 +146,33 @@ def split_rows(data: TaskData) -> tuple[IntArray, IntArray]:
     return data.parts.train, np.concatenate([data.parts.valid, data.parts.test])
 
 
-def join(features: Floats, extra: Floats | None) -> Floats:
-    """Put features of an encoder, their principal components, beside those of the field."""
+def join(features: Floats, extra: Floats | None, data: TaskData) -> Floats:
+    """Put features of an encoder, their principal components, beside those of the field.
+
+    Scales and components are those of the training rows.
+    """
     if extra is None:
         return features
-    scaled = StandardScaler().fit_transform(extra)
-    count = min(COMPONENTS, *scaled.shape)
-    found = PCA(count, svd_solver="randomized", random_state=0).fit_transform(scaled)
+    train = extra[data.parts.train]
+    scaler = StandardScaler().fit(train)
+    count = min(COMPONENTS, *train.shape)
+    components = PCA(count, svd_solver="randomized", random_state=0).fit(scaler.transform(train))
+    found = components.transform(scaler.transform(extra))
     return np.concatenate([features, found.astype(features.dtype)], 1)
 
 
-def answers(model: Any, features: Any) -> Floats:  # noqa: ANN401 - any estimator, dense or sparse
-    """Return numbers `(R, 1)` or probabilities `(R, C)`."""
+def answers(model: Any, features: Any, num_classes: int) -> Floats:  # noqa: ANN401 - any estimator
+    """Return numbers `(R, 1)` or probabilities `(R, C)`, also of classes it has not seen."""
     if hasattr(model, "predict_proba"):
-        return np.asarray(model.predict_proba(features))
+        return _by_class(np.asarray(model.predict_proba(features)), model.classes_, num_classes)
     return np.asarray(model.predict(features)).reshape(features.shape[0], -1)
+
+
+def _by_class(found: Floats, classes: npt.NDArray[Any], num_classes: int) -> Floats:
+    """Give every class its column; those that no training row had are never expected."""
+    out = np.zeros((len(found), num_classes), found.dtype)
+    out[:, np.asarray(classes).astype(np.int64)] = found
+    return out
 
 
 def _strings(data: TaskData) -> list[str]:
@@ -167,10 +186,10 @@ def _places(string: str) -> list[str]:
     return [f"{place}{letter}" for place, letter in enumerate(string)]
 
 
-def _beside(features: Any, extra: Floats) -> Any:  # noqa: ANN401 - a sparse matrix
+def _beside(features: Any, extra: Floats, train: IntArray) -> Any:  # noqa: ANN401 - sparse
     from scipy import sparse
 
-    scaled = (extra - extra.mean(0)) / np.maximum(extra.std(0), 1e-6)
+    scaled = (extra - extra[train].mean(0)) / np.maximum(extra[train].std(0), 1e-6)
     # As long as a row of the sparse features, so that one penalty suits both.
     scaled *= 1 / np.sqrt(scaled.shape[1])
     return sparse.hstack([features, sparse.csr_array(scaled.astype(np.float32))], format="csr")
@@ -190,7 +209,7 @@ def _sparse_ridge(
     targets = known if task.type == "regression" else np.eye(data.num_classes)[known.astype(int)]
     for penalty in (0.1, 1.0, 10.0, 100.0):
         model = Ridge(penalty, solver="sparse_cg", tol=1e-4).fit(features[train], targets)
-        yield Candidate({"penalty": penalty}, answers(model, features[rest]))
+        yield Candidate({"penalty": penalty}, answers(model, features[rest], data.num_classes))
 
 
 def _columns(data: TaskData) -> npt.NDArray[np.float64]:
@@ -207,7 +226,8 @@ def _columns(data: TaskData) -> npt.NDArray[np.float64]:
     parts = [np.stack(numeric, 1)] if numeric else []
     if categories:
         encoder = OneHotEncoder(min_frequency=20, sparse_output=False, handle_unknown="ignore")
-        parts.append(encoder.fit_transform(np.stack(categories, 1)))
+        table = np.stack(categories, 1)
+        parts.append(encoder.fit(table[data.parts.train]).transform(table))
     return np.concatenate(parts, 1)
 
 

@@ -7,17 +7,18 @@ from pathlib import Path
 from typing import NamedTuple
 
 from anymae.benchmark.arms import Arm
+from anymae.benchmark.asked import asked_of, read_same
 from anymae.benchmark.encoder_features import Reader
 from anymae.benchmark.leaks import Cleaned
 from anymae.benchmark.prepare import prepare_corpus
-from anymae.benchmark.record import JobName, Record, describe_machine, read_record, write_record
+from anymae.benchmark.record import JobName, Record, describe_machine, write_record
 from anymae.benchmark.suite import Budget, Suite, num_rows
 from anymae.config import Recipe
 from anymae.files import remove_folder
 from anymae.hub import WEIGHTS, load
 from anymae.model import MaskedAutoencoder
-from anymae.recipes import apply_settings, make_recipe
-from anymae.training.folder import CHECKPOINTS
+from anymae.recipes import apply_settings, load_recipe, make_recipe
+from anymae.training.folder import CHECKPOINTS, RECIPE
 from anymae.training.pretrain import pretrain
 from anymae.training.resolve import resolve_job
 from anymae.training.session import make_model
@@ -73,10 +74,15 @@ class ArmEncoder:
         """The record of the pretraining, which is run now unless it was; `None` without one."""
         if not self.pretrained:
             return None
-        path = self.where.out / self._name.file
-        if not path.exists() or not (self._folder / WEIGHTS).exists():
+        path, whole = self.where.out / self._name.file, (self._folder / WEIGHTS).exists()
+        if whole and not path.exists():
+            # Weights without their record may be those of other settings.
+            remove_folder(self._folder)
+        elif path.exists():
+            read_same(type(self.where.suite), path)
+        if not path.exists() or not whole:
             write_record(self.where.out, self._pretrain())
-        return read_record(path)
+        return read_same(type(self.where.suite), path)
 
     @cached_property
     def cleaned(self) -> Cleaned:
@@ -123,6 +129,7 @@ class ArmEncoder:
         # The weights are whole; what was needed to go on after a cut only takes room.
         remove_folder(self._folder / CHECKPOINTS)
         weights = sum(parameter.numel() for parameter in run.model.parameters())
+        resolved = load_recipe(self._folder / RECIPE).training
         return Record(
             job=self._name,
             command=self._name.command,
@@ -132,11 +139,13 @@ class ArmEncoder:
                 "flagged": corpus.flagged,
                 "removed": self.cleaned.removed,
             },
+            asked=asked_of(type(self.where.suite), self._name),
             settings=recipe.model_dump(mode="json", exclude_unset=True),
             # A run that was cut knows the seconds of all its parts.
             seconds=max(time.monotonic() - started, float(run.metrics.get("seconds", 0.0))),
             facts={
                 "weights": weights,
+                "rows_visited": resolved["steps"] * resolved["batch_size"] * resolved["accumulate"],
                 "masking": run.model.config.masking.model_dump(mode="json"),
                 **run.metrics,
             },

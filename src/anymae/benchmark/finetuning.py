@@ -1,13 +1,14 @@
 """Fine-tuning as a benchmark method: the best of a few learning rates on validation.
 
 A pretrained encoder is treated gently: the head is fitted first, lower layers learn more slowly.
-That would hold an untrained one back, so it is trained all at once, at the full rate in every
-layer, by the published head; it may try as many rates.
+That may hold an untrained one back, so it tries two ways, each with as many rates: the same one,
+and all at once, by the published head, at the full and at higher rates in every layer.
 
 Shapes: V validation rows, T test rows, A numbers of an answer.
 """
 
 from collections.abc import Iterator
+from typing import NamedTuple
 
 import numpy as np
 
@@ -25,7 +26,9 @@ from anymae.training.requests import Requests
 from anymae.training.targets import Labelled
 
 CPU = ComputeConfig(device="cpu")
-LOOKS = 6
+SCRATCH = 3.0
+"""How many times the highest rate an untrained encoder tries besides."""
+LOOKS = 10
 """Times that the validation rows are looked at; the weights of the best look are kept."""
 
 
@@ -39,7 +42,7 @@ def finetune_candidates(
     seed: int,
     threads: int,
 ) -> Iterator[Candidate]:
-    """Train at each rate; rate and epoch are those with the least validation loss.
+    """Train in each way that suits, at each rate; rate and epoch by the validation loss.
 
     Args:
         task: What is predicted.
@@ -51,13 +54,11 @@ def finetune_candidates(
         threads: CPU threads.
     """
     dataset = open_rows(model, data.inputs, data.config)
-    config = _recipe(data, pretrained=pretrained)
-    described = describe_task(task, data).model_copy(update={"readout": config.readout})
     rest = np.concatenate([data.parts.valid, data.parts.test])
     # Answers of test rows are not known to anything that trains.
     targets = np.full((len(dataset), 1), np.nan, np.float32)
     for part in (data.parts.train, data.parts.valid):
-        targets[part, 0] = standardise(described, data.labels.of(part))
+        targets[part, 0] = standardise(describe_task(task, data), data.labels.of(part))
     rows = Rows(Labelled(dataset, targets, None), data.parts.train, data.parts.valid)
     steps = num_steps(plan, len(data.parts.train))
     training = finetune_training(
@@ -70,20 +71,24 @@ def finetune_candidates(
             "device": "cpu",
         }
     )
-    with Processes("cpu") as processes, Requests() as requests:
-        fitted = fit(
-            model, described, rows, config=config, training=training, rates=plan.learning_rates,
-            processes=processes, requests=requests,
-        )  # fmt: skip
-    with placed(fitted.predictor, CPU):
-        found = compute(Answers(fitted.predictor), dataset, rest, CPU).values
-    settings = {
-        "learning_rate": fitted.rate,
-        "learning_rates": list(plan.learning_rates),
-        "step": fitted.step,
-        "steps": steps,
-    }
-    yield Candidate(settings, found)
+    for way in ways(data, plan, pretrained=pretrained):
+        described = describe_task(task, data).model_copy(update={"readout": way.config.readout})
+        with Processes("cpu") as processes, Requests() as requests:
+            fitted = fit(
+                model, described, rows, config=way.config, training=training, rates=way.rates,
+                processes=processes, requests=requests,
+            )  # fmt: skip
+        with placed(fitted.predictor, CPU):
+            found = compute(Answers(fitted.predictor), dataset, rest, CPU).values
+        settings = {
+            "readout": way.config.readout.kind,
+            "head_first": way.config.head_first,
+            "learning_rate": fitted.rate,
+            "learning_rates": list(way.rates),
+            "step": fitted.step,
+            "steps": steps,
+        }
+        yield Candidate(settings, found)
 
 
 def num_steps(plan: FineTuning, num_labels: int) -> int:
@@ -96,11 +101,24 @@ def num_steps(plan: FineTuning, num_labels: int) -> int:
     return steps if plan.most_steps is None else min(steps, plan.most_steps)
 
 
-def _recipe(data: TaskData, *, pretrained: bool) -> FinetuneConfig:
+class Way(NamedTuple):
+    """A way to fine-tune."""
+
+    config: FinetuneConfig
+    rates: tuple[float, ...]
+
+
+def ways(data: TaskData, plan: FineTuning, *, pretrained: bool) -> list[Way]:
+    """Return the ways that are tried; an untrained encoder has all those of a pretrained one."""
+    if data.num_classes > MANY_CLASSES:
+        gentle = FinetuneConfig(readout=ReadoutConfig(kind="query"), head_first="train")
+    else:
+        gentle = FinetuneConfig(readout=ReadoutConfig(kind="layers"), head_first="probe")
+    found = [Way(gentle, plan.learning_rates)]
     if not pretrained:
-        return FinetuneConfig(
+        fastest = max(plan.learning_rates)
+        at_once = FinetuneConfig(
             readout=ReadoutConfig(kind="query"), head_first="none", layer_decay=1.0, drop_path=0.1
         )
-    if data.num_classes > MANY_CLASSES:
-        return FinetuneConfig(readout=ReadoutConfig(kind="query"), head_first="train")
-    return FinetuneConfig(readout=ReadoutConfig(kind="layers"), head_first="probe")
+        found.append(Way(at_once, (fastest, SCRATCH * fastest)))
+    return found

@@ -4,6 +4,7 @@ import time
 from collections.abc import Callable, Iterator
 
 from anymae.benchmark.arms import Arm
+from anymae.benchmark.asked import asked_of, finetuning_of
 from anymae.benchmark.baselines import BASELINES
 from anymae.benchmark.candidates import (
     Candidate,
@@ -69,8 +70,8 @@ class _Methods:
     def encoder(self, encoder: ArmEncoder, where: Where) -> None:
         """Probe the frozen encoder, and fine-tune it where the budget says so."""
         self.add("probe", lambda: self._probes(self._features(encoder)))
-        plan = where.budget.finetune
-        if plan is None or (plan.tasks is not None and self.task.name not in plan.tasks):
+        plan = finetuning_of(where.budget, self.task)
+        if plan is None:
             return
         self.add(
             "finetune",
@@ -119,6 +120,7 @@ def _record(
         command=name.command,
         machine=describe_machine(where.threads),
         data={"split": methods.prepared.split, "rows": methods.prepared.counts},
+        asked=asked_of(type(where.suite), name),
         settings={} if pretraining is None else pretraining.settings,
         seconds=time.monotonic() - started,
         pretraining_seconds=0.0 if pretraining is None else pretraining.seconds,

@@ -7,7 +7,7 @@ from anymae.benchmark.arms import NONE, parse_arm
 from anymae.benchmark.candidates import choice_metric
 from anymae.benchmark.curves import draw_curve
 from anymae.benchmark.record import Record, read_records
-from anymae.benchmark.sentences import conclude, noise_floor
+from anymae.benchmark.sentences import conclude, leaks, noise_floor
 from anymae.benchmark.statistics import Difference, summarise
 from anymae.benchmark.suite import BASELINE, Task
 from anymae.benchmark.summary import Group, Values, group_records
@@ -21,21 +21,25 @@ _HEAD = (
     "Made by `make results` from the records in `results/`, one for each finished job; "
     "nothing on this page is typed by hand.\n"
     "\n"
-    "How to read it. An *arm* is what is compared: `guided` masks (the paper's), `random` "
+    "How to read it. An *arm* is what is compared: `guided` masks (the method; how they are "
+    "drawn stands in the table of the pretraining runs), `random` "
     "ones, `random-again` (random with other seeds for weights, order and masks: its "
     "difference to `random` is noise), `span` or `block` (the habits of the fields), `none` "
     "(the same network without pretraining), the plain `baseline` of the field, and "
-    "`baseline+embedding` (that baseline joined with the frozen guided encoder). Arms share "
-    "architecture, data order, steps, learning rates tried and seeds; only the mask differs, "
-    "each with its ratio chosen on validation rows. A seed fixes initial weights, order, "
+    "`baseline+embedding` (that baseline joined with the frozen guided encoder). Arms that "
+    "pretrain share architecture, data order, steps, learning rates tried and seeds; only the "
+    "mask differs, and each ends with its last weights. `none` is fine-tuned in all their ways "
+    "and, besides, all at once at higher rates. A seed fixes initial weights, order, "
     "masks and the draw of labels together, and every seed is a pretraining run of its own. "
     "Settings, epoch, reading of the features and strength of the penalty are chosen on "
     "validation rows; test labels are opened once by a job, at its end. *Score* is the test "
     "metric of the method (frozen features with a linear model, or fine-tuning) that was "
-    "better on validation; mean and standard deviation over seeds. Differences are paired by "
+    "better on validation; mean and standard deviation over seeds. Validation rows come on top "
+    "of the number of labels in a task's name, for every arm alike. Differences are paired by "
     "seed, positive where the arm is better, with the 95 % interval of Student's t; those "
-    "that exclude zero are bold. Seconds are wall time on one thread; the pretraining is "
-    "shared by all tasks of a suite.\n"
+    "that exclude zero are bold. Seeds share test rows, so an interval tells what another "
+    "training would give, not what other test rows would. Seconds are wall time on one "
+    "thread; the pretraining is shared by all tasks of a suite.\n"
 )
 
 
@@ -77,7 +81,7 @@ def _section(group: Group, folder: Path) -> Iterator[str]:
         ],
         [row for task in group.tasks() for row in _rows(group, task)],
     )
-    yield from (f"{line}\n" for line in noise_floor(group))
+    yield from (f"{line}\n" for line in (*noise_floor(group), *leaks(group)))
     published = [f"{task.name}: {task.published}" for task in group.tasks() if task.published]
     if published:
         yield f"Published numbers: {'; '.join(published)}.\n"
@@ -150,8 +154,7 @@ def _compute(groups: Sequence[Group]) -> Iterator[str]:
                 records = group.pretrainings(arm, task.corpus)
                 if not records:
                     continue
-                training = records[0].settings["training"]
-                visits = int(records[0].facts["steps"]) * int(training["batch_size"])
+                visits = int(records[0].facts["rows_visited"])
                 seconds = summarise({r.job.seed: r.seconds for r in records}).mean
                 score = show(group.tested(task, arm))
                 lengths.add(visits)
@@ -171,15 +174,17 @@ def _costs(group: Group) -> Iterator[str]:
     rows = []
     for arm in arms:
         records = group.pretrainings(arm)
-        training = records[0].settings.get("training", {})
+        facts, masks = records[0].facts, records[0].facts["masking"]
         seconds = summarise(dict(enumerate(record.seconds for record in records))).mean
         rows.append(
             [
                 arm,
                 str(len(records)),
-                f"{records[0].facts['weights']:,}",
-                f"{training.get('steps') or training.get('epochs')} x {training.get('batch_size')}",
-                f"{records[0].facts['masking']['ratio']:g}",
+                f"{facts['weights']:,}",
+                f"{facts['steps']:,}",
+                f"{facts['rows_visited']:,}",
+                f"{masks['ratio']:g}",
+                f"{masks['draw']}, {masks['random_floor']:g}" if masks["kind"] == "guided" else "",
                 *(
                     _mean_fact(records, name)
                     for name in ("valid_loss", "mask_entropy", "mask_overlap")
@@ -188,14 +193,19 @@ def _costs(group: Group) -> Iterator[str]:
             ]
         )
     if rows:
-        yield "Pretraining runs (loss under random masks on held-out rows):\n"
+        yield (
+            "Pretraining runs (loss under random masks on held-out rows; `draw` says how guided "
+            "masks follow the attention, the floor is the share that is drawn at random):\n"
+        )
         yield table(
             [
                 "arm",
                 "runs",
                 "weights",
-                "steps x rows",
+                "steps",
+                "rows visited",
                 "ratio",
+                "draw, random floor",
                 "loss",
                 "mask entropy",
                 "mask overlap",

@@ -1,6 +1,7 @@
 """From a suite to the rows of one job: label budget, row limits, a corpus without leaks."""
 
 import hashlib
+import logging
 from dataclasses import replace
 from typing import NamedTuple
 
@@ -19,6 +20,8 @@ from anymae.benchmark.suite import (
     take,
 )
 from anymae.data.splits import Parts
+
+logger = logging.getLogger(__name__)
 
 
 class Prepared(NamedTuple):
@@ -50,6 +53,9 @@ def prepare_task(suite: Suite, task: Task, budget: Budget, seed: int) -> Prepare
     rows: IntArray = np.concatenate(list(parts))
     data = _keep(data, parts, rows)
     shared = count_shared(data)
+    for name, count in shared.items():
+        if count:
+            logger.info("%s: %d %s rows also occur in training", task.name, count, name)
     counts = {name: len(part) for name, part in data.parts._asdict().items()}
     return Prepared(
         data, rows, _digest(data), {**counts, **{f"{k} in train": v for k, v in shared.items()}}
@@ -61,6 +67,8 @@ def prepare_corpus(suite: Suite, name: str, budget: Budget, seed: int) -> Cleane
     tasks = [suite.load(task, seed) for task in _one_of_each_curve(suite) if task.corpus == name]
     cleaned = clean(suite.corpus(name, seed), tasks)
     corpus = cleaned.corpus
+    left = f"{corpus.flagged:,} by its flags and {cleaned.removed:,} by content"
+    logger.info("rows left out of the corpus, as validation or test parts have them: %s", left)
     rows = draw(np.arange(num_rows(corpus.inputs)), budget.corpus_rows, seed=seed, purpose="corpus")
     if len(rows) < num_rows(corpus.inputs):
         corpus = Corpus(

@@ -76,6 +76,8 @@ class Record(Section):
     """Versions, platform, threads."""
     data: dict[str, Any]
     """Hash of the split, rows of each part, leaks."""
+    asked: dict[str, Any]
+    """What budget and arm asked for (`asked_of`); a command that asks otherwise is refused."""
     settings: dict[str, Any]
     """Of the pretraining; empty where there is none."""
     seconds: Annotated[float, Field(ge=0)]

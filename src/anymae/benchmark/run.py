@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from anymae.benchmark.arms import Arm, parse_arm
+from anymae.benchmark.asked import read_same
 from anymae.benchmark.location import data_folder
 from anymae.benchmark.record import JobName, Record, Stage, read_record, write_record
 from anymae.benchmark.suite import SUITES
@@ -79,6 +80,10 @@ def run_benchmark(
         suite, tasks=tasks, arms=arms, budget=budget, seeds=seeds, data=data, out=out, stage=stage
     )
     require_writable(Path(out))
+    for chain in chains:
+        for job in chain.jobs:
+            if job not in chain.missing:
+                read_same(SUITES[suite], chain.out / job.file)
     waiting = [chain for chain in chains if chain.missing]
     logger.info("%d of %d chains of jobs are not done", len(waiting), len(chains))
     for done in _run(waiting, jobs):

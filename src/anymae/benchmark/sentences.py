@@ -2,9 +2,10 @@
 
 from collections.abc import Iterator, Sequence
 
-from anymae.benchmark.statistics import Difference, paired_difference, summarise
-from anymae.benchmark.suite import BASELINE, JOINED, Task
-from anymae.benchmark.summary import Group, Values
+from anymae.benchmark.candidates import choice_metric
+from anymae.benchmark.statistics import Difference, summarise
+from anymae.benchmark.suite import BASELINE, ERRORS, JOINED, Task
+from anymae.benchmark.summary import Group
 
 ENOUGH = 5
 """Pretraining runs of an arm from which claims about masks are made."""
@@ -49,6 +50,29 @@ def noise_floor(group: Group) -> Iterator[str]:
         )
 
 
+def leaks(group: Group) -> Iterator[str]:
+    """Say which rows were left out of the corpus, and which occur on both sides of a split."""
+    left_out = {}
+    for record in group.records:
+        if record.job.corpus is not None:
+            flagged, removed = (int(record.data[name]) for name in ("flagged", "removed"))
+            left_out[record.job.corpus] = (
+                f"{record.job.corpus}: {flagged:,} by its flags, {removed:,} by content"
+            )
+    if left_out:
+        yield (
+            "Rows left out of the pretraining corpus because a validation or test part has them: "
+            f"{'; '.join(left_out.values())}."
+        )
+    shared = []
+    for task in group.tasks():
+        rows = group.final(task)[0].data["rows"]
+        counts = [(name, int(rows[f"{name} in train"])) for name in ("valid", "test")]
+        shared += [f"{task.name} {count:,} {name} rows" for name, count in counts if count]
+    if shared:
+        yield f"Rows that also occur among the labelled training rows: {', '.join(shared)}."
+
+
 def _against(groups: Sequence[Group], other: str, what: str) -> str:
     found: dict[str, list[str]] = {"better": [], "worse": [], "undecided": []}
     for group, task, difference in _differences(groups, other):
@@ -78,30 +102,29 @@ def _differences(groups: Sequence[Group], other: str) -> Iterator[tuple[Group, T
 
 
 def _against_baselines(groups: Sequence[Group]) -> str:
-    better, total = [], 0
+    """Compare the guided encoder with the baselines: alone or joined, as validation prefers."""
+    found: dict[str, list[str]] = {"better": [], "worse": [], "undecided": []}
     for group in groups:
         for task in group.tasks():
-            plain = group.tested(task, BASELINE)
-            rivals = [group.tested(task, arm) for arm in ("guided", JOINED)]
-            if not plain or not any(rivals):
+            rivals = [arm for arm in ("guided", JOINED) if group.tested(task, arm)]
+            if not rivals or not group.tested(task, BASELINE):
                 continue
-            total += 1
-            best = [arm for arm, values in zip(("guided", JOINED), rivals, strict=True)
-                    if values and _is_ahead(task, values, plain)]  # fmt: skip
-            if best:
-                better.append(f"{group.suite}/{task.name} ({group.budget}; {', '.join(best)})")
+            sign = -1 if choice_metric(task) in ERRORS else 1
+            arm = max(
+                rivals, key=lambda one: sign * summarise(group.validated(task, one, "final")).mean
+            )
+            difference = group.compare(task, arm, BASELINE)
+            verdict = "undecided" if difference is None else difference.verdict
+            mean = "" if difference is None else f" {difference.mean:+.4f}"
+            found[verdict].append(f"{group.suite}/{task.name} ({group.budget}; {arm}){mean}")
+    total = sum(len(names) for names in found.values())
     if not total:
         return "The baselines of the fields have not been run yet."
-    names = f": {'; '.join(better)}" if better else ""
+    listed = [
+        f"{verdict} on {len(names)}" + (f": {'; '.join(names)}" if names else "")
+        for verdict, names in found.items()
+    ]
     return (
-        f"The plain baseline of the field is beaten, on the mean over seeds, by the guided encoder "
-        f"alone or joined to it on {len(better)} of {total} tasks{names}."
+        "Against the plain baseline of the field the guided encoder, alone or joined to it, "
+        f"whichever is better on validation, is, of {total} tasks, {'. It is '.join(listed)}."
     )
-
-
-def _is_ahead(task: Task, values: Values, plain: Values) -> bool:
-    found = paired_difference(values, plain, smaller_is_better=task.smaller_is_better)
-    if found is not None:
-        return found.mean > 0
-    mine, other = summarise(values).mean, summarise(plain).mean
-    return mine < other if task.smaller_is_better else mine > other

@@ -31,7 +31,7 @@ _MASKING = {
     "block": {"ratio": 0.7},
 }
 _FINETUNE = FineTuning(
-    learning_rates=(1e-3,), epochs=5, batch_size=32, least_steps=150, most_steps=300
+    learning_rates=(3e-4, 1e-3), epochs=5, batch_size=32, least_steps=150, most_steps=300
 )
 
 

@@ -62,7 +62,11 @@ class Language(Suite):
             recipe={**_RECIPE, "training": {**_TRAINING, "steps": 1200}},
             masking=_MASKING,
             finetune=FineTuning(
-                learning_rates=(3e-4,), epochs=3, batch_size=32, least_steps=150, most_steps=300
+                learning_rates=(1e-4, 3e-4),
+                epochs=3,
+                batch_size=32,
+                least_steps=150,
+                most_steps=300,
             ),
         ),
         "long": Budget(
