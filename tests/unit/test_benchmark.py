@@ -20,12 +20,13 @@ from anymae.benchmark.location import data_folder
 from anymae.benchmark.record import JobName, Method, Record, read_record, read_records, write_record
 from anymae.benchmark.run import plan
 from anymae.benchmark.statistics import paired_difference, summarise
-from anymae.benchmark.suite import Corpus, FineTuning, Inputs, Task, TaskData, draw
+from anymae.benchmark.suite import Corpus, FineTuning, Inputs, Task, TaskData, draw, take
 from anymae.config import DataConfig
 from anymae.data.splits import Parts
 from anymae.errors import ConfigError, DataError
 from anymae.metrics import METRICS
 from anymae.recipes import apply_settings, make_recipe
+from anymae.training.pretrain import pretrain
 
 PARTS = Parts(np.arange(6), np.arange(6, 9), np.arange(9, 12))
 
@@ -321,6 +322,30 @@ def test_splits_of_real_data_are_disjoint_and_the_corpus_is_clean(
             pa.array(np.concatenate([again.data.parts.valid, again.data.parts.test]))
         )
         assert not set(held.to_pylist()) & set(contents(cleaned.corpus.inputs).to_pylist())
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", [n for n in SUITES if "paper" in SUITES[n].budgets])
+def test_published_budgets_build_and_step(name: str, data_folder: Path, tmp_path: Path) -> None:
+    budget = SUITES[name].budgets["paper"]
+    corpus = SUITES[name](data_folder).corpus("all", 0)
+    settings = parse_arm("guided").recipe_settings(budget)
+    recipe = apply_settings(make_recipe(budget.recipe), settings)
+    recipe = recipe.model_copy(update={"data": budget.read(corpus.config)})
+    length = {"training.epochs": None, "training.steps": 1, "training.batch_size": 2}
+    run = pretrain(
+        take(corpus.inputs, np.arange(8)), out=tmp_path / "run", recipe=recipe, settings=length
+    )
+    assert run.metrics["steps"] == 1 and run.model.config.masking.draw == "top"
+    published = {"higgs": 28, "moleculenet": 512, "tape": 1024}
+    assert run.model.config.input.length == published.get(name, run.model.config.input.length)
+
+
+def test_published_budgets_learn_from_all_labels_but_on_curves() -> None:
+    paper = SUITES["moleculenet"].budgets["paper"]
+    assert paper.num_labels(SUITES["moleculenet"].tasks["hiv"]) is None
+    higgs = SUITES["higgs"]
+    assert higgs.budgets["paper"].num_labels(higgs.tasks["1k"]) == 1_000
 
 
 def test_published_sizes_of_the_splits(data_folder: Path) -> None:

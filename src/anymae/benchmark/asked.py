@@ -27,8 +27,9 @@ def asked_of(suite: type[Suite], job: JobName) -> dict[str, Any]:
         task = suite.tasks[job.task]
         plan = finetuning_of(budget, task)
         found |= {
+            "length": budget.length,
             "most_rows": budget.most_rows,
-            "num_labels": task.num_labels,
+            "num_labels": budget.num_labels(task),
             "finetune": None if plan is None else asdict(plan) | {"tasks": None},
         }
     plain: dict[str, Any] = json.loads(json.dumps(found))
@@ -66,4 +67,5 @@ def _pretraining(arm: Arm, budget: Budget) -> dict[str, Any]:
         "recipe": dict(budget.recipe),
         "settings": arm.recipe_settings(budget),
         "corpus_rows": budget.corpus_rows,
+        "length": budget.length,
     }

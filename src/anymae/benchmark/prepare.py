@@ -46,12 +46,12 @@ def prepare_task(suite: Suite, task: Task, budget: Budget, seed: int) -> Prepare
     most_train, most_valid, most_test = budget.most_rows
     train = draw(data.parts.train, most_train, seed=seed, purpose="train")
     parts = Parts(
-        draw(train, task.num_labels, seed=seed, purpose="labels"),
+        draw(train, budget.num_labels(task), seed=seed, purpose="labels"),
         draw(data.parts.valid, most_valid, seed=0, purpose="valid"),
         draw(data.parts.test, most_test, seed=0, purpose="test"),
     )
     rows: IntArray = np.concatenate(list(parts))
-    data = _keep(data, parts, rows)
+    data = replace(_keep(data, parts, rows), config=budget.read(data.config))
     shared = count_shared(data)
     for name, count in shared.items():
         if count:
@@ -74,7 +74,7 @@ def prepare_corpus(suite: Suite, name: str, budget: Budget, seed: int) -> Cleane
         corpus = Corpus(
             inputs=take(corpus.inputs, rows), config=corpus.config, flagged=corpus.flagged
         )
-    return Cleaned(corpus, cleaned.removed)
+    return Cleaned(replace(corpus, config=budget.read(corpus.config)), cleaned.removed)
 
 
 def _one_of_each_curve(suite: Suite) -> list[Task]:

@@ -112,8 +112,20 @@ class Budget:
     """Rows of the corpus, drawn by seed; `None` takes all."""
     most_rows: tuple[int | None, int | None, int | None] = (None, None, None)
     """Rows for training, validation and test at most, drawn by seed 0."""
+    length: int | None = None
+    """Longest row, where it is another than the suite's."""
+    all_labels: bool = False
+    """True learns from every label where `Task.num_labels` saves time only (`Task.curve` unset)."""
     finetune: FineTuning | None = None
     """`None` probes frozen features only."""
+
+    def num_labels(self, task: Task) -> int | None:
+        """Return how many labels of a task are learned from; `None` for all."""
+        return None if self.all_labels and task.curve is None else task.num_labels
+
+    def read(self, config: DataConfig) -> DataConfig:
+        """Return how rows are read, from how the suite reads them."""
+        return config if self.length is None else config.model_copy(update={"length": self.length})
 
 
 class Suite(ABC):

@@ -105,6 +105,8 @@ class MoleculeNet(Suite):
         "paper": Budget(
             summary="50,252,038 parameters, the published 30 epochs",
             recipe={"preset": "paper-chemistry"},
+            length=512,
+            all_labels=True,
             finetune=FineTuning(learning_rates=(3e-5, 1e-4), epochs=40, batch_size=32),
         ),
     }  # fmt: skip

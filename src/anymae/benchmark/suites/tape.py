@@ -92,6 +92,8 @@ class Tape(Suite):
         "paper": Budget(
             summary="82.4 M parameters, the published 10 epochs",
             recipe={"preset": "paper-protein"},
+            length=1024,
+            all_labels=True,
             finetune=FineTuning(learning_rates=(5e-5,), epochs=30, batch_size=64),
         ),
     }  # fmt: skip
