@@ -72,6 +72,13 @@ class DataFlags:
         list[str] | None,
         _data("--missing", "VALUE", "Means a missing cell: -999, or COL=0; repeatable."),
     ] = None
+    valid: Annotated[
+        str | None, _data("--valid", "FILE", "Validation rows; DATA's are for training.")
+    ] = None
+    test: Annotated[str | None, _data("--test", "FILE", "Test rows.")] = None
+    split_by: Annotated[
+        str | None, _data("--split-by", "HOW", "random, stratified, group or scaffold.")
+    ] = None
     too_long: Annotated[
         str | None, _data("--too-long", "HOW", "crop, error, truncate or window.")
     ] = None

@@ -32,7 +32,7 @@ SHORT = {
         ("kind", "column", "target", "id", "split", "group", "weight", "drop", "where", "missing"),
         "data",
     ),
-    **dict.fromkeys(("on_bad_row", "too_long"), "data"),
+    **dict.fromkeys(("on_bad_row", "too_long", "valid", "test", "split_by"), "data"),
     **dict.fromkeys(("steps", "epochs", "minutes", "batch_size", "learning_rate"), "training"),
     **dict.fromkeys(("seed", "device", "precision"), "training"),
 }
@@ -82,6 +82,9 @@ def pretrain(
     drop: Columns | None = None,
     where: str | None = None,
     missing: Columns | None = None,
+    valid: str | None = None,
+    test: str | None = None,
+    split_by: str | None = None,
     on_bad_row: str | None = None,
     too_long: str | None = None,
     steps: int | None = None,
