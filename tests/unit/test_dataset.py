@@ -49,6 +49,22 @@ def test_pretraining_crops_unless_told_otherwise() -> None:
         open_data(STRINGS, DataConfig(length=16, too_long="error"))
 
 
+def test_arrays_too_long_for_a_stored_model_are_an_error_unless_allowed() -> None:
+    series = np.random.default_rng(0).normal(size=(5, 20, 2))
+    stored = open_data(series[:, :12]).preparation
+    assert open_data(series[:, :8], preparation=stored).batch(ALL[:5]).inputs.shape == (5, 8, 2)
+    with pytest.raises(DataError, match="each row has 20 inputs and the model reads 12; choose"):
+        open_data(series, preparation=stored)
+    cut = open_data(series, DataConfig(too_long="truncate"), preparation=stored)
+    whole = open_data(series[:, :12], preparation=stored)
+    torch.testing.assert_close(cut.batch(ALL[:5]).inputs, whole.batch(ALL[:5]).inputs)
+    windows = open_data(series, DataConfig(too_long="window"), preparation=stored).windows(ALL[:1])
+    assert windows.first.tolist() == [0, 8]
+    assert open_data(series, DataConfig(length=16)).batch(ALL[:5]).inputs.shape == (5, 16, 2)
+    with pytest.raises(DataError, match="each row has 20 inputs and the model reads 16"):
+        open_data(series, DataConfig(length=16, too_long="error"))
+
+
 def test_white_space_around_strings_is_stripped_and_counted() -> None:
     dataset = open_data(["CCO ", "\tCC\n", "C", "c c"])
     assert dataset.lengths.tolist() == [4, 3, 2, 4]

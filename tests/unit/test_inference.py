@@ -242,6 +242,18 @@ def test_long_rows_are_refused_or_averaged_over_windows(
     np.testing.assert_allclose(found[1], torch.cat(parts).mean(0), atol=1e-5)
 
 
+def test_long_rows_of_an_array_are_refused_or_averaged_over_windows() -> None:
+    series = np.random.default_rng(0).normal(size=(4, 20, 2))
+    model = pretrained(series[:, :12])
+    with pytest.raises(DataError, match="each row has 20 inputs"):
+        embed(model, series)
+    found = embed(model, series, data_config=DataConfig(too_long="window"))
+    parts = [embed(model, np.ascontiguousarray(series[:, s : s + 12])) for s in (0, 8)]
+    np.testing.assert_allclose(found, np.mean(parts, 0), atol=1e-5)
+    found = embed(model, series, data_config=DataConfig(too_long="truncate"))
+    np.testing.assert_allclose(found, parts[0], atol=1e-6)
+
+
 @pytest.mark.parametrize("encoder", ["transformer", "perceiver"])
 def test_states_of_each_input(text: list[str], tmp_path: Path, encoder: str) -> None:
     model = pretrained(text, encoder)

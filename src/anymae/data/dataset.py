@@ -88,6 +88,11 @@ class Dataset:
         return self._full
 
     @property
+    def longest(self) -> int:
+        """Inputs of the longest row of the source before it is cut."""
+        return self._kind.longest
+
+    @property
     def reads_windows(self) -> bool:
         """Whether what is computed of a row that is too long is averaged over its windows."""
         return self._config.too_long == "window"
@@ -324,15 +329,17 @@ def _check_lengths(dataset: Dataset, config: DataConfig, *, trained: bool) -> No
     While pretraining they are cropped unless the user says otherwise.
     """
     policy = config.too_long or ("crop" if trained else "error")
-    limit, full = dataset.input.length, dataset.full_lengths
-    if policy != "error" or full is None:
+    limit, full, frame = dataset.input.length, dataset.full_lengths, dataset.rows.frame
+    longest = dataset.longest if full is None else int(full.max())
+    if policy != "error" or longest <= limit:
         return
-    longer = np.flatnonzero(full > limit)
-    if len(longer):
-        number = int(dataset.rows.numbers_of(longer[:1])[0])
-        frame = dataset.rows.frame
-        raise DataError(
-            f"{frame.name}: {frame.where(number)} has {full[longer[0]]:,} inputs and the model "
-            f"reads {limit:,} ({len(longer):,} rows are too long); "
-            "choose --too-long truncate, window or crop"
-        )
+    if full is None:
+        who, many = "each row", ""
+    else:
+        longer = np.flatnonzero(full > limit)
+        who = frame.where(int(dataset.rows.numbers_of(longer[:1])[0]))
+        longest, many = int(full[longer[0]]), f" ({len(longer):,} rows are too long)"
+    raise DataError(
+        f"{frame.name}: {who} has {longest:,} inputs and the model reads {limit:,}{many}; "
+        "choose --too-long truncate, window or crop"
+    )
