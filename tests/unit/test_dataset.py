@@ -117,6 +117,22 @@ def test_stored_preparation_names_what_is_missing_or_differs() -> None:
         open_data(np.random.rand(3, 4, 3), preparation=series)
 
 
+def test_stored_preparation_reads_rows_in_which_a_whole_column_is_missing() -> None:
+    sorts = {"a": ALL / 3, "b": ["u", "v"] * 20, "c": ALL % 4, "d": ALL.astype("M8[D]")}
+    table = pa.table({**sorts, "e": [True, False] * 20})
+    stored = open_data(table).preparation
+    first = open_data(table, preparation=stored).batch(ALL[:1]).inputs
+    for place, name in enumerate(table.column_names):
+        kinds = {pa.null(), table[name].type, pa.float64()}
+        for gap in (pa.nulls(1, kind) for kind in kinds):
+            row = table.slice(0, 1).set_column(place, name, gap)
+            batch = open_data(row, preparation=stored).batch(ALL[:1])
+            assert batch.valid.tolist() == [[i != place for i in range(5)]]
+            torch.testing.assert_close(batch.inputs[batch.valid], first[batch.valid])
+    with pytest.raises(DataError, match="'a' holds lists"):
+        open_data(table.set_column(0, "a", pa.array([[1.0]] * 40)), preparation=stored)
+
+
 def test_bytes_accept_any_column_name() -> None:
     stored = open_data(pa.table({"smiles": STRINGS})).preparation
     other = open_data(pa.table({"structure": STRINGS, "n": ALL}), preparation=stored)

@@ -254,6 +254,14 @@ def test_long_rows_of_an_array_are_refused_or_averaged_over_windows() -> None:
     np.testing.assert_allclose(found, parts[0], atol=1e-6)
 
 
+def test_one_row_with_one_missing_cell_is_embedded() -> None:
+    table = pd.DataFrame({"a": np.arange(9) / 2, "b": np.arange(9) ** 2.0})
+    model = pretrained(table)
+    row = pd.DataFrame({"a": [np.nan], "b": [4.0]})
+    among = pd.concat([row, table], ignore_index=True)
+    np.testing.assert_allclose(embed(model, row), embed(model, among)[:1], atol=1e-6)
+
+
 @pytest.mark.parametrize("encoder", ["transformer", "perceiver"])
 def test_states_of_each_input(text: list[str], tmp_path: Path, encoder: str) -> None:
     model = pretrained(text, encoder)

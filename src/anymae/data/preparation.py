@@ -13,7 +13,7 @@ from pydantic import Field
 from anymae.config import DataConfig, InputConfig, InputKind, Section, parse
 from anymae.data.frame import Frame
 from anymae.data.kinds import KINDS
-from anymae.data.roles import Roles, resolve_roles
+from anymae.data.roles import Roles, resolve_roles, roles_of_known_columns
 from anymae.errors import DataError
 
 Names = Annotated[tuple[str, ...], Field(strict=False)]
@@ -130,10 +130,7 @@ class Preparation(Section):
             if name in frame.table.schema.names:
                 forced = forced.model_copy(update={"column": (name,)})
         elif self.kind == "table" and frame.shape is None:
-            columns = self._table_columns(frame)
-            roles = resolve_roles(frame, forced.model_copy(update={"column": columns}))
-            # Named columns come in the file's order; the model's is that of the stored run.
-            return roles.model_copy(update={"inputs": columns})
+            return roles_of_known_columns(frame, forced, self._table_columns(frame))
         return resolve_roles(frame, forced)
 
     def _table_columns(self, frame: Frame) -> tuple[str, ...]:

@@ -104,6 +104,35 @@ def resolve_roles(frame: Frame, config: DataConfig) -> Roles:
     return _roles(frame, config, kind, why, inputs, reasons)
 
 
+def roles_of_known_columns(frame: Frame, config: DataConfig, inputs: Sequence[str]) -> Roles:
+    """Decide the roles of a table's columns where a stored run says which are its inputs.
+
+    A cell, and so a column of few rows, may be missing in all of them: the run was trained on
+    others.
+
+    Args:
+        frame: The data.
+        config: Roles given by the user.
+        inputs: Columns that the run reads, in its order; all are there.
+
+    Raises:
+        DataError: A named column is not there, or an input has another role or holds lists.
+    """
+    config = config.model_copy(update={"column": tuple(inputs)})
+    _check_names(frame.table.schema.names, config)
+    for name in inputs:
+        if hasattr(frame.table.schema.field(name).type, "value_type"):
+            raise DataError(f"column {name!r} {_LISTS}; the run reads one number or word a cell")
+    codes = missing_codes(config.missing, frame.table.schema.names)
+    others = set(frame.table.schema.names) - {*inputs, *_assigned(config)}
+    reasons = {
+        name: _reason(frame.table[name], name, codes[name]) or "not named"
+        for name in frame.table.schema.names
+        if name in others
+    }
+    return _roles(frame, config, "table", "as asked", inputs, reasons)
+
+
 def _assigned(config: DataConfig) -> set[str]:
     """Columns that cannot be inputs because the user said so."""
     single = (config.id, config.split, config.group, config.weight)
