@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.parquet
 import pytest
 import torch
 
@@ -212,6 +213,19 @@ def test_long_series_are_read_in_windows() -> None:
     restored = dataset.preparation.restore(batch.inputs.numpy())
     expected = [values[1, first : first + 16] for first in (0, 12, 24)]
     np.testing.assert_allclose(restored, expected, rtol=1e-4)
+
+
+def test_missing_numbers_of_a_list_are_missing_whatever_other_rows_hold(tmp_path: Path) -> None:
+    rows = [[1.0, None, 3.0], [4.0, 5.0, 7.0], None]
+    for size in (3, -1):
+        for count in (2, 3):
+            table = pa.table({"x": pa.array(rows[:count], pa.list_(pa.float64(), size))})
+            pyarrow.parquet.write_table(table, tmp_path / "x.parquet")
+            dataset = open_data(tmp_path / "x.parquet", DataConfig(on_bad_row="skip"))
+            batch = dataset.batch(ALL[:2])
+            assert batch.valid.tolist() == [[True, False, True], [True] * 3]
+            numbers = dataset.preparation.restore(batch.inputs.numpy())[..., 0]
+            np.testing.assert_allclose(numbers[batch.valid], [1, 3, 4, 5, 7], atol=1e-6)
 
 
 def test_points_need_the_same_number_of_numbers() -> None:

@@ -191,6 +191,20 @@ def test_what_is_spooled_in_pieces_is_what_came(
     frame.table.validate(full=True)
 
 
+@pytest.mark.parametrize("inner", [pa.float64(), pa.int32(), pa.large_string()])
+def test_nulls_inside_lists_stay_beside_rows_that_are_null(
+    tmp_path: Path, inner: pa.DataType
+) -> None:
+    cells = pa.array(["1", None, "3"], pa.large_string()).cast(inner).to_pylist()
+    for rows in ([cells, cells], [cells, None, cells], [None, cells]):
+        for kind in (pa.list_(inner, 3), pa.list_(pa.list_(inner, 3), 1)):
+            nested = [row if row is None or kind.list_size == 3 else [row] for row in rows]
+            table = pa.table({"x": pa.array(nested, kind)})
+            pq.write_table(table, tmp_path / "x.parquet")
+            frame = read_source(tmp_path / "x.parquet", CONFIG)
+            assert frame.table["x"].to_pylist() == nested
+
+
 def test_wide_tables_need_no_open_file_for_each_column(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

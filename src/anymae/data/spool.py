@@ -190,8 +190,11 @@ class _Column:
             return
         size = self.kind.list_size
         values = array.values.slice(array.offset * size, len(array) * size)
-        if array.null_count and values.null_count:
-            values = values.fill_null(pa.scalar(0).cast(values.type))
+        if array.null_count and not hasattr(values.type, "value_type"):
+            # What stands in a null row is arbitrary; a null in another row is a missing number.
+            absent = np.repeat(array.is_null().to_numpy(zero_copy_only=False), size)
+            zero = pa.scalar(0).cast(values.type)
+            values = pc.if_else(pa.array(absent), zero, values)
         inner.append(values)
 
     def _append_ends(self, lengths: npt.NDArray[np.int64]) -> None:
