@@ -133,6 +133,20 @@ def test_stored_preparation_reads_rows_in_which_a_whole_column_is_missing() -> N
         open_data(table.set_column(0, "a", pa.array([[1.0]] * 40)), preparation=stored)
 
 
+def test_array_that_does_not_fit_a_stored_table_is_refused() -> None:
+    array = np.random.default_rng(0).normal(size=(9, 3))
+    stored = open_data(array).preparation
+    assert len(open_data(array[:2], preparation=stored)) == 2
+    for width in (2, 4):
+        with pytest.raises(DataError, match=f"has {width} columns and the run reads 3; hand over"):
+            open_data(np.ones((9, width)), preparation=stored)
+    named = open_data(pa.table({"a": array[:, 0], "b": array[:, 1]})).preparation
+    with pytest.raises(DataError, match=r"columns without names .* by name \(a, b\)"):
+        open_data(array[:, :2], preparation=named)
+    with pytest.raises(DataError, match="of 3 dimensions cannot be read as table"):
+        open_data(array[:, :, None], preparation=stored)
+
+
 def test_bytes_accept_any_column_name() -> None:
     stored = open_data(pa.table({"smiles": STRINGS})).preparation
     other = open_data(pa.table({"structure": STRINGS, "n": ALL}), preparation=stored)

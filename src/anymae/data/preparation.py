@@ -131,10 +131,30 @@ class Preparation(Section):
                 forced = forced.model_copy(update={"column": (name,)})
         elif self.kind == "table" and frame.shape is None:
             return roles_of_known_columns(frame, forced, self._table_columns(frame))
+        elif self.kind == "table" and frame.shape is not None and len(frame.shape) == 1:
+            self._check_array_columns(frame.name, frame.shape[0])
         return resolve_roles(frame, forced)
 
+    def _check_array_columns(self, name: str, count: int) -> None:
+        """Refuse an array whose columns, known by their number, are not those of the run."""
+        wanted = self._wanted()
+        if wanted == [str(number) for number in range(len(wanted))]:
+            if count != len(wanted):
+                raise DataError(
+                    f"{name} has {count} columns and the run reads {len(wanted)}; "
+                    "hand over those, in their order"
+                )
+            return
+        raise DataError(
+            f"{name} has columns without names and the run reads them by name "
+            f"({', '.join(wanted[:10])}); hand over a table"
+        )
+
+    def _wanted(self) -> list[str]:
+        return [column["name"] for column in self.statistics["columns"]]
+
     def _table_columns(self, frame: Frame) -> tuple[str, ...]:
-        wanted = [column["name"] for column in self.statistics["columns"]]
+        wanted = self._wanted()
         absent = [name for name in wanted if name not in frame.table.schema.names]
         if absent:
             raise DataError(
