@@ -207,6 +207,26 @@ def test_validation_and_test_files_are_parts_of_one_data_set(tmp_path: Path) -> 
         open_data(str(tmp_path / "train.csv"), config)
 
 
+def test_column_that_one_of_several_files_lacks_is_refused_if_it_is_used(tmp_path: Path) -> None:
+    whole = pd.DataFrame({"a": np.sqrt(ALL), "b": ALL / 7, "y": ALL / 3, "n": ALL.astype(str)})
+    paths = {name: tmp_path / f"{name}.csv" for name in ("train", "valid", "test")}
+    config = DataConfig(valid=str(paths["valid"]), test=str(paths["test"]), target=("y",), id="n")
+
+    def write(without: str, missing: str) -> None:
+        for name, path in paths.items():
+            whole.drop(columns=[missing] if name == without else []).to_csv(path, index=False)
+
+    for without in paths:
+        for missing, use in (("b", "input"), ("y", "target"), ("n", "id")):
+            write(without, missing)
+            said = rf"{without}\.csv lacks column '{missing}', which is used as {use}"
+            with pytest.raises(DataError, match=said):
+                open_data(paths["train"], config)
+    write("test", "b")
+    dropped = config.model_copy(update={"drop": ("b",)})
+    assert open_data(paths["train"], dropped).roles.inputs == ("a",)
+
+
 @pytest.mark.parametrize("resident", [1 << 26, 0])
 def test_tables_in_several_files_are_read_as_one(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, resident: int

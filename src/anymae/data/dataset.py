@@ -217,11 +217,13 @@ def open_data(
     config = config or DataConfig()
     if preparation is not None:
         config = config.model_copy(update=_stored_settings(config, preparation))
-    frame, files = read_parts(data, config)
+    parts = read_parts(data, config)
+    frame = parts.frame
     resolve = resolve_roles if preparation is None else preparation.resolve_roles
     roles = resolve(frame, config)
+    parts.check(roles)
     kind = KINDS[roles.kind](frame, roles, config)
-    rows = Rows(frame, roles, rows_to_leave_out(frame, kind.bad, config), files)
+    rows = Rows(frame, roles, rows_to_leave_out(frame, kind.bad, config), parts.files)
     if not len(rows):
         raise DataError(f"{frame.name} holds no row that can be an input")
     if preparation is None:

@@ -1,7 +1,7 @@
 """Training, validation and test files as one table, so that they are read alike."""
 
 import hashlib
-from dataclasses import replace
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 import numpy.typing as npt
@@ -9,16 +9,42 @@ import pyarrow as pa
 
 from anymae.config import DataConfig
 from anymae.data.frame import Frame, Places
+from anymae.data.roles import Roles
 from anymae.data.sources import read_source
 from anymae.errors import DataError
 
 
-def read_parts(data: object, config: DataConfig) -> tuple[Frame, npt.NDArray[np.int8] | None]:
-    """Read the data and the files that `config.valid` and `config.test` name.
+@dataclass(frozen=True)
+class ReadParts:
+    """What was read from one file or several."""
 
-    Returns:
-        One frame, and 0, 1 or 2 for each row of its table: training, validation or test file;
-        `None` instead where only one file was named.
+    frame: Frame
+    """All rows, one file under the other."""
+    files: npt.NDArray[np.int8] | None = None
+    """0, 1 or 2 for each row of its table: training, validation or test file; `None` for one."""
+    lacking: dict[str, str] = field(default_factory=dict)
+    """For each column that not all files have, a file that lacks it."""
+
+    def check(self, roles: Roles) -> None:
+        """Refuse columns that are used and that a file lacks.
+
+        Raises:
+            DataError: There is one.
+        """
+        single = {name: getattr(roles, name) for name in ("id", "split", "group", "weight")}
+        used = {column: name for name, column in single.items() if column is not None}
+        used |= dict.fromkeys(roles.target, "target") | dict.fromkeys(roles.inputs, "input")
+        for column, use in used.items():
+            if column in self.lacking:
+                without = f", or leave it out with --drop {column}" if use == "input" else ""
+                raise DataError(
+                    f"{self.lacking[column]} lacks column {column!r}, which is used as {use}; "
+                    f"add it there{without}"
+                )
+
+
+def read_parts(data: object, config: DataConfig) -> ReadParts:
+    """Read the data and the files that `config.valid` and `config.test` name.
 
     Raises:
         DataError: A file cannot be read, or its columns cannot stand beside the others.
@@ -26,11 +52,18 @@ def read_parts(data: object, config: DataConfig) -> tuple[Frame, npt.NDArray[np.
     frame = read_source(data, config)
     named = [(part, path) for part, path in ((1, config.valid), (2, config.test)) if path]
     if not named:
-        return frame, None
+        return ReadParts(frame)
     frames = [frame, *(read_source(path, config) for _, path in named)]
     parts = [0, *(part for part, _ in named)]
     files = np.repeat(np.array(parts, np.int8), [other.table.num_rows for other in frames])
-    return _join(frames), files
+    lacking = {
+        column: other.name
+        for one in frames
+        for column in one.table.column_names
+        for other in frames
+        if column not in other.table.column_names
+    }
+    return ReadParts(_join(frames), files, lacking)
 
 
 def _join(frames: list[Frame]) -> Frame:
