@@ -50,6 +50,11 @@ def _stream(path: Path) -> None:
         writer.write_table(table, max_chunksize=2)
 
 
+def _stream_of(table: pa.Table, path: Path) -> None:
+    with pa.ipc.new_stream(path, table.schema) as writer:
+        writer.write_table(table)
+
+
 Writer = Callable[[Path], object]
 FILES: dict[str, dict[str, tuple[Writer, dict[str, list[Any]]]]] = {
     "csv": {
@@ -214,6 +219,8 @@ def test_types_become_plain(tmp_path: Path) -> None:
             "half": pa.array([1, None, 2], pa.float16()),
             "exact": pa.array(["1.5", None, "2"]).cast(pa.decimal128(5, 2)),
             "day": pa.array([1, 2, None], pa.date32()),
+            "hour": pa.array([1, 2, None], pa.time32("ms")),
+            "hours": pa.array([[1], [2, 3], None], pa.list_(pa.time32("ms"))),
             "bytes": pa.array([b"x", None, b"y"]),
             "nested": pa.array([{"a": 1}] * 3),
         }
@@ -226,11 +233,15 @@ def test_types_become_plain(tmp_path: Path) -> None:
             "half": "float",
             "exact": "double",
             "day": "timestamp[us]",
+            "hour": "int32",
+            "hours": "large_list<item: int32>",
             "bytes": "large_string",
         }
         assert frame.unread == {"nested": "struct<a: int64>"}
         assert frame.table["category"].to_pylist() == ["a", "b", "a"]
         assert frame.table["exact"].to_pylist() == [1.5, None, 2.0]
+        assert frame.table["hour"].to_pylist() == [1, 2, None]
+        assert frame.table["hours"].to_pylist() == [[1], [2, 3], None]
 
 
 def test_shards_are_one_table_whose_rows_know_their_file(tmp_path: Path) -> None:
@@ -247,6 +258,33 @@ def test_shards_are_one_table_whose_rows_know_their_file(tmp_path: Path) -> None
     pq.write_table(pa.table({"y": [1]}), folder / "part-3.parquet")
     with pytest.raises(DataError, match=r"part-3\.parquet has other columns"):
         read_source(folder, CONFIG)
+
+
+@pytest.mark.parametrize("ending", ["parquet", "arrow"])
+def test_shards_in_which_a_column_is_empty_are_read(ending: str, tmp_path: Path) -> None:
+    cells = {
+        "number": [1.5, 2.5],
+        "word": ["a", "b"],
+        "time": pa.array([1, 2], pa.time32("s")),
+        "ragged": [[1.0], []],
+        "fixed": pa.array([[1.0, 2.0], [3.0, 4.0]], pa.list_(pa.float64(), 2)),
+        "category": pa.array(["x", "y"]).dictionary_encode(),
+    }
+    full = pa.table(cells)
+    nothing = pa.table({name: pa.nulls(2) for name in cells})
+    unlike = pa.table({**cells, "number": [1, 2], "ragged": pa.array([[], []])})
+    write = pq.write_table if ending == "parquet" else _stream_of
+    for shards in ([nothing, full], [full, nothing], [unlike, nothing, full, unlike]):
+        for i, shard in enumerate(shards):
+            write(shard, tmp_path / f"part-{i}.{ending}")
+        frame = read_source(tmp_path, CONFIG)
+        for name in cells:
+            expected = [cell for shard in shards for cell in shard[name].to_pylist()]
+            if name == "time":
+                # Parquet knows no time in whole seconds.
+                unit = 1000 if ending == "parquet" else 1
+                expected = [cell and cell.second * unit for cell in expected]
+            assert frame.table[name].to_pylist() == expected
 
 
 def test_rows_of_a_fasta_file_are_called_by_their_header(tmp_path: Path) -> None:

@@ -115,9 +115,10 @@ class Sink:
             self.start(batch.schema)
         assert self._spool is not None
         for name in self._spool.schema.names:
-            column = batch.column(name)
+            column, kind = batch.column(name), self._spool.schema.field(name).type
             for chunk in column.chunks if isinstance(column, pa.ChunkedArray) else [column]:
-                self._spool.append(name, plain(chunk))
+                cells = plain(chunk)
+                self._spool.append(name, cells if cells.type == kind else _widened(cells, kind))
         self.num_rows += batch.num_rows
 
     def write_column(self, name: str, array: pa.Array) -> None:
@@ -164,6 +165,11 @@ class Sink:
             "bytes": (path / "table.arrow").stat().st_size,
         }
         (path / "entry.json").write_text(json.dumps(entry))
+
+
+def _widened(cells: pa.Array, kind: pa.DataType) -> pa.Array:
+    """Bring the cells of one file into the type that holds those of all files."""
+    return pa.nulls(len(cells), kind) if pa.types.is_null(cells.type) else cells.cast(kind)
 
 
 @dataclass(frozen=True)

@@ -36,7 +36,8 @@ def plain_type(kind: pa.DataType) -> pa.DataType | None:
         return pa.float32() if is_.is_float16(kind) else kind
     families = [
         (pa.float64(), (is_.is_decimal,)),
-        (pa.int64(), (is_.is_time, is_.is_duration)),
+        (pa.int32(), (is_.is_time32,)),  # Arrow casts it to no wider integer
+        (pa.int64(), (is_.is_time64, is_.is_duration)),
         (pa.timestamp("us"), (is_.is_date, is_.is_timestamp)),
         (pa.large_string(), (is_.is_string, is_.is_large_string, is_.is_string_view)),
         (pa.large_string(), (is_.is_binary, is_.is_large_binary)),

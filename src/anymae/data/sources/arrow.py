@@ -12,7 +12,7 @@ from anymae.config import DataConfig
 from anymae.data.cache import Reading, Sink, content_digest, through_cache
 from anymae.data.frame import Frame
 from anymae.data.sources.base import SOURCES, Files, Source, reading, unique_names
-from anymae.data.sources.parquet import same_columns
+from anymae.data.sources.parquet import common_schema
 from anymae.data.spool import plain_type
 
 
@@ -70,15 +70,16 @@ def _batches(path: Path) -> Iterator[tuple[pa.Schema, Iterator[pa.RecordBatch]]]
 
 
 def _fill(files: Files, sink: Sink) -> None:
-    expected: pa.Schema | None = None
-    for number, path in enumerate(files.paths):
-        name = files.name if len(files.paths) == 1 else str(path)
-        with reading(name), _batches(path) as (schema, batches):
-            expected = expected or schema
-            unique_names(schema.names, name)
-            same_columns(expected, schema, name)
+    names = [files.name] if len(files.paths) == 1 else [str(path) for path in files.paths]
+    schemas = []
+    for path, name in zip(files.paths, names, strict=True):
+        with reading(name), _batches(path) as (schema, _):
+            schemas.append(schema)
+    sink.start(common_schema(schemas, names))
+    for number, (path, name) in enumerate(zip(files.paths, names, strict=True)):
+        with reading(name), _batches(path) as (_, batches):
             count = 0
             for batch in batches:
                 sink.place(number, np.arange(count, count + batch.num_rows))
-                sink.write(batch.cast(expected) if schema != expected else batch)
+                sink.write(batch)
                 count += batch.num_rows

@@ -1,6 +1,7 @@
 """Parquet: one file, or many that make one table."""
 
-from functools import partial
+from collections.abc import Sequence
+from functools import partial, reduce
 
 import numpy as np
 import pyarrow as pa
@@ -10,6 +11,7 @@ from anymae.config import DataConfig
 from anymae.data.cache import Reading, Sink, through_cache
 from anymae.data.frame import Frame
 from anymae.data.sources.base import SOURCES, Files, Source, reading, unique_names
+from anymae.data.spool import plain_type
 from anymae.errors import DataError
 
 _ROWS = 1 << 16
@@ -36,17 +38,18 @@ class ParquetSource(Source):
 
 
 def _fill(files: Files, sink: Sink) -> None:
-    schema: pa.Schema | None = None
-    for number, path in enumerate(files.paths):
-        name = files.name if len(files.paths) == 1 else str(path)
+    names = [files.name] if len(files.paths) == 1 else [str(path) for path in files.paths]
+    schemas = []
+    for path, name in zip(files.paths, names, strict=True):
+        with reading(name):
+            schemas.append(pq.read_schema(path, memory_map=True))
+    sink.start(common_schema(schemas, names))
+    for number, (path, name) in enumerate(zip(files.paths, names, strict=True)):
         with reading(name), pq.ParquetFile(path, memory_map=True) as file:
-            schema = schema or file.schema_arrow
-            unique_names(file.schema_arrow.names, name)
-            same_columns(schema, file.schema_arrow, name)
             count = 0
             for batch in file.iter_batches(_ROWS):
                 sink.place(number, np.arange(count, count + batch.num_rows))
-                sink.write(batch.cast(schema) if batch.schema != schema else batch)
+                sink.write(batch)
                 count += batch.num_rows
             if count != file.metadata.num_rows:
                 raise DataError(
@@ -55,11 +58,42 @@ def _fill(files: Files, sink: Sink) -> None:
                 )
 
 
-def same_columns(expected: pa.Schema, found: pa.Schema, name: str) -> None:
-    """Refuse a shard whose columns are not those of the first."""
-    if expected.names != found.names:
-        odd = sorted(set(expected.names) ^ set(found.names)) or found.names
-        raise DataError(
-            f"{name} has other columns than the files before it ({', '.join(odd)}); "
-            "the files of one table need the same columns in the same order"
-        )
+def common_schema(schemas: Sequence[pa.Schema], names: Sequence[str]) -> pa.Schema:
+    """Return the columns of shards, each of a type that holds its cells in all of them.
+
+    A column with nothing in it has no type of its own in its file.
+
+    Args:
+        schemas: The columns of each file.
+        names: What to call the files.
+
+    Raises:
+        DataError: A file has other columns than the first.
+    """
+    first = schemas[0]
+    for schema, name in zip(schemas, names, strict=True):
+        unique_names(schema.names, name)
+        if schema.names != first.names:
+            odd = sorted(set(first.names) ^ set(schema.names)) or schema.names
+            raise DataError(
+                f"{name} has other columns than the files before it ({', '.join(odd)}); "
+                "the files of one table need the same columns in the same order"
+            )
+    columns = zip(*(schema.types for schema in schemas), strict=True)
+    kinds = [reduce(_wider, dict.fromkeys(column)) for column in columns]
+    return pa.schema(list(zip(first.names, kinds, strict=True)))
+
+
+def _wider(one: pa.DataType, other: pa.DataType) -> pa.DataType:
+    """Return the type that holds the cells of both; `one` where there is none such.
+
+    A type that is not read stays, so that its column is left out by name.
+    """
+    plain = plain_type(one), plain_type(other)
+    if plain[0] is None or plain[1] is None:
+        return one if plain[0] is None else other
+    fields = [pa.schema([("", kind)]) for kind in plain]
+    try:
+        return pa.unify_schemas(fields, promote_options="permissive").field(0).type
+    except pa.ArrowException:
+        return plain[0]
