@@ -37,6 +37,17 @@ def test_single_column_of_mostly_distinct_strings_is_the_input() -> None:
     assert (roles.kind, roles.inputs) == ("bytes", ("words",))
 
 
+def test_strings_of_digits_are_treated_as_the_integers_they_name() -> None:
+    codes = [f"{i:04}" for i in range(12)]
+    roles = roles_of({"a": NUMBERS, "patient": codes, "zip": codes[:6] * 2})
+    assert (roles.kind, roles.inputs) == ("table", ("a", "zip"))
+    assert reasons(roles) == {"patient": "an integer that is different in every row"}
+    assert roles_of({"a": NUMBERS, "patient": codes}, column=("patient",)).kind == "bytes"
+    assert roles_of({"patient": codes}).kind == "bytes"
+    amounts = roles_of({"a": NUMBERS, "price": [f"{i}.5" for i in range(12)]}, kind="table")
+    assert amounts.inputs == ("a", "price")
+
+
 def test_several_candidates_are_an_error_that_names_them() -> None:
     with pytest.raises(DataError, match=r"'one', 'two' could each be the input.*--column one"):
         roles_of({"one": WORDS, "two": WORDS})

@@ -43,8 +43,17 @@ any_block_size = pytest.mark.usefixtures("_any_block_size")
         (["a", "1", ""], ["a", "1", ""]),
         (["1", "a", "NA"], ["1", "a", "NA"]),
         (["", "NA"], [None, None]),
-        (["99999999999999999999"], [1e20]),
+        (["99999999999999999999"], ["99999999999999999999"]),
+        (["123456789012345678", "-1"], [123456789012345678, -1]),
+        (["1234567890123456789", "1.5"], ["1234567890123456789", "1.5"]),
+        (["0.1234567890123456789", "1"], [0.12345678901234568, 1.0]),
+        (["007", "12"], ["007", "12"]),
+        (["-01.5", "2"], ["-01.5", "2"]),
+        (["0", "-0.5", "+0.25", "00"], ["0", "-0.5", "+0.25", "00"]),
+        (["0", "-0.5", "0e0", "NA"], [0.0, -0.5, 0.0, None]),
+        (["0", "-0", "10"], [0, 0, 10]),
         (["0x10", "1"], ["0x10", "1"]),
+        (["0X10", "1"], ["0X10", "1"]),
         (["0", "true"], ["0", "true"]),
         (["2020", "2020-01-02"], ["2020", "2020-01-02"]),
         (["nan", "1"], [None, 1.0]),
@@ -78,6 +87,17 @@ def test_a_late_cell_decides_about_the_type(
     assert frame.where(1000) == "line 1002"
     assert read(tmp_path, "x\n" + numbers + "abc\n" * 900).odd == {}
     assert read(tmp_path, "x\n" + "true\n" * 100 + "maybe\n").odd == {}
+
+
+def test_a_late_name_keeps_the_cells_of_a_column_as_they_were_written(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(lines, "BLOCK_BYTES", 100)
+    numbers = [str(i) for i in range(1, 1000)]
+    for cells in ([*numbers, "007"], ["007", *numbers], [*numbers, "word", "007"]):
+        frame = read(tmp_path, "x\n" + "\n".join(cells))
+        assert frame.table["x"].to_pylist() == cells
+        assert frame.odd == {}
 
 
 def test_a_wrong_cell_far_down_is_known_by_its_line(tmp_path: Path) -> None:

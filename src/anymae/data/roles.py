@@ -16,6 +16,7 @@ from pydantic import Field
 from anymae.config import DataConfig, InputKind, Section
 from anymae.data.frame import VALUES, Frame
 from anymae.data.missing import blank, missing_codes
+from anymae.data.sources.guess import NAME
 from anymae.errors import DataError, nearest
 
 STRING_NAMES = ("smiles", "sequence", "seq", "text", "sentence")
@@ -126,7 +127,7 @@ def roles_of_known_columns(frame: Frame, config: DataConfig, inputs: Sequence[st
     codes = missing_codes(config.missing, frame.table.schema.names)
     others = set(frame.table.schema.names) - {*inputs, *_assigned(config)}
     reasons = {
-        name: _reason(frame.table[name], name, codes[name]) or "not named"
+        name: _reason(frame, name, codes[name]) or "not named"
         for name in frame.table.schema.names
         if name in others
     }
@@ -225,7 +226,11 @@ def _choose(frame: Frame, config: DataConfig, free: list[str]) -> tuple[InputKin
     lists = [name for name in lists if name.lower() not in LEFT_OUT_NAMES]
     if lists:
         return "values", f"column {lists[0]!r} holds lists of numbers", _only(lists)
-    distinct = [name for name in candidates if _mostly_distinct(frame.table[name])]
+    distinct = [
+        name
+        for name in candidates
+        if _mostly_distinct(frame.table[name]) and not _numerals(frame.table[name])
+    ]
     if distinct:
         why = f"column {distinct[0]!r} is the only one of mostly distinct strings"
         return "bytes", why, _only(distinct)
@@ -279,7 +284,7 @@ def _table_inputs(
     codes = missing_codes(config.missing, frame.table.schema.names)
     reasons = {}
     for name in free:
-        reason = _reason(frame.table[name], name, codes[name])
+        reason = _reason(frame, name, codes[name])
         if reason is not None:
             reasons[name] = reason
     impossible = [name for name in given if reasons.get(name) in (_LISTS, _EMPTY)]
@@ -299,21 +304,32 @@ _LISTS = "holds lists, which are no cells of a table"
 _EMPTY = "has no cell that is not missing"
 
 
-def _reason(column: pa.ChunkedArray, name: str, codes: Sequence[str]) -> str | None:
+def _reason(frame: Frame, name: str, codes: Sequence[str]) -> str | None:
     """Return why a column is no input of a table, or `None` if it is one."""
+    column = frame.table[name]
     if hasattr(column.type, "value_type"):
         return _LISTS
     if name.lower() in LEFT_OUT_NAMES:
         return LEFT_OUT_NAMES[name.lower()]
     if _is_empty(column.slice(0, 1_000), codes) and _is_empty(column, codes):
         return _EMPTY
-    if pa.types.is_integer(column.type) and _all_distinct(column):
+    ids = pa.types.is_integer(column.type) or (name not in frame.odd and _numerals(column))
+    if ids and _all_distinct(column):
         return "an integer that is different in every row"
     return None
 
 
 def _is_empty(column: pa.ChunkedArray, codes: Sequence[str]) -> bool:
     return all(blank(chunk, codes).null_count == len(chunk) for chunk in column.chunks)
+
+
+def _numerals(column: pa.ChunkedArray) -> bool:
+    """Tell whether strings are whole numbers, as ids with leading zeros are, by the first rows."""
+    if not pa.types.is_large_string(column.type):
+        return False
+    head = pc.ascii_trim_whitespace(column.slice(0, 1_000)).drop_null()
+    like = pc.or_(pc.match_substring_regex(head, r"^\d+$"), pc.match_substring_regex(head, NAME))
+    return len(head) > 0 and bool(pc.all(like).as_py())
 
 
 def _all_distinct(column: pa.ChunkedArray) -> bool:
@@ -323,5 +339,7 @@ def _all_distinct(column: pa.ChunkedArray) -> bool:
     head = column.slice(0, 10_000)
     if pc.count_distinct(head).as_py() < len(head):
         return False
+    if pa.types.is_large_string(column.type):
+        return bool(pc.count_distinct(column).as_py() == len(column))
     ordered = np.sort(column.to_numpy())
     return bool((ordered[1:] != ordered[:-1]).all())

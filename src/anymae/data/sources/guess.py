@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
@@ -12,6 +13,12 @@ MISSING = ("", "NaN", "NA", "?")
 
 NUMBER = r"(?i)^[+-]?((\d+\.?\d*|\.\d+)(e[+-]?\d+)?|nan|inf(inity)?)$"
 """What a number looks like."""
+
+NAME = r"(?i)^\s*[+-]?(0\d+(\.\d*)?|\d{19,}|0x[0-9a-f]+)\s*$"
+"""What looks like a number and would not come back as it was written: 007, 0x10, 20 digits."""
+
+_LONGEST = 18
+"""Digits of an integer that a number of 64 bits holds, whatever they are."""
 
 _FAMILIES = (pa.int64(), pa.float64(), pa.bool_(), pa.timestamp("us"))
 _SHOWN = 10
@@ -60,7 +67,10 @@ def convert(cells: pa.Array, kind: pa.DataType, missing: pa.Array) -> pa.Array:
 
 def _cast(cells: pa.Array, kind: pa.DataType) -> pa.Array:
     """Cast, but take neither hexadecimal names for numbers nor digits for booleans."""
-    if pa.types.is_integer(kind) and pc.any(pc.match_substring(cells, "x")).as_py():
+    if (
+        pa.types.is_integer(kind)
+        and pc.any(pc.match_substring(cells, "x", ignore_case=True)).as_py()
+    ):
         raise pa.ArrowInvalid("0x10 is a name")
     if pa.types.is_boolean(kind) and pc.any(pc.is_in(cells, pa.array(["0", "1"]))).as_py():
         raise pa.ArrowInvalid("0 and 1 are numbers")
@@ -71,6 +81,28 @@ def _filled(cells: pa.Array, missing: pa.Array) -> pa.Array:
     """Strip the cells and make those that are missing null."""
     cells = pc.utf8_trim_whitespace(cells)
     return pc.if_else(pc.is_in(cells, value_set=missing), pa.scalar(None, cells.type), cells)
+
+
+def holds_names(cells: pa.Array) -> bool:
+    """Say whether some cells only look like numbers.
+
+    >>> holds_names(pa.array(["12", "0.5"])), holds_names(pa.array(["12", "007"]))
+    (False, True)
+    """
+    _, offsets, data = cells.buffers()
+    if data is None or not len(data):
+        return False
+    ends = np.frombuffer(offsets, np.int32)[cells.offset : cells.offset + len(cells) + 1]
+    text, starts, last = np.frombuffer(data, np.uint8), ends[:-1], len(data) - 1
+    first = text[np.minimum(starts, last)]
+    signed = (first == ord("+")) | (first == ord("-"))
+    lead = text[np.minimum(starts + signed, last)]
+    follow = text[np.minimum(starts + signed + 1, last)]
+    # Most cells are told by their first bytes: the pattern takes ten times as long as the cast.
+    likely = (np.diff(ends) > _LONGEST) | (first <= ord(" "))
+    likely |= (lead == ord("0")) & (follow != ord("."))
+    found = pc.match_substring_regex(cells.filter(pa.array(likely)), NAME)
+    return bool(pc.any(found).as_py())
 
 
 class Guess:
@@ -128,7 +160,7 @@ class Guess:
                 convert(part, kind, self.missing)
         except pa.ArrowInvalid:
             return False
-        return True
+        return kind not in (pa.int64(), pa.float64()) or not holds_names(cells)
 
     def _count_odd(self, cells: pa.Array, row: int) -> None:
         filled = _filled(cells, self.missing)
@@ -137,4 +169,4 @@ class Guess:
         self._seen += len(cells)
         self._odd += len(positions)
         self._rows += [row + int(position) for position in positions[: _SHOWN - len(self._rows)]]
-        self._hopeless = self._odd > max(_SHOWN, self._seen * _ODD_SHARE)
+        self._hopeless = self._odd > max(_SHOWN, self._seen * _ODD_SHARE) or holds_names(cells)
