@@ -434,6 +434,25 @@ def test_wrong_files_are_refused_in_one_sentence(
     assert str(path) in str(caught.value)
 
 
+@pytest.mark.parametrize("name", ["x.csv", "x.parquet", "x.arrow", "x.npy", "x.npz", "x.fasta"])
+def test_a_file_that_may_not_be_read_is_refused_in_one_sentence(
+    name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # Access is not taken away for real: root, as which tests may run, reads everything.
+    (tmp_path / name).write_bytes(b"x")
+
+    def refuse(path: Path, *_: object, **__: object) -> None:
+        raise PermissionError(13, "Permission denied", str(path))
+
+    monkeypatch.setattr(Path, "open", refuse)
+    monkeypatch.setattr(pa, "memory_map", refuse)
+    with pytest.raises(DataError, match=r"cannot be read \(Permission denied\); make it read"):
+        read_source(tmp_path / name, CONFIG)
+    monkeypatch.setattr(Path, "is_file", refuse)
+    with pytest.raises(DataError, match=r"cannot be read \(Permission denied\); make it read"):
+        read_source(tmp_path / name, CONFIG)
+
+
 def test_folders_without_or_with_several_formats_are_refused(tmp_path: Path) -> None:
     with pytest.raises(DataError, match="folder without data files"):
         read_source(tmp_path, CONFIG)
@@ -459,6 +478,11 @@ def test_folders_without_or_with_several_formats_are_refused(tmp_path: Path) -> 
         ({}, "holds no rows"),
         ({"a": []}, "holds no rows"),
         ({"a": [1], "b": [1, 2]}, "the table cannot be read"),
+        ({"a": 1, "b": 2.5}, "'a' of the dictionary is of type int; a list or array"),
+        ({"a": [1], "b": "CCO"}, "'b' of the dictionary is of type str"),
+        ({"a": {"b": [1]}}, "'a' of the dictionary is of type dict"),
+        ({"a": np.array(3.0)}, "cannot be read|is no table"),
+        ({"a": object()}, "'a' of the dictionary is of type object"),
         (pd.DataFrame([[1, 2]], columns=["a", "a"]), "two columns named 'a'"),
         (pd.DataFrame({"a": [1, "x"]}), "the table cannot be read"),
         ({"a": [{"b": 1}]}, "no column of numbers"),

@@ -108,6 +108,13 @@ def test_split_without_its_column_is_an_error(split_by: str, message: str) -> No
         parts_of({}, split_by=split_by)
 
 
+def test_scaffolds_of_numbers_are_an_error() -> None:
+    with pytest.raises(DataError, match="reads molecules as strings and the input is of kind tabl"):
+        parts_of({}, split_by="scaffold")
+    with pytest.raises(DataError, match="of kind values"):
+        open_data(np.zeros((9, 4, 2)), DataConfig(split_by="scaffold"))
+
+
 def test_scaffolds_stay_together_and_rare_ones_are_held_out() -> None:
     pytest.importorskip("rdkit")
     from rdkit.Chem.Scaffolds.MurckoScaffold import MurckoScaffoldSmiles

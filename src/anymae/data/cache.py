@@ -53,8 +53,18 @@ def content_digest(paths: Sequence[Path]) -> str:
 
     Files over 64 MB are read in full the first time; the result is remembered in the cache and
     believed as long as size, inode and times (also the one that nobody can set) are the same.
+
+    Raises:
+        DataError: A file cannot be read.
     """
-    digests = [_file_digest(path.resolve()) for path in paths]
+    digests = []
+    for path in paths:
+        try:
+            digests.append(_file_digest(path.resolve()))
+        except OSError as error:
+            raise DataError(
+                f"{path} cannot be read ({error.strerror or error}); make it readable"
+            ) from error
     if len(digests) == 1:
         return digests[0]
     return hashlib.sha256("".join(digests).encode()).hexdigest()

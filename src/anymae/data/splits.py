@@ -74,7 +74,7 @@ def split_rows(
 
     Raises:
         DataError: The split column holds other values; a stratified or group split lacks its
-            column; no row is left for training.
+            column, one by scaffold its strings; no row is left for training.
     """
     given = _given(rows)
     train = np.arange(len(rows)) if given is None else np.flatnonzero(given == 0)
@@ -150,6 +150,11 @@ def _groups(rows: Rows, config: DataConfig, seed: int, train: IntArray) -> IntAr
     if config.split_by == "group":
         raise DataError("a split by group needs to know the groups; name their column with --group")
     if config.split_by == "scaffold":
+        if rows.roles.kind != "bytes":
+            raise DataError(
+                f"a split by scaffold reads molecules as strings and the input is of kind "
+                f"{rows.roles.kind}; choose --split-by random, stratified or group"
+            )
         column = rows.column(rows.roles.inputs[0]).take(pa.array(train))
         return _small_groups_first(_scaffolds(column.to_pylist()), seed)
     if config.split_by == "stratified":

@@ -98,6 +98,8 @@ def reading(name: str) -> Iterator[None]:
         raise
     except FileNotFoundError:
         raise DataError(f"{name} does not exist") from None
+    except PermissionError as error:
+        raise DataError(f"{name} cannot be read ({error.strerror}); make it readable") from error
     except DAMAGE as error:
         if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
             raise  # the cache's disk, not the data

@@ -7,7 +7,7 @@ from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING
 
 from anymae.data.cache import cache_folder
-from anymae.data.sources.base import DAMAGE, Files, source_of
+from anymae.data.sources.base import DAMAGE, Files, reading, source_of
 from anymae.errors import DataError, MissingExtraError
 
 if TYPE_CHECKING:
@@ -28,21 +28,9 @@ def locate(name: str) -> Files:
     """
     if "://" in name:
         paths = _fetch(name)
-    elif Path(name).is_file():
-        paths = [Path(name)]
-    elif Path(name).is_dir():
-        paths = [path for path in sorted(Path(name).rglob("*")) if _is_data(path, Path(name))]
-        if not paths:
-            raise DataError(f"{name} is a folder without data files")
     else:
-        pattern = Path(name)
-        paths = [
-            path
-            for path in sorted(Path(pattern.anchor).glob(str(pattern.relative_to(pattern.anchor))))
-            if path.is_file()
-        ]
-        if not paths:
-            raise DataError(f"{name} does not exist; a file, a folder or a glob is expected")
+        with reading(name):
+            paths = _find(name)
     extensions = sorted({extension(path.name) for path in paths})
     sources = {source_of(one, name) for one in extensions}
     packed = [path for path in paths if path.suffix.lower() in COMPRESSION]
@@ -57,6 +45,26 @@ def locate(name: str) -> Files:
         if not path.stat().st_size:
             raise DataError(f"{path} is empty (0 bytes)")
     return Files(name, tuple(paths), extensions[0])
+
+
+def _find(name: str) -> list[Path]:
+    """Return the files that a path, folder or glob names."""
+    if Path(name).is_file():
+        paths = [Path(name)]
+    elif Path(name).is_dir():
+        paths = [path for path in sorted(Path(name).rglob("*")) if _is_data(path, Path(name))]
+        if not paths:
+            raise DataError(f"{name} is a folder without data files")
+    else:
+        pattern = Path(name)
+        paths = [
+            path
+            for path in sorted(Path(pattern.anchor).glob(str(pattern.relative_to(pattern.anchor))))
+            if path.is_file()
+        ]
+        if not paths:
+            raise DataError(f"{name} does not exist; a file, a folder or a glob is expected")
+    return paths
 
 
 def extension(name: str) -> str:

@@ -86,7 +86,7 @@ class TableSource(Source):
         """Convert the table; numbers and strings that Arrow holds already are not copied."""
         with reading("the table"):
             if isinstance(data, Mapping):
-                table = pa.table(dict(data))
+                table = _columns(data)
             elif isinstance(data, pa.RecordBatch):
                 table = pa.Table.from_batches([data])
             elif hasattr(data, "iloc"):
@@ -97,6 +97,22 @@ class TableSource(Source):
             else:
                 table = pa.table(data)
         return _frame(table, "the table", "table")
+
+
+def _columns(data: Mapping[Any, Any]) -> pa.Table:
+    """Read a dictionary of columns."""
+    for name, column in data.items():
+        if isinstance(column, str | bytes | Mapping) or not hasattr(column, "__iter__"):
+            raise DataError(
+                f"{name!r} of the dictionary is of type {type(column).__name__}; a list or array "
+                "with a cell for each row is expected"
+            )
+    try:
+        return pa.table({str(name): column for name, column in data.items()})
+    except TypeError as error:
+        raise DataError(
+            f"the dictionary is no table ({error}); a list or array for each column is expected"
+        ) from error
 
 
 def _frame(table: pa.Table, name: str, source: str) -> Frame:
