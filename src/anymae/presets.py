@@ -265,3 +265,35 @@ def choose_preset(num_rows: int, *, has_gpu: bool) -> tuple[str, str]:
     if num_rows < 1_000_000:
         return "small", "a GPU and fewer than a million rows"
     return "base", "a GPU and a million rows or more"
+
+
+def explain_choices(config: ModelConfig, preset: str, given: Mapping[str, Any]) -> tuple[str, ...]:
+    """Say which rule chose the encoder and how much is hidden.
+
+    Args:
+        config: What `build_config` made.
+        preset: The preset's name.
+        given: Sections `encoder` and `masking` of what was asked for.
+
+    >>> config = build_config("tiny", InputConfig(kind="bytes", length=64), masking={"ratio": 0.5})
+    >>> explain_choices(config, "tiny", {"masking": {"ratio": 0.5}})[1]
+    'ratio 0.5: as asked'
+    """
+    size = get_preset(preset)
+    length, encoder = config.input.length, config.encoder.kind
+    than = "more" if length > PERCEIVER_FROM else "no more"
+    by_length = f"rows of up to {length:,} inputs, {than} than {PERCEIVER_FROM:,}"
+    return (
+        f"encoder {encoder}: {_origin('kind', given.get('encoder'), size.encoder, by_length)}",
+        f"ratio {config.masking.ratio:g}: "
+        + _origin("ratio", given.get("masking"), size.masking, "nothing else was asked for"),
+    )
+
+
+def _origin(
+    key: str, asked: Mapping[str, Any] | None, preset: Mapping[str, Any], otherwise: str
+) -> str:
+    """Say where a setting comes from."""
+    if key in (asked or {}):
+        return "as asked"
+    return "the preset's" if key in preset else otherwise

@@ -164,7 +164,10 @@ def test_inspect_tells_data_plan_and_masks(
         "60 rows, 60 can be inputs",
         "kind: bytes (column 'smiles' is named like a string)",
         "target: y",
-        "preset tiny",
+        "preset tiny: no GPU",
+        "encoder transformer: rows of up to 16 inputs, no more than 1,024",
+        "ratio 0.3: ",
+        "nearly (80% of their 5-byte pieces)",
         "parameters",
         "minutes",
         "shared with",
@@ -174,6 +177,36 @@ def test_inspect_tells_data_plan_and_masks(
     assert outcome.out.count("  hidden   ") == 3
     assert outcome.err.splitlines()[-1].startswith("next: anymae pretrain")
     assert not any(tmp_path.iterdir())
+
+
+def test_inspect_says_what_was_asked_for(command: Command, molecules: Path) -> None:
+    outcome = command("inspect", molecules, "--target", "y", "--preset", "small")
+    assert "preset small: as asked\n" in outcome.out
+    assert "encoder transformer: rows of up to" in outcome.out
+    outcome = command("inspect", molecules, "--target", "y", "--json")
+    assert len(outcome.json["plan"]["rules"]) == 3
+
+
+@pytest.mark.parametrize("suffix", [".csv", ".parquet"])
+def test_inspect_writes_groups_of_duplicates_to_split_by(
+    suffix: str, command: Command, tmp_path: Path
+) -> None:
+    long = "CC(=O)Oc1ccccc1C(=O)O" * 4
+    strings = ["CCO", long, "CCO", "CNC", long[:-1], *(chr(65 + i) * 7 for i in range(19))]
+    path, out = tmp_path / "m.csv", tmp_path / "new" / f"groups{suffix}"
+    path.write_text("smiles\n" + "\n".join(strings) + "\n")
+    outcome = command("inspect", path, "--groups-out", out)
+    assert outcome.status == 0, outcome.err
+    assert f"{out}: 22 groups of duplicates in column duplicate_group\n" in outcome.out
+    read = pyarrow.parquet.read_table if suffix == ".parquet" else pyarrow.csv.read_csv
+    groups = read(out)["duplicate_group"].to_pylist()
+    assert groups[:5] == [0, 1, 0, 3, 1]
+    words = ("inspect", out, "--group", "duplicate_group", "--json")
+    assert command(*words).json["roles"]["group"] == "duplicate_group"
+    assert command("inspect", path, "--groups-out", out).status == 2
+    again = command("inspect", path, "--groups-out", out, "--overwrite", "--json")
+    assert again.json["groups"] == 22
+    assert command("inspect", path, "--groups-out", tmp_path / "g.txt").status == 2
 
 
 def test_inspect_prints_one_json_object_without_rows(command: Command, molecules: Path) -> None:

@@ -11,7 +11,7 @@ import pytest
 from anymae.config import DataConfig
 from anymae.data.dataset import open_data
 from anymae.data.inspection import Inspection, inspect, write_groups
-from anymae.errors import DataError
+from anymae.errors import DataError, FolderError
 
 PROTEINS = ["MKTAYIAKQRQISFVKSHFSRQLEERLGLIEVQ" + tail for tail in ("AA", "AA", "AG", "WCDEFYHIKL")]
 
@@ -94,6 +94,19 @@ def test_groups_are_written_beside_the_rows(tmp_path: Path) -> None:
         write_groups(dataset, tmp_path / "groups.txt")
     write_groups(open_data(np.random.rand(4, 3)), tmp_path / "array.csv")
     assert pyarrow.csv.read_csv(tmp_path / "array.csv").column_names == ["row", "duplicate_group"]
+
+
+def test_groups_that_cannot_be_written_are_refused(tmp_path: Path) -> None:
+    dataset = open_data(pa.table({"x": [[1.0, 2.0], [3.0, 4.0]]}))
+    with pytest.raises(DataError, match="'x' holds lists, which CSV cannot"):
+        write_groups(dataset, tmp_path / "groups.csv")
+    path = tmp_path / "groups.parquet"
+    assert write_groups(dataset, path) == 2
+    with pytest.raises(FolderError, match="exists"):
+        write_groups(dataset, path)
+    assert write_groups(dataset, path, overwrite=True) == 2
+    with pytest.raises(DataError, match="has a column 'duplicate_group' already"):
+        write_groups(open_data(path, DataConfig(column=("x",))), tmp_path / "again.parquet")
 
 
 def test_real_table_is_described(data_folder: Path) -> None:

@@ -6,7 +6,7 @@ from typing import Annotated
 import typer
 
 from anymae.cli.console import next_step, progress, quoted, show_json, show_table
-from anymae.cli.options import DataArgument, DataFlags, JsonFlag, spread
+from anymae.cli.options import DataArgument, DataFlags, JsonFlag, OverwriteFlag, spread
 
 _PANEL = "Start"
 
@@ -58,20 +58,38 @@ def inspect(
     preset: Annotated[
         str | None, typer.Option("--preset", help="Estimate for this one instead of the rule's.")
     ] = None,
+    groups_out: Annotated[
+        Path | None,
+        typer.Option(
+            "--groups-out",
+            metavar="FILE",
+            help="Write rows with their duplicates' group, .csv or"
+            " .parquet, for --group duplicate_group.",
+        ),
+    ] = None,
+    overwrite: OverwriteFlag = False,
     json: JsonFlag = False,
 ) -> None:
     """Tell what was inferred about data, and the run that would follow.
 
     Example: anymae inspect molecules.csv --column smiles
     """
+    from anymae.data.inspection import check_groups_file, write_groups
     from anymae.report import survey
     from anymae.training.pretrain import shorthands
 
+    if groups_out is not None:
+        check_groups_file(groups_out, overwrite=overwrite)
     settings = shorthands({**data_flags.given(), "preset": preset})
     found = survey(data, settings=settings, against=against)
+    groups = None
+    if groups_out is not None:
+        groups = write_groups(found.plan.dataset, groups_out, overwrite=overwrite)
     if json:
-        show_json(found.to_json())
+        show_json({**found.to_json(), "groups": groups})
         return
     for line in found.lines():
         typer.echo(line)
+    if groups is not None:
+        typer.echo(f"{groups_out}: {groups:,} groups of duplicates in column duplicate_group")
     next_step(quoted("anymae", "pretrain", data, "--out", "runs/NAME"))

@@ -24,7 +24,8 @@ from anymae.data.duplicates import (
 from anymae.data.kinds.base import sample
 from anymae.data.kinds.cells import CellStatistics
 from anymae.data.roles import Roles
-from anymae.errors import DataError
+from anymae.errors import DataError, FolderError
+from anymae.files import require_writable, write_file
 
 SHOWN = 10
 """Bad rows that are named at most, of each sort."""
@@ -167,36 +168,53 @@ def describe(dataset: Dataset, config: DataConfig, *, against: object | None = N
     )
 
 
-def write_groups(dataset: Dataset, path: str | Path) -> int:
+def check_groups_file(path: Path, *, overwrite: bool) -> None:
+    """Refuse a file that groups cannot or must not be written to.
+
+    Raises:
+        DataError: Its extension is neither `.csv` nor `.parquet`.
+        FolderError: It exists and `overwrite` is false, or its folder cannot be written.
+    """
+    if path.suffix not in (".csv", ".parquet"):
+        raise DataError(f"{path} ends in {path.suffix!r}; groups are written as .csv or .parquet")
+    if path.is_dir() or (path.exists() and not overwrite):
+        raise FolderError(f"{path} exists; remove it, name another, or add --overwrite")
+    require_writable(path.parent)
+
+
+def write_groups(dataset: Dataset, path: str | Path, *, overwrite: bool = False) -> int:
     """Write the rows with a column `duplicate_group`, usable as `--group` afterwards.
 
     Args:
         dataset: Its used rows are written, with all their columns; of arrays only the row numbers.
         path: A `.csv` or `.parquet` file.
+        overwrite: Replace the file if it is there.
 
     Returns:
         The number of groups.
 
     Raises:
-        DataError: The extension is another.
+        DataError: The extension is another, or a `.csv` cannot hold the columns.
+        FolderError: The file exists and may not be replaced.
     """
     path = Path(path)
-    if path.suffix not in (".csv", ".parquet"):
-        raise DataError(f"{path} ends in {path.suffix!r}; groups are written as .csv or .parquet")
-    groups = duplicate_groups(dataset)
+    check_groups_file(path, overwrite=overwrite)
+    frame = dataset.rows.frame
     numbers = dataset.rows.numbers_of(np.arange(len(dataset)))
-    if dataset.rows.frame.shape is None:
-        table = dataset.rows.frame.table
-        table = table if dataset.rows.numbers is None else table.take(pa.array(numbers))
+    if frame.shape is None:
+        table = frame.table if dataset.rows.numbers is None else frame.table.take(pa.array(numbers))
     else:
         table = pa.table({"row": numbers})
+    lists = [name for name in table.column_names if hasattr(table[name].type, "value_type")]
+    if lists and path.suffix == ".csv":
+        raise DataError(f"column {lists[0]!r} holds lists, which CSV cannot; name a .parquet file")
+    if GROUP in table.column_names:
+        raise DataError(f"{frame.name} has a column {GROUP!r} already; use it, or rename it")
+    groups = duplicate_groups(dataset)
     table = table.append_column(GROUP, pa.array(groups))
-    beside = path.with_name(path.name + ".part")
-    if path.suffix == ".csv":
-        pa_csv.write_csv(table, beside)
-    else:
-        pa_parquet.write_table(table, beside)
-    beside.replace(path)
+    write = pa_csv.write_csv if path.suffix == ".csv" else pa_parquet.write_table
+    path.parent.mkdir(parents=True, exist_ok=True)
+    write_file(path, lambda staged: write(table, staged))
     return len(np.unique(groups))
 
 

@@ -10,6 +10,7 @@ import numpy as np
 
 from anymae.config import Recipe
 from anymae.data.dataset import Dataset
+from anymae.presets import explain_choices
 from anymae.recipes import apply_settings, dump_recipe
 from anymae.report.examples import Example, reconstruct
 from anymae.report.rows import as_text
@@ -57,6 +58,16 @@ class Plan:
         return self.steps * self.step_seconds
 
     @property
+    def rules(self) -> tuple[str, ...]:
+        """What chose preset, encoder and ratio; nothing where they are those of another run."""
+        job = self.job
+        if job.init is not None or job.recipe.preset is None:
+            return ()
+        given = {"encoder": job.recipe.encoder, "masking": job.recipe.masking}
+        chosen = explain_choices(job.config, job.recipe.preset, given)
+        return (f"preset {job.recipe.preset}: {job.preset_rule}", *chosen)
+
+    @property
     def recipe_text(self) -> str:
         """The recipe in YAML, with nothing left open."""
         return dump_recipe(resolved_recipe(self.job, self.job.training))
@@ -76,6 +87,7 @@ class Plan:
             "step_seconds": self.step_seconds,
             "steps": self.steps,
             "seconds": self.seconds,
+            "rules": list(self.rules),
             "notes": list(self.job.notes),
             "config": self.job.config.model_dump(mode="json"),
         }

@@ -75,8 +75,10 @@ def _about_rows(found: Inspection) -> Iterator[str]:
 
 
 def _counts(of: Duplicates | Shared) -> str:
-    near = "" if of.near is None else f", {of.near:,} of {of.compared:,} nearly"
-    return f"{of.exact:,} exactly{near}"
+    if of.near is None:
+        return f"{of.exact:,} exactly"
+    near = f"{of.near:,} of {of.compared:,} nearly ({of.threshold:.0%} of their 5-byte pieces)"
+    return f"{of.exact:,} exactly, {near}"
 
 
 def _about_inputs(found: Inspection) -> Iterator[str]:
@@ -106,7 +108,9 @@ def _about_inputs(found: Inspection) -> Iterator[str]:
 
 
 def _about_plan(made: Plan) -> Iterator[str]:
-    yield from (note for note in made.job.notes if note not in made.dataset.notes)
+    yield from made.rules
+    told = {*made.dataset.notes, *made.rules}
+    yield from (note for note in made.job.notes if note not in told)
     config = made.job.config
     yield (
         f"model: {config.encoder.kind}, width {config.encoder.width}, {config.encoder.depth} "

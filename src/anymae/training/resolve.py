@@ -39,6 +39,8 @@ class Job:
     """Whose weights to start from."""
     notes: tuple[str, ...] = ()
     """What a user should know, in sentences."""
+    preset_rule: str = "as asked"
+    """What chose the preset."""
 
 
 def resolve_job(
@@ -64,7 +66,7 @@ def resolve_job(
     else:
         dataset = open_data(data, settings, seed=seed, cap=_cap(recipe))
     notes = list(dataset.notes)
-    preset = recipe.preset
+    preset, why = recipe.preset, "as asked"
     if preset is None:
         preset, why = choose_preset(len(dataset), has_gpu=torch.cuda.is_available())
         if started is None:
@@ -82,6 +84,7 @@ def resolve_job(
         training=training,
         init=started,
         notes=tuple(notes),
+        preset_rule=why,
     )
 
 
