@@ -15,7 +15,7 @@ import pyarrow as pa
 
 from anymae.config import DataConfig
 from anymae.data.dataset import Dataset
-from anymae.errors import DataError, UserInputError
+from anymae.errors import DataError, FolderError, UserInputError
 from anymae.files import read_tensors, write_json
 from anymae.hub import Model
 from anymae.inference.api import open_model
@@ -185,6 +185,23 @@ def evaluate_rows(
         seen_in_training=_count_seen(dataset, index, trained_on),
     )
     return evaluation, truth, found
+
+
+def check_store(path: Path) -> None:
+    """Refuse a place that `store` cannot write, before anything is computed.
+
+    Raises:
+        UserInputError: It is not named as JSON.
+        FolderError: Its folder is not there, or it is a folder itself.
+    """
+    if path.suffix != ".json":
+        raise UserInputError(f"{path} ends in {path.suffix!r}; name a file that ends in .json")
+    if path.is_dir():
+        raise FolderError(f"{path} is a folder; name a file in it")
+    if not path.parent.is_dir():
+        raise FolderError(
+            f"there is no folder {path.parent} to write {path.name} in; make it first"
+        )
 
 
 def store(evaluation: Evaluation, path: Path) -> None:

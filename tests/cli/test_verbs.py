@@ -117,6 +117,34 @@ def test_finetune_predict_and_evaluate_go_together(
     assert as_json.json["task"]["targets"] == ["y"]
 
 
+def test_evaluate_shows_targets_and_groups_and_stores_what_it_found(
+    command: Command, molecules: Path, run: Path, tmp_path: Path
+) -> None:
+    lines = molecules.read_text().splitlines()
+    rows = [f"{line},{number / 7:.2f},g{number % 2}" for number, line in enumerate(lines[1:])]
+    data = tmp_path / "two.csv"
+    data.write_text("\n".join([f"{lines[0]},z,place", *rows]) + "\n")
+    model, read = tmp_path / "model", ("--column", "smiles", "--device", "cpu")
+    targets = ("--target", "y", "--target", "z")
+    words = ("--steps", 1, "--n-labels", 20, "--set", "learning_rates=[1e-3]", "--out", model)
+    outcome = command("finetune", run, data, *read, *targets, *words)
+    assert outcome.status == 0, outcome.err
+    outcome = command("evaluate", model, data, *read, "--group", "place")
+    assert outcome.status == 0, outcome.err
+    head = next(line for line in outcome.out.splitlines() if "metric" in line)
+    assert head.replace("┃", " ").split() == ["metric", "all", "y", "z", "g0", "g1"]
+    assert "all: 60 rows" in outcome.out
+    assert "16 of them also occur among the training rows" in outcome.out
+    stored = model / "evaluation-two-all.json"
+    assert f"stored in {stored}" in outcome.out
+    found = json.loads(stored.read_text())
+    assert set(found["targets"]) == {"y", "z"} and set(found["groups"]) == {"g0", "g1"}
+    assert found["seen_in_training"] == 16
+    place = tmp_path / "found.json"
+    as_json = command("evaluate", model, data, *read, "--group", "place", "--out", place, "--json")
+    assert json.loads(place.read_text()) == {"format_version": 1, **as_json.json}
+
+
 def test_probe_judges_the_encoder_beside_raw_features(
     command: Command, molecules: Path, run: Path
 ) -> None:

@@ -185,6 +185,19 @@ def test_a_pretrained_model_cannot_predict(
     assert_refused(command, tmp_path, *words, expected="finetune")
 
 
+def test_an_evaluation_that_has_no_place(
+    command: Command, tmp_path: Path, run: Path, good: Path
+) -> None:
+    (tmp_path / "taken.json").mkdir()
+    for out, expected in (
+        ("found.csv", "ends in '.csv'"),
+        ("no/found.json", "there is no folder"),
+        ("taken.json", "is a folder"),
+    ):
+        words = ["evaluate", run, good, "--out", tmp_path / out]
+        assert_refused(command, tmp_path, *words, expected=expected)
+
+
 def test_several_reports_need_a_place(command: Command, tmp_path: Path, run: Path) -> None:
     assert_refused(command, tmp_path, "report", run, run, expected="--out")
 

@@ -98,9 +98,11 @@ def evaluate(
 
     Example: anymae evaluate models/esol esol_test.csv
     """
+    from anymae.evaluation import check_store, store
     from anymae.evaluation import evaluate as run_evaluation
-    from anymae.evaluation import store
 
+    if out is not None:
+        check_store(out)
     found = run_evaluation(
         model,
         data,
