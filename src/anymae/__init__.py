@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from anymae.comparison import compare as compare
     from anymae.errors import AnymaeError as AnymaeError
+    from anymae.errors import AnymaeWarning as AnymaeWarning
     from anymae.estimators import Classifier as Classifier
     from anymae.estimators import Embedder as Embedder
     from anymae.estimators import Regressor as Regressor
@@ -28,6 +29,7 @@ __version__ = "0.1.0"
 
 _HOMES = {
     "AnymaeError": "anymae.errors",
+    "AnymaeWarning": "anymae.errors",
     "pretrain": "anymae.training.pretrain",
     "load": "anymae.hub",
     "finetune": "anymae.training.finetune",

@@ -1,7 +1,7 @@
-"""Errors a user can meet. Each message says what was found, what was expected, what to do.
+"""Errors and warnings a user can meet: what was found, what was expected, what to do.
 
-The command line turns them into one sentence on stderr and an exit code; Python callers catch
-`AnymaeError` or one of its subclasses.
+The command line turns errors into one sentence on stderr and an exit code; Python callers catch
+`AnymaeError` or one of its subclasses, and filter `AnymaeWarning`.
 """
 
 import difflib
@@ -13,6 +13,10 @@ class AnymaeError(Exception):
 
     exit_code = 1
     """Status of the command line when this error ends it."""
+
+
+class AnymaeWarning(UserWarning):
+    """The result is there, and there is a reason to doubt it."""
 
 
 class UserInputError(AnymaeError, ValueError):

@@ -5,7 +5,6 @@ small model is pretrained on X first. They pickle (joblib, copy, GridSearchCV wi
 through plain data: JSON and the bytes of a safetensors file.
 """
 
-import json
 import tempfile
 from collections.abc import Mapping
 from numbers import Integral
@@ -15,7 +14,6 @@ from typing import Any, Literal, Self
 import numpy as np
 import numpy.typing as npt
 import torch
-from safetensors.torch import load, save
 from sklearn.base import BaseEstimator, ClassifierMixin, RegressorMixin, TransformerMixin
 from sklearn.utils import check_random_state
 from sklearn.utils.multiclass import check_classification_targets
@@ -31,12 +29,13 @@ from sklearn.utils.validation import (
 
 from anymae.config import parse
 from anymae.data.dataset import Dataset
-from anymae.hub import Model
+from anymae.hub import Model, pack, unpack
 from anymae.inference.api import open_model
 from anymae.inference.computations import Answers, Embeddings, Reading, one_encoder
 from anymae.inference.compute import Computation, ComputeConfig, compute, placed
+from anymae.inference.novelty import warn_unlike
 from anymae.inference.rows import open_rows
-from anymae.predictor import build, describe, to_answers
+from anymae.predictor import to_answers
 from anymae.task import FinetuneConfig, ReadoutConfig, TaskConfig
 from anymae.training.finetune import split_labels
 from anymae.training.fit import Rows, finetune_training, fit
@@ -69,11 +68,18 @@ class _Estimator(BaseEstimator):  # type: ignore[misc]
             number = check_random_state(number).randint(2**31 - 1)
         self.seed_ = int(number)
         self.model_ = _pretrain(X, self) if self.run is None else open_model(self.run)
-        return open_rows(self.model_, X)
+        dataset = open_rows(self.model_, X)
+        if self.run is not None:
+            warn_unlike(self.model_, dataset)
+        self._fitted_on = dataset.preparation.fingerprint
+        return dataset
 
     def _open(self, X: Any) -> Dataset:  # noqa: ANN401, N803
         check_is_fitted(self, "model_")
-        return open_rows(self.model_, self._checked(X, reset=False))
+        dataset = open_rows(self.model_, self._checked(X, reset=False))
+        if dataset.preparation.fingerprint != self._fitted_on:
+            warn_unlike(self.model_, dataset)
+        return dataset
 
     def _checked(self, X: Any, *, reset: bool) -> Any:  # noqa: ANN401, N803
         """Hold numbers in two dimensions to scikit-learn's rules; the rest is checked later."""
@@ -102,13 +108,13 @@ class _Estimator(BaseEstimator):  # type: ignore[misc]
         state = dict(super().__getstate__())
         for name in ("model_", "run"):
             if not isinstance(state.get(name), str | Path | None):
-                state[name] = _pack(state[name])
+                state[name] = pack(state[name])
         return state
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         for name in ("model_", "run"):
             if isinstance(state.get(name), dict):
-                state = {**state, name: _unpack(state[name])}
+                state = {**state, name: unpack(state[name])}
         super().__setstate__(state)
 
     def __sklearn_tags__(self) -> Any:  # noqa: ANN401
@@ -374,23 +380,3 @@ def _pretrain(X: Any, estimator: _Estimator) -> Model:  # noqa: ANN401, N803
             settings=estimator.pretraining,
         )
         return run.model
-
-
-def _pack(model: Model) -> dict[str, Any]:
-    """Turn a model into plain data."""
-    state = {
-        name: tensor.detach().cpu().contiguous() for name, tensor in model.state_dict().items()
-    }
-    return {
-        "config": json.dumps(describe(model)),
-        "data": json.dumps(model.data),
-        "weights": save(state),
-    }
-
-
-def _unpack(packed: Mapping[str, Any]) -> Model:
-    """Build a model from what `_pack` made of it."""
-    model = build(json.loads(packed["config"]))
-    model.load_state_dict(load(packed["weights"]))
-    model.data = json.loads(packed["data"])
-    return model.eval()

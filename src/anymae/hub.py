@@ -5,9 +5,12 @@ A model folder holds `config.json`, `model.safetensors` and, when the model came
 reaches the network unless it is asked for in these words.
 """
 
+import json
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import safetensors.torch
 import torch
 
 from anymae.errors import ConfigError, FolderError
@@ -90,6 +93,24 @@ def write_model(model: Model, folder: Path) -> None:
     if model.data is not None:
         write_json(folder / DATA, model.data)
     write_tensors(folder / WEIGHTS, model.state_dict())
+
+
+def pack(model: Model) -> dict[str, Any]:
+    """Turn a model into plain data: strings, and the bytes of a safetensors file."""
+    state = {name: t.detach().cpu().contiguous() for name, t in model.state_dict().items()}
+    return {
+        "config": json.dumps(describe(model)),
+        "data": json.dumps(model.data),
+        "weights": safetensors.torch.save(state),
+    }
+
+
+def unpack(packed: Mapping[str, Any]) -> Model:
+    """Build a model, in evaluation mode, from what `pack` made of it."""
+    model = build(json.loads(packed["config"]))
+    model.load_state_dict(safetensors.torch.load(packed["weights"]))
+    model.data = json.loads(packed["data"])
+    return model.eval()
 
 
 def resolve(source: str | Path) -> Path:

@@ -12,8 +12,10 @@ from torch import nn
 
 import anymae
 from anymae.config import ModelConfig
+from anymae.data.dataset import open_data
 from anymae.errors import ConfigError, DataError, MissingExtraError
 from anymae.hub import read_config
+from anymae.inference import score
 from anymae.model import MaskedAutoencoder
 from anymae.recipes import load_recipe
 from anymae.training.loop import Progress
@@ -100,6 +102,15 @@ def test_a_run_folder_holds_what_it_should(run: Run) -> None:
         if entry["kind"] == "train":
             assert entry["grad_norm"] > 0 and 0 <= entry["data_wait"] <= 1
             assert entry["rows_per_second"] > 0 and entry["memory_mb"] > 0
+
+
+def test_a_run_knows_what_reconstruction_costs_in_the_median_validation_row(run: Run) -> None:
+    assert run.model.data is not None
+    assert json.loads((run.folder / "data.json").read_text()) == run.model.data
+    dataset = open_data(strings())
+    rows = [strings()[row] for row in dataset.parts.valid]
+    expected = float(np.median(score(run.model, rows)))
+    assert run.model.data["median_score"] == pytest.approx(expected, rel=1e-5)
 
 
 def test_it_learns(tmp_path: Path) -> None:

@@ -20,7 +20,7 @@ from sklearn.utils.estimator_checks import parametrize_with_checks
 
 from anymae.config import ModelConfig, parse
 from anymae.data.dataset import open_data
-from anymae.errors import DataError
+from anymae.errors import AnymaeWarning, DataError
 from anymae.estimators import Classifier, Embedder, Regressor
 from anymae.hub import save
 from anymae.inference import embed
@@ -196,3 +196,20 @@ def test_mistakes_are_one_sentence(model: MaskedAutoencoder, texts: list[str]) -
     fitted = Embedder(model).fit(frame)
     with pytest.raises(ValueError, match="Feature names unseen at fit time"):
         fitted.transform(frame.assign(more=1))
+
+
+def test_data_unlike_the_training_data_are_warned_of_once(
+    model: MaskedAutoencoder, texts: list[str], oxygens: np.ndarray
+) -> None:
+    strange = ["x" + text[1:] for text in texts]
+    embedder, classifier = Embedder(model).fit(texts), Classifier(model)
+    calls = (
+        lambda: embedder.transform(strange),
+        lambda: Embedder(model).fit_transform(strange),
+        lambda: classifier.fit(strange, oxygens > 2).predict(strange),
+    )
+    for call in calls:
+        with pytest.warns(AnymaeWarning, match="1 bytes did not occur") as told:
+            call()
+        assert len(told) == 1
+        assert told[0].filename == __file__

@@ -1,6 +1,8 @@
 """What comes out of embed, predict and score lines up with the rows, whatever happens."""
 
+import copy
 import json
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -13,7 +15,7 @@ import torch
 
 from anymae.config import DataConfig, ModelConfig, parse
 from anymae.data.dataset import open_data
-from anymae.errors import DataError, FolderError, UserInputError
+from anymae.errors import AnymaeWarning, DataError, FolderError, UserInputError
 from anymae.hub import save
 from anymae.inference import (
     ComputeConfig,
@@ -232,7 +234,8 @@ def test_long_rows_are_refused_or_averaged_over_windows(
     long = "CN" * limit
     with pytest.raises(DataError, match="too long"):
         embed(model, [long])
-    found = embed(model, [text[0], long], data_config=DataConfig(too_long="window"))
+    with pytest.warns(AnymaeWarning, match="inputs in the median"):
+        found = embed(model, [text[0], long], data_config=DataConfig(too_long="window"))
     np.testing.assert_allclose(found[0], embed(model, text[:1])[0], atol=1e-6)
     tokens = torch.tensor([[*(byte + 6 for byte in long.encode()), 5]])
     spare = 2 * limit + 1 - limit
@@ -448,17 +451,42 @@ def test_data_unlike_the_training_data_are_named(
     assert "rows have 40 inputs in the median" in short.notes[0]
 
 
-def test_poor_reconstruction_is_named(
+def test_the_median_reconstruction_is_compared_with_that_of_the_training(
     model: MaskedAutoencoder, text: list[str], tmp_path: Path
 ) -> None:
-    save(model, tmp_path / "run")
-    found = float(np.mean(score(model, text)))
-    for trained, named in ((found, False), (found / 2, True)):
-        entry = {"kind": "valid", "step": 1, "valid_loss": trained}
-        (tmp_path / "run" / "metrics.jsonl").write_text(json.dumps(entry) + "\n")
-        out = tmp_path / f"{named}.npy"
-        notes = score_to_file(tmp_path / "run", text, out).notes
-        assert any("reconstruction costs" in note for note in notes) == named
+    each = score(model, text)
+    median = float(np.nanmedian(each))
+    assert model.data is not None
+    made = copy.deepcopy(model)
+    # A few odd rows move the mean and not the median.
+    trained = {"fits": median, "is exceeded": median / 2}
+    for name, typical in trained.items():
+        made.data = {**model.data, "median_score": typical}
+        save(made, tmp_path / name)
+        for given in (made, tmp_path / name):
+            out = tmp_path / "out.npy"
+            notes = embed_to_file(given, text, out, overwrite=True).notes
+            named = f"{median:.3g} an input in the median row; in the median validation row"
+            assert any(named in note for note in notes) == (name == "is exceeded")
+    assert embed_to_file(model, text, tmp_path / "unknown.npy").notes == ()
+    predictor = Predictor.from_pretrained(made, TaskConfig(type="multilabel", targets=("a",)))
+    assert predict_to_file(predictor, text, tmp_path / "answers.npy").notes == ()
+
+
+@pytest.mark.parametrize("function", [embed, predict, score])
+def test_unlike_data_in_memory_are_warned_of_where_they_are_given(
+    function: Callable[..., object], model: MaskedAutoencoder, text: list[str]
+) -> None:
+    given: object = model
+    if function is predict:
+        given = Predictor.from_pretrained(model, TaskConfig(type="multilabel", targets=("a",)))
+    with pytest.warns(AnymaeWarning) as told:
+        function(given, ["C" * 39, "xC" * 19])
+    assert [str(one.message).partition(": ")[2] for one in told] == [
+        "1 bytes did not occur in training: 'x'",
+        "rows have 39.5 inputs in the median; 98 % of the training rows had 2 to 33",
+    ]
+    assert {one.filename for one in told} == {__file__}
 
 
 @pytest.mark.parametrize("name", ["row", "status"])

@@ -41,6 +41,8 @@ class Preparation(Section):
     """Hash of the content."""
     split: str
     """Hash of which rows are for training, validation and test; empty where nothing was fitted."""
+    median_score: float | None = None
+    """What reconstructing an input costs in the median validation row, once training is over."""
 
     @property
     def kind(self) -> InputKind:

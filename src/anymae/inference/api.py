@@ -1,5 +1,8 @@
 """Embed, predict and score: on what is in memory, or from file to file.
 
+Data unlike the training data are warned of: in memory by an `AnymaeWarning` about bytes and
+lengths, to a file in its notes and the log, where the median row's score is compared as well.
+
 Shapes: R rows, D width.
 """
 
@@ -40,7 +43,7 @@ from anymae.inference.layouts import (
     StatesLayout,
     VectorLayout,
 )
-from anymae.inference.novelty import unlike_training
+from anymae.inference.novelty import unlike_training, warn_unlike
 from anymae.inference.rows import OutputRows, open_rows
 from anymae.inference.stream import (
     Progress,
@@ -115,6 +118,7 @@ def embed(
     """
     model = open_model(model)
     dataset = open_rows(model, data, data_config)
+    warn_unlike(model, dataset)
     values = _all(Embeddings(model, reading), dataset, config).values
     return _like(data, values, dataset.rows.frame.rows)
 
@@ -141,6 +145,7 @@ def predict(
     answers = Answers(open_model(model))
     task = answers.model.task
     dataset = open_rows(answers.model, data, data_config)
+    warn_unlike(answers.model, dataset)
     id_column = id_of(dataset)
     numbers = _all(answers, dataset, config)
     rows = OutputRows(dataset)
@@ -177,6 +182,7 @@ def score(
     """
     model = open_model(model)
     dataset = open_rows(model, data, data_config)
+    warn_unlike(model, dataset)
     numbers = _all(Scores(model, num_masks, seed), dataset, config)
     return np.asarray(ScoreLayout().matrix(numbers.values)[:, 0])
 
@@ -218,7 +224,7 @@ def embed_to_file(
         raise UserInputError(f"vectors of each input need Parquet; name {out} .parquet")
     layout: Layout = StatesLayout() if per_input else VectorLayout("embedding", "e")
     return _write(
-        what, layout, model, run, data, Path(out), data_config, config, progress,
+        what, layout, model, data, Path(out), data_config, config, progress,
         {"verb": "embed", "reading": reading, "per_input": per_input},
     )  # fmt: skip
 
@@ -253,7 +259,7 @@ def predict_to_file(
     answers = Answers(fine_tuned(open_model(model)))
     layout = AnswerLayout(answers.model.task)
     return _write(
-        answers, layout, answers.model, model, data, Path(out), data_config, config, progress,
+        answers, layout, answers.model, data, Path(out), data_config, config, progress,
         {"verb": "predict"},
     )  # fmt: skip
 
@@ -299,7 +305,7 @@ def score_to_file(
         against = _reference_score(scores, model, data, reference, data_config, config)
     identity = {"verb": "score", "masks": scores.num_masks, "seed": seed, "reference": against}
     return _write(
-        scores, ScoreLayout(against), model, run, data, Path(out), data_config, config, progress,
+        scores, ScoreLayout(against), model, data, Path(out), data_config, config, progress,
         identity,
     )  # fmt: skip
 
@@ -322,7 +328,6 @@ def _write(
     computation: Computation,
     layout: Layout,
     model: Model,
-    run: Model | str | Path,
     data: object,
     out: Path,
     data_config: DataConfig | None,
@@ -332,8 +337,7 @@ def _write(
 ) -> Written:
     data_config, config = data_config or DataConfig(), config or ComputeConfig()
     dataset = open_rows(model, data, data_config)
-    folder = Path(run) if isinstance(run, str | Path) else None
-    notes = (*dataset.notes, *unlike_training(model, dataset, run=folder, config=config))
+    notes = (*dataset.notes, *unlike_training(model, dataset, config))
     for note in notes:
         logger.warning("%s", note)
     settings = {

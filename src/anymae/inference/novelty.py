@@ -1,44 +1,70 @@
-"""Whether new data look like those a model was trained on; what it says of others is a guess."""
+"""Whether new data look like those a model was trained on; what it says of others is a guess.
 
-from pathlib import Path
+What is compared: the bytes that occur, the length of the median row, and the reconstruction loss
+of the median row, which pretraining has measured on its validation rows in the same way and left
+in `data.json`. A fine-tuned model has no decoder, so there only bytes and lengths are compared.
+"""
+
+import sys
+import warnings
 
 import numpy as np
+import numpy.typing as npt
 
 from anymae.config import NUM_SPECIAL
 from anymae.data.dataset import Dataset
 from anymae.data.kinds.base import sample
+from anymae.errors import AnymaeWarning
 from anymae.hub import Model
 from anymae.inference.computations import Scores
 from anymae.inference.compute import ComputeConfig, compute, placed
 from anymae.model import MaskedAutoencoder
-from anymae.training.log import read_metrics
 
 MOST_READ, MOST_SCORED = 20_000, 256
 """Rows whose bytes are compared, and rows that are reconstructed."""
 
 ODD = 1.5
-"""Multiple of the validation loss above which reconstruction is called poor."""
+"""Multiple of the median validation row's loss above which reconstruction is called poor."""
+
+_BEGIN = "the data look unlike the training data: "
 
 
 def unlike_training(
-    model: Model, dataset: Dataset, *, run: Path | None = None, config: ComputeConfig | None = None
+    model: Model, dataset: Dataset, config: ComputeConfig | None = None
 ) -> tuple[str, ...]:
     """Say in what data differ from a model's training data, in sentences.
+
+    Of a fine-tuned model, which has no decoder, only bytes and lengths are checked.
 
     Args:
         model: A model with its `data`.
         dataset: Opened for the model.
-        run: The model's folder; its log has the loss that reconstruction is compared with.
         config: Device and precision.
 
     Returns:
         One sentence for each: bytes that did not occur, lengths beyond 98 % of the training rows,
-        reconstruction far worse than on the validation rows.
+        a median row that is reconstructed far worse than the median validation row was.
     """
+    notes = unlike_inputs(model, dataset)
+    trained = (model.data or {}).get("median_score")
+    if trained is None or not isinstance(model, MaskedAutoencoder):
+        return notes
+    found = median_score(model, dataset, np.arange(len(dataset)), config)
+    if found is None or found <= ODD * trained:
+        return notes
+    return (
+        *notes,
+        f"{_BEGIN}reconstruction costs {found:.3g} an input in the median row; in the median "
+        f"validation row of the training it was {trained:.3g}",
+    )
+
+
+def unlike_inputs(model: Model, dataset: Dataset) -> tuple[str, ...]:
+    """Say which bytes and lengths differ from a model's training data, at hardly any cost."""
     notes = []
     statistics = (model.data or {}).get("statistics", {})
-    index = sample(np.arange(len(dataset)), MOST_READ)
     if "alphabet" in statistics:
+        index = sample(np.arange(len(dataset)), MOST_READ)
         new = sorted(_bytes_of(dataset, index) - set(statistics["alphabet"]))
         if new:
             shown = ", ".join(repr(bytes([byte]))[1:] for byte in new[:10])
@@ -51,15 +77,38 @@ def unlike_training(
                 f"rows have {middle:g} inputs in the median; 98 % of the training rows had {low} "
                 f"to {high}"
             )
-    trained = None if run is None else _validation_loss(run)
-    if trained is not None and isinstance(model, MaskedAutoencoder):
-        loss = _loss(model, dataset, sample(index, MOST_SCORED), config or ComputeConfig())
-        if loss > ODD * trained:
-            notes.append(
-                f"reconstruction costs {loss:.3g} an input; on the validation rows of the "
-                f"training it was {trained:.3g}"
-            )
-    return tuple(f"the data look unlike the training data: {note}" for note in notes)
+    return tuple(_BEGIN + note for note in notes)
+
+
+def warn_unlike(model: Model, dataset: Dataset) -> None:
+    """Warn of bytes and lengths that differ, at the line that called this package."""
+    for note in unlike_inputs(model, dataset):
+        warnings.warn(note, AnymaeWarning, stacklevel=_levels_inside())
+
+
+def median_score(
+    model: MaskedAutoencoder,
+    dataset: Dataset,
+    rows: npt.NDArray[np.int64],
+    config: ComputeConfig | None = None,
+) -> float | None:
+    """Return the median, over a sample of rows, of the mean loss of reconstructing an input.
+
+    Args:
+        model: A pretrained model.
+        dataset: Opened for the model.
+        rows: Positions to sample from.
+        config: Device and precision.
+
+    Returns:
+        As `score` says it; `None` where no row has two inputs.
+    """
+    scores, config = Scores(model), config or ComputeConfig()
+    with placed(model, config):
+        values = compute(scores, dataset, sample(rows, MOST_SCORED), config).values
+    each = values[:, 0] / values[:, 1]
+    each = each[~np.isnan(each)]
+    return float(np.median(each)) if len(each) else None
 
 
 def _bytes_of(dataset: Dataset, index: np.ndarray) -> set[int]:
@@ -70,16 +119,11 @@ def _bytes_of(dataset: Dataset, index: np.ndarray) -> set[int]:
     return found
 
 
-def _validation_loss(run: Path) -> float | None:
-    losses = [e["valid_loss"] for e in read_metrics(run / "metrics.jsonl") if "valid_loss" in e]
-    known = [loss for loss in losses if loss is not None]
-    return min(known) if known else None
-
-
-def _loss(
-    model: MaskedAutoencoder, dataset: Dataset, index: np.ndarray, config: ComputeConfig
-) -> float:
-    with placed(model, config):
-        values = compute(Scores(model), dataset, index, config).values
-    scored = values[~np.isnan(values[:, 0])]
-    return float(scored[:, 0].sum() / max(scored[:, 1].sum(), 1))
+def _levels_inside() -> int:
+    """Count the callers up to the first outside this package and the estimators' wrappers."""
+    level, frame = 1, sys._getframe(1)
+    while frame.f_back is not None:
+        if frame.f_globals.get("__name__", "").partition(".")[0] not in ("anymae", "sklearn"):
+            break
+        level, frame = level + 1, frame.f_back
+    return level

@@ -12,6 +12,8 @@ from anymae.data.sampler import spaced
 from anymae.errors import AnymaeError, ConfigError
 from anymae.files import read_json, write_json, write_tensors
 from anymae.hub import DATA, WEIGHTS
+from anymae.inference.compute import ComputeConfig
+from anymae.inference.novelty import median_score
 from anymae.model import MaskedAutoencoder
 from anymae.training.checkpoint import Checkpoints, Snapshot, read_checkpoint
 from anymae.training.determinism import reproducible
@@ -206,6 +208,7 @@ class Session:
             except AnymaeError as error:
                 logger.warning("%s; the weights of the last step are kept instead", error)
                 step = trained.step
+        self._score_validation(model)
         model = model.cpu().eval()
         facts = summarise(read_metrics(folder.metrics), trained, step)
         processes.wait()
@@ -217,11 +220,22 @@ class Session:
             peak = peak_memory(processes.device) / 2**20
             about |= {"seconds": trained.seconds, "peak_memory_mb": peak}
             write_json(folder.path / ENVIRONMENT, about)
+            write_json(folder.path / DATA, model.data)
             folder.write_end(model, facts)
             write_tensors(folder.path / WEIGHTS, model.state_dict())
             logger.info("%s", facts["words"])
         processes.wait()
         return model, facts
+
+    def _score_validation(self, model: MaskedAutoencoder) -> None:
+        """Note beside the model what reconstruction costs, to tell when other data are unlike."""
+        rows = self.job.dataset.parts.valid
+        # Strings that were joined into one row are not what other data's rows will be.
+        if model.data is None or not len(rows) or self.job.recipe.data.pack:
+            return
+        config = ComputeConfig(device=str(self.processes.device))
+        found = median_score(model, self.job.dataset, rows, config)
+        model.data = {**model.data, "median_score": found}
 
 
 def make_model(job: Job) -> MaskedAutoencoder:
