@@ -24,8 +24,8 @@ from anymae.data.sampler import Order
 from anymae.model import MaskedAutoencoder
 from anymae.presets import build_config
 from anymae.randomness import Draws, row_keys
-from anymae.training.loop import Progress
 from anymae.training.pretrain import pretrain
+from anymae.training.progress import Progress
 
 EVERY, BLOCK, BATCH = 200, 10, 256
 clock = time.perf_counter

@@ -6,8 +6,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from anymae.training.loop import Progress
 from anymae.training.pretrain import Run, pretrain
+from anymae.training.progress import Progress
 
 TIMES = ("rows_per_second", "data_wait", "memory_mb", "seconds")
 """Numbers of a log that no two runs share."""

@@ -37,8 +37,8 @@ from anymae.inference.novelty import warn_unlike
 from anymae.inference.rows import open_rows
 from anymae.predictor import to_answers
 from anymae.task import FinetuneConfig, ReadoutConfig, TaskConfig
-from anymae.training.finetune import split_labels
 from anymae.training.fit import Rows, finetune_training, fit
+from anymae.training.labelling import split_labels
 from anymae.training.linear import LinearFit, fit_linear
 from anymae.training.pretrain import pretrain
 from anymae.training.processes import Processes

@@ -31,7 +31,7 @@ from anymae.metrics import HEADLINE, Estimate, measure
 from anymae.nn.initial import initialise
 from anymae.predictor import to_answers
 from anymae.task import FinetuneConfig, TaskConfig, TaskType
-from anymae.training.finetune import label
+from anymae.training.labelling import label
 from anymae.training.linear import fit_linear
 from anymae.training.targets import encode_labels, read_labels, read_weights
 

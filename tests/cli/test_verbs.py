@@ -117,6 +117,21 @@ def test_finetune_predict_and_evaluate_go_together(
     assert as_json.json["task"]["targets"] == ["y"]
 
 
+def test_finetune_tells_how_far_it_is(
+    command: Command, molecules: Path, run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("anymae.cli.console.INTERVAL", 0.0)
+    words = ("--column", "smiles", "--target", "y", "--device", "cpu", "--steps", 2)
+    words = (*words, "--n-labels", 20, "--learning-rate", 1e-3, "--out", tmp_path / "model")
+    outcome = command("finetune", run, molecules, *words)
+    assert outcome.status == 0, outcome.err
+    lines = [line for line in outcome.err.splitlines() if line.startswith("finetune: ")]
+    assert [line.partition(",")[0] for line in lines] == [
+        f"finetune: {step} of 4" for step in (1, 2, 3, 4)
+    ]
+    assert all(" rows/s, " in line and line.endswith(" left") for line in lines)
+
+
 def test_evaluate_shows_targets_and_groups_and_stores_what_it_found(
     command: Command, molecules: Path, run: Path, tmp_path: Path
 ) -> None:

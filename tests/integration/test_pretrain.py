@@ -18,10 +18,10 @@ from anymae.hub import read_config
 from anymae.inference import score
 from anymae.model import MaskedAutoencoder
 from anymae.recipes import load_recipe
-from anymae.training.loop import Progress
 from anymae.training.monitor import ReconstructionMonitor
 from anymae.training.objective import Counters, Look
 from anymae.training.pretrain import Run, pretrain
+from anymae.training.progress import Progress
 from runs import Cut, cut_at, history, small, strings, weights
 from tiny import tiny_config
 

@@ -11,8 +11,8 @@ import pytest
 import torch
 
 from anymae.errors import ConfigError, FolderError, InterruptedRunError
-from anymae.training.loop import Progress
 from anymae.training.precision import fastest_precision
+from anymae.training.progress import Progress
 from runs import Cut, cut_at, history, last_checkpoint, small, strings, weights
 
 

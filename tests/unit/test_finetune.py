@@ -20,8 +20,9 @@ from anymae.model import MaskedAutoencoder
 from anymae.predictor import Ensemble, Predictor, build, describe
 from anymae.task import FinetuneConfig, ReadoutConfig, TaskConfig
 from anymae.training.answers import balance
-from anymae.training.finetune import finetune, label
+from anymae.training.finetune import finetune
 from anymae.training.fit import layer_groups
+from anymae.training.labelling import label
 from anymae.training.linear import fit_linear
 from anymae.training.losses import task_losses
 from anymae.training.optim import TrainingConfig

@@ -11,8 +11,10 @@ from typing import TYPE_CHECKING, Any
 
 import typer
 
+from anymae.training.progress import duration
+
 if TYPE_CHECKING:
-    from anymae.training.loop import Progress as TrainingProgress
+    from anymae.training.progress import Progress as TrainingProgress
 
 PATIENCE = 2.0
 """Seconds after which progress is shown."""
@@ -120,18 +122,6 @@ def _lines(verb: str) -> Show:
         typer.echo(f"{verb}: {done:,} of {total:,}, {words}{rest}", err=True)
 
     return show
-
-
-def duration(seconds: float) -> str:
-    """Word a duration.
-
-    >>> duration(3725), duration(65.2), duration(4.2)
-    ('1 h 02 min', '1 min 05 s', '4 s')
-    """
-    minutes, rest = divmod(round(seconds), 60)
-    if minutes >= 60:
-        return f"{minutes // 60} h {minutes % 60:02} min"
-    return f"{minutes} min {rest:02} s" if minutes else f"{rest} s"
 
 
 def next_step(command: str) -> None:

@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from anymae.cli.console import (
-    duration,
     is_main_process,
     next_step,
     quoted,
@@ -16,6 +15,7 @@ from anymae.cli.console import (
 )
 from anymae.cli.options import DataArgument, DataFlags, JsonFlag, OverwriteFlag, RunArgument, spread
 from anymae.errors import UserInputError
+from anymae.training.progress import duration
 
 if TYPE_CHECKING:
     from anymae.training.finetune import Finetuned
@@ -220,15 +220,17 @@ def finetune(
 
     asked: dict[str, object] = {"task": task, "num_labels": num_labels, "seeds": seeds}
     asked |= parse_settings(setting or ())
-    model = run_finetuning(
-        run,
-        data,
-        out=out,
-        data_config=data_flags.config(),
-        config=parse(FinetuneConfig, asked, where="--set"),
-        training=training_flags.given(),
-        overwrite=overwrite,
-    )
+    with training_progress("finetune") as told:
+        model = run_finetuning(
+            run,
+            data,
+            out=out,
+            data_config=data_flags.config(),
+            config=parse(FinetuneConfig, asked, where="--set"),
+            training=training_flags.given(),
+            overwrite=overwrite,
+            progress=told,
+        )
     _report_model(model, json=json)
 
 

@@ -33,11 +33,11 @@ from anymae.metrics import HEADLINE
 from anymae.probing import Judge, embeddings, raw_features
 from anymae.recipes import apply_settings
 from anymae.task import FinetuneConfig, TaskConfig, TaskType
-from anymae.training.finetune import label
 from anymae.training.fit import Rows
 from anymae.training.folder import CHECKPOINTS, RunFolder
-from anymae.training.loop import Progress
+from anymae.training.labelling import label
 from anymae.training.pretrain import pretrain, shorthands
+from anymae.training.progress import Progress
 from anymae.training.resolve import resolve_job
 from anymae.training.session import make_model
 

@@ -32,6 +32,7 @@ from anymae.training.memory import freed_memory_kept
 from anymae.training.objective import IntArray
 from anymae.training.optim import Groups, make_optimizer
 from anymae.training.processes import Processes
+from anymae.training.progress import Tally
 from anymae.training.requests import Requests
 from anymae.training.step import Stepper
 from anymae.training.targets import Labelled
@@ -110,6 +111,7 @@ def fit(
     rates: tuple[float, ...],
     processes: Processes,
     requests: Requests,
+    tally: Tally | None = None,
 ) -> Fitted:
     """Train a predictor at each rate and keep the best on the validation rows.
 
@@ -122,6 +124,7 @@ def fit(
         rates: Peak learning rates.
         processes: Where.
         requests: What the outside asks for.
+        tally: Told of each step.
 
     Raises:
         NonFiniteError: The loss or gradient is not finite.
@@ -137,7 +140,7 @@ def fit(
             start = Predictor(start.config, task)
             start.data = model.data
         start.to(processes.device).train()
-        trainer = _Trainer(start, task, rows, config, training, processes, requests)
+        trainer = _Trainer(start, task, rows, config, training, processes, requests, tally)
         trainer.prepare_head()
         found = [trainer.train(rate) for rate in rates]
     tried = [(fitted.rate, fitted.loss) for fitted in found]
@@ -156,10 +159,11 @@ class _Trainer:
         training: TrainingConfig,
         processes: Processes,
         requests: Requests,
+        tally: Tally | None,
     ) -> None:
         self._start, self._task, self._rows = start, task, rows
         self._config, self._training = config, training
-        self._processes, self._requests = processes, requests
+        self._processes, self._requests, self._tally = processes, requests, tally
         assert isinstance(training.batch_size, int)
         self._batch = training.batch_size
         self._objective = AnswerObjective(
@@ -181,9 +185,7 @@ class _Trainer:
             )  # fmt: skip
             set_head(self._start, found)
             return
-        per_epoch = -(-len(self._rows.train) // self._batch)
-        steps = max(round(config.head_epochs * per_epoch), FEWEST_STEPS)
-        steps = min(steps, total_steps(self._training, per_epoch))
+        steps = head_steps(self._task, len(self._rows.train), config, self._training)
         training = self._training.model_copy(
             update={"epochs": None, "steps": steps, "learning_rate": HEAD_RATE}
         )
@@ -234,6 +236,7 @@ class _Trainer:
             model=predictor, stepper=stepper, loader=loader, monitor=monitor,
             rhythm=Rhythm(steps, every, every, steps, training.patience),
             length=self._rows.labelled.dataset.input.length,
+            report=None if self._tally is None else self._tally.part(steps),
         ).run(self._requests)  # fmt: skip
         if monitor is None:
             return predictor.state_dict(), []
@@ -269,6 +272,44 @@ def total_steps(training: TrainingConfig, steps_per_epoch: int) -> int:
     if training.epochs is not None:
         return max(1, round(training.epochs * steps_per_epoch))
     return max(FEWEST_STEPS, EPOCHS * steps_per_epoch)
+
+
+def head_steps(
+    task: TaskConfig, num_rows: int, config: FinetuneConfig, training: TrainingConfig
+) -> int:
+    """Return the steps that train the head alone; 0 where it is fitted, or left as it is."""
+    fitted = config.head_first == "probe" and task.readout.kind != "query"
+    if config.head_first == "none" or fitted:
+        return 0
+    assert isinstance(training.batch_size, int)
+    per_epoch = -(-num_rows // training.batch_size)
+    steps = max(round(config.head_epochs * per_epoch), FEWEST_STEPS)
+    return min(steps, total_steps(training, per_epoch))
+
+
+def count_steps(
+    task: TaskConfig,
+    num_rows: int,
+    config: FinetuneConfig,
+    training: TrainingConfig,
+    *,
+    world: int,
+    rates: int,
+) -> int:
+    """Return the steps of a `fit` in which nothing stops early.
+
+    Args:
+        task: What is predicted.
+        num_rows: Training rows.
+        config: How the head is prepared.
+        training: Length and batch.
+        world: Processes that share a batch.
+        rates: Learning rates that are tried.
+    """
+    assert isinstance(training.batch_size, int)
+    per_epoch = -(-num_rows // (training.batch_size * world))
+    head = head_steps(task, num_rows, config, training)
+    return head + rates * total_steps(training, per_epoch)
 
 
 def set_head(predictor: Predictor, found: LinearFit) -> None:

@@ -6,7 +6,7 @@ What a step is stands in `step.py`, what is saved in `checkpoint.py`, what is tr
 
 import logging
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Generic, NamedTuple, Protocol
@@ -22,25 +22,11 @@ from anymae.training.log import MetricsLog
 from anymae.training.memory import is_out_of_memory, out_of_memory, peak_memory
 from anymae.training.objective import BatchT, Counters, Look, Monitor
 from anymae.training.optim import load_optimizer, optimizer_tensors
+from anymae.training.progress import Progress, Report
 from anymae.training.requests import Requests
 from anymae.training.step import Stepper, StepResult
 
 logger = logging.getLogger(__name__)
-
-
-class Progress(NamedTuple):
-    """How far a run has come, for whoever shows it."""
-
-    step: int
-    """Optimizer steps done."""
-    steps: int
-    """Optimizer steps in all."""
-    loss: float
-    """Of the last step."""
-    rows_per_second: float
-    """Over all processes."""
-    seconds_left: float
-    """Estimated from the speed so far."""
 
 
 class Rhythm(NamedTuple):
@@ -120,7 +106,7 @@ class Loop(Generic[BatchT]):
     extra: Mapping[str, Any] = field(default_factory=dict)
     captures: Path | None = None
     with_examples: bool = True
-    report: Callable[[Progress], None] | None = None
+    report: Report | None = None
 
     def __post_init__(self) -> None:
         self._state = _State()

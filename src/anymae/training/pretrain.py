@@ -1,7 +1,7 @@
 """`anymae.pretrain`: any data in, a run folder with an encoder out."""
 
 import logging
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
 from html import escape
 from pathlib import Path
@@ -16,8 +16,8 @@ from anymae.recipes import LENGTHS, apply_settings
 from anymae.training.checkpoint import STATE, Checkpoints
 from anymae.training.folder import RunFolder
 from anymae.training.log import Entry, read_metrics
-from anymae.training.loop import Progress
 from anymae.training.processes import Processes
+from anymae.training.progress import Report, notebook_progress
 from anymae.training.requests import Requests
 from anymae.training.resolve import read_recipe, resolve_job
 from anymae.training.session import Options, Session
@@ -103,7 +103,7 @@ def pretrain(
     track: Columns | None = None,
     probe_target: str | None = None,
     no_examples: bool = False,
-    progress: Callable[[Progress], None] | None = None,
+    progress: Report | None = None,
 ) -> Run:
     """Pretrain a masked autoencoder on any data.
 
@@ -122,8 +122,9 @@ def pretrain(
     # Every keyword is either a setting, which the recipe checks by name, or in `Options`.
     keywords = dict(locals())
     asked = _Asked(data, *read_recipe(recipe), {**shorthands(keywords), **(settings or {})}, init)
-    options = Options(**{name: keywords[name] for name in _SESSION})
-    return _pretrain(asked, RunFolder(out), options)
+    with notebook_progress(progress) as keywords["progress"]:
+        options = Options(**{name: keywords[name] for name in _SESSION})
+        return _pretrain(asked, RunFolder(out), options)
 
 
 class _Asked(NamedTuple):

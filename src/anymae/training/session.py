@@ -1,7 +1,7 @@
 """One pretraining run from start, or from a checkpoint, to the finished folder."""
 
 import logging
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -20,13 +20,14 @@ from anymae.training.determinism import reproducible
 from anymae.training.folder import ENVIRONMENT, RunFolder, environment
 from anymae.training.identity import check_identity
 from anymae.training.log import MetricsLog, read_metrics
-from anymae.training.loop import Loop, Progress, Trained
+from anymae.training.loop import Loop, Trained
 from anymae.training.memory import freed_memory_kept, peak_memory
 from anymae.training.monitor import ReconstructionMonitor
 from anymae.training.objective import Monitor
 from anymae.training.online_probe import OnlineProbe
 from anymae.training.optim import decay_groups, make_optimizer
 from anymae.training.processes import Processes
+from anymae.training.progress import Report
 from anymae.training.reconstruction import ReconstructionObjective
 from anymae.training.requests import Requests
 from anymae.training.resolve import Job, resolved_recipe
@@ -59,7 +60,7 @@ class Options:
     """Keep raw rows out of captures."""
     probe_target: str | None = None
     """Column that a probe on frozen embeddings predicts at each look."""
-    progress: Callable[[Progress], None] | None = None
+    progress: Report | None = None
     """Called after each step."""
 
     @property

@@ -1,0 +1,138 @@
+"""Which labels are learned from: task, targets and weights of rows, and which rows are for what.
+
+Shapes: R rows, T targets.
+"""
+
+import numpy as np
+import numpy.typing as npt
+from sklearn.model_selection import GroupShuffleSplit, train_test_split
+
+from anymae.config import DataConfig
+from anymae.data.dataset import Dataset
+from anymae.data.splits import split_rows
+from anymae.errors import DataError
+from anymae.task import FinetuneConfig, TaskConfig
+from anymae.training.fit import Rows
+from anymae.training.targets import (
+    Labelled,
+    encode_labels,
+    infer_task,
+    read_labels,
+    read_weights,
+    standardise,
+)
+
+IntArray = npt.NDArray[np.int64]
+
+
+def label(
+    dataset: Dataset, data_config: DataConfig, config: FinetuneConfig, *, seed: int
+) -> tuple[TaskConfig, Rows, IntArray]:
+    """Find the task, each row's targets, and which rows are for what.
+
+    Args:
+        dataset: Opened for the model; its roles name the targets.
+        data_config: How the rows are split.
+        config: Task, shares, number of labels.
+        seed: Draws rows where the data do not say which.
+
+    Returns:
+        The task; the rows to learn from, with a known target; the positions of the test rows.
+
+    Raises:
+        DataError: No target is named, or it holds nothing to learn from.
+    """
+    if not dataset.roles.target:
+        raise DataError("no target is named; say which column to predict with --target")
+    labels = read_labels(dataset, dataset.roles.target)
+    # A number of labels counts those that validate, so these are drawn from it.
+    share = 0.0 if config.num_labels is not None else config.valid_share
+    parts = split_rows(
+        dataset.rows, data_config, seed, valid_share=share, test_share=config.test_share
+    )
+    known = np.zeros(len(dataset), np.bool_)
+    for column in labels.values():
+        known |= column.is_valid().to_numpy(zero_copy_only=False)
+    train, valid, test = (part[known[part]] for part in parts)
+    task = infer_task(labels, train, others=(valid, test), type=config.task, readout=config.readout)
+    truth = encode_labels(task, labels)
+    if config.num_labels is not None:
+        train, valid = _draw_labels(
+            task, truth, train, config.num_labels, seed, groups=_groups(dataset)
+        )
+        if task.type == "regression":
+            task = infer_task(labels, train, type=task.type, readout=config.readout)
+    weights = _training_weights(read_weights(dataset), config)
+    return task, Rows(Labelled(dataset, standardise(task, truth), weights), train, valid), test
+
+
+def split_labels(
+    task: TaskConfig, truth: npt.NDArray[np.float64], rows: IntArray, count: int, seed: int
+) -> tuple[IntArray, IntArray]:
+    """Set `count` of some labelled rows apart, classes in proportion where they allow it.
+
+    Args:
+        task: What is predicted.
+        truth: `(R, T)`, targets of all rows.
+        rows: Positions of the rows.
+        count: How many to set apart.
+        seed: Draws them.
+
+    Returns:
+        Positions of the other rows, and of those apart; ascending.
+    """
+    classes = truth[rows, 0] if task.type in ("binary", "multiclass") else None
+    try:
+        kept, apart = train_test_split(rows, test_size=count, stratify=classes, random_state=seed)
+    except ValueError:  # a class is too rare to be on both sides
+        kept, apart = train_test_split(rows, test_size=count, random_state=seed)
+    return np.sort(kept), np.sort(apart)
+
+
+def _groups(dataset: Dataset) -> npt.NDArray[np.int64] | None:
+    """Return the number of each row's group, `(R,)`, or `None` where rows have none."""
+    name = dataset.roles.group
+    if name is None:
+        return None
+    codes = dataset.column(name).combine_chunks().dictionary_encode().indices
+    return np.asarray(codes.fill_null(-1).to_numpy(zero_copy_only=False), np.int64)
+
+
+def _draw_labels(
+    task: TaskConfig,
+    truth: npt.NDArray[np.float64],
+    train: IntArray,
+    count: int,
+    seed: int,
+    *,
+    groups: npt.NDArray[np.int64] | None,
+) -> tuple[IntArray, IntArray]:
+    """Draw the labels to learn from, and a fifth of them to validate: whole groups of them."""
+    if count > len(train):
+        raise DataError(f"{count:,} labels are asked for and {len(train):,} rows have one")
+    drawn = train
+    if count < len(train):
+        _, drawn = split_labels(task, truth, train, count, seed)
+    apart = max(1, round(0.2 * count))
+    if groups is None or len(np.unique(groups[drawn])) < 2:
+        return split_labels(task, truth, drawn, apart, seed)
+    splitter = GroupShuffleSplit(1, test_size=apart / count, random_state=seed)
+    kept, held = next(splitter.split(drawn, groups=groups[drawn]))
+    return drawn[kept], drawn[held]
+
+
+def _training_weights(
+    weights: npt.NDArray[np.float64] | None, config: FinetuneConfig
+) -> npt.NDArray[np.float32] | None:
+    if weights is None:
+        return None
+    negative = int((weights < 0).sum())
+    if negative and config.negative_weights == "error":
+        raise DataError(
+            f"{negative:,} rows have a negative weight, which a loss cannot be trained with; "
+            "set negative_weights to absolute or zero (--set negative_weights=zero)"
+        )
+    usable = np.abs(weights) if config.negative_weights == "absolute" else np.maximum(weights, 0)
+    if not usable.sum() > 0:
+        raise DataError("no row has a weight above 0; there is nothing to learn from")
+    return np.asarray(usable / usable.mean(), np.float32)
