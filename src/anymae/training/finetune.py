@@ -107,8 +107,7 @@ def finetune(
         config: Task, head, and how to learn.
         training: Keys of `TrainingConfig`: `epochs`, `batch_size`, `learning_rate`, `seed` ...
         overwrite: Replace a fine-tuned model in `out`.
-        progress: Called after each step, of the steps of all heads, rates and seeds together; a
-            notebook shows a bar where it is `None`.
+        progress: Called after each step of all; where it is `None` a notebook shows a bar.
 
     Returns:
         The model and its metrics.
@@ -127,9 +126,8 @@ def finetune(
     >>> model = MaskedAutoencoder(build_config("tiny", dataset.input))
     >>> model.data = dataset.preparation.to_json()
     >>> table = {"smiles": strings, "oxygens": [n % 3 for n in range(1, 30)]}
-    >>> done = finetune(model, table, target="oxygens", training={"steps": 3})
-    >>> done.task.type, done.task.classes
-    ('multiclass', ('0', '1', '2'))
+    >>> finetune(model, table, target="oxygens", training={"steps": 3}).task.classes
+    ('0', '1', '2')
     """
     started = time.perf_counter()
     asked = _ask(target, data_config, config, training)
