@@ -1,5 +1,6 @@
 """Fine-tuning starts from the pretrained weights, learns every task, and says what fails."""
 
+import itertools
 import json
 import math
 from pathlib import Path
@@ -390,6 +391,9 @@ BAD = {
     "has no value in any of": {"y": pa.array([None] * COUNT, pa.float64())},
     "holds 'high', which is no number": {"y": ["1.5", "high", *["2.5"] * (COUNT - 2)]},
     "holds lists, a value for each input": {"y": [[1.0, 2.0]] * COUNT},
+    "holds strings as long as their rows": {
+        "y": ["".join("HE-"[ord(c) % 3] for c in text) for text in strings(COUNT - 1)] + ["?"]
+    },
     "holds infinity": {"y": [math.inf, *np.arange(COUNT - 1.0)]},
 }
 
@@ -402,6 +406,13 @@ def test_bad_targets_are_one_sentence(
     with pytest.raises(DataError, match=message):
         finetune(model, table(**BAD[message]), target="y", out=tmp_path / "m", config=config)
     assert not (tmp_path / "m").exists()
+
+
+def test_classes_named_as_long_as_rows_of_one_length_are_classes() -> None:
+    rows = ["".join(row) for row in itertools.product("CNO", repeat=3)]
+    data = {"smiles": rows, "y": ["yes", "non", "yes"] * 9}
+    done = finetune(pretrained(rows), data, target="y", training=QUICK)
+    assert done.task.classes == ("non", "yes")
 
 
 def test_bad_requests_are_one_sentence(model: MaskedAutoencoder, tmp_path: Path) -> None:

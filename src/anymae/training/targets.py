@@ -25,6 +25,10 @@ MOST_CLASSES = 20
 """Distinct whole numbers that are taken for classes; more are an amount."""
 
 
+FEWEST_COMPARED, ALIKE = 5, 0.95
+"""Rows by which strings can be said to be as long as their rows, and the share that has to be."""
+
+
 class Labelled(NamedTuple):
     """Rows with their targets."""
 
@@ -39,7 +43,8 @@ def read_labels(dataset: Dataset, names: Sequence[str]) -> Labels:
     """Take target columns from a data set; every way of writing a missing cell becomes null.
 
     Raises:
-        DataError: A column is not there, or holds lists.
+        DataError: A column is not there, or holds a value for each input: lists, or strings as
+            long as their rows.
     """
     known = dataset.rows.frame.table.column_names
     labels = {}
@@ -53,7 +58,29 @@ def read_labels(dataset: Dataset, names: Sequence[str]) -> Labels:
                 "value for each row can be predicted"
             )
         labels[name] = blank(column, codes_of(name, dataset.preparation.missing))
+        _refuse_strings_as_long_as_rows(name, labels[name], dataset)
     return labels
+
+
+def _refuse_strings_as_long_as_rows(name: str, column: pa.Array, dataset: Dataset) -> None:
+    """A letter for each residue is no class of the row, though it is a string."""
+    kind = dataset.input.kind
+    if not pa.types.is_large_string(column.type) or kind not in ("bytes", "values"):
+        return
+    full = dataset.full_lengths
+    expected = np.full(len(dataset), dataset.input.length) if full is None else full
+    known = column.is_valid().to_numpy(zero_copy_only=False)
+    found = pc.utf8_length(column.drop_null()).to_numpy(zero_copy_only=False)
+    # The end of a string is an input too.
+    expected = expected[known] - (1 if kind == "bytes" else 0)
+    if len(found) < FEWEST_COMPARED or np.mean(found == expected) < ALIKE:
+        return
+    # Rows of one length may be as long as the name of a class, by chance.
+    if len(np.unique(expected)) > 1 or len(column.unique()) > MOST_CLASSES:
+        raise DataError(
+            f"target {name!r} holds strings as long as their rows, a character for each input; "
+            "only targets with one value for each row can be predicted"
+        )
 
 
 def infer_task(
