@@ -269,7 +269,9 @@ def test_one_row_with_one_missing_cell_is_embedded() -> None:
 def test_states_of_each_input(text: list[str], tmp_path: Path, encoder: str) -> None:
     model = pretrained(text, encoder)
     out = tmp_path / "states.parquet"
-    embed_to_file(model, [*text, ""], out, per_input=True, data_config=SKIP)
+    written = embed_to_file(model, [*text, ""], out, per_input=True, data_config=SKIP)
+    said = any("is the decoder's state at its position" in note for note in written.notes)
+    assert said == (encoder == "perceiver")
     states = pd.read_parquet(out).states
     assert states[len(text)] is None
     row = 7

@@ -39,7 +39,11 @@ def embed(
         bool, typer.Option("--layers", help="Mean and deviation after each layer, not the last's.")
     ] = False,
     per_input: Annotated[
-        bool, typer.Option("--per-input", help="A vector for each input of a row (Parquet).")
+        bool,
+        typer.Option(
+            "--per-input",
+            help="A vector for each input of a row (Parquet); of a perceiver, its decoder's state.",
+        ),
     ] = False,
     overwrite: OverwriteFlag = False,
     json: JsonFlag = False,

@@ -219,13 +219,14 @@ def embed_to_file(
     """
     check_output(Path(out), overwrite=overwrite)
     model = open_model(run)
-    what: Computation = InputStates(model) if per_input else Embeddings(model, reading)
+    what = InputStates(model) if per_input else Embeddings(model, reading)
     if per_input and Path(out).suffix != ".parquet":
         raise UserInputError(f"vectors of each input need Parquet; name {out} .parquet")
     layout: Layout = StatesLayout() if per_input else VectorLayout("embedding", "e")
     return _write(
         what, layout, model, data, Path(out), data_config, config, progress,
         {"verb": "embed", "reading": reading, "per_input": per_input},
+        notes=what.notes if isinstance(what, InputStates) else (),
     )  # fmt: skip
 
 
@@ -334,10 +335,11 @@ def _write(
     config: ComputeConfig | None,
     progress: Progress | None,
     identity: Mapping[str, Any],
+    notes: tuple[str, ...] = (),
 ) -> Written:
     data_config, config = data_config or DataConfig(), config or ComputeConfig()
     dataset = open_rows(model, data, data_config)
-    notes = (*dataset.notes, *unlike_training(model, dataset, config))
+    notes = (*notes, *dataset.notes, *unlike_training(model, dataset, config))
     for note in notes:
         logger.warning("%s", note)
     settings = {

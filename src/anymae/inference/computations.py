@@ -19,6 +19,11 @@ from anymae.randomness import Draws, Purpose, row_keys
 
 Reading = Literal["mean", "layers"]
 
+DECODED = (
+    "the vector of each input is the decoder's state at its position, as a perceiver's latents "
+    "belong to no input"
+)
+
 
 class Embeddings:
     """One vector for each row.
@@ -65,6 +70,7 @@ class InputStates:
                 "behind); use the pretraining run"
             )
         self.num_numbers = config.decoder.width if self._decodes else config.encoder.width
+        self.notes = (DECODED,) if self._decodes else ()
 
     def __call__(self, batch: Batch) -> Tensor:
         """Return `(B, N, F)`, NaN at inputs that are not valid."""
