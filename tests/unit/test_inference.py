@@ -14,6 +14,7 @@ import pytest
 import torch
 
 from anymae.config import DataConfig, ModelConfig, parse
+from anymae.data.batch import Batch
 from anymae.data.dataset import open_data
 from anymae.errors import AnymaeWarning, DataError, FolderError, UserInputError
 from anymae.hub import save
@@ -27,6 +28,7 @@ from anymae.inference import (
     score_to_file,
     stream,
 )
+from anymae.inference.computations import Scores
 from anymae.inference.compute import batches
 from anymae.model import MaskedAutoencoder
 from anymae.nn.readout import layer_statistics
@@ -338,6 +340,27 @@ def test_scores_against_a_reference(
     assert pd.read_csv(tmp_path / "b.csv").difference[3] == pytest.approx(0, abs=1e-5)
     with pytest.raises(UserInputError, match="reference row 999"):
         score_to_file(model, text, tmp_path / "c.csv", reference=999)
+
+
+def test_scores_of_windows_tell_the_inputs_of_the_whole_row(
+    model: MaskedAutoencoder, text: list[str], tmp_path: Path
+) -> None:
+    limit = model.config.input.length
+    long = ["CN" * limit, "CNO" * limit, "CNO" * (limit // 2)]
+    rows, windows = [*text, *long], DataConfig(too_long="window")
+    score_to_file(model, rows, tmp_path / "a.csv", data_config=windows)
+    table = pd.read_csv(tmp_path / "a.csv")
+    assert table.inputs.tolist() == [len(row) + 1 for row in rows]
+    # The score itself stays the mean over the windows.
+    spare = 2 * limit + 1 - limit
+    parts = [long[0][start : start + limit] for start in (0, spare // 2)]
+    with torch.no_grad():
+        batches = [torch.tensor([[byte + 6 for byte in part.encode()]]) for part in parts]
+        batches.append(torch.tensor([[*(b + 6 for b in long[0][spare:].encode()), 5]]))
+        of = Scores(model)
+        sums = torch.cat([of(Batch(b, None, torch.zeros(1, dtype=torch.int64))) for b in batches])
+    expected = float(sums[:, 0].sum() / sums[:, 1].sum())
+    assert table.score[len(text)] == pytest.approx(expected, abs=1e-5)
 
 
 def test_a_row_with_one_input_has_no_score(tmp_path: Path) -> None:

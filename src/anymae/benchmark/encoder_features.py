@@ -109,6 +109,7 @@ class _Readings:
     """Statistics of every layer, and projected latents."""
 
     per_input = False
+    sums = False
 
     def __init__(self, model: MaskedAutoencoder, projection: Tensor | None) -> None:
         self.model, self._projection = model, projection
@@ -129,6 +130,7 @@ class _Flat:
     """All latents of a row side by side."""
 
     per_input = False
+    sums = False
 
     def __init__(self, model: MaskedAutoencoder, num_latents: int) -> None:
         self.model = model

@@ -35,6 +35,7 @@ class Embeddings:
     """
 
     per_input = False
+    sums = False
 
     def __init__(self, model: Model, reading: Reading = "mean") -> None:
         if reading not in get_args(Reading):
@@ -59,6 +60,7 @@ class InputStates:
     """
 
     per_input = True
+    sums = False
 
     def __init__(self, model: Model) -> None:
         self.model = one_encoder(model)
@@ -92,6 +94,7 @@ class Answers:
     """What a fine-tuned model answers, each member apart: S * A numbers."""
 
     per_input = False
+    sums = False
 
     def __init__(self, model: Model) -> None:
         self.model = fine_tuned(model)
@@ -117,6 +120,7 @@ class Scores:
     """
 
     per_input = False
+    sums = True
     num_numbers = 2
 
     def __init__(self, model: Model, num_masks: int | None = None, seed: int = 0) -> None:

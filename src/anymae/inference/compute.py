@@ -47,6 +47,8 @@ class Computation(Protocol):
     """F."""
     per_input: bool
     """True for F numbers about each input of a row, False for F numbers about the row."""
+    sums: bool
+    """True for sums over the inputs of a row, False for what does not grow with their number."""
 
     @property
     def model(self) -> nn.Module:
@@ -81,7 +83,7 @@ def compute(
 
     Returns:
         The numbers, in the order of `index`; averaged over windows where rows are longer than the
-        model reads at once and `too_long` is `window`.
+        model reads at once and `too_long` is `window` (sums are then scaled to the whole row).
 
     Raises:
         UserInputError: Numbers of each input are wanted of rows that are read in windows.
@@ -97,8 +99,12 @@ def compute(
     # Windows stand in the order of the rows, and each row has at least one.
     starts = np.flatnonzero(np.r_[True, windows.first[1:] == 0])
     counts = np.diff(np.r_[starts, len(parts)])
-    sums = np.add.reduceat(parts, starts, dtype=np.float64)
-    return Numbers((sums / counts[:, None]).astype(np.float32), np.ones(len(index), np.int64))
+    means = np.add.reduceat(parts, starts, dtype=np.float64) / counts[:, None]
+    if computation.sums:
+        # The last window of a long row ends where the row does.
+        most = dataset.input.length
+        means *= np.where(counts > 1, windows.first[starts + counts - 1] / most + 1, 1.0)[:, None]
+    return Numbers(means.astype(np.float32), np.ones(len(index), np.int64))
 
 
 def _compute(

@@ -119,7 +119,7 @@ class ScoreLayout:
         """Return `score` (larger is odder), `inputs` and, with a reference, `difference`."""
         score = self.matrix(values)[:, 0]
         absent = np.isnan(values[:, 1])
-        known = np.where(absent, 0, values[:, 1]).astype(np.int32)
+        known = np.where(absent, 0, values[:, 1]).round().astype(np.int32)
         out: dict[str, pa.Array] = {
             "score": pa.array(score, mask=np.isnan(score)),
             "inputs": pa.array(known, mask=absent),
