@@ -10,14 +10,9 @@ import pyarrow.parquet
 import pytest
 
 from anymae.cli import main
-from commands import Command
+from commands import Command, assert_refused, write
 
 GOOD = "smiles,y\nCCO,1.0\nCCC,2.0\nc1ccccc1,3.0\nCN,4.0\n"
-
-
-def write(path: Path, content: str | bytes) -> Path:
-    path.write_bytes(content.encode() if isinstance(content, str) else content)
-    return path
 
 
 def save_array(path: Path, array: np.ndarray) -> Path:
@@ -91,19 +86,6 @@ RECIPES = {
     "key given twice": ("preset: tiny\npreset: small\n", "twice"),
     "wrong type": ("training:\n  steps: soon\n", "steps"),
 }
-
-
-def assert_refused(command: Command, folder: Path, *words: object, expected: str) -> None:
-    """The command is refused in one sentence and leaves every file as it was."""
-    before = {path: path.stat().st_mtime_ns for path in folder.rglob("*")}
-    outcome = command(*words)
-    assert outcome.status == 2, outcome
-    assert outcome.out == ""
-    sentence = outcome.err.splitlines()[-1]
-    assert sentence.startswith("anymae: ")
-    assert expected in sentence
-    assert "Traceback" not in outcome.err
-    assert {path: path.stat().st_mtime_ns for path in folder.rglob("*")} == before
 
 
 @pytest.fixture

@@ -185,6 +185,43 @@ def test_weights_count_rows(model: MaskedAutoencoder, texts: list[str]) -> None:
     )
 
 
+def test_tables_of_several_columns_are_taken_by_name() -> None:
+    draw = np.random.default_rng(0)
+    frame = pd.DataFrame({
+        "x": draw.normal(size=40), "w": draw.normal(size=40),
+        "color": draw.choice(["red", "blue"], 40), "hole": draw.normal(size=40),
+    })  # fmt: skip
+    frame.loc[::3, "hole"] = np.nan
+    y = np.where(frame.x + (frame.color == "red") > 0.5, "on", "off")
+    for freeze in (True, False):
+        classifier = Classifier(
+            **COMMON, freeze=freeze, training={"steps": 2, "learning_rate": 1e-3}
+        ).fit(frame, y)
+        assert classifier.n_features_in_ == 4
+        assert classifier.feature_names_in_.tolist() == ["x", "w", "color", "hole"]
+        assert classifier.predict_proba(frame).shape == (40, 2)
+    embedder = Embedder(**COMMON).fit(frame)
+    found = embedder.transform(frame)
+    assert found.shape == (40, 16) and np.isfinite(found).all()
+    some = frame.iloc[5:9]
+    np.testing.assert_allclose(embedder.transform(some), found[5:9], atol=1e-5)
+    with pytest.raises(ValueError, match="same order"):
+        embedder.transform(frame[["w", "x", "color", "hole"]])
+    with pytest.raises(ValueError, match="4 features|Feature names"):
+        embedder.transform(frame[["x", "w", "color"]])
+
+
+def test_series_of_vectors_are_taken_as_arrays_of_three_dimensions() -> None:
+    x = np.random.default_rng(0).normal(size=(40, 6, 2))
+    y = x[:, :, 0].mean(1)
+    regressor = Regressor(**COMMON).fit(x, y)
+    assert regressor.predict(x).shape == (40,)
+    np.testing.assert_allclose(regressor.predict(x[3:5]), regressor.predict(x)[3:5], rtol=1e-3)
+    assert Embedder(**COMMON).fit_transform(x).shape == (40, 16)
+    scores = cross_val_score(Classifier(**COMMON), x, (y > 0).astype(int), cv=2)
+    assert np.isfinite(scores).all()
+
+
 def test_mistakes_are_one_sentence(model: MaskedAutoencoder, texts: list[str]) -> None:
     with pytest.raises(ValueError, match="1 class"):
         Classifier(model).fit(texts, np.ones(60))

@@ -74,6 +74,67 @@ def test_regression_metrics_are_those_of_scikit_learn(draw: np.random.Generator)
     )
 
 
+def average_precision_by_loop(truth: np.ndarray, found: np.ndarray, weights: np.ndarray) -> float:
+    """Precision at each cut, weighed by the recall that the cut adds."""
+    total = weights[truth == 1].sum()
+    result = recall = 0.0
+    for cut in sorted(set(found), reverse=True):
+        kept = found >= cut
+        hits = weights[kept & (truth == 1)].sum()
+        result += hits / weights[kept].sum() * (hits / total - recall)
+        recall = hits / total
+    return float(result)
+
+
+def test_average_precision_of_classes_is_the_mean_over_those_that_occur(
+    draw: np.random.Generator,
+) -> None:
+    # The fourth class does not occur.
+    truth, found = draw.integers(0, 3, 80).astype(float), np.round(draw.random((80, 4)), 1)
+    weights = draw.random(80)
+    each = [
+        average_precision_by_loop((truth == number).astype(float), found[:, number], weights)
+        for number in range(3)
+    ]
+    assert metrics.average_precision(truth, found, weights) == pytest.approx(np.mean(each))
+
+
+def test_weighted_spearman_is_that_of_a_naive_loop(draw: np.random.Generator) -> None:
+    truth, found = np.round(draw.normal(size=60), 1), np.round(draw.normal(size=60), 1)
+    weights = draw.random(60)
+
+    def ranks(values: np.ndarray) -> list[float]:
+        """One more than the smaller ones, ties in their middle."""
+        return [sum(w < v for w in values) + (sum(w == v for w in values) + 1) / 2 for v in values]
+
+    pairs = list(zip(ranks(truth), ranks(found), weights, strict=True))
+    total = sum(weight for *_, weight in pairs)
+    means = [sum(pair[side] * pair[2] for pair in pairs) / total for side in (0, 1)]
+    moment = [[0.0, 0.0], [0.0, 0.0]]
+    for x, y, weight in pairs:
+        apart = (x - means[0], y - means[1])
+        for one in (0, 1):
+            for other in (0, 1):
+                moment[one][other] += weight * apart[one] * apart[other]
+    expected = moment[0][1] / (moment[0][0] * moment[1][1]) ** 0.5
+    assert metrics.spearman(truth, found, weights) == pytest.approx(expected)
+
+
+def test_weighted_enrichment_is_that_of_a_naive_loop(draw: np.random.Generator) -> None:
+    truth = (draw.random(300) < 0.2).astype(float)
+    found, weights = np.round(truth + draw.normal(size=300), 2), draw.random(300)
+    share, count = 0.05, 15
+    order = sorted(range(300), key=lambda row: -found[row])
+    last = found[order[count - 1]]
+    ties = [row for row in order if found[row] == last]
+    above = [row for row in order if found[row] > last]
+    part = (count - len(above)) / len(ties)
+    best = [(row, weights[row]) for row in above] + [(row, weights[row] * part) for row in ties]
+    rate = sum(w for row, w in best if truth[row] == 1) / sum(w for _, w in best)
+    base = weights[truth == 1].sum() / weights.sum()
+    assert metrics.enrichment(share)(truth, found, weights) == pytest.approx(rate / base)
+
+
 def test_a_weight_counts_like_so_many_rows(draw: np.random.Generator) -> None:
     counts = draw.integers(1, 4, 60)
     for task in (BINARY, NUMBERS):

@@ -1,0 +1,123 @@
+"""Labels and rows that a model cannot use are one sentence and exit code 2, and change no file."""
+
+import random
+from pathlib import Path
+
+import pytest
+
+from anymae.cli import main
+from commands import TINY, Command, assert_refused, write
+
+QUICK = ("--device", "cpu", "--steps", "1", "--learning-rate", "1e-3")
+
+
+def rows(count: int = 24) -> list[str]:
+    draw = random.Random(1)
+    return ["".join(draw.choices("CNO", k=draw.randint(3, 9))) for _ in range(count)]
+
+
+def labelled(path: Path, labels: list[object]) -> Path:
+    lines = [f"{text},{label}" for text, label in zip(rows(len(labels)), labels, strict=True)]
+    return write(path, "\n".join(["smiles,y", *lines]) + "\n")
+
+
+@pytest.fixture(scope="module")
+def models(run: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    """Models that were fine-tuned to numbers and to two classes."""
+    folder = tmp_path_factory.mktemp("models")
+    labels = {"numbers": [n / 8 for n in range(24)], "classes": ["no", "yes"] * 12}
+    for name, values in labels.items():
+        data = labelled(folder / f"{name}.csv", list(values))
+        words = ("--target", "y", "--out", str(folder / name), *QUICK)
+        assert main(["finetune", str(run), str(data), *words]) == 0
+    return {name: folder / name for name in labels}
+
+
+@pytest.fixture(scope="module")
+def columns(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A run on a table of numbers."""
+    folder = tmp_path_factory.mktemp("columns")
+    lines = [f"{n / 2 + 0.25},{n % 5},{n % 7}" for n in range(40)]
+    data = write(folder / "abc.csv", "\n".join(["a,b,c", *lines]) + "\n")
+    words = [word for word in TINY if word not in ("--target", "y", "--id", "name")]
+    assert main(["pretrain", str(data), "--out", str(folder / "run"), *words]) == 0
+    return folder / "run"
+
+
+LABELS: dict[str, tuple[list[object], str]] = {
+    "one class": (["toxic"] * 24, "has one value, 'toxic', in all"),
+    "missing labels": ([""] * 24, "has no value in any of"),
+    "a word among numbers": (["1.5", "high", *range(22)], "'high' where most values are numbers"),
+    "a letter for each input": ([text.lower() for text in rows()], "as long as their rows"),
+}
+
+
+@pytest.mark.parametrize("name", LABELS)
+def test_labels_that_cannot_be_learned(
+    name: str, command: Command, run: Path, tmp_path: Path
+) -> None:
+    labels, expected = LABELS[name]
+    data = labelled(tmp_path / "data.csv", labels)
+    words = ["finetune", run, data, "--target", "y", "--out", tmp_path / "m", *QUICK]
+    assert_refused(command, tmp_path, *words, expected=expected)
+    if name != "a word among numbers":
+        words = ["probe", run, data, "--target", "y", "--device", "cpu"]
+        assert_refused(command, tmp_path, *words, expected=expected)
+
+
+@pytest.mark.parametrize(
+    ("model", "labels", "expected"),
+    [
+        ("numbers", ["1.5", "high"] * 12, "'high', which is no number"),
+        ("classes", ["no", "maybe"] * 12, "'maybe', which is no class of the model"),
+        ("classes", [""] * 24, "none of the 24 rows has a value of y"),
+    ],
+)
+def test_labels_that_a_model_has_no_answer_for(
+    model: str,
+    labels: list[object],
+    expected: str,
+    command: Command,
+    models: dict[str, Path],
+    tmp_path: Path,
+) -> None:
+    data = labelled(tmp_path / "data.csv", labels)
+    words = ["evaluate", models[model], data, "--device", "cpu"]
+    words += ["--out", tmp_path / "found.json"]
+    assert_refused(command, tmp_path, *words, expected=expected)
+
+
+def test_a_table_that_lacks_a_column(
+    command: Command, models: dict[str, Path], columns: Path, tmp_path: Path
+) -> None:
+    data = write(tmp_path / "rows.csv", "smiles\nCCO\nCCN\n")
+    evaluated = ["evaluate", models["numbers"], data, "--out", tmp_path / "found.json"]
+    assert_refused(command, tmp_path, *evaluated, expected="there is no column 'y'")
+    table = write(tmp_path / "table.csv", "a,c\n1,2\n3,4\n")
+    words = ["embed", columns, table, "--out", tmp_path / "e.csv"]
+    assert_refused(command, tmp_path, *words, expected="lacks 1 of the 3 columns")
+
+
+def test_words_where_a_run_reads_numbers(command: Command, columns: Path, tmp_path: Path) -> None:
+    table = write(tmp_path / "table.csv", "a,b,c\n1,2,3\n3,low,4\n5,6,7\n")
+    words = ["embed", columns, table, "--out", tmp_path / "e.csv"]
+    assert_refused(command, tmp_path, *words, expected="'b'")
+
+
+@pytest.mark.parametrize("verb", ["predict", "embed"])
+def test_rows_that_are_too_long(
+    verb: str, command: Command, models: dict[str, Path], tmp_path: Path
+) -> None:
+    data = write(tmp_path / "long.csv", f"smiles\nCCO\n{'CN' * 90}\n")
+    words = [verb, models["classes"], data, "--out", tmp_path / "out.csv"]
+    assert_refused(command, tmp_path, *words, expected="choose --too-long truncate, window or crop")
+
+
+@pytest.mark.parametrize("verb", ["predict", "evaluate"])
+def test_a_pretraining_run_has_no_answers(
+    verb: str, command: Command, run: Path, tmp_path: Path
+) -> None:
+    data = labelled(tmp_path / "data.csv", list(range(24)))
+    out = tmp_path / ("p.csv" if verb == "predict" else "p.json")
+    words = [verb, run, data, "--out", out]
+    assert_refused(command, tmp_path, *words, expected="make one with `anymae finetune")
