@@ -6,6 +6,7 @@ Shapes: R rows, A numbers of an answer, T targets.
 import hashlib
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
+from html import escape
 from pathlib import Path
 from typing import Any, Literal
 
@@ -78,10 +79,10 @@ class Evaluation:
 
     def _repr_html_(self) -> str:
         rows = "".join(
-            f"<tr><th>{name}</th><td>{estimate}</td></tr>"
+            f"<tr><th>{escape(name)}</th><td>{estimate}</td></tr>"
             for name, estimate in self.overall.items()
         )
-        return f"<table><caption>{self.part}: {self.rows:,} rows</caption>{rows}</table>"
+        return f"<table><caption>{escape(self.part)}: {self.rows:,} rows</caption>{rows}</table>"
 
 
 def evaluate(

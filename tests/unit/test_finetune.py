@@ -333,6 +333,121 @@ def test_weighted_losses_with_unknown_targets_equal_a_naive_loop(kind: str) -> N
     assert float(weight_twice) == float(weight_once)
 
 
+@pytest.mark.parametrize("kind", ["binary", "multiclass", "multilabel"])
+def test_the_published_slip_is_the_squared_error_of_a_naive_loop(kind: str) -> None:
+    task = {
+        "binary": TaskConfig(type="binary", targets=("a",), classes=("n", "y")),
+        "multiclass": TaskConfig(type="multiclass", targets=("a",), classes=tuple("wxyz")),
+        "multilabel": TaskConfig(type="multilabel", targets=("a", "b", "c")),
+    }[kind]
+    draw = np.random.default_rng(0)
+    outputs = draw.normal(size=(20, task.num_outputs))
+    targets = draw.integers(0, max(2, len(task.classes)), (20, len(task.targets))).astype(float)
+    targets[draw.random(targets.shape) < 0.3] = np.nan
+    weights, total = draw.random(20), 0.0
+    for out, target, importance in zip(outputs, targets, weights, strict=True):
+        for column, value in enumerate(target):
+            if math.isnan(value):
+                continue
+            if kind == "multiclass":
+                hot = [float(number == value) for number in range(4)]
+                total += importance * sum((x - t) ** 2 for x, t in zip(out, hot, strict=True)) / 4
+            else:
+                total += importance * (out[column] - value) ** 2
+    found, _ = task_losses(
+        task, torch.tensor(outputs), torch.tensor(targets), weights=torch.tensor(weights),
+        squared_error=True,
+    )  # fmt: skip
+    assert float(found) == pytest.approx(total, rel=1e-5)
+
+
+def test_squared_error_trains_classes_where_it_is_asked_for(model: MaskedAutoencoder) -> None:
+    data = {**table(y=TARGETS["binary"]["y"]), "part": PARTS}
+    losses = []
+    for loss in ("default", "squared_error"):
+        config = FinetuneConfig(loss=loss, head_first="none")
+        done = finetune(model, data, target="y", config=config, data_config=ONE_PART,
+                        training={"steps": 1, "learning_rate": 1e-38})  # fmt: skip
+        losses.append(done.valid_loss)
+    # A head of small random weights says 0: log(2) in one loss; 0 or 1 squared in the other.
+    truth = float(TARGETS["binary"]["y"][COUNT - 2] == "yes")
+    assert losses[0] == pytest.approx(math.log(2), abs=0.2)
+    assert losses[1] == pytest.approx(truth, abs=0.5)
+    assert losses[0] != losses[1]
+
+
+def test_patience_stops_before_the_last_step_and_the_best_look_is_kept(
+    model: MaskedAutoencoder,
+) -> None:
+    config = FinetuneConfig(head_first="none")
+    training = {"steps": 60, "learning_rate": 1.0, "clip": 1.0, "validate_every": 1, "patience": 3}
+    done = finetune(model, table(y=TARGETS["regression"]["y"]), target="y", config=config,
+                    training=training)  # fmt: skip
+    looks = done.history[0]["looks"]
+    assert [step for step, _ in looks] == list(range(len(looks)))
+    assert len(looks) < 61
+    # The look before training is not waited for.
+    losses = [loss for _, loss in looks[1:]]
+    assert len(losses) == int(np.argmin(losses)) + 1 + 3
+    best = min(looks, key=lambda look: look[1])
+    assert (done.steps[0], done.valid_loss) == tuple(best)
+
+
+def test_the_encoder_waits_while_the_head_is_trained(model: MaskedAutoencoder) -> None:
+    data = table(y=TARGETS["binary"]["y"])
+    doubled = {name: [*values, *values] for name, values in data.items()}  # type: ignore[misc]
+    doubled["part"] = ["train"] * COUNT + ["valid"] * COUNT
+    heads = []
+    for first in ("none", "train"):
+        config = FinetuneConfig(head_first=first, readout=ReadoutConfig(kind="mean"))
+        training = {"steps": 20, "learning_rate": 1e-38, "weight_decay": 0.0, "batch_size": 24}
+        done = finetune(model, doubled, target="y", config=config, data_config=ONE_PART,
+                        training=training)  # fmt: skip
+        assert isinstance(done.model, Predictor)
+        found, before = done.model.state_dict(), model.state_dict()
+        encoder = [name for name in found if name.startswith(("embedding", "encoder"))]
+        assert len(encoder) > 10
+        assert all(torch.equal(found[name], before[name]) for name in encoder)
+        assert all(parameter.requires_grad for parameter in done.model.parameters())
+        heads.append((found["output.weight"], done.valid_loss))
+    assert not torch.equal(heads[0][0], heads[1][0])
+    assert heads[1][1] < heads[0][1]  # type: ignore[operator]
+
+
+def test_splits_by_class_and_by_group_hold_in_fine_tuning(
+    model: MaskedAutoencoder, tmp_path: Path
+) -> None:
+    rare = np.array(["a", "b", "b", "b"] * 6)
+    groups = np.repeat(np.arange(6), 4)
+    config = FinetuneConfig(valid_share=0.25, test_share=0.25)
+    hashes = row_hashes(open_data(strings()), np.arange(COUNT))
+    assert len(set(hashes.tolist())) == COUNT
+    splits = {"stratified": DataConfig(split_by="stratified"),
+              "group": DataConfig(split_by="group", group="g")}  # fmt: skip
+    for name, split in splits.items():
+        done = finetune(model, table(y=rare, g=groups), target="y", out=tmp_path / name,
+                        config=config, data_config=split, training=QUICK)  # fmt: skip
+        trained = np.isin(hashes, read_seen(tmp_path / name))
+        assert done.rows["train"] == trained.sum()
+        if name == "stratified":
+            assert done.rows == {"train": 12, "valid": 6, "test": 6}
+            assert (rare[trained] == "a").sum() == 3
+        else:
+            by_group = trained.reshape(6, 4)
+            assert (by_group.all(1) | ~by_group.any(1)).all()
+            assert all(count % 4 == 0 and count for count in done.rows.values())
+
+
+def test_a_notebook_shows_results_and_no_markup_of_the_data(model: MaskedAutoencoder) -> None:
+    data = {"smiles": strings(), "<b>": TARGETS["binary"]["y"]}
+    done = finetune(model, data, target="<b>", training=QUICK)
+    shown = done._repr_html_()
+    assert "<h4>&lt;b&gt; (binary)</h4>" in shown
+    assert "<caption>valid: 2 rows</caption>" in shown
+    assert "<tr><th>roc_auc</th>" in done.evaluations["valid"]._repr_html_()
+    assert "<b>" not in shown
+
+
 def test_balanced_classes_count_alike() -> None:
     task = TaskConfig(type="multiclass", targets=("y",), classes=("a", "b", "c"))
     targets = np.array([[0.0]] * 8 + [[1.0]] * 2 + [[np.nan]])

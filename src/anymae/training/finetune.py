@@ -8,6 +8,7 @@ import math
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from html import escape
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -81,7 +82,7 @@ class Finetuned:
 
     def _repr_html_(self) -> str:
         parts = [found._repr_html_() for found in self.evaluations.values()]
-        return f"<h4>{', '.join(self.task.targets)} ({self.task.type})</h4>" + "".join(parts)
+        return f"<h4>{escape(', '.join(self.task.targets))} ({self.task.type})</h4>{''.join(parts)}"
 
 
 def finetune(
