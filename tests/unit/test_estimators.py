@@ -207,7 +207,7 @@ def test_tables_of_several_columns_are_taken_by_name() -> None:
     np.testing.assert_allclose(embedder.transform(some), found[5:9], atol=1e-5)
     with pytest.raises(ValueError, match="same order"):
         embedder.transform(frame[["w", "x", "color", "hole"]])
-    with pytest.raises(ValueError, match="4 features|Feature names"):
+    with pytest.raises(ValueError, match="Feature names"):
         embedder.transform(frame[["x", "w", "color"]])
 
 

@@ -1,0 +1,76 @@
+"""What the documentation tells users to type runs as it stands there."""
+
+import random
+import re
+import shlex
+import warnings
+from pathlib import Path
+
+import pytest
+
+from anymae.cli import main
+from anymae.errors import AnymaeWarning
+from commands import TINY
+
+DOCS = Path(__file__).parents[2] / "docs"
+SMALL = ("--steps", *TINY[1:6], *TINY[-6:])
+
+
+def blocks(page: str, language: str) -> list[str]:
+    """The code blocks of a page in one language, in order."""
+    return re.findall(rf"^```{language}\n(.*?)^```", (DOCS / page).read_text(), re.M | re.S)
+
+
+def fill(folder: Path) -> None:
+    """Write the files that the page speaks of."""
+    draw = random.Random(0)
+    rows = ["".join(draw.choices(["C", "O", "N", "c1ccccc1"], k=4)) for _ in range(60)]
+    parts = ["train"] * 40 + ["valid"] * 10 + ["test"] * 10
+    tables = {
+        "molecules": ["smiles", *rows],
+        "new": ["smiles,name", *(f"{row},m{n}" for n, row in enumerate(rows[:20]))],
+        "labelled": [
+            "smiles,solubility,part",
+            *(f"{row},{row.count('O') + n / 99},{parts[n]}" for n, row in enumerate(rows)),
+        ],
+    }
+    for name, lines in tables.items():
+        (folder / f"{name}.csv").write_text("\n".join(lines) + "\n")
+
+
+@pytest.mark.timeout(300)
+def test_the_page_about_use_runs(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    fill(tmp_path)
+    commands = [
+        shlex.split(line.removeprefix("$ "), comments=True)[1:]
+        for block in blocks("use.md", "console")
+        for line in block.splitlines()
+    ]
+    assert {words[0] for words in commands} >= {"embed", "score", "probe", "finetune", "predict"}
+    for words in commands:
+        quick = {"pretrain": SMALL, "finetune": ("--steps", "20")}.get(words[0], ())
+        status = main([*words, *quick])
+        assert status == 0, (words, capsys.readouterr().err)
+    for name in ("embeddings.parquet", "states.parquet", "odd.csv", "variants.csv", "answers.csv"):
+        assert (tmp_path / name).exists()
+    assert (tmp_path / "models/solubility/evaluation-labelled-test.json").exists()
+    with warnings.catch_warnings():
+        # The molecules of the page are no longer than those of the test.
+        warnings.simplefilter("ignore", AnymaeWarning)
+        names: dict[str, object] = {}
+        for block in blocks("use.md", "python"):
+            exec(block, names)
+    assert "predicted_solubility" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("page", sorted(DOCS.glob("*.md")), ids=lambda page: page.name)
+def test_links_between_pages_lead_somewhere(page: Path) -> None:
+    for target in re.findall(r"\]\(([^)#:]*)(?:#[^)]*)?\)", page.read_text()):
+        assert not target or (page.parent / target).exists(), target
+    for name, anchor in re.findall(r"\]\(([\w./-]*\.md)?#([^)]*)\)", page.read_text()):
+        text = (page.parent / name).read_text() if name else page.read_text()
+        titles = re.findall(r"^#+ (.*)$", text, re.M)
+        assert anchor in {re.sub(r"[^\w -]", "", t).lower().replace(" ", "-") for t in titles}
