@@ -234,7 +234,9 @@ class Session:
         # Strings that were joined into one row are not what other data's rows will be.
         if model.data is None or not len(rows) or self.job.recipe.data.pack:
             return
-        config = ComputeConfig(device=str(self.processes.device))
+        device = self.processes.device
+        # Of several processes each names its own GPU, and a CPU is numbered then, too.
+        config = ComputeConfig(device=str(device) if device.type == "cuda" else device.type)
         found = median_score(model, self.job.dataset, rows, config)
         model.data = {**model.data, "median_score": found}
 
