@@ -328,6 +328,10 @@ class Recipe(Section):
 
     preset: str | None = None
     """Name of a model size or published configuration that the sections below refine."""
+    init: str | None = None
+    """Run whose weights to begin with; its sizes and its preparation of the data are kept."""
+    init_sha256: str | None = None
+    """Of those weights, as a run that began with them stores it: other ones are refused."""
     data: DataConfig = DataConfig()
     encoder: dict[str, Any] = {}
     """Keys of `EncoderConfig` that differ from the preset's."""

@@ -140,8 +140,8 @@ def apply_settings(recipe: Recipe, settings: Mapping[str, object]) -> Recipe:
         if not dot:
             values[section] = value
             continue
-        if section == "preset":
-            raise ConfigError(f"unknown setting {name!r}; write preset=NAME")
+        if section in ("preset", "init", "init_sha256"):
+            raise ConfigError(f"unknown setting {name!r}; write {section}=NAME")
         inside = dict(values.get(section) or {})
         if section == "training" and key in LENGTHS and value is not None:
             inside = {other: kept for other, kept in inside.items() if other not in LENGTHS}

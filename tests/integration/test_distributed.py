@@ -33,7 +33,7 @@ def train(folder: Path, *, out: str, batch: int, double: bool = False, **keyword
     """One process of a run; `double` computes in float64."""
     if double:
         made = session.make_model
-        session.make_model = lambda job: made(job).double()
+        session.make_model = lambda *given: made(*given).double()
     settings = {"training.validate_every": 10, **keywords.pop("settings", {})}
     small(folder / out, steps=20, batch_size=batch, settings=settings, **keywords)
 
@@ -225,8 +225,8 @@ def gradients(folder: Path, *, batch: int) -> dict[str, Any]:
     session_model: list[MaskedAutoencoder] = []
     made = session.make_model
 
-    def make(job: Any) -> MaskedAutoencoder:
-        session_model.append(made(job).double())
+    def make(*given: Any) -> MaskedAutoencoder:
+        session_model.append(made(*given).double())
         return session_model[0]
 
     session.make_model = make

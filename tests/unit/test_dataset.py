@@ -178,6 +178,12 @@ def test_differences_are_told_precisely() -> None:
         "number of rows is 9, not 40",
     ]
     assert one.differences(open_data(table, seed=1).preparation)[0].startswith("split of the rows")
+    # Other statistics of the same content: those of a run that another one began with.
+    first = open_data(pa.table({"a": ALL / 2, "b": ALL / 5})).preparation
+    adopted = open_data(table, preparation=first).preparation
+    assert one.differences(adopted) == [
+        "what inputs are scaled by differs, though the content is the same"
+    ]
 
 
 def test_statistics_come_from_training_rows_alone() -> None:

@@ -3,6 +3,7 @@
 With it, new data become the inputs of a stored run: the same columns, scales and categories.
 """
 
+import math
 from collections.abc import Iterable
 from typing import Annotated, Any, Literal, Self
 
@@ -100,6 +101,9 @@ class Preparation(Section):
             found.append("the content differs, though columns and number of rows are the same")
         if self.fingerprint == other.fingerprint and self.split and other.split:
             found += _compare("split of the rows", self.split[:12], other.split[:12])
+        mine, theirs = (of.model_dump(mode="json")["statistics"] for of in (self, other))
+        if not found and mine and theirs and not _alike(mine, theirs):
+            found.append("what inputs are scaled by differs, though the content is the same")
         return found
 
     def refuse_inputs_as_targets(self, targets: Iterable[str]) -> None:
@@ -164,6 +168,17 @@ class Preparation(Section):
                 f"reads: {', '.join(absent[:10])}"
             )
         return tuple(wanted)
+
+
+def _alike(one: Any, other: Any) -> bool:  # noqa: ANN401 - any JSON value
+    """Compare plain values; another machine may round a mean differently."""
+    if isinstance(one, dict) and isinstance(other, dict):
+        return one.keys() == other.keys() and all(_alike(one[key], other[key]) for key in one)
+    if isinstance(one, list) and isinstance(other, list):
+        return len(one) == len(other) and all(map(_alike, one, other))
+    if isinstance(one, float) and isinstance(other, float):
+        return math.isclose(one, other, rel_tol=1e-6, abs_tol=1e-12)
+    return bool(one == other)
 
 
 def _compare(what: str, mine: object, other: object) -> list[str]:

@@ -17,6 +17,7 @@ from anymae.report.rows import as_text
 from anymae.training.calibrate import activation_memory, longest_rows
 from anymae.training.memory import weights_memory
 from anymae.training.objective import Counters
+from anymae.training.origin import begin_from
 from anymae.training.processes import Processes
 from anymae.training.reconstruction import ReconstructionObjective
 from anymae.training.resolve import Job, read_recipe, resolve_job, resolved_recipe, total_steps
@@ -112,7 +113,8 @@ def plan(
         UserInputError: As `pretrain`.
     """
     read, source = read_recipe(recipe)
-    job = resolve_job(data, apply_settings(read, settings or {}), init=init, source=source)
+    asked = begin_from(apply_settings(read, settings or {}), init)
+    job = resolve_job(data, asked, source=source)
     batch_size = job.training.batch_size if isinstance(job.training.batch_size, int) else 8
     model = make_model(job)
     objective = ReconstructionObjective(job.dataset, model, seed=job.training.seed)

@@ -34,11 +34,11 @@ RECIPE, ENVIRONMENT, METRICS, CHECKPOINTS = (
     "metrics.jsonl",
     "checkpoints",
 )
-OWN = (WEIGHTS, CONFIG, DATA, CARD, "report.html", RECIPE, METRICS, ENVIRONMENT, CHECKPOINTS)
-"""What a run leaves behind, apart from captures, in the order in which it is removed: what is half
-removed must not look finished, but still like a run."""
-MARKS = (ENVIRONMENT, STAGED + ENVIRONMENT, RECIPE, CHECKPOINTS)
-"""Any of these says that a run has begun; the environment is written first."""
+OWN = (WEIGHTS, CONFIG, DATA, CARD, "report.html", METRICS, ENVIRONMENT, CHECKPOINTS)
+"""What a run leaves behind, apart from recipe and captures, in the order in which it is removed:
+what is half removed must not look finished, but still like a run."""
+MARKS = (RECIPE, STAGED + RECIPE, ENVIRONMENT, CHECKPOINTS)
+"""Any of these says that a run has begun; the recipe is written first."""
 CAPTURES = "nonfinite-step-*.safetensors"
 
 PACKAGES = ("anymae", "torch", "accelerate", "safetensors", "numpy", "pyarrow")
@@ -94,8 +94,7 @@ class RunFolder:
             )
 
     def clear(self) -> None:
-        """Make the folder, without a trace of an earlier run; other files stay."""
-        self.path.mkdir(parents=True, exist_ok=True)
+        """Remove every trace of an earlier run but its recipe; other files stay."""
         for name in OWN:
             path = self.path / name
             shutil.rmtree(path) if path.is_dir() else path.unlink(missing_ok=True)
@@ -105,14 +104,20 @@ class RunFolder:
 
     def begin(self, model: MaskedAutoencoder, recipe: Recipe, environment: dict[str, Any]) -> None:
         """Clear the folder and write what is known before training."""
+        self.path.mkdir(parents=True, exist_ok=True)
+        # The recipe says which weights the run begins with: whenever the run is cut, that is known.
+        (self.path / WEIGHTS).unlink(missing_ok=True)
+        self._write_recipe(recipe)
         self.clear()
         write_json(self.path / ENVIRONMENT, environment)
-        self._describe(model, recipe)
+        self._describe(model)
 
-    def _describe(self, model: MaskedAutoencoder, recipe: Recipe) -> None:
+    def _describe(self, model: MaskedAutoencoder) -> None:
         write_json(self.path / CONFIG, {"format_version": FORMAT_VERSION, **describe(model)})
         if model.data is not None:
             write_json(self.path / DATA, model.data)
+
+    def _write_recipe(self, recipe: Recipe) -> None:
         comment = f"Repeats the run: anymae pretrain --recipe {RECIPE} --out NEW"
         if recipe.data.path is None:
             comment += (
@@ -126,7 +131,8 @@ class RunFolder:
         remove_leftovers(self.path)
         # A purge may have been cut after the last checkpoint: no later one would sweep it up.
         remove_leftovers(self.checkpoints)
-        self._describe(model, recipe)
+        self._write_recipe(recipe)
+        self._describe(model)
 
     def write_end(self, model: MaskedAutoencoder, facts: dict[str, Any]) -> None:
         """Write the card; the weights come after it, last of all."""

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any, NamedTuple, cast
 
 from anymae.config import Recipe, TrainingConfig, parse
-from anymae.errors import ConfigError, FolderError
+from anymae.errors import FolderError
 from anymae.files import read_json
 from anymae.hub import load
 from anymae.model import MaskedAutoencoder
@@ -16,6 +16,7 @@ from anymae.recipes import LENGTHS, apply_settings
 from anymae.training.checkpoint import STATE, Checkpoints
 from anymae.training.folder import RunFolder
 from anymae.training.log import Entry, read_metrics
+from anymae.training.origin import begin_from, recall_origin
 from anymae.training.processes import Processes
 from anymae.training.progress import Report, notebook_progress
 from anymae.training.requests import Requests
@@ -110,7 +111,7 @@ def pretrain(
     `data` is a path or an object (`None` takes the recipe's path), `out` the run folder: new or
     empty, unless `resume` or `overwrite`. `settings` are keys of the recipe, such as
     `{"masking.ratio": 0.5}`, and win over everything else; keywords named like a key of
-    `DataConfig` or `TrainingConfig` stand for it. `init` names a run whose weights to start from.
+    `DataConfig` or `TrainingConfig` stand for it. `init` names a run whose weights to begin with.
     What concerns only how it is made is described at `Options`.
 
     Returns:
@@ -168,16 +169,19 @@ def _pretrain(asked: _Asked, folder: RunFolder, options: Options) -> Run:
         # What the probe predicts is never an input.
         targets = dict.fromkeys([*recipe.data.target, options.probe_target])
         recipe = apply_settings(recipe, {"data.target": list(targets)})
-    if options.resume and asked.init is not None:
-        raise ConfigError("--init starts a new run and --resume goes on with one; choose one")
+    recipe = begin_from(recipe, asked.init)
     folder.check(resume=options.resume, overwrite=options.overwrite)
+    goes_on = options.resume and folder.is_run
+    if goes_on:
+        recipe = recall_origin(recipe, folder.path)
     if options.resume and folder.is_finished and not _asks_for_other_length(recipe, folder):
         logger.warning("%s is finished; there is nothing left to do", folder.path)
         return _finished(folder)
     device = parse(TrainingConfig, recipe.training, where="training").device
     with Processes(device, track=options.trackers, folder=folder.path) as processes:
         with processes.main_first():
-            job = resolve_job(asked.data, recipe, init=asked.init, source=asked.source)
+            before = folder.path if goes_on else None
+            job = resolve_job(asked.data, recipe, source=asked.source, folder=before)
         for note in (*job.dataset.roles.describe(), *job.notes) if processes.is_main else ():
             logger.info("%s", note)
         with requests:

@@ -16,10 +16,10 @@ from anymae.data.dataset import TRANSFORMER_CAP, Dataset, open_data
 from anymae.data.preparation import Preparation
 from anymae.errors import ConfigError, DataError
 from anymae.files import read_json
-from anymae.hub import DATA, load
-from anymae.model import MaskedAutoencoder
+from anymae.hub import DATA
 from anymae.presets import build_config, choose_preset, get_preset, training_config
 from anymae.recipes import LENGTHS, load_recipe
+from anymae.training.origin import Origin, find_origin
 
 DEFAULT_EPOCHS, FEWEST_STEPS, MOST_STEPS = 10, 1_000, 20_000
 """How long to train when nothing is said: 10 epochs, but this many steps at least and at most."""
@@ -35,8 +35,8 @@ class Job:
     config: ModelConfig
     training: TrainingConfig
     """As asked for, with the preset's settings."""
-    init: MaskedAutoencoder | None = None
-    """Whose weights to start from."""
+    init: Origin | None = None
+    """Whose weights to begin with."""
     notes: tuple[str, ...] = ()
     """What a user should know, in sentences."""
     preset_rule: str = "as asked"
@@ -44,22 +44,22 @@ class Job:
 
 
 def resolve_job(
-    data: object, recipe: Recipe, *, init: str | Path | None = None, source: Path | None = None
+    data: object, recipe: Recipe, *, source: Path | None = None, folder: Path | None = None
 ) -> Job:
     """Open the data and decide what the recipe leaves open.
 
     Args:
         data: A path or a Python object; `None` takes the recipe's path.
         recipe: What was asked for.
-        init: Run to start from, whose sizes and preparation of the data are kept.
         source: File that the recipe was read from: if it lies in a run folder, that run's data
             are compared with these.
+        folder: Of a run to go on with; `None` starts one.
 
     Raises:
         UserInputError: Something does not fit; the message says what.
     """
     data, settings = _data_settings(data, recipe)
-    started = _load_start(init, recipe) if init is not None else None
+    started = find_origin(_without_sizes(recipe), folder)
     seed = parse(TrainingConfig, recipe.training, where="training").seed
     if started is not None:
         dataset = _open_like(data, settings, started, seed)
@@ -102,10 +102,14 @@ def resolved_recipe(job: Job, training: TrainingConfig) -> Recipe:
     model = job.config.model_dump(mode="json")
     chosen = training.model_dump(mode="json")
     return Recipe(
-        preset=job.recipe.preset,
+        # What a run begins with brings its sizes.
+        **(
+            {"init": job.init.path, "init_sha256": job.init.sha256}
+            if job.init is not None
+            else {"preset": job.recipe.preset}
+            | {name: model[name] for name in ("encoder", "decoder")}
+        ),
         data=DataConfig(**{name: getattr(data, name) for name in _set_fields(data)}),
-        encoder=model["encoder"],
-        decoder=model["decoder"],
         masking=model["masking"],
         # A null says something everywhere (`clip: null`) but where one of three must be named.
         training={k: v for k, v in chosen.items() if v is not None or k not in LENGTHS},
@@ -150,7 +154,7 @@ def _cap(recipe: Recipe) -> int | None:
 
 
 def _model_config(
-    preset: str, recipe: Recipe, dataset: Dataset, started: MaskedAutoencoder | None
+    preset: str, recipe: Recipe, dataset: Dataset, started: Origin | None
 ) -> ModelConfig:
     if started is None:
         return build_config(
@@ -164,19 +168,15 @@ def _model_config(
     return parse(ModelConfig, {**values, "masking": {**values["masking"], **recipe.masking}})
 
 
-def _load_start(init: str | Path, recipe: Recipe) -> MaskedAutoencoder:
-    for name in ("preset", "encoder", "decoder"):
+def _without_sizes(recipe: Recipe) -> Recipe:
+    """Refuse sizes beside those of the model that a run begins with."""
+    for name in ("preset", "encoder", "decoder") if recipe.init is not None else ():
         if getattr(recipe, name):
-            raise ConfigError(f"--init {init} brings its own sizes; leave out {name}")
-    model = load(init)
-    if not isinstance(model, MaskedAutoencoder):
-        raise ConfigError(f"{init} was fine-tuned and has no decoder; name the pretraining run")
-    return model
+            raise ConfigError(f"--init {recipe.init} brings its own sizes; leave out {name}")
+    return recipe
 
 
-def _open_like(
-    data: object, settings: DataConfig, started: MaskedAutoencoder, seed: int
-) -> Dataset:
+def _open_like(data: object, settings: DataConfig, started: Origin, seed: int) -> Dataset:
     """Open data so that they become the inputs of a model."""
     wanted = started.config.input
     if started.data is not None:

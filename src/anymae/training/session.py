@@ -118,7 +118,7 @@ class Session:
         self, requests: Requests, start: Snapshot | None
     ) -> tuple[MaskedAutoencoder, dict[str, Any]]:
         job, processes, folder = self.job, self.processes, self.folder
-        model = make_model(job).to(processes.device).train()
+        model = make_model(job, start).to(processes.device).train()
         model.encoder.recompute = job.training.recompute
         objective = ReconstructionObjective(job.dataset, model, seed=job.training.seed)
         settled = self._settle(model, objective, start)
@@ -241,12 +241,22 @@ class Session:
         model.data = {**model.data, "median_score": found}
 
 
-def make_model(job: Job) -> MaskedAutoencoder:
-    """Build the job's model with the weights it starts from; seeds torch's generator."""
+def make_model(job: Job, start: Snapshot | None = None) -> MaskedAutoencoder:
+    """Build the job's model with the weights it begins with; seeds torch's generator.
+
+    Args:
+        job: The run.
+        start: Where it goes on, whose weights then are the model's.
+
+    Raises:
+        ConfigError: The weights to begin with are gone or changed since the run was begun.
+    """
     torch.manual_seed(job.training.seed)
     model = MaskedAutoencoder(job.config)
-    if job.init is not None:
-        model.load_state_dict(job.init.state_dict())
+    if start is not None:
+        model.load_state_dict(dict(start.model))
+    elif job.init is not None:
+        model.load_state_dict(job.init.weights())
     elif job.config.encoder.initial == "scaled":
         model.head.begin_at(fit_trivial(job.dataset, job.dataset.parts.train).predictions)
     model.data = job.dataset.preparation.to_json()

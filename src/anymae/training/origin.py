@@ -1,0 +1,142 @@
+"""The run whose weights another begins with: remembered in `run.yaml`, known by its sha256."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from torch import Tensor
+
+from anymae.config import ModelConfig, Recipe, parse
+from anymae.errors import ConfigError, FolderError
+from anymae.files import read_json, sha256
+from anymae.hub import CONFIG, DATA, WEIGHTS, load, read_config, resolve
+from anymae.model import MaskedAutoencoder
+from anymae.recipes import load_recipe
+from anymae.training.folder import RECIPE
+
+
+@dataclass(frozen=True, kw_only=True)
+class Origin:
+    """Where a run begins."""
+
+    path: str
+    """As it was named: a run folder, or `hf://owner/name`."""
+    sha256: str
+    """Of its weights."""
+    config: ModelConfig
+    """Its sizes, which are kept."""
+    data: dict[str, Any] | None
+    """Its preparation of the data, which is kept; `None` where it has none."""
+    state: Mapping[str, Tensor] | None
+    """Its weights; `None` where they cannot be had and only a checkpoint can be gone on from."""
+    problem: str = ""
+    """Why they cannot be had."""
+
+    def weights(self) -> Mapping[str, Tensor]:
+        """Return the weights to begin with.
+
+        Raises:
+            ConfigError: They are gone or changed since the run was begun.
+        """
+        if self.state is None:
+            raise ConfigError(f"the run has no checkpoint to go on from, and {self.problem}")
+        return self.state
+
+
+def begin_from(recipe: Recipe, init: str | Path | None) -> Recipe:
+    """Let `init` replace what a recipe begins with; `None` leaves it."""
+    if init is None:
+        return recipe
+    return recipe.model_copy(update={"init": str(init), "init_sha256": None})
+
+
+def recall_origin(recipe: Recipe, folder: Path) -> Recipe:
+    """Let a recipe begin with what the run in `folder`, which is gone on with, began with.
+
+    Raises:
+        ConfigError: It asks for other weights.
+    """
+    if not (folder / RECIPE).exists():
+        return recipe
+    before = load_recipe(folder / RECIPE)
+    if recipe.init is not None and before.init is None:
+        raise ConfigError(
+            f"--init starts a new run and --resume goes on with one, and {folder} did not begin "
+            f"with the weights of {recipe.init}; choose one"
+        )
+    if recipe.init not in (None, before.init):
+        # The same weights may have moved.
+        found = load_origin(recipe.init, None).sha256
+        if found != before.init_sha256:
+            raise ConfigError(
+                f"--init starts a new run and --resume goes on with one: the weights of "
+                f"{recipe.init} are not those of {before.init} that {folder} began with; "
+                "leave out --init, or name a new folder"
+            )
+    init = recipe.init or before.init
+    return recipe.model_copy(update={"init": init, "init_sha256": before.init_sha256})
+
+
+def find_origin(recipe: Recipe, folder: Path | None) -> Origin | None:
+    """Find what a recipe begins with.
+
+    Args:
+        recipe: What was asked for.
+        folder: Of a run to go on with, whose own sizes and preparation of the data are taken;
+            then the weights may be missing.
+
+    Raises:
+        UserInputError: There is no such model, or it is not the one that the recipe means.
+    """
+    if recipe.init is None:
+        return None
+    if folder is None or not ((folder / CONFIG).exists() and (folder / DATA).exists()):
+        return load_origin(recipe.init, recipe.init_sha256)
+    config, data = parse(ModelConfig, read_config(folder)), read_json(folder / DATA)
+    state, problem = None, ""
+    try:
+        state = load_origin(recipe.init, recipe.init_sha256).state
+    except (ConfigError, FolderError) as error:
+        problem = str(error)
+    return Origin(
+        path=recipe.init,
+        sha256=recipe.init_sha256 or "",
+        config=config,
+        # A split is stored where the run fitted its own preparation, as it does again.
+        data=None if data.get("split") else data,
+        state=state,
+        problem=problem,
+    )
+
+
+def load_origin(path: str, digest: str | None) -> Origin:
+    """Read a model to begin with.
+
+    Args:
+        path: A run folder, or `hf://owner/name`.
+        digest: What the sha256 of its weights has to be; `None` takes any.
+
+    Raises:
+        FolderError: There is no such model.
+        ConfigError: It has no decoder, or is not the one that a run began with.
+    """
+    try:
+        model = load(path)
+        found = sha256(resolve(path) / WEIGHTS)
+    except FolderError as error:
+        if digest is None:
+            raise
+        raise ConfigError(
+            f"the weights of {path}, with which the run began, cannot be had: {error}"
+        ) from None
+    if not isinstance(model, MaskedAutoencoder):
+        raise ConfigError(f"{path} was fine-tuned and has no decoder; name the pretraining run")
+    if digest is not None and digest != found:
+        raise ConfigError(
+            f"the weights of {path}, with which the run began, have changed (sha256 "
+            f"{found[:12]}, not {digest[:12]}); restore them, or start a new run with --init {path}"
+        )
+    return Origin(
+        path=path, sha256=found, config=model.config, data=model.data, state=model.state_dict()
+    )
