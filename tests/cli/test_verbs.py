@@ -1,6 +1,7 @@
 """Each verb does what it says, prints what it promises, and names the next command."""
 
 import json
+import re
 from pathlib import Path
 
 import numpy as np
@@ -10,6 +11,7 @@ import pytest
 
 import anymae
 from anymae.config import ModelConfig
+from anymae.recipes import load_recipe
 from commands import TINY, Command
 
 
@@ -52,6 +54,32 @@ def test_dry_run_prints_a_recipe_that_repeats_the_run_and_writes_nothing(
     assert command("pretrain", "--recipe", recipe, "--out", tmp_path / "r").status == 0
     weights = [folder / "model.safetensors" for folder in (run, tmp_path / "r")]
     assert weights[0].read_bytes() == weights[1].read_bytes()
+
+
+def test_dry_run_tells_memory_and_time_in_text_and_json(command: Command, molecules: Path) -> None:
+    words = ["pretrain", molecules, *TINY, "--dry-run"]
+    first = command(*words).out.splitlines()[0]
+    assert re.fullmatch(
+        r"# [\d,]+ weights; about [\d,]+ MiB of memory with 8 rows at once; "
+        r"4 steps in about [\d,]+ s \([\d.e-]+ s each on this cpu\)",
+        first,
+    )
+    found = command(*words, "--json").json
+    assert found["steps"] == 4
+    assert found["memory_bytes"] > 0 and found["seconds"] > 0
+    assert found["recipe"]["training"]["steps"] == 4
+
+
+def test_dry_run_keeps_what_a_probe_predicts_from_the_inputs(
+    command: Command, tmp_path: Path
+) -> None:
+    table = tmp_path / "table.csv"
+    table.write_text("a,b,y\n" + "".join(f"{i / 7},{i % 5 / 3},{i / 11}\n" for i in range(60)))
+    words = ["pretrain", table, "--steps", "2", "--batch-size", "8", "--device", "cpu"]
+    outcome = command(*words, "--probe-target", "y", "--dry-run")
+    recipe = tmp_path / "recipe.yaml"
+    recipe.write_text(outcome.out)
+    assert load_recipe(recipe).data.target == ("y",)
 
 
 @pytest.mark.parametrize("suffix", [".parquet", ".csv", ".npy"])

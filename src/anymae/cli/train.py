@@ -115,7 +115,7 @@ def pretrain(
         str | None, typer.Option("--init", metavar="RUN", help="Start from its weights.")
     ] = None,
     dry_run: Annotated[
-        bool, typer.Option("--dry-run", help="Print the resolved recipe and write nothing.")
+        bool, typer.Option("--dry-run", help="Print the recipe, memory and time; write nothing.")
     ] = False,
     replay: Annotated[
         Path | None,
@@ -139,8 +139,14 @@ def pretrain(
     if dry_run:
         from anymae.report import plan
 
-        made = plan(data, recipe=recipe_flags.recipe, settings=settings, init=init)
-        typer.echo(made.recipe_text, nl=False)
+        made = plan(
+            data,
+            recipe=recipe_flags.recipe,
+            settings=settings,
+            init=init,
+            probe_target=session_flags.probe_target,
+        )
+        show_json(made.to_json()) if json else typer.echo(made.recipe_text, nl=False)
         return
     if out is None:
         raise UserInputError("no run folder is named; say where to write with --out RUN")

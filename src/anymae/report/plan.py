@@ -20,7 +20,14 @@ from anymae.training.objective import Counters
 from anymae.training.origin import begin_from
 from anymae.training.processes import Processes
 from anymae.training.reconstruction import ReconstructionObjective
-from anymae.training.resolve import Job, read_recipe, resolve_job, resolved_recipe, total_steps
+from anymae.training.resolve import (
+    Job,
+    read_recipe,
+    resolve_job,
+    resolved_recipe,
+    total_steps,
+    withhold,
+)
 from anymae.training.session import make_model
 
 EXAMPLES = 3
@@ -37,6 +44,10 @@ class Plan:
     job: Job
     parameters: int
     """Weights of the model."""
+    rows_at_once: int
+    """Rows of a forward pass; few where the batch is left to `auto`."""
+    device: str
+    """Where it was measured."""
     memory: int
     """Bytes for weights, optimizer and the forward pass over the longest rows."""
     step_seconds: float
@@ -70,8 +81,25 @@ class Plan:
 
     @property
     def recipe_text(self) -> str:
-        """The recipe in YAML, with nothing left open."""
-        return dump_recipe(resolved_recipe(self.job, self.job.training))
+        """The recipe in YAML, below what it would take."""
+        return dump_recipe(self.recipe, comment=self.cost_text)
+
+    @property
+    def recipe(self) -> Recipe:
+        """The recipe with nothing left open."""
+        return resolved_recipe(self.job, self.job.training)
+
+    @property
+    def cost_text(self) -> str:
+        """What it would take, in words."""
+        steps = (
+            "as many steps as fit in" if self.steps is None else f"{self.steps:,} steps in about"
+        )
+        rate = f"{self.step_seconds:.3g} s each on this {self.device}"
+        return (
+            f"{self.parameters:,} weights; about {self.memory / 2**20:,.0f} MiB of memory with "
+            f"{self.rows_at_once:,} rows at once; {steps} {self.seconds:,.0f} s ({rate})"
+        )
 
     @property
     def examples_text(self) -> str:
@@ -81,15 +109,19 @@ class Plan:
 
     def to_json(self) -> dict[str, Any]:
         """Return plain values, without raw rows."""
+        recipe = self.recipe.model_dump(mode="json", exclude_unset=True)
         return {
             "preset": self.job.recipe.preset,
             "parameters": self.parameters,
+            "rows_at_once": self.rows_at_once,
+            "device": self.device,
             "memory_bytes": self.memory,
             "step_seconds": self.step_seconds,
             "steps": self.steps,
             "seconds": self.seconds,
             "rules": list(self.rules),
             "notes": list(self.job.notes),
+            "recipe": {name: value for name, value in recipe.items() if value is not None},
             "config": self.job.config.model_dump(mode="json"),
         }
 
@@ -100,6 +132,7 @@ def plan(
     recipe: str | Path | Recipe | None = None,
     settings: Mapping[str, object] | None = None,
     init: str | Path | None = None,
+    probe_target: str | None = None,
 ) -> Plan:
     """Decide on a run as `pretrain` would, and measure what it would take.
 
@@ -108,12 +141,13 @@ def plan(
         recipe: As for `pretrain`.
         settings: As for `pretrain`.
         init: As for `pretrain`.
+        probe_target: As for `pretrain`.
 
     Raises:
         UserInputError: As `pretrain`.
     """
     read, source = read_recipe(recipe)
-    asked = begin_from(apply_settings(read, settings or {}), init)
+    asked = begin_from(withhold(apply_settings(read, settings or {}), probe_target), init)
     job = resolve_job(data, asked, source=source)
     batch_size = job.training.batch_size if isinstance(job.training.batch_size, int) else 8
     model = make_model(job)
@@ -121,6 +155,7 @@ def plan(
     rows = job.dataset.parts.train
     with Processes(job.training.device) as processes:
         model.to(processes.device)
+        device = processes.device.type
         longest = longest_rows(job.dataset.lengths, rows, min(batch_size, 8))
         kept = activation_memory(model, objective, longest, processes)
         memory = weights_memory(model) + kept * batch_size // len(longest)
@@ -137,6 +172,8 @@ def plan(
     return Plan(
         job=job,
         parameters=sum(parameter.numel() for parameter in model.parameters()),
+        rows_at_once=batch_size,
+        device=device,
         memory=memory,
         step_seconds=seconds * job.training.accumulate,
         steps=total_steps(job.training, max(1, round(len(rows) / at_once))),

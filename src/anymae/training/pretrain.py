@@ -20,7 +20,7 @@ from anymae.training.origin import begin_from, recall_origin
 from anymae.training.processes import Processes
 from anymae.training.progress import Report, notebook_progress
 from anymae.training.requests import Requests
-from anymae.training.resolve import read_recipe, resolve_job
+from anymae.training.resolve import read_recipe, resolve_job, withhold
 from anymae.training.session import Options, Session
 
 logger = logging.getLogger(__name__)
@@ -165,11 +165,7 @@ def _names(value: Columns) -> list[str]:
 def _pretrain(asked: _Asked, folder: RunFolder, options: Options) -> Run:
     requests = Requests(options.stop_after)
     recipe = apply_settings(asked.recipe, asked.settings)
-    if options.probe_target is not None:
-        # What the probe predicts is never an input.
-        targets = dict.fromkeys([*recipe.data.target, options.probe_target])
-        recipe = apply_settings(recipe, {"data.target": list(targets)})
-    recipe = begin_from(recipe, asked.init)
+    recipe = begin_from(withhold(recipe, options.probe_target), asked.init)
     folder.check(resume=options.resume, overwrite=options.overwrite)
     goes_on = options.resume and folder.is_run
     if goes_on:

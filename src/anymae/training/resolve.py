@@ -18,7 +18,7 @@ from anymae.errors import ConfigError, DataError
 from anymae.files import read_json
 from anymae.hub import DATA
 from anymae.presets import build_config, choose_preset, get_preset, training_config
-from anymae.recipes import LENGTHS, load_recipe
+from anymae.recipes import LENGTHS, apply_settings, load_recipe
 from anymae.training.origin import Origin, find_origin
 
 DEFAULT_EPOCHS, FEWEST_STEPS, MOST_STEPS = 10, 1_000, 20_000
@@ -211,6 +211,14 @@ def _compare_with_source(source: Path | None, dataset: Dataset) -> list[str]:
     if found:
         return [f"the data differ from those of {source.parent}: {'; '.join(found)}"]
     return [f"the data are those of {source.parent}, to the byte"]
+
+
+def withhold(recipe: Recipe, column: str | None) -> Recipe:
+    """Let a column be no input, as it is what a probe predicts; `None` leaves the recipe."""
+    if column is None:
+        return recipe
+    targets = dict.fromkeys([*recipe.data.target, column])
+    return apply_settings(recipe, {"data.target": list(targets)})
 
 
 def read_recipe(recipe: str | Path | Recipe | None) -> tuple[Recipe, Path | None]:
