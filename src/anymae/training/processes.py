@@ -6,6 +6,7 @@ trackers; the order of rows, the scale of the loss and what is saved are ours.
 
 import ctypes
 import logging
+import os
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
@@ -31,6 +32,9 @@ Moved = TypeVar("Moved")
 TRACKERS = ("tensorboard", "wandb", "mlflow", "trackio")
 """Names that `--track` takes; each is an extra."""
 
+SHARDING = ("FSDP", "DEEPSPEED", "MEGATRON_LM")
+"""What `accelerate launch` can ask for by environment and nothing here is written for."""
+
 _LOST = re.compile(r"connection|timed? ?out|peer|nccl|gloo|socket", re.IGNORECASE)
 """What torch says, in one way or another, when a process has gone."""
 
@@ -49,7 +53,7 @@ class Processes:
         device: `auto`, `cpu`, `cuda`, `cuda:1` or `mps`.
 
     Raises:
-        ConfigError: The device does not exist here.
+        ConfigError: The device does not exist here, or a launcher asks to shard the model.
     """
 
     def __init__(
@@ -57,12 +61,15 @@ class Processes:
     ) -> None:
         chosen = choose_device(device)
         _check_trackers(track)
+        _refuse_sharding()
         self._owner = not is_initialized()
         self._lost = False
         if chosen.type == "cuda" and chosen.index is not None:
             torch.cuda.set_device(chosen)
         self._accelerator = Accelerator(
             cpu=chosen.type == "cpu",
+            # The recipe decides; else a launcher's flag would cast every forward pass unasked.
+            mixed_precision="no",
             log_with=list(track) or None,
             project_dir=folder,
             kwargs_handlers=[
@@ -191,6 +198,15 @@ def choose_device(name: str) -> torch.device:
     if (device.index or 0) >= here[device.type]:
         raise ConfigError(f"device {name!r} is not on this machine; use --device auto")
     return device
+
+
+def _refuse_sharding() -> None:
+    for name in SHARDING:
+        if os.environ.get(f"ACCELERATE_USE_{name}", "").lower() in ("1", "true", "yes", "on"):
+            raise ConfigError(
+                f"the launcher asks for {name} (ACCELERATE_USE_{name}), and each process has to "
+                "hold the whole model; start with torchrun, or with `accelerate launch --multi_gpu`"
+            )
 
 
 def _check_trackers(names: Sequence[str]) -> None:

@@ -1,0 +1,24 @@
+"""What a launcher says about precision and sharding does not pass by the recipe."""
+
+import pytest
+import torch
+
+from anymae.errors import ConfigError
+from anymae.training.processes import Processes
+
+
+def test_a_launchers_precision_changes_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("ACCELERATE_MIXED_PRECISION", "bf16")
+    with Processes("cpu") as processes:
+        model = processes.prepare(torch.nn.Linear(3, 2))
+        assert model(torch.ones(1, 3)).dtype == torch.float32
+        assert torch.equal(
+            model(torch.ones(1, 3)), torch.nn.Linear.forward(model, torch.ones(1, 3))
+        )
+
+
+@pytest.mark.parametrize("name", ["FSDP", "DEEPSPEED", "MEGATRON_LM"])
+def test_sharding_by_a_launcher_is_refused(monkeypatch: pytest.MonkeyPatch, name: str) -> None:
+    monkeypatch.setenv(f"ACCELERATE_USE_{name}", "true")
+    with pytest.raises(ConfigError, match=rf"ACCELERATE_USE_{name}.*torchrun"):
+        Processes("cpu")
