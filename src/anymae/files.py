@@ -9,7 +9,8 @@ import json
 import os
 import re
 import shutil
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -50,6 +51,24 @@ def require_writable(folder: Path) -> None:
         raise FolderError(f"{folder} cannot be made: {above} is a file; name another folder")
     if not os.access(above, os.W_OK | os.X_OK):
         raise FolderError(f"{folder} cannot be written: {above} is read-only; name another folder")
+
+
+@contextmanager
+def told(what: str | Path, advice: str) -> Iterator[None]:
+    """Turn a full disk, or any other error of writing, into one sentence.
+
+    Args:
+        what: What is being written.
+        advice: What to do, and what is left.
+
+    Raises:
+        FolderError: It could not be written.
+    """
+    try:
+        yield
+    except OSError as error:
+        reason = error.strerror or error
+        raise FolderError(f"{what} could not be written ({reason}); {advice}") from error
 
 
 def write_bytes(path: Path, content: bytes) -> None:

@@ -79,7 +79,7 @@ class Checkpoints:
             best: Step of the best checkpoint, which stays.
 
         Raises:
-            AnymaeError: The disk is full or cannot be written; earlier checkpoints are intact.
+            FolderError: The disk is full or cannot be written; earlier checkpoints are intact.
         """
         step = snapshot.state["step"]
         path = self.path(step)
@@ -89,7 +89,7 @@ class Checkpoints:
         except OSError as error:
             before = [earlier for earlier in self.steps() if earlier != step]
             last = f"the one of step {before[-1]} is intact" if before else "there is none yet"
-            raise AnymaeError(
+            raise FolderError(
                 f"the checkpoint of step {step} could not be written to {self.folder} "
                 f"({error.strerror or error}); {last}: make room there, then go on with --resume"
             ) from error

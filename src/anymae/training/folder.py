@@ -5,6 +5,7 @@ import platform
 import shutil
 import sys
 import time
+from collections.abc import Mapping
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,7 @@ from anymae.config import Recipe
 from anymae.errors import FolderError
 from anymae.files import (
     STAGED,
+    read_json,
     remove_leftovers,
     require_free,
     require_writable,
@@ -133,6 +135,10 @@ class RunFolder:
         remove_leftovers(self.checkpoints)
         self._write_recipe(recipe)
         self._describe(model)
+
+    def note(self, facts: Mapping[str, Any]) -> None:
+        """Add what is known at the end to the environment."""
+        write_json(self.path / ENVIRONMENT, {**read_json(self.path / ENVIRONMENT), **facts})
 
     def write_end(self, model: MaskedAutoencoder, facts: dict[str, Any]) -> None:
         """Write the card; the weights come after it, last of all."""

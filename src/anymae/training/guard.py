@@ -47,13 +47,15 @@ def refuse_step(
     if folder is None:
         raise NonFiniteError(f"{sentence}: {advice}")
     path = folder / f"nonfinite-step-{counters.step:08d}.safetensors"
+    more = f"`anymae pretrain --replay {path}` computes it again"
     if stepper.processes.is_main:
-        _capture(path, stepper, loader, counters, result, with_examples)
+        try:
+            _capture(path, stepper, loader, counters, result, with_examples)
+        except OSError as error:
+            # That the run is not finite stays the news.
+            more = f"it could not be captured in {folder} ({error.strerror or error})"
     stepper.processes.wait()
-    raise NonFiniteError(
-        f"{sentence} and the last good checkpoint is kept; `anymae pretrain --replay {path}` "
-        f"computes it again: {advice}"
-    )
+    raise NonFiniteError(f"{sentence} and the last good checkpoint is kept; {more}: {advice}")
 
 
 def _capture(

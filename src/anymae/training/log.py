@@ -7,7 +7,10 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from anymae.files import write_text
+from anymae.files import told, write_text
+
+GO_ON = "the last good checkpoint is intact: make room there, then go on with --resume"
+"""What to do when something cannot be written in the course of a run."""
 
 Entry = dict[str, Any]
 
@@ -31,22 +34,27 @@ class MetricsLog:
         """
         entry: Entry = {"kind": kind, "step": step, **values}
         entry = {name: _plain(value) for name, value in entry.items()}
-        with self.path.open("a", encoding="utf-8") as opened:
+        with told(self.path, GO_ON), self.path.open("a", encoding="utf-8") as opened:
             opened.write(json.dumps(entry) + "\n")
         return entry
 
     def flush(self) -> None:
         """Wait until all lines are on disk."""
-        if self.path.exists():
+        if not self.path.exists():
+            return
+        with told(self.path, GO_ON):
             number = os.open(self.path, os.O_RDONLY)
-            os.fsync(number)
-            os.close(number)
+            try:
+                os.fsync(number)
+            finally:
+                os.close(number)
 
     def rewind(self, step: int) -> None:
         """Drop the lines of later steps, and a line that a kill cut short."""
         kept = [entry for entry in read_metrics(self.path) if entry["step"] <= step]
         kept = [entry for entry in kept if entry["kind"] != "end"]
-        write_text(self.path, "".join(json.dumps(entry) + "\n" for entry in kept))
+        with told(self.path, GO_ON):
+            write_text(self.path, "".join(json.dumps(entry) + "\n" for entry in kept))
 
 
 def read_metrics(path: Path) -> list[Entry]:

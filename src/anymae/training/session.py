@@ -10,16 +10,16 @@ import torch
 from anymae.config import ModelConfig, TrainingConfig, parse
 from anymae.data.sampler import spaced
 from anymae.errors import AnymaeError, ConfigError
-from anymae.files import read_json, write_json, write_tensors
+from anymae.files import read_json, told, write_json, write_tensors
 from anymae.hub import DATA, WEIGHTS
 from anymae.inference.compute import ComputeConfig
 from anymae.inference.novelty import median_score
 from anymae.model import MaskedAutoencoder
 from anymae.training.checkpoint import Checkpoints, Snapshot, read_checkpoint
 from anymae.training.determinism import reproducible
-from anymae.training.folder import ENVIRONMENT, RunFolder, environment
+from anymae.training.folder import RunFolder, environment
 from anymae.training.identity import check_identity
-from anymae.training.log import MetricsLog, read_metrics
+from anymae.training.log import GO_ON, MetricsLog, read_metrics
 from anymae.training.loop import Loop, Trained
 from anymae.training.memory import freed_memory_kept, peak_memory
 from anymae.training.monitor import ReconstructionMonitor
@@ -128,10 +128,12 @@ class Session:
         processes.wait()
         if processes.is_main:
             recipe = resolved_recipe(job, _with_threads(training))
-            if start is None:
-                folder.begin(model, recipe, environment(processes.device, world=processes.world))
-            else:
-                folder.reopen(model, recipe)
+            with told(folder.path, "make room there, then repeat the command with --resume"):
+                if start is None:
+                    about = environment(processes.device, world=processes.world)
+                    folder.begin(model, recipe, about)
+                else:
+                    folder.reopen(model, recipe)
         stepper = Stepper(
             processes.prepare(model),
             objective,
@@ -217,13 +219,12 @@ class Session:
             log = MetricsLog(folder.metrics)
             log.append("end", trained.step, facts)
             log.flush()
-            about = read_json(folder.path / ENVIRONMENT)
             peak = peak_memory(processes.device) / 2**20
-            about |= {"seconds": trained.seconds, "peak_memory_mb": peak}
-            write_json(folder.path / ENVIRONMENT, about)
-            write_json(folder.path / DATA, model.data)
-            folder.write_end(model, facts)
-            write_tensors(folder.path / WEIGHTS, model.state_dict())
+            with told(f"the end of the run in {folder.path}", GO_ON):
+                folder.note({"seconds": trained.seconds, "peak_memory_mb": peak})
+                write_json(folder.path / DATA, model.data)
+                folder.write_end(model, facts)
+                write_tensors(folder.path / WEIGHTS, model.state_dict())
             logger.info("%s", facts["words"])
         processes.wait()
         return model, facts
