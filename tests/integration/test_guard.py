@@ -13,6 +13,7 @@ import torch
 from anymae.errors import ConfigError, DataError, FolderError, NonFiniteError, OutOfMemoryError
 from anymae.files import read_tensors
 from anymae.training import memory
+from anymae.training.monitor import ReconstructionMonitor
 from anymae.training.reconstruction import ReconstructionObjective
 from anymae.training.replay import replay
 from runs import history, small, strings, weights
@@ -126,6 +127,25 @@ def test_running_out_of_memory_names_the_equivalent_command(
     assert caught.value.exit_code == 2
     assert "32 rows of 32 inputs, peak 3.0 GiB" in sentence
     assert "--set training.batch_size=16 --set training.accumulate=2" in sentence
+
+
+def starve(*args: Any, **keywords: Any) -> None:
+    raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB.")
+
+
+@pytest.mark.parametrize("minutes", [None, 0.01], ids=["steps", "minutes"])
+@pytest.mark.parametrize(
+    "place",
+    [(torch.optim.AdamW, "step"), (ReconstructionMonitor, "__call__")],
+    ids=["step", "look"],
+)
+def test_running_out_of_memory_is_told_wherever_it_happens(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, place: tuple[type, str], minutes: float | None
+) -> None:
+    monkeypatch.setattr(*place, starve)
+    length = {"steps": 12} if minutes is None else {"steps": None, "minutes": minutes}
+    with pytest.raises(OutOfMemoryError, match=r"32 rows of 32 inputs.*training.batch_size=16"):
+        small(tmp_path / "run", **length)
 
 
 def test_half_the_batch_and_twice_the_passes_are_the_same_run(tmp_path: Path) -> None:

@@ -7,6 +7,7 @@ What a step is stands in `step.py`, what is saved in `checkpoint.py`, what is tr
 import logging
 import time
 from collections.abc import Mapping
+from contextlib import AbstractContextManager
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Generic, NamedTuple, Protocol
@@ -19,7 +20,7 @@ from anymae.training.clock import Clock
 from anymae.training.guard import refuse_step
 from anymae.training.loader import Piece, StepLoader
 from anymae.training.log import MetricsLog
-from anymae.training.memory import is_out_of_memory, out_of_memory, peak_memory
+from anymae.training.memory import peak_memory, within_memory
 from anymae.training.objective import BatchT, Counters, Look, Monitor
 from anymae.training.optim import load_optimizer, optimizer_tensors
 from anymae.training.progress import Progress, Report
@@ -127,7 +128,7 @@ class Loop(Generic[BatchT]):
             InterruptedRunError: Asked to stop; everything is saved.
             NonFiniteError: Loss or gradient are not finite and the step was not taken, or the
                 weights are not and were not saved.
-            OutOfMemoryError: A forward or backward pass did not fit.
+            OutOfMemoryError: A step or a look did not fit.
         """
         if start is not None:
             self._restore(start)
@@ -186,15 +187,9 @@ class Loop(Generic[BatchT]):
         return total
 
     def _take_step(self, pieces: list[Piece[BatchT]], total: float) -> StepResult:
-        counters = self._counters()
-        try:
+        counters, batch = self._counters(), max(len(piece.positions) for piece in pieces)
+        with self._within_memory(batch):
             result = self.stepper.compute(pieces, counters, total)
-        except (RuntimeError, MemoryError) as error:
-            if not is_out_of_memory(error):
-                raise
-            config, device = self.stepper.config, self.stepper.processes.device
-            batch = max(len(piece.positions) for piece in pieces)
-            raise out_of_memory(config, length=self.length, device=device, batch=batch) from error
         if not result.is_finite:
             refuse_step(
                 self.stepper,
@@ -204,8 +199,14 @@ class Loop(Generic[BatchT]):
                 folder=self.captures,
                 with_examples=self.with_examples,
             )
-        self._rate = self.stepper.apply(counters)
+        # The first step allocates the optimizer's state.
+        with self._within_memory(batch):
+            self._rate = self.stepper.apply(counters)
         return result
+
+    def _within_memory(self, batch: int) -> AbstractContextManager[None]:
+        config, device = self.stepper.config, self.stepper.processes.device
+        return within_memory(config, length=self.length, device=device, batch=batch)
 
     def _count(self, result: StepResult) -> None:
         """Note a step that was taken."""
@@ -245,7 +246,8 @@ class Loop(Generic[BatchT]):
         """Evaluate; returns whether this look is the best so far."""
         assert self.monitor is not None
         self._check_weights()
-        look: Look = self.monitor(self.model, self._counters())
+        with self._within_memory(self.loader.piece):
+            look: Look = self.monitor(self.model, self._counters())
         self._write("valid", {"valid_loss": look.loss, **look.values})
         state = self._state
         if not counts:

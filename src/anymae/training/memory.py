@@ -91,6 +91,23 @@ def is_out_of_memory(error: BaseException) -> bool:
     return isinstance(error, RuntimeError) and "can't allocate memory" in str(error)
 
 
+@contextmanager
+def within_memory(
+    config: TrainingConfig, *, length: int, device: torch.device, batch: int
+) -> Iterator[None]:
+    """Turn a failed allocation into one sentence; the arguments are those of `out_of_memory`.
+
+    Raises:
+        OutOfMemoryError: An allocation failed.
+    """
+    try:
+        yield
+    except (RuntimeError, MemoryError) as error:
+        if not is_out_of_memory(error):
+            raise
+        raise out_of_memory(config, length=length, device=device, batch=batch) from error
+
+
 def out_of_memory(
     config: TrainingConfig, *, length: int, device: torch.device, batch: int
 ) -> OutOfMemoryError:

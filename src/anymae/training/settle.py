@@ -17,6 +17,7 @@ from anymae.training.calibrate import find_batch_size, step_seconds, steps_for, 
 from anymae.training.identity import identify
 from anymae.training.loader import StepLoader
 from anymae.training.loop import Rhythm
+from anymae.training.memory import within_memory
 from anymae.training.objective import Counters, Monitor
 from anymae.training.precision import Precision, fastest_precision
 from anymae.training.processes import Processes
@@ -83,6 +84,7 @@ def settle(
 
     Raises:
         ConfigError: No batch fits in memory.
+        OutOfMemoryError: The one that was named does not.
     """
     batch = job.training.batch_size
     if batch == "auto":
@@ -99,6 +101,21 @@ def settle(
     steps = total_steps(job.training, steps_per_epoch(job, global_batch))
     if steps is not None:
         return settled._replace(rhythm=make_rhythm(job.training, steps))
+    length, device = job.config.input.length, processes.device
+    with within_memory(settled.training(job), length=length, device=device, batch=batch):
+        steps = _measured_steps(job, model, objective, settled, processes, make_monitor)
+    return settled._replace(rhythm=make_rhythm(job.training, steps))
+
+
+def _measured_steps(
+    job: Job,
+    model: MaskedAutoencoder,
+    objective: ReconstructionObjective,
+    settled: Settled,
+    processes: Processes,
+    make_monitor: MakeMonitor,
+) -> int:
+    """Return the steps that the minutes asked for hold, by the time of the first ones."""
     minutes = job.training.minutes
     assert minutes is not None
     seconds = step_seconds(
@@ -113,8 +130,7 @@ def settle(
     look = 0.0
     if monitor is not None:
         look = processes.agree(timed(lambda: monitor(model, Counters(0, 1, 0))))
-    steps = steps_for(minutes, step_seconds=seconds, look_seconds=look, looks=LOOKS + 1)
-    return settled._replace(rhythm=make_rhythm(job.training, steps))
+    return steps_for(minutes, step_seconds=seconds, look_seconds=look, looks=LOOKS + 1)
 
 
 def settle_again(job: Job, state: Mapping[str, Any], processes: Processes) -> Settled:
