@@ -16,6 +16,7 @@ from anymae.training import memory
 from anymae.training.monitor import ReconstructionMonitor
 from anymae.training.reconstruction import ReconstructionObjective
 from anymae.training.replay import replay
+from anymae.training.step import Stepper
 from runs import history, small, strings, weights
 
 LOSS_SUM = ReconstructionObjective.loss_sum
@@ -81,8 +82,6 @@ def test_a_finite_step_replays_to_the_same_numbers(
 def test_weights_that_are_not_finite_replace_no_checkpoint(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from anymae.training.step import Stepper
-
     apply = Stepper.apply
 
     def leap(self: Any, counters: Any) -> float:
@@ -97,6 +96,36 @@ def test_weights_that_are_not_finite_replace_no_checkpoint(
         small(tmp_path / "run", settings={"training.keep_checkpoints": 1})
     kept = [path.name for path in (tmp_path / "run" / "checkpoints").iterdir()]
     assert kept == ["step-00000004"]
+
+
+def numbers() -> Any:
+    import pandas as pd
+
+    x = np.random.default_rng(0).normal(size=120)
+    return pd.DataFrame({"x": x, "v": 2 * x + 1, "w": -x, "color": np.where(x > 0, "red", "blue")})
+
+
+@pytest.mark.parametrize("at", [0, 7], ids=["first look", "later look"])
+def test_a_look_at_weights_that_went_too_far_ends_as_not_finite(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, at: int
+) -> None:
+    apply = Stepper.apply
+
+    def leap(self: Any, counters: Any) -> float:
+        rate = apply(self, counters)
+        if counters.step == at:
+            with torch.no_grad():
+                for parameter in self.model.parameters():
+                    parameter.mul_(1e30)
+        return rate
+
+    monkeypatch.setattr(Stepper, "apply", leap)
+    settings = {"training.validate_every": at + 1, "training.checkpoint_every": 3}
+    with pytest.raises(NonFiniteError, match=f"not finite after step {at + 1}") as caught:
+        small(tmp_path / "run", numbers(), probe_target="color", settings=settings)
+    assert caught.value.exit_code == 3
+    kept = {path.name for path in (tmp_path / "run" / "checkpoints").glob("*")}
+    assert kept == ({"step-00000003", "step-00000006"} if at else set())
 
 
 def test_what_is_no_capture_is_refused(tmp_path: Path) -> None:

@@ -126,6 +126,7 @@ def test_the_effective_rank_counts_directions() -> None:
     assert spread(axes)[0] == pytest.approx(7, rel=1e-6)
     line = torch.outer(torch.randn(50), torch.randn(8))
     assert spread(line)[0] == pytest.approx(1, abs=1e-4)
+    assert all(math.isnan(number) for number in spread(torch.full((5, 3), torch.inf)))
     same = torch.ones(50, 8)
     assert spread(same)[1] == 0.0
     spherical = torch.randn(5000, 8)

@@ -5,6 +5,7 @@ What a step is stands in `step.py`, what is saved in `checkpoint.py`, what is tr
 """
 
 import logging
+import math
 import time
 from collections.abc import Mapping
 from contextlib import AbstractContextManager
@@ -252,7 +253,9 @@ class Loop(Generic[BatchT]):
         state = self._state
         if not counts:
             return False
-        if state.best_loss is None or look.loss < state.best_loss:
+        # A loss that is no number, as of validation rows without weight, is never the best.
+        better = state.best_loss is None or look.loss < state.best_loss
+        if better and math.isfinite(look.loss):
             state.best_step, state.best_loss, state.looks_since_best = state.step, look.loss, 0
             if self.store is None:
                 self._best_weights = _on_cpu(self.model)

@@ -7,6 +7,7 @@ model's own masks stands beside it, and each beside what the trivial predictor w
 Shapes: B rows, N inputs, D width.
 """
 
+import math
 from typing import NamedTuple, cast
 
 import numpy as np
@@ -16,6 +17,7 @@ from torch import Tensor, nn
 from anymae.data.batch import Batch
 from anymae.data.dataset import Dataset
 from anymae.data.sampler import by_length, spaced
+from anymae.errors import NonFiniteError
 from anymae.masking.random import RandomMasking
 from anymae.model import MaskedAutoencoder, Reconstruction
 from anymae.nn.encoder import Encoded
@@ -81,16 +83,25 @@ class ReconstructionMonitor:
 
     @torch.no_grad()
     def __call__(self, model: nn.Module, counters: Counters) -> Look:
-        """Evaluate `model`, a `MaskedAutoencoder`."""
+        """Evaluate `model`, a `MaskedAutoencoder`.
+
+        Raises:
+            NonFiniteError: The weights went too far: what they compute is no number.
+        """
         model = cast("MaskedAutoencoder", model)
         model.eval()
         sums = self._sum(model)
+        loss = float(sums.loss / sums.terms.clamp(min=1))
+        if not math.isfinite(loss):
+            raise NonFiniteError(
+                f"the validation loss is not finite after step {counters.step}; these weights are "
+                "not saved and the last good checkpoint is kept: lower training.learning_rate"
+            )
         rank, std = spread(self._embed(model, self._embedded))
         probed = {}
         if self._probe is not None:
             probed[self._probe.name] = self._probe(lambda rows: self._embed(model, rows).numpy())
         model.train()
-        loss = sums.loss / sums.terms.clamp(min=1)
         values: dict[str, Tensor | float] = {
             "trivial_loss": sums.trivial / sums.terms.clamp(min=1),
             "valid_loss_own_masks": sums.own_loss / sums.own_terms.clamp(min=1),
@@ -101,7 +112,7 @@ class ReconstructionMonitor:
             "embedding_std": std,
             **probed,
         }
-        return Look(float(loss), {name: float(value) for name, value in values.items()})
+        return Look(loss, {name: float(value) for name, value in values.items()})
 
     def _sum(self, model: MaskedAutoencoder) -> _Sums:
         """Add up over all validation rows and processes."""
@@ -164,7 +175,10 @@ def spread(embeddings: Tensor) -> tuple[float, float]:
     Returns:
         Their effective rank, exp of the entropy of the normalised singular values (Roy and
         Vetterli 2007), from 1 to D; and the standard deviation over rows, mean over features.
+        NaN where an embedding is not finite.
     """
+    if not embeddings.isfinite().all():
+        return math.nan, math.nan
     centred = embeddings.double() - embeddings.double().mean(0)
     values = torch.linalg.svdvals(centred)
     share = values / values.sum().clamp(min=1e-300)

@@ -47,11 +47,15 @@ class OnlineProbe:
         """What the number is called in the log."""
 
     def __call__(self, embed: Embed) -> float:
-        """Return the main metric; `embed` turns positions `(R,)` into embeddings `(R, D)`."""
-        found = fit_linear(
-            self._task, embed(self._train), self._scaled[self._train], strengths=(STRENGTH,)
-        )
-        outputs = torch.from_numpy(found.outputs(embed(self._valid)))
+        """Return the main metric; `embed` turns positions `(R,)` into embeddings `(R, D)`.
+
+        It is NaN where an embedding is not finite.
+        """
+        train, valid = embed(self._train), embed(self._valid)
+        if not (np.isfinite(train).all() and np.isfinite(valid).all()):
+            return float("nan")
+        found = fit_linear(self._task, train, self._scaled[self._train], strengths=(STRENGTH,))
+        outputs = torch.from_numpy(found.outputs(valid))
         answers = to_answers(self._task, outputs).numpy().astype(np.float64)
         truth = self._truth[self._valid]
         measured = measure(self._task, truth, answers, np.ones(len(truth)))
