@@ -3,6 +3,7 @@
 import platform
 import subprocess
 import sys
+import time
 from pathlib import Path
 from typing import Any
 
@@ -241,6 +242,26 @@ def test_recomputing_activations_keeps_less_and_changes_no_bit(tmp_path: Path) -
     small(tmp_path / "plain")
     small(tmp_path / "recomputed", settings={"training.recompute": True})
     assert weights(tmp_path / "plain") == weights(tmp_path / "recomputed")
+
+
+@pytest.mark.parametrize(("pause", "told"), [(0.15, True), (0.0, False)])
+def test_waiting_for_data_is_warned_of_once(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+    pause: float,
+    told: bool,
+) -> None:
+    load = ReconstructionObjective.load
+
+    def slow(self: Any, index: Any, epoch: int) -> Any:
+        time.sleep(pause)
+        return load(self, index, epoch)
+
+    monkeypatch.setattr(ReconstructionObjective, "load", slow)
+    small(tmp_path / "run")
+    assert caplog.text.count("of the time is spent waiting for data") == int(told)
+    assert ("training.workers=2" in caplog.text) is told
 
 
 STEPS_THAT_TAKE_64_MB = """

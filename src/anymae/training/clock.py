@@ -30,6 +30,17 @@ class Clock:
         yield
         self._work += time.perf_counter() - begin
 
+    def add(self, other: "Clock") -> None:
+        """Add another clock's time and rows."""
+        self.rows += other.rows
+        self._wait += other._wait
+        self._work += other._work
+
+    @property
+    def seconds_waited(self) -> float:
+        """Time spent waiting for data."""
+        return self._wait
+
     @property
     def rows_per_second(self) -> float:
         """Rows computed a second, looks and saving left out."""

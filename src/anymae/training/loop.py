@@ -31,6 +31,10 @@ from anymae.training.step import Stepper, StepResult
 logger = logging.getLogger(__name__)
 
 
+MOST_WAITING, FEWEST_SECONDS = 0.1, 1.0
+"""Share of the time spent waiting for data that is worth a warning, and seconds of it at least."""
+
+
 class Rhythm(NamedTuple):
     """How often what happens, in steps."""
 
@@ -116,6 +120,8 @@ class Loop(Generic[BatchT]):
         self._best_weights: dict[str, Tensor] | None = None
         self._begin = time.perf_counter()
         self._clock = Clock()
+        self._so_far = Clock()
+        self._warned = False
         self._rate = 0.0
 
     def run(self, requests: Requests, start: Snapshot | None = None) -> Trained:
@@ -241,7 +247,25 @@ class Loop(Generic[BatchT]):
         }
         self._write("train", values)
         self._state.window = {}
+        self._so_far.add(self._clock)
         self._clock = Clock()
+        self._warn_of_waiting()
+
+    def _warn_of_waiting(self) -> None:
+        """Say once that data come too slowly."""
+        clock, workers = self._so_far, self.stepper.config.workers
+        slow = clock.wait_share > MOST_WAITING and clock.seconds_waited >= FEWEST_SECONDS
+        if self.log is None or self._warned or not slow:
+            return
+        self._warned = True
+        if self.stepper.processes.is_main:
+            logger.warning(
+                "%.0f %% of the time is spent waiting for data; read them in %s processes with "
+                "--set training.workers=%d, which changes no result and which --resume may change",
+                100 * clock.wait_share,
+                "more" if workers else "other",
+                2 * workers or 2,
+            )
 
     def _look(self, *, counts: bool = True) -> bool:
         """Evaluate; returns whether this look is the best so far."""
