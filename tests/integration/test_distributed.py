@@ -124,6 +124,18 @@ def test_a_killed_process_makes_the_other_stop_with_a_sentence(tmp_path: Path, r
     assert time.monotonic() - begin < 60
 
 
+def refused(folder: Path, *, out: str) -> None:
+    """A run on data that cannot be inputs."""
+    train(folder, out=out, batch=12, data=np.full((40, 3, 1), np.inf))
+
+
+def test_bad_data_end_every_process_with_a_sentence(tmp_path: Path) -> None:
+    main, other = together(2, refused, tmp_path, out="run")
+    assert main.startswith("DataError: ")
+    assert "another process of this run has stopped" in other
+    assert not (tmp_path / "run").exists()
+
+
 def asked(folder: Path, *, out: str, rank: int) -> None:
     """A run of which one process is asked to stop at step 7."""
 

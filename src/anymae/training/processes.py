@@ -105,9 +105,16 @@ class Processes:
 
     @contextmanager
     def main_first(self) -> Iterator[None]:
-        """Let the main process do something before the others do it."""
-        with self._accelerator.main_process_first():
-            yield
+        """Let the main process do something before the others do it.
+
+        Raises:
+            PeerLostError: It failed, and says itself at what.
+        """
+        if not self.is_main:
+            self.wait()
+        yield
+        if self.is_main:
+            self.wait()
 
     def prepare(self, model: nn.Module) -> nn.Module:
         """Move a model to the device and, with several processes, join its gradients."""
