@@ -12,6 +12,7 @@ import torch
 
 from anymae.errors import ConfigError, FolderError, InterruptedRunError
 from anymae.training.precision import fastest_precision
+from anymae.training.pretrain import pretrain
 from anymae.training.progress import Progress
 from runs import Cut, cut_at, history, last_checkpoint, small, strings, weights
 
@@ -84,6 +85,20 @@ def test_minutes_become_steps_once(tmp_path: Path) -> None:
     assert "minutes" not in stored
     small(tmp_path / "run", resume=True, **case)
     assert f"steps: {history(tmp_path / 'run')[-1]['steps']}\n" in stored
+
+
+@pytest.mark.parametrize("length", [{"steps": 12}, {"steps": None, "epochs": 1.2}])
+def test_a_run_goes_on_by_its_own_recipe(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, length: dict[str, Any]
+) -> None:
+    data, run = strings(400), tmp_path / "run"
+    small(tmp_path / "uncut", data, batch_size="auto", **length)
+    with pytest.raises(Cut):
+        small(run, data, batch_size="auto", progress=cut_at(6), **length)
+    for _ in range(2):
+        pretrain(data, recipe=run / "run.yaml", out=run, resume=True)
+    assert "nothing left to do" in caplog.text
+    assert same(run, tmp_path / "uncut")
 
 
 def test_a_precision_is_chosen_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

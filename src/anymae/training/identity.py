@@ -14,6 +14,8 @@ FREE = (
     "workers", "keep_checkpoints", "checkpoint_every", "recompute", "device", "threads", "precision"
 )  # fmt: skip
 """Settings of `training` that change no result, or are compared by what they came to."""
+DECIDED = ("path", "kind", "length")
+"""Settings of `data` that are compared by the content, and by the inputs of the model."""
 
 
 def identify(job: Job, processes: Processes, *, threads: int, precision: str) -> dict[str, Any]:
@@ -26,7 +28,7 @@ def identify(job: Job, processes: Processes, *, threads: int, precision: str) ->
         precision: Number format of the matrix products.
     """
     training = job.training.model_dump(mode="json", exclude=set(FREE))
-    data = job.recipe.data.model_dump(mode="json", exclude={"path"})
+    data = job.recipe.data.model_dump(mode="json", exclude=set(DECIDED))
     return {
         "model": job.config.model_dump(mode="json"),
         "training": training,
@@ -59,7 +61,7 @@ def check_identity(
         threads=job.training.threads or stored["threads"],
         precision=stored["precision"] if precision == "auto" else precision,
     )
-    stored, asked = _without_length(stored), _without_length(asked)
+    stored, asked = (_comparable(of, state["batch_size"]) for of in (stored, asked))
     found = Preparation.from_json(dict(data)).differences(job.dataset.preparation)
     found = [f"the data: {difference}" for difference in found] + differing(stored, asked)
     if found:
@@ -71,9 +73,13 @@ def check_identity(
     _check_length(job, state)
 
 
-def _without_length(identity: Mapping[str, Any]) -> dict[str, Any]:
+def _comparable(identity: Mapping[str, Any], batch_size: int) -> dict[str, Any]:
+    """Leave out what is compared elsewhere; a batch left to `auto` is the one it came to."""
     training = {k: v for k, v in identity["training"].items() if k not in LENGTHS}
-    return {**identity, "training": training}
+    if training["batch_size"] == "auto":
+        training["batch_size"] = batch_size
+    data = {name: value for name, value in identity["data"].items() if name not in DECIDED}
+    return {**identity, "training": training, "data": data}
 
 
 def _check_length(job: Job, state: Mapping[str, Any]) -> None:

@@ -190,7 +190,9 @@ def _asks_for_other_length(recipe: Recipe, folder: RunFolder) -> bool:
     """Say whether a finished run is to go on, or to have been another."""
     store = Checkpoints(folder.checkpoints, keep=1)
     try:
-        before = read_json(store.path(store.steps()[-1]) / STATE)["identity"]["training"]
+        state = read_json(store.path(store.steps()[-1]) / STATE)
+        # However long was said, it came to a number of steps, which `run.yaml` names.
+        before = {**state["identity"]["training"], "steps": state["rhythm"]["steps"]}
     except (FolderError, KeyError, IndexError):
         return False
     given = {name: recipe.training[name] for name in LENGTHS if name in recipe.training}
