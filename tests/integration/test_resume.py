@@ -3,10 +3,12 @@
 import json
 import os
 import signal
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
 import pytest
 import torch
 
@@ -50,17 +52,38 @@ def test_resume_equals_uninterrupted_run(tmp_path: Path, name: str) -> None:
     assert same(resumed(tmp_path / "cut", [5, 9, 10], **case), tmp_path / "uncut")
 
 
-def test_a_table_of_numbers_and_categories_resumes_too(tmp_path: Path) -> None:
-    import pandas as pd
-
+def table() -> dict[str, Any]:
     source = np.random.default_rng(0)
     x = source.normal(size=90)
-    table = pd.DataFrame({"x": x, "y": 2 * x, "color": source.choice(["red", "blue"], 90)})
-    small(tmp_path / "uncut", table)
-    with pytest.raises(Cut):
-        small(tmp_path / "cut", table, progress=cut_at(7))
-    small(tmp_path / "cut", table, resume=True)
-    assert same(tmp_path / "cut", tmp_path / "uncut")
+    columns = {"x": x, "y": 2 * x, "color": source.choice(["red", "blue"], 90)}
+    return {"data": pa.table(columns)}
+
+
+def sets() -> dict[str, Any]:
+    source = np.random.default_rng(0)
+    jets = [source.normal(size=(n, 3)).tolist() for n in source.integers(3, 9, 90)]
+    return {"data": pa.table({"jets": pa.array(jets)}), "settings": {"data.positions": "none"}}
+
+
+def images() -> dict[str, Any]:
+    return {"data": np.random.default_rng(0).integers(0, 255, (90, 4, 4)).astype("uint8")}
+
+
+OTHERS: dict[str, Callable[[], dict[str, Any]]] = {
+    "numbers and categories": table,
+    "numbers": lambda: {"data": np.random.default_rng(0).normal(size=(90, 5))},
+    "values": lambda: {"data": np.random.default_rng(0).normal(size=(90, 6, 2))},
+    "ragged sets": sets,
+    "images": images,
+    "automatic batch": lambda: {"data": strings(400), "batch_size": "auto"},
+}
+
+
+@pytest.mark.parametrize("name", OTHERS)
+def test_other_inputs_and_a_batch_that_was_found_resume_too(tmp_path: Path, name: str) -> None:
+    case = OTHERS[name]()
+    small(tmp_path / "uncut", **case)
+    assert same(resumed(tmp_path / "cut", [3, 7], **case), tmp_path / "uncut")
 
 
 def test_loader_processes_change_nothing(tmp_path: Path) -> None:
