@@ -69,6 +69,23 @@ def test_a_kill_while_the_folder_is_begun_loses_nothing(
     assert weights(tmp_path / "run") == weights(uncut)
 
 
+def test_a_checkpoint_of_other_weights_is_not_gone_on_from(
+    first: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run, other = tmp_path / "run", small(tmp_path / "other", numbers(0.0), steps=5).folder
+    with pytest.raises(Cut):
+        more(run, init=first, progress=cut_at(6))
+
+    def cut(self: RunFolder) -> None:
+        raise Cut
+
+    with monkeypatch.context() as patched, pytest.raises(Cut):
+        patched.setattr(RunFolder, "clear", cut)
+        more(run, init=other, overwrite=True)
+    with pytest.raises(ConfigError, match="cannot go on from step 4 as another run: init is"):
+        more(run, init=other, resume=True)
+
+
 def test_weights_that_are_gone_or_changed_are_missed_before_a_checkpoint_only(
     first: Path, uncut: Path, tmp_path: Path
 ) -> None:

@@ -33,6 +33,8 @@ def identify(job: Job, processes: Processes, *, threads: int, precision: str) ->
         "model": job.config.model_dump(mode="json"),
         "training": training,
         "data": data,
+        # Weights may be other ones where a run was begun anew in the folder and cut at once.
+        "init": job.init.sha256 if job.init is not None else None,
         "device": processes.device.type,
         "threads": threads,
         "precision": precision,
