@@ -137,16 +137,8 @@ def pretrain(
     given = {**data_flags.given(), **training_flags.given(), "preset": recipe_flags.preset}
     settings = {**shorthands(given), **parse_settings(recipe_flags.setting or ())}
     if dry_run:
-        from anymae.report import plan
-
-        made = plan(
-            data,
-            recipe=recipe_flags.recipe,
-            settings=settings,
-            init=init,
-            probe_target=session_flags.probe_target,
-        )
-        show_json(made.to_json()) if json else typer.echo(made.recipe_text, nl=False)
+        asked = {"recipe": recipe_flags.recipe, "settings": settings, "init": init}
+        _plan(data, {**asked, "probe_target": session_flags.probe_target}, json=json)
         return
     if out is None:
         raise UserInputError("no run folder is named; say where to write with --out RUN")
@@ -162,6 +154,14 @@ def pretrain(
         )
     if is_main_process():
         _report(run, json=json)
+
+
+def _plan(data: str | None, asked: dict[str, Any], *, json: bool) -> None:
+    """Print what would be computed, and what that would take."""
+    from anymae.report import plan
+
+    made = plan(data, **asked)
+    show_json(made.to_json()) if json else typer.echo(made.recipe_text, nl=False)
 
 
 def _replay(capture: Path, data: str | None, *, json: bool) -> None:
