@@ -15,6 +15,7 @@ import numpy.typing as npt
 import pyarrow as pa
 
 from anymae.config import DataConfig
+from anymae.data.batch import valid_of
 from anymae.data.dataset import Dataset
 from anymae.errors import DataError, FolderError, UserInputError
 from anymae.files import read_tensors, write_json
@@ -26,7 +27,6 @@ from anymae.inference.rows import open_rows
 from anymae.metrics import HEADLINE, Estimate, columns_of, measure
 from anymae.predictor import Ensemble, Predictor
 from anymae.task import TaskConfig
-from anymae.training.reconstruction import valid_of
 from anymae.training.targets import Labels, encode_labels, read_labels, read_weights
 
 Array = npt.NDArray[np.float64]

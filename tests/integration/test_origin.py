@@ -40,16 +40,14 @@ def uncut(first: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return more(tmp_path_factory.mktemp("uncut") / "run", init=first).folder
 
 
-@pytest.mark.parametrize("named", [True, False], ids=["same command", "without --init"])
 @pytest.mark.parametrize("cut", [2, 6], ids=["before a checkpoint", "after one"])
 def test_it_resumes_to_the_bytes_of_the_uncut_run(
-    first: Path, uncut: Path, tmp_path: Path, cut: int, named: bool
+    first: Path, uncut: Path, tmp_path: Path, cut: int
 ) -> None:
     run = tmp_path / "run"
     with pytest.raises(Cut):
-        more(run, init=first, resume=True, progress=cut_at(cut))
-    again = {"init": first} if named else {}
-    more(run, resume=True, **again)
+        more(run, init=first, progress=cut_at(cut))
+    more(run, resume=True)
     assert weights(run) == weights(uncut)
     assert history(run) == history(uncut)
     statistics = read_json(first / "data.json")["statistics"]
@@ -83,7 +81,7 @@ def test_a_checkpoint_of_other_weights_is_not_gone_on_from(
         patched.setattr(RunFolder, "clear", cut)
         more(run, init=other, overwrite=True)
     with pytest.raises(ConfigError, match="cannot go on from step 4 as another run: init is"):
-        more(run, init=other, resume=True)
+        more(run, resume=True)
 
 
 def test_weights_that_are_gone_or_changed_are_missed_before_a_checkpoint_only(
@@ -103,21 +101,30 @@ def test_weights_that_are_gone_or_changed_are_missed_before_a_checkpoint_only(
         more(early, resume=True)
     more(late, resume=True)
     assert weights(late) == weights(uncut)
-    more(early, resume=True, init=first)
+    shutil.copytree(first, origin)
+    more(early, resume=True)
     assert weights(early) == weights(uncut)
 
 
-def test_resuming_from_other_weights_is_refused(first: Path, tmp_path: Path) -> None:
+def test_a_run_remembers_its_weights_so_that_resume_names_none(first: Path, tmp_path: Path) -> None:
+    for folder in (tmp_path / "absent", first):
+        with pytest.raises(ConfigError, match="leave --init out"):
+            more(folder, init=first, resume=True)
+    assert not (tmp_path / "absent").exists()
+
+
+def test_a_recipe_of_other_weights_is_not_gone_on_with(first: Path, tmp_path: Path) -> None:
     run, other = tmp_path / "run", small(tmp_path / "other", numbers(0.0), steps=5).folder
     with pytest.raises(Cut):
         more(run, init=first, progress=cut_at(6))
+    asked = load_recipe(run / "run.yaml").model_copy(update={"init": str(other)})
     with pytest.raises(ConfigError, match=r"weights of .*other.* are not those"):
-        more(run, init=other, resume=True)
+        more(run, recipe=asked, resume=True)
     plain = tmp_path / "plain"
     with pytest.raises(Cut):
         small(plain, numbers(0.0), progress=cut_at(6))
-    with pytest.raises(ConfigError, match="--init starts a new run"):
-        more(plain, init=first, resume=True)
+    with pytest.raises(ConfigError, match="did not begin with another's weights"):
+        more(plain, recipe=asked, resume=True)
 
 
 def test_its_recipe_repeats_it_or_says_what_is_missing(

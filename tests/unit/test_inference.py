@@ -2,6 +2,7 @@
 
 import copy
 import json
+import warnings
 from collections.abc import Callable
 from pathlib import Path
 
@@ -236,8 +237,7 @@ def test_long_rows_are_refused_or_averaged_over_windows(
     long = "CN" * limit
     with pytest.raises(DataError, match="too long"):
         embed(model, [long])
-    with pytest.warns(AnymaeWarning, match="inputs in the median"):
-        found = embed(model, [text[0], long], data_config=DataConfig(too_long="window"))
+    found = embed(model, [text[0], long], data_config=DataConfig(too_long="window"))
     np.testing.assert_allclose(found[0], embed(model, text[:1])[0], atol=1e-6)
     tokens = torch.tensor([[*(byte + 6 for byte in long.encode()), 5]])
     spare = 2 * limit + 1 - limit
@@ -506,7 +506,7 @@ def test_unlike_data_in_memory_are_warned_of_where_they_are_given(
     if function is predict:
         given = Predictor.from_pretrained(model, TaskConfig(type="multilabel", targets=("a",)))
     with pytest.warns(AnymaeWarning) as told:
-        function(given, ["C" * 39, "xC" * 19])
+        function(given, ["C" * 39, "xC" * 19] * 10)
     assert [str(one.message).partition(": ")[2] for one in told] == [
         "1 bytes did not occur in training: 'x'",
         "rows have 39.5 inputs in the median; 98 % of the training rows had 2 to 33",
@@ -552,3 +552,23 @@ def test_bad_rows_have_no_class(model: MaskedAutoencoder) -> None:
     predictor = Predictor.from_pretrained(model, task)
     found = predict(predictor, ["CCO", ""], data_config=DataConfig(on_bad_row="skip"))
     assert found.classes[0] in task.classes and found.classes[1] is None
+
+
+def test_a_window_without_values_has_no_say() -> None:
+    series = np.random.default_rng(0).normal(size=(30, 8, 2)).astype(np.float32)
+    model = pretrained(series)
+    padded = np.full((2, 24, 2), np.nan, np.float32)
+    padded[:, :8] = series[:2]
+    padded[1, 8:] = series[2:4].reshape(16, 2)
+    window = DataConfig(too_long="window")
+    alone, found = (embed(model, rows, data_config=window) for rows in (padded[:, :8], padded))
+    np.testing.assert_allclose(found[0], alone[0], rtol=1e-5, atol=1e-6)
+    assert np.isfinite(score(model, padded, data_config=window)).all()
+
+
+def test_single_rows_are_not_called_short(model: MaskedAutoencoder) -> None:
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        embed(model, ["C" * 39])
+    with pytest.warns(AnymaeWarning, match="inputs in the median"):
+        embed(model, ["C" * 39] * 30)

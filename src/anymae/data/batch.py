@@ -39,6 +39,13 @@ def to_batch(arrays: Arrays, rows: IntArray) -> Batch:
     return Batch(torch.from_numpy(arrays.inputs), valid, torch.from_numpy(rows))
 
 
+def valid_of(batch: Batch) -> Tensor:
+    """Return where a batch is real, `(B, N)` bool, also where all of it is."""
+    if batch.valid is not None:
+        return batch.valid
+    return torch.ones(batch.inputs.shape[:2], dtype=torch.bool, device=batch.inputs.device)
+
+
 def round_up(length: int, multiple: int = 8) -> int:
     """Return the next multiple of `multiple`, as lengths of models are.
 

@@ -17,7 +17,7 @@ import torch
 from torch import Tensor, nn
 
 from anymae.config import Positive, Section
-from anymae.data.batch import Batch
+from anymae.data.batch import Batch, valid_of
 from anymae.data.dataset import Dataset, Windows
 from anymae.errors import UserInputError
 from anymae.training.processes import choose_device
@@ -99,7 +99,11 @@ def compute(
     # Windows stand in the order of the rows, and each row has at least one.
     starts = np.flatnonzero(np.r_[True, windows.first[1:] == 0])
     counts = np.diff(np.r_[starts, len(parts)])
-    means = np.add.reduceat(parts, starts, dtype=np.float64) / counts[:, None]
+    # A window of missing values only has nothing to say.
+    told = np.asarray(~np.isnan(parts).any(1))
+    means = np.add.reduceat(np.where(told[:, None], parts, 0), starts, dtype=np.float64)
+    speak = np.add.reduceat(told, starts, dtype=np.float64)
+    means /= np.where(speak == 0, np.nan, counts if computation.sums else speak)[:, None]
     if computation.sums:
         # The last window of a long row ends where the row does.
         most = dataset.input.length
@@ -122,7 +126,8 @@ def _compute(
             batch = dataset.batch(windows.rows[chosen], first=windows.first[chosen])
             found = computation(_move(batch, device)).float().cpu().numpy()
             if not computation.per_input:
-                values[starts[chosen]] = found
+                empty = ~valid_of(batch).any(1).numpy()
+                values[starts[chosen]] = np.where(empty[:, None], np.nan, found)
                 continue
             width = counts[chosen]
             real = np.arange(found.shape[1]) < width[:, None]

@@ -23,6 +23,9 @@ from anymae.model import MaskedAutoencoder
 MOST_READ, MOST_SCORED = 20_000, 256
 """Rows whose bytes are compared, and rows that are reconstructed."""
 
+FEWEST_MEASURED = 20
+"""Rows whose lengths are compared at least: a single short one is nothing odd."""
+
 ODD = 1.5
 """Multiple of the median validation row's loss above which reconstruction is called poor."""
 
@@ -69,7 +72,8 @@ def unlike_inputs(model: Model, dataset: Dataset) -> tuple[str, ...]:
         if new:
             shown = ", ".join(repr(bytes([byte]))[1:] for byte in new[:10])
             notes.append(f"{len(new)} bytes did not occur in training: {shown}")
-    if "lengths" in statistics and dataset.full_lengths is not None:
+    many = len(dataset) >= FEWEST_MEASURED
+    if "lengths" in statistics and dataset.full_lengths is not None and many:
         low, _, high = statistics["lengths"]
         middle = float(np.median(dataset.full_lengths))
         if not low <= middle <= high:

@@ -62,17 +62,16 @@ def recall_origin(recipe: Recipe, folder: Path) -> Recipe:
     before = load_recipe(folder / RECIPE)
     if recipe.init is not None and before.init is None:
         raise ConfigError(
-            f"--init starts a new run and --resume goes on with one, and {folder} did not begin "
-            f"with the weights of {recipe.init}; choose one"
+            f"init is {recipe.init}, and the run in {folder} did not begin with another's weights; "
+            "leave init out, or name a new folder"
         )
     if recipe.init not in (None, before.init):
         # The same weights may have moved.
         found = load_origin(recipe.init, None).sha256
         if found != before.init_sha256:
             raise ConfigError(
-                f"--init starts a new run and --resume goes on with one: the weights of "
-                f"{recipe.init} are not those of {before.init} that {folder} began with; "
-                "leave out --init, or name a new folder"
+                f"the weights of {recipe.init} are not those of {before.init}, with which the run "
+                f"in {folder} began; leave init out, or name a new folder"
             )
     init = recipe.init or before.init
     return recipe.model_copy(update={"init": init, "init_sha256": before.init_sha256})

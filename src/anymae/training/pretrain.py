@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any, NamedTuple, cast
 
 from anymae.config import Recipe, TrainingConfig, parse
-from anymae.errors import FolderError
+from anymae.errors import ConfigError, FolderError
 from anymae.files import read_json
 from anymae.hub import load
 from anymae.model import MaskedAutoencoder
@@ -165,6 +165,11 @@ def _names(value: Columns) -> list[str]:
 def _pretrain(asked: _Asked, folder: RunFolder, options: Options) -> Run:
     requests = Requests(options.stop_after)
     recipe = apply_settings(asked.recipe, asked.settings)
+    if options.resume and asked.init is not None:
+        raise ConfigError(
+            "--init starts a new run and --resume goes on with one; leave --init out: a run "
+            "remembers which weights it began with"
+        )
     recipe = begin_from(withhold(recipe, options.probe_target), asked.init)
     folder.check(resume=options.resume, overwrite=options.overwrite)
     goes_on = options.resume and folder.is_run

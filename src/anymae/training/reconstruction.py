@@ -8,7 +8,7 @@ from typing import cast
 import torch
 from torch import Tensor, nn
 
-from anymae.data.batch import Batch
+from anymae.data.batch import Batch, valid_of
 from anymae.data.dataset import Dataset
 from anymae.model import MaskedAutoencoder, Reconstruction
 from anymae.randomness import Draws, row_keys
@@ -55,10 +55,3 @@ class ReconstructionObjective:
 
     def _draws(self, rows: Tensor, epoch: int) -> Draws:
         return Draws(row_keys(rows, seed=self.seed, epoch=epoch))
-
-
-def valid_of(batch: Batch) -> Tensor:
-    """Return where a batch is real, `(B, N)` bool, also where all of it is."""
-    if batch.valid is not None:
-        return batch.valid
-    return torch.ones(batch.inputs.shape[:2], dtype=torch.bool, device=batch.inputs.device)

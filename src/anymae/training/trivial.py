@@ -10,12 +10,11 @@ import torch
 from torch import Tensor
 
 from anymae.config import VOCABULARY, InputConfig
-from anymae.data.batch import Batch
+from anymae.data.batch import Batch, valid_of
 from anymae.data.dataset import Dataset
 from anymae.data.sampler import IntArray, by_length, spaced
 from anymae.model import Reconstruction, take_inputs
 from anymae.nn.heads import Head
-from anymae.training.reconstruction import valid_of
 
 MOST_SAMPLED = 4096
 """Training rows to which the predictor is fitted."""
