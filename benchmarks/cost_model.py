@@ -158,7 +158,9 @@ class Cost(NamedTuple):
 
 def peak(name: str, gpu: str) -> float:
     """Return a GPU's FLOP/s in the precision of a preset; 0 where it is not known."""
-    return GPUS[gpu]._asdict()[PRESETS[name].training["precision"]] or 0.0
+    # All of them multiply bf16, which is what `auto` takes then.
+    precision = PRESETS[name].training["precision"].replace("auto", "bf16")
+    return GPUS[gpu]._asdict()[precision] or 0.0
 
 
 def cost(name: str, found: Work, gpu: str, utilisation: float) -> Cost:

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 
 from anymae.benchmark import run_benchmark
 from anymae.benchmark.labels import Labels
@@ -78,6 +79,17 @@ def test_what_is_done_is_not_done_again(
     assert told == [records[2].job]
     changed = {path for path, time in before.items() if path.stat().st_mtime_ns != time}
     assert changed == {out / records[2].job.file}
+
+
+def test_threads_are_left_as_they_were(tmp_path: Path) -> None:
+    before = torch.get_num_threads(), os.environ.get("OMP_NUM_THREADS")
+    run(tmp_path / "one", arms=("baseline",))
+    torch.set_num_threads(2)
+    try:
+        run(tmp_path / "two", arms=("baseline", "none"), jobs=2)
+        assert (torch.get_num_threads(), os.environ.get("OMP_NUM_THREADS")) == (2, before[1])
+    finally:
+        torch.set_num_threads(before[0])
 
 
 def test_a_record_of_other_settings_is_refused(

@@ -12,6 +12,7 @@ import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
+from contextlib import contextmanager
 from pathlib import Path
 from typing import NamedTuple
 
@@ -132,16 +133,14 @@ def plan(
 
 def run_chain(chain: Chain) -> tuple[JobName, ...]:
     """Run the jobs of a chain that have no record; returns these."""
-    import torch
     from threadpoolctl import threadpool_limits
 
     from anymae.benchmark.encoders import ArmEncoder, Where
     from anymae.benchmark.job import run_job
 
-    torch.set_num_threads(THREADS)
     done = []
     encoder: ArmEncoder | None = None
-    with threadpool_limits(THREADS):
+    with _torch_threads(THREADS), threadpool_limits(THREADS):
         for job in chain.missing:
             kind, arm = SUITES[job.suite], parse_arm(job.arm)
             where = Where(
@@ -157,6 +156,34 @@ def run_chain(chain: Chain) -> tuple[JobName, ...]:
     return tuple(done)
 
 
+@contextmanager
+def _torch_threads(count: int) -> Iterator[None]:
+    import torch
+
+    before = torch.get_num_threads()
+    torch.set_num_threads(count)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
+
+
+@contextmanager
+def _started_with_one_thread() -> Iterator[None]:
+    """Let processes that start inside read one thread, as libraries of linear algebra do then."""
+    names = ("OMP_NUM_THREADS", "MKL_NUM_THREADS")
+    before = {name: os.environ.get(name) for name in names}
+    os.environ.update(dict.fromkeys(names, str(THREADS)))
+    try:
+        yield
+    finally:
+        for name, value in before.items():
+            if value is None:
+                del os.environ[name]
+            else:
+                os.environ[name] = value
+
+
 def _shares(arm: Arm) -> str:
     """Name the encoder that an arm uses."""
     return "" if arm.encoder is None else arm.encoder.text
@@ -166,10 +193,8 @@ def _run(chains: Sequence[Chain], jobs: int) -> Iterator[tuple[JobName, ...]]:
     if jobs <= 1 or len(chains) <= 1:
         yield from map(run_chain, chains)
         return
-    # Libraries of linear algebra read these once, when a process starts.
-    os.environ.update(dict.fromkeys(("OMP_NUM_THREADS", "MKL_NUM_THREADS"), str(THREADS)))
     context = multiprocessing.get_context("spawn")
-    with ProcessPoolExecutor(jobs, mp_context=context) as pool:
+    with _started_with_one_thread(), ProcessPoolExecutor(jobs, mp_context=context) as pool:
         futures = [pool.submit(run_chain, chain) for chain in chains]
         try:
             for future in as_completed(futures):
