@@ -24,7 +24,7 @@ quickstart: install  ## pretrain on real data, see the masks and the few-label r
 	$(BIN)/anymae quickstart --overwrite
 
 test: install  ## the tests that every change must pass
-	$(BIN)/python -m pytest
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto --maxprocesses 4 --dist worksteal
 
 test-slow: install  ## long fuzzing and kill tests
 	$(BIN)/python -m pytest -m slow --timeout 3600
