@@ -267,7 +267,6 @@ def test_a_missing_tracker_names_the_extra(tmp_path: Path, monkeypatch: pytest.M
 
 
 def test_tensorboard_receives_the_numbers(tmp_path: Path) -> None:
-    pytest.importorskip("tensorboard", reason="the extra `track` is not installed")
     from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
     made = small(tmp_path / "run", track="tensorboard")
