@@ -4,7 +4,7 @@ Shapes: R rows, A numbers of an answer, T targets.
 """
 
 import hashlib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from html import escape
 from pathlib import Path
@@ -24,7 +24,7 @@ from anymae.inference.api import open_model
 from anymae.inference.computations import Answers
 from anymae.inference.compute import ComputeConfig, compute, placed
 from anymae.inference.rows import open_rows
-from anymae.metrics import HEADLINE, Estimate, columns_of, measure
+from anymae.metrics import HEADLINE, Estimate, Measured, columns_of, measure
 from anymae.predictor import Ensemble, Predictor
 from anymae.task import TaskConfig
 from anymae.training.targets import Labels, encode_labels, read_labels, read_weights
@@ -32,9 +32,6 @@ from anymae.training.targets import Labels, encode_labels, read_labels, read_wei
 Array = npt.NDArray[np.float64]
 IntArray = npt.NDArray[np.int64]
 Part = Literal["test", "valid", "train", "all"]
-Metrics = Mapping[str, Mapping[str, Estimate]]
-"""Estimates by target and metric."""
-
 RESAMPLES = 500
 """Bootstrap samples of an interval."""
 
@@ -55,7 +52,7 @@ class Evaluation:
     """Rows with at least one known answer."""
     task: str
     overall: dict[str, Estimate]
-    """Metrics by name; the mean over targets where there are several (without interval)."""
+    """Metrics by name; the mean over targets where there are several."""
     targets: dict[str, dict[str, Estimate]]
     """Metrics by target and name."""
     groups: dict[str, dict[str, Estimate]]
@@ -167,13 +164,13 @@ def evaluate_rows(
     with placed(model, config):
         values = compute(answers, dataset, index, config).values
     found = values.reshape(len(index), task.members, -1).mean(1, dtype=np.float64)
-    targets = measure(task, truth, found, weights, resamples=resamples, seed=seed)
+    measured = measure(task, truth, found, weights, resamples=resamples, seed=seed)
     evaluation = Evaluation(
         part=part,
         rows=len(index),
         task=task.type,
-        overall=_over_targets(targets),
-        targets=targets,
+        overall=measured.mean,
+        targets=measured.targets,
         groups=_by_group(
             dataset,
             index,
@@ -276,21 +273,8 @@ def _take(labels: Labels, index: IntArray) -> Labels:
     return {name: column.take(pa.array(index)) for name, column in labels.items()}
 
 
-def _over_targets(targets: Metrics) -> dict[str, Estimate]:
-    """Average over targets; a single target's estimates stay whole."""
-    each = list(targets.values())
-    if len(each) == 1:
-        return dict(each[0])
-    out = {}
-    for name in each[0]:
-        values = [found[name].value for found in each]
-        defined = [value for value in values if value is not None]
-        out[name] = Estimate(float(np.mean(defined)) if defined else None)
-    return out
-
-
 def _by_group(
-    dataset: Dataset, index: IntArray, measured: Callable[[npt.NDArray[np.bool_]], Metrics]
+    dataset: Dataset, index: IntArray, measured: Callable[[npt.NDArray[np.bool_]], Measured]
 ) -> dict[str, dict[str, Estimate]]:
     """Measure the rows of each group, flagged `(R,)`."""
     if dataset.roles.group is None:
@@ -300,7 +284,7 @@ def _by_group(
     groups, counts = np.unique(names, return_counts=True)
     out = {}
     for group in groups[np.argsort(-counts, kind="stable")][:MOST_GROUPS]:
-        out[str(group)] = _over_targets(measured(names == group))
+        out[str(group)] = measured(names == group).mean
     return out
 
 

@@ -191,6 +191,15 @@ HEADLINE: Mapping[TaskType, str] = {
 """The metric to show where there is room for one."""
 
 
+class Measured(NamedTuple):
+    """How good answers are."""
+
+    targets: dict[str, dict[str, Estimate]]
+    """By target and metric."""
+    mean: dict[str, Estimate]
+    """By metric, over the targets for which it is defined; a single target's own."""
+
+
 def columns_of(task: TaskConfig, answers: Array, target: int) -> Array:
     """Return what the metrics of one target look at.
 
@@ -211,7 +220,7 @@ def measure(
     *,
     resamples: int = 0,
     seed: int = 0,
-) -> dict[str, dict[str, Estimate]]:
+) -> Measured:
     """Compute every metric of a task for every target, with intervals.
 
     Args:
@@ -223,27 +232,56 @@ def measure(
         seed: Draws the samples.
 
     Returns:
-        Estimates by target and metric.
+        Estimates by target and metric, and of their mean over targets.
     """
-    out = {}
-    for number, name in enumerate(task.targets):
-        known = ~np.isnan(truth[:, number])
-        parts = truth[known, number], columns_of(task, answers, number)[known], weights[known]
-        samples = _resample(int(known.sum()), resamples, seed)
-        values = _all_metrics(task, *parts)
-        # Sample by sample: the index arrays of all of them would not fit beside many rows.
-        drawn = [_all_metrics(task, *(part[sample] for part in parts)) for sample in samples]
-        out[name] = {
-            metric: _estimate(value, [one[metric] for one in drawn])
-            for metric, value in values.items()
+    values = _by_target(task, truth, answers, weights)
+    # Sample by sample: the index arrays of all of them would not fit beside many rows.
+    drawn = [
+        _by_target(task, truth[sample], answers[sample], weights[sample])
+        for sample in _resample(len(truth), resamples, seed)
+    ]
+    targets = {
+        name: {
+            metric: _estimate(value, [one[name][metric] for one in drawn])
+            for metric, value in found.items()
         }
-    return out
+        for name, found in values.items()
+    }
+    if len(targets) == 1:
+        return Measured(targets, dict(next(iter(targets.values()))))
+    means = [_mean(one) for one in drawn]
+    mean = {
+        metric: _estimate(value, [one[metric] for one in means])
+        for metric, value in _mean(values).items()
+    }
+    return Measured(targets, mean)
 
 
 def _resample(count: int, resamples: int, seed: int) -> Iterator[npt.NDArray[np.int64]]:
     draw = np.random.default_rng(seed)
     for _ in range(resamples if count else 0):
         yield draw.integers(0, count, count)
+
+
+def _by_target(
+    task: TaskConfig, truth: Array, answers: Array, weights: Array
+) -> dict[str, dict[str, float]]:
+    """Compute every metric of every target on the rows where it is known."""
+    out = {}
+    for number, name in enumerate(task.targets):
+        known = ~np.isnan(truth[:, number])
+        found = columns_of(task, answers, number)[known]
+        out[name] = _all_metrics(task, truth[known, number], found, weights[known])
+    return out
+
+
+def _mean(targets: Mapping[str, Mapping[str, float]]) -> dict[str, float]:
+    """Average each metric over the targets for which it is defined."""
+    out = {}
+    for metric in next(iter(targets.values())):
+        each = [found[metric] for found in targets.values() if np.isfinite(found[metric])]
+        out[metric] = float(np.mean(each)) if each else float("nan")
+    return out
 
 
 def _all_metrics(task: TaskConfig, truth: Array, found: Array, weights: Array) -> dict[str, float]:

@@ -326,8 +326,8 @@ class Judge:
     def _row(
         self, name: str, reading: str, model: str, features: Features, answers: Array
     ) -> ProbeRow:
-        metrics = measure(
+        measured = measure(
             self._task, self._truth, answers, self._held_weights,
             resamples=self._resamples, seed=self._seed,
         )  # fmt: skip
-        return ProbeRow(name, reading, model, features.shape[1], metrics)
+        return ProbeRow(name, reading, model, features.shape[1], measured.targets)

@@ -187,7 +187,7 @@ def test_unknown_answers_do_not_count_and_targets_are_apart(draw: np.random.Gene
     answers = draw.random((80, 2))
     truth[draw.random((80, 2)) < 0.3] = np.nan
     weights = draw.random(80)
-    found = measure(LABELS, truth, answers, weights)
+    found = measure(LABELS, truth, answers, weights).targets
     for column, name in enumerate("ab"):
         known = ~np.isnan(truth[:, column])
         expected = sk.roc_auc_score(
@@ -199,10 +199,12 @@ def test_unknown_answers_do_not_count_and_targets_are_apart(draw: np.random.Gene
 def test_what_is_not_defined_is_none_and_not_a_number() -> None:
     ones = np.ones((5, 1))
     answers = np.full((5, 2), 0.5)
-    found = measure(BINARY, ones, answers, np.ones(5), resamples=20)["y"]
+    found = measure(BINARY, ones, answers, np.ones(5), resamples=20).targets["y"]
     assert found["roc_auc"] == Estimate(None)
     assert found["accuracy"].value == 1
-    nothing = measure(CLASSES, np.full((5, 1), np.nan), np.full((5, 3), 0.3), np.ones(5))["y"]
+    nothing = measure(CLASSES, np.full((5, 1), np.nan), np.full((5, 3), 0.3), np.ones(5)).targets[
+        "y"
+    ]
     assert all(estimate.value is None for estimate in nothing.values())
 
 
@@ -211,7 +213,9 @@ def test_intervals_hold_the_truth_about_19_times_in_20(draw: np.random.Generator
     for repeat in range(50):
         truth = draw.normal(size=(100, 1))
         answers = truth + draw.normal(size=(100, 1))
-        found = measure(NUMBERS, truth, answers, np.ones(100), resamples=60, seed=repeat)["y"]
+        found = measure(NUMBERS, truth, answers, np.ones(100), resamples=60, seed=repeat).targets[
+            "y"
+        ]
         rmse = found["rmse"]
         assert rmse.low is not None
         assert rmse.high is not None
@@ -235,7 +239,18 @@ def test_a_rejection_that_no_sample_bounds_has_no_upper_end() -> None:
     task = TaskConfig(type="binary", targets=("y",), classes=("0", "1"))
     answers = np.stack([1 - found, found], 1)
     measured = metrics.measure(task, truth[:, None], answers, np.ones(40), resamples=100)
-    estimate = measured["y"]["rejection_30"]
+    estimate = measured.targets["y"]["rejection_30"]
     assert estimate.value == 20 and estimate.high is None
     assert estimate.low is not None and estimate.low <= 20
     assert str(estimate).endswith("no end]")
+
+
+def test_the_mean_over_targets_has_an_interval_of_its_own(draw: np.random.Generator) -> None:
+    truth = draw.integers(0, 2, (80, 2)).astype(float)
+    answers = np.clip(truth + draw.normal(size=(80, 2)), 0, 1)
+    found = measure(LABELS, truth, answers, np.ones(80), resamples=100)
+    each, mean = [found.targets[name]["accuracy"] for name in "ab"], found.mean["accuracy"]
+    assert mean.value == pytest.approx(np.mean([one.value for one in each]))
+    width = mean.high - mean.low  # type: ignore[operator]
+    assert mean.low < mean.value < mean.high  # type: ignore[operator]
+    assert width < min(one.high - one.low for one in each)  # type: ignore[operator]

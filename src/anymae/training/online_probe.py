@@ -59,5 +59,5 @@ class OnlineProbe:
         answers = to_answers(self._task, outputs).numpy().astype(np.float64)
         truth = self._truth[self._valid]
         measured = measure(self._task, truth, answers, np.ones(len(truth)))
-        value = measured[self._task.targets[0]][HEADLINE[self._task.type]].value
+        value = measured.targets[self._task.targets[0]][HEADLINE[self._task.type]].value
         return float("nan") if value is None else value
