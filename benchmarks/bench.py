@@ -142,10 +142,13 @@ def main() -> int:
             name, rounds=options.rounds, memory=options.memory, busy=options.busy
         )
         print(table(name, found["cases"][name]), flush=True)
+        if options.store:
+            STORED.parent.mkdir(exist_ok=True)
+            # Ratios of another machine do not stand beside this one's.
+            before = stored["cases"] if stored.get("machine") == found["machine"] else {}
+            kept = {**found, "cases": {**before, **found["cases"]}}
+            STORED.write_text(json.dumps(kept, indent=1) + "\n")
     if options.store:
-        STORED.parent.mkdir(exist_ok=True)
-        kept = {**found, "cases": {**stored["cases"], **found["cases"]}}
-        STORED.write_text(json.dumps(kept, indent=1) + "\n")
         return 0
     if stored.get("machine") != found["machine"]:
         print("the stored results are another machine's; ratios may differ")
