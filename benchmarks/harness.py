@@ -101,6 +101,15 @@ class MatmulRecorder(TorchDispatchMode):
                 self._note(args[0], args[1])
             case aten.addmm.default | aten.baddbmm.default:
                 self._note(args[1], args[2])
+            # In inference mode composite operations arrive whole.
+            case aten.linear.default:
+                self._note(args[0].flatten(0, -2), args[1].t())
+            case aten.matmul.default:
+                self._note(args[0], args[1])
+            case aten.scaled_dot_product_attention.default:
+                q, k, v = args[:3]
+                self._note_heads(q, k.transpose(2, 3))
+                self._note_heads(q.new_empty(q.shape[:3] + k.shape[2:3]), v)
             case aten._scaled_dot_product_flash_attention_for_cpu.default:
                 q, k, v = args[:3]
                 self._note_heads(q, k.transpose(2, 3))
