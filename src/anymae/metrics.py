@@ -28,7 +28,7 @@ class Estimate(NamedTuple):
     value: float | None
     """`None` where the metric is not defined: a single class, no rows."""
     low: float | None = None
-    """`None` without bootstrap samples."""
+    """`None` without bootstrap samples, or with hardly a finite one."""
     high: float | None = None
     """`None`, beside a number in `low`, where no background is left in so many of the samples
     that the interval has no upper end."""
@@ -126,7 +126,8 @@ def average_precision(truth: Array, found: Array, weights: Array) -> float:
 def rejection(efficiency: float) -> Metric:
     """Return the metric 1 / (share of background kept) at a signal efficiency."""
 
-    def measure(truth: Array, found: Array, weights: Array) -> float:
+    def rejected(truth: Array, found: Array, weights: Array) -> float:
+        """Return it; infinite where no background is kept, NaN without either class."""
         signal, background = truth == 1, truth == 0
         if not signal.any() or not background.any():
             return float("nan")
@@ -136,7 +137,7 @@ def rejection(efficiency: float) -> Metric:
         share = weights[background & (found >= cut)].sum() / weights[background].sum()
         return float(1 / share) if share > 0 else float("inf")
 
-    return measure
+    return rejected
 
 
 def enrichment(share: float) -> Metric:
@@ -145,7 +146,8 @@ def enrichment(share: float) -> Metric:
     Of rows that tie at the end of the share each counts in part, so that their order says nothing.
     """
 
-    def measure(truth: Array, found: Array, weights: Array) -> float:
+    def enriched(truth: Array, found: Array, weights: Array) -> float:
+        """Return it; NaN without positives, or where the best-scored rows weigh nothing."""
         count = max(1, round(share * len(found)))
         last = np.partition(found, len(found) - count)[len(found) - count]
         above, tied = found > last, found == last
@@ -157,7 +159,7 @@ def enrichment(share: float) -> Metric:
             return float("nan")
         return float(best[positive].sum() / best.sum() / base)
 
-    return measure
+    return enriched
 
 
 REGRESSION: Mapping[str, Metric] = {"rmse": rmse, "mae": mae, "r2": r2, "spearman": spearman}
@@ -299,7 +301,9 @@ def _estimate(value: float, drawn: list[float]) -> Estimate:
         return Estimate(value)
     # A rejection is infinite where a sample keeps no background: that is more, not nothing.
     low, high = (_quantile(kept, share) for share in (0.025, 0.975))
-    return Estimate(value, low if np.isfinite(low) else value, high if np.isfinite(high) else None)
+    if not np.isfinite(low):
+        return Estimate(value)  # Hardly a sample is finite: there is no interval to tell.
+    return Estimate(value, low, high if np.isfinite(high) else None)
 
 
 def _quantile(values: Array, share: float) -> float:

@@ -82,14 +82,16 @@ def test_what_is_done_is_not_done_again(
 
 
 def test_threads_are_left_as_they_were(tmp_path: Path) -> None:
-    before = torch.get_num_threads(), os.environ.get("OMP_NUM_THREADS")
-    run(tmp_path / "one", arms=("baseline",))
+    before = torch.get_num_threads()
     torch.set_num_threads(2)
     try:
-        run(tmp_path / "two", arms=("baseline", "none"), jobs=2)
-        assert (torch.get_num_threads(), os.environ.get("OMP_NUM_THREADS")) == (2, before[1])
+        for jobs in (1, 2):
+            environment = dict(os.environ)
+            run(tmp_path / str(jobs), arms=("baseline", "none"), jobs=jobs)
+            assert torch.get_num_threads() == 2
+            assert dict(os.environ) == environment
     finally:
-        torch.set_num_threads(before[0])
+        torch.set_num_threads(before)
 
 
 def test_a_record_of_other_settings_is_refused(

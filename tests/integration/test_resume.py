@@ -125,7 +125,7 @@ def test_a_run_goes_on_by_its_own_recipe(
 
 
 def test_a_precision_is_chosen_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    run, chooser = tmp_path / "run", "anymae.training.settle.fastest_precision"
+    run, chooser = tmp_path / "run", "anymae.training.precision.fastest_precision"
     monkeypatch.setattr(chooser, lambda device: "bf16")
     with pytest.raises(Cut):
         small(run, precision="auto", progress=cut_at(6))

@@ -302,21 +302,29 @@ def losses_by_loop(
     return total / weight
 
 
+LOSS_TASKS = {
+    "regression": TaskConfig(
+        type="regression", targets=("a", "b"), mean=(0.0, 0.0), std=(1.0, 1.0)
+    ),
+    "binary": TaskConfig(type="binary", targets=("a",), classes=("n", "y")),
+    "multiclass": TaskConfig(type="multiclass", targets=("a",), classes=tuple("wxyz")),
+    "multilabel": TaskConfig(type="multilabel", targets=("a", "b", "c")),
+}
+
+
+def drawn(task: TaskConfig, rows: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Outputs, targets of which some are unknown, and weights."""
+    draw = np.random.default_rng(0)
+    outputs = draw.normal(size=(rows, task.num_outputs))
+    targets = draw.integers(0, max(2, len(task.classes)), (rows, len(task.targets))).astype(float)
+    targets[draw.random(targets.shape) < 0.3] = np.nan
+    return outputs, targets, draw.random(rows)
+
+
 @pytest.mark.parametrize("kind", TARGETS)
 def test_weighted_losses_with_unknown_targets_equal_a_naive_loop(kind: str) -> None:
-    task = {
-        "regression": TaskConfig(
-            type="regression", targets=("a", "b"), mean=(0.0, 0.0), std=(1.0, 1.0)
-        ),
-        "binary": TaskConfig(type="binary", targets=("a",), classes=("n", "y")),
-        "multiclass": TaskConfig(type="multiclass", targets=("a",), classes=tuple("wxyz")),
-        "multilabel": TaskConfig(type="multilabel", targets=("a", "b", "c")),
-    }[kind]
-    draw = np.random.default_rng(0)
-    outputs = draw.normal(size=(40, task.num_outputs))
-    targets = draw.integers(0, max(2, len(task.classes)), (40, len(task.targets))).astype(float)
-    targets[draw.random(targets.shape) < 0.3] = np.nan
-    weights = draw.random(40)
+    task = LOSS_TASKS[kind]
+    outputs, targets, weights = drawn(task, 40)
     weights[:5] = 0
     total, weight = task_losses(
         task, torch.tensor(outputs), torch.tensor(targets), weights=torch.tensor(weights)
@@ -335,16 +343,8 @@ def test_weighted_losses_with_unknown_targets_equal_a_naive_loop(kind: str) -> N
 
 @pytest.mark.parametrize("kind", ["binary", "multiclass", "multilabel"])
 def test_the_published_slip_is_the_squared_error_of_a_naive_loop(kind: str) -> None:
-    task = {
-        "binary": TaskConfig(type="binary", targets=("a",), classes=("n", "y")),
-        "multiclass": TaskConfig(type="multiclass", targets=("a",), classes=tuple("wxyz")),
-        "multilabel": TaskConfig(type="multilabel", targets=("a", "b", "c")),
-    }[kind]
-    draw = np.random.default_rng(0)
-    outputs = draw.normal(size=(20, task.num_outputs))
-    targets = draw.integers(0, max(2, len(task.classes)), (20, len(task.targets))).astype(float)
-    targets[draw.random(targets.shape) < 0.3] = np.nan
-    weights, total = draw.random(20), 0.0
+    task = LOSS_TASKS[kind]
+    (outputs, targets, weights), total = drawn(task, 20), 0.0
     for out, target, importance in zip(outputs, targets, weights, strict=True):
         for column, value in enumerate(target):
             if math.isnan(value):
@@ -640,3 +640,16 @@ def test_a_word_among_numbers_is_no_class(model: MaskedAutoencoder) -> None:
     data = table(y=["1.5", "high", *map(str, range(COUNT - 2))])
     with pytest.raises(DataError, match="'high' where most values are numbers"):
         finetune(model, data, target="y", training=QUICK)
+
+
+@pytest.mark.parametrize("precision", ["fp32", "bf16"])
+def test_a_precision_left_to_auto_is_that_of_the_processor(
+    model: MaskedAutoencoder, precision: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("anymae.training.precision.fastest_precision", lambda device: precision)
+    data = table(y=RANDOM.normal(size=COUNT))
+    losses = [
+        finetune(model, data, target="y", training={**QUICK, "precision": asked}).history
+        for asked in ("auto", precision)
+    ]
+    assert losses[0] == losses[1]

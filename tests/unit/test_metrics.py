@@ -254,3 +254,7 @@ def test_the_mean_over_targets_has_an_interval_of_its_own(draw: np.random.Genera
     width = mean.high - mean.low  # type: ignore[operator]
     assert mean.low < mean.value < mean.high  # type: ignore[operator]
     assert width < min(one.high - one.low for one in each)  # type: ignore[operator]
+
+
+def test_a_rejection_that_is_finite_in_hardly_a_sample_has_no_interval() -> None:
+    assert metrics._estimate(50.0, [float("inf")] * 99 + [50.0]) == Estimate(50.0)

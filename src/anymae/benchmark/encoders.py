@@ -75,14 +75,15 @@ class ArmEncoder:
         if not self.pretrained:
             return None
         path, whole = self.where.out / self._name.file, (self._folder / WEIGHTS).exists()
-        if whole and not path.exists():
+        before = read_same(type(self.where.suite), path) if path.exists() else None
+        if before is not None and whole:
+            return before
+        if whole:
             # Weights without their record may be those of other settings.
             remove_folder(self._folder)
-        elif path.exists():
-            read_same(type(self.where.suite), path)
-        if not path.exists() or not whole:
-            write_record(self.where.out, self._pretrain())
-        return read_same(type(self.where.suite), path)
+        record = self._pretrain()
+        write_record(self.where.out, record)
+        return record
 
     @cached_property
     def cleaned(self) -> Cleaned:

@@ -1,6 +1,6 @@
 """What the numbers say, in words that follow from them alone."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 
 from anymae.benchmark.candidates import choice_metric
 from anymae.benchmark.statistics import Difference, summarise
@@ -85,12 +85,8 @@ def _against(groups: Sequence[Group], other: str, what: str) -> str:
     total = sum(len(names) for names in found.values())
     if not total:
         return f"Guided masks have not been compared with {what} yet."
-    sentences = [f"Against {what}, of {total} comparisons guided masks are"]
-    listed = [
-        f"{verdict} on {len(names)}" + (f": {'; '.join(names)}" if names else "")
-        for verdict, names in found.items()
-    ]
-    return f"{sentences[0]} {'. They are '.join(listed)}."
+    listed = _by_verdict(found)
+    return f"Against {what}, of {total} comparisons guided masks are {'. They are '.join(listed)}."
 
 
 def _differences(groups: Sequence[Group], other: str) -> Iterator[tuple[Group, Task, Difference]]:
@@ -120,11 +116,16 @@ def _against_baselines(groups: Sequence[Group]) -> str:
     total = sum(len(names) for names in found.values())
     if not total:
         return "The baselines of the fields have not been run yet."
-    listed = [
-        f"{verdict} on {len(names)}" + (f": {'; '.join(names)}" if names else "")
-        for verdict, names in found.items()
-    ]
+    listed = _by_verdict(found)
     return (
         "Against the plain baseline of the field the guided encoder, alone or joined to it, "
         f"whichever is better on validation, is, of {total} tasks, {'. It is '.join(listed)}."
     )
+
+
+def _by_verdict(found: Mapping[str, Sequence[str]]) -> list[str]:
+    """Count and name what has each verdict."""
+    return [
+        f"{verdict} on {len(names)}" + (f": {'; '.join(names)}" if names else "")
+        for verdict, names in found.items()
+    ]

@@ -124,11 +124,10 @@ def evaluate(
     if found.seen_in_training is not None:
         typer.echo(f"{found.seen_in_training:,} of them also occur among the training rows")
     several = found.targets if len(found.targets) > 1 else {}
-    columns = {"all": found.overall, **several, **found.groups}
-    rows = [
-        [metric, *(str(column[metric]) for column in columns.values())] for metric in found.overall
-    ]
-    show_table(["metric", *columns], rows)
+    # A group may be named like a target, or `all`.
+    columns = [("all", found.overall), *several.items(), *found.groups.items()]
+    rows = [[metric, *(str(column[metric]) for _, column in columns)] for metric in found.overall]
+    show_table(["metric", *(name for name, _ in columns)], rows)
     if out is not None:
         typer.echo(f"stored in {out}")
     next_step(quoted("anymae", "predict", model, "DATA", "--out", "answers.csv"))

@@ -22,15 +22,12 @@ def missing_codes(declared: Sequence[str], columns: Sequence[str]) -> Mapping[st
     >>> missing_codes(["-999", "age=0"], ["age", "pay"])
     {'age': ('-999', '0'), 'pay': ('-999',)}
     """
-    codes: dict[str, tuple[str, ...]] = dict.fromkeys(columns, ())
     for code in declared:
-        name, equals, value = code.rpartition("=")
-        if equals and name not in codes:
+        name, equals, _ = code.rpartition("=")
+        if equals and name not in columns:
             known = nearest(name, columns)
             raise DataError(f"--missing {code} names column {name!r}, which is not there{known}")
-        for column in [name] if equals else columns:
-            codes[column] = (*codes[column], value)
-    return codes
+    return {column: codes_of(column, declared) for column in columns}
 
 
 def codes_of(column: str, declared: Sequence[str]) -> tuple[str, ...]:

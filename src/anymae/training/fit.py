@@ -31,6 +31,7 @@ from anymae.training.loop import Loop, Rhythm
 from anymae.training.memory import freed_memory_kept
 from anymae.training.objective import IntArray
 from anymae.training.optim import Groups, make_optimizer
+from anymae.training.precision import settle_precision
 from anymae.training.processes import Processes
 from anymae.training.progress import Tally
 from anymae.training.requests import Requests
@@ -130,6 +131,8 @@ def fit(
         NonFiniteError: The loss or gradient is not finite.
         InterruptedRunError: Asked to stop.
     """
+    precision = settle_precision(training.precision, processes.device)
+    training = training.model_copy(update={"precision": precision})
     with reproducible(processes.device, threads=training.threads), freed_memory_kept():
         torch.manual_seed(training.seed)
         dropouts = {

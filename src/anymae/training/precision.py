@@ -1,10 +1,22 @@
 """Which number format pays on a device."""
 
+import logging
 from typing import Literal
 
 import torch
 
+logger = logging.getLogger(__name__)
+
 Precision = Literal["fp32", "bf16"]
+
+
+def settle_precision(asked: Literal["auto", "fp32", "bf16"], device: torch.device) -> Precision:
+    """Return the format that was asked for; of `auto`, what it comes to on the device."""
+    if asked != "auto":
+        return asked
+    found = fastest_precision(device)
+    logger.info("precision %s: the faster one on this %s", found, device.type)
+    return found
 
 
 def fastest_precision(device: torch.device) -> Precision:

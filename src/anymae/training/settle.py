@@ -19,7 +19,7 @@ from anymae.training.loader import StepLoader
 from anymae.training.loop import Rhythm
 from anymae.training.memory import within_memory
 from anymae.training.objective import Counters, Monitor
-from anymae.training.precision import Precision, fastest_precision
+from anymae.training.precision import Precision, settle_precision
 from anymae.training.processes import Processes
 from anymae.training.reconstruction import ReconstructionObjective
 from anymae.training.resolve import Job, total_steps
@@ -91,10 +91,7 @@ def settle(
         rows, lengths = job.dataset.parts.train, job.dataset.lengths
         batch = find_batch_size(model, objective, rows=rows, lengths=lengths, processes=processes)
     global_batch = batch * job.training.accumulate * processes.world
-    precision = job.training.precision
-    if precision == "auto":
-        precision = fastest_precision(processes.device)
-        logger.info("precision %s: the faster one on this %s", precision, processes.device.type)
+    precision = settle_precision(job.training.precision, processes.device)
     threads = torch.get_num_threads()
     identity = identify(job, processes, threads=threads, precision=precision)
     settled = Settled(batch, global_batch, make_rhythm(job.training, 10**9), precision, identity)

@@ -70,7 +70,7 @@ def _batches(path: Path) -> Iterator[tuple[pa.Schema, Iterator[pa.RecordBatch]]]
 
 
 def _fill(files: Files, sink: Sink) -> None:
-    names = [files.name] if len(files.paths) == 1 else [str(path) for path in files.paths]
+    names = files.names
     schemas = []
     for path, name in zip(files.paths, names, strict=True):
         with reading(name), _batches(path) as (schema, _):

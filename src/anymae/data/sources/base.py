@@ -34,6 +34,11 @@ class Files:
     """What they end in, without the compression: `.csv`."""
 
     @property
+    def names(self) -> list[str]:
+        """What to call each file in messages: a single one as the user did."""
+        return [self.name] if len(self.paths) == 1 else [str(path) for path in self.paths]
+
+    @property
     def labels(self) -> tuple[str, ...]:
         """Short names of the files: relative to what they have in common."""
         if len(self.paths) == 1:
