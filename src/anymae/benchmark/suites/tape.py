@@ -76,7 +76,7 @@ class Tape(Suite):
             masking=_MASKING,
             finetune=FineTuning(
                 learning_rates=(3e-4, 1e-3), epochs=2, batch_size=32, most_steps=400,
-                tasks=("stability",),
+                tasks=("fluorescence", "stability"),
             ),
         ),
         "long": Budget(
