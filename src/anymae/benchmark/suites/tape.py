@@ -67,13 +67,17 @@ class Tape(Suite):
     budgets = {  # noqa: RUF012 - the base class declares it
         "mini": mini_budget(("stability",), kind="perceiver"),
         "cpu": Budget(
-            summary="0.9 M parameters, 1,500 steps of 64 proteins cut to 512 residues",
+            summary=(
+                "0.9 M parameters, 1,500 steps of 64 proteins cut to 512 residues, at most 2,000 "
+                "validation rows"
+            ),
             recipe={
                 "preset": "tiny",
                 "encoder": _ENCODER,
                 "training": {**_TRAINING, "steps": 1500},
             },
             masking=_MASKING,
+            most_rows=(None, 2_000, None),
             finetune=FineTuning(
                 learning_rates=(3e-4, 1e-3), epochs=2, batch_size=32, most_steps=400,
                 tasks=("fluorescence", "stability"),
