@@ -9,16 +9,31 @@ from pathlib import Path
 import pytest
 
 from anymae.cli import main
+from anymae.data.sources import SOURCES
 from anymae.errors import AnymaeWarning
 from commands import TINY
 
 DOCS = Path(__file__).parents[2] / "docs"
+README = DOCS.parent / "README.md"
 SMALL = ("--steps", *TINY[1:6], *TINY[-6:])
 
 
-def blocks(page: str, language: str) -> list[str]:
+def blocks(page: Path, language: str) -> list[str]:
     """The code blocks of a page in one language, in order."""
-    return re.findall(rf"^```{language}\n(.*?)^```", (DOCS / page).read_text(), re.M | re.S)
+    return re.findall(rf"^```{language}\n(.*?)^```", page.read_text(), re.M | re.S)
+
+
+def run_commands(page: Path, capsys: pytest.CaptureFixture[str]) -> set[str]:
+    """Run each `$ anymae` line of a page, training kept short; returns the verbs."""
+    lines = [line for block in blocks(page, "console") for line in block.splitlines()]
+    commands = [
+        shlex.split(line, comments=True)[2:] for line in lines if line.startswith("$ anymae ")
+    ]
+    for words in commands:
+        quick = {"pretrain": SMALL, "finetune": ("--steps", "20")}.get(words[0], ())
+        status = main([*words, *quick])
+        assert status == 0, (words, capsys.readouterr().err)
+    return {words[0] for words in commands}
 
 
 def fill(folder: Path) -> None:
@@ -44,16 +59,8 @@ def test_the_page_about_use_runs(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     fill(tmp_path)
-    commands = [
-        shlex.split(line.removeprefix("$ "), comments=True)[1:]
-        for block in blocks("use.md", "console")
-        for line in block.splitlines()
-    ]
-    assert {words[0] for words in commands} >= {"embed", "score", "probe", "finetune", "predict"}
-    for words in commands:
-        quick = {"pretrain": SMALL, "finetune": ("--steps", "20")}.get(words[0], ())
-        status = main([*words, *quick])
-        assert status == 0, (words, capsys.readouterr().err)
+    verbs = run_commands(DOCS / "use.md", capsys)
+    assert verbs >= {"embed", "score", "probe", "finetune", "predict"}
     for name in ("embeddings.parquet", "states.parquet", "odd.csv", "variants.csv", "answers.csv"):
         assert (tmp_path / name).exists()
     assert (tmp_path / "models/solubility/evaluation-labelled-test.json").exists()
@@ -61,12 +68,30 @@ def test_the_page_about_use_runs(
         # The molecules of the page are no longer than those of the test.
         warnings.simplefilter("ignore", AnymaeWarning)
         names: dict[str, object] = {}
-        for block in blocks("use.md", "python"):
+        for block in blocks(DOCS / "use.md", "python"):
             exec(block, names)
     assert "predicted_solubility" in capsys.readouterr().out
 
 
-@pytest.mark.parametrize("page", sorted(DOCS.glob("*.md")), ids=lambda page: page.name)
+@pytest.mark.timeout(300)
+def test_the_commands_of_the_readme_run(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    fill(tmp_path)
+    verbs = run_commands(README, capsys)
+    assert verbs == {"inspect", "pretrain", "finetune", "predict"}
+    assert (tmp_path / "answers.csv").exists()
+
+
+def test_the_page_about_data_names_every_format() -> None:
+    page = (DOCS / "data.md").read_text()
+    for name in SOURCES:
+        for extension in SOURCES[name].extensions:
+            assert f"`{extension}`" in page, (name, extension)
+
+
+@pytest.mark.parametrize("page", [README, *sorted(DOCS.glob("*.md"))], ids=lambda page: page.name)
 def test_links_between_pages_lead_somewhere(page: Path) -> None:
     for target in re.findall(r"\]\(([^)#:]*)(?:#[^)]*)?\)", page.read_text()):
         assert not target or (page.parent / target).exists(), target

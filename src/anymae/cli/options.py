@@ -26,7 +26,11 @@ _COLUMNS = "Roles of columns"
 
 RunArgument = Annotated[str, Argument(metavar="RUN", help="Run folder, or hf://owner/name.")]
 DataArgument = Annotated[
-    str, Argument(metavar="DATA", help="CSV, TSV, Parquet, JSONL, text, .npy or .npz file.")
+    str,
+    Argument(
+        metavar="DATA",
+        help="Table, strings, FASTA, arrays or images: a file, a folder, shards or a URL.",
+    ),
 ]
 OutOption = Annotated[Path, Option("--out", help="File to write: .parquet, .csv or .npy.")]
 OverwriteFlag = Annotated[bool, Option("--overwrite", help="Replace what is there.")]
