@@ -1,0 +1,93 @@
+"""What scores without labels tell of labels: `python benchmarks/scoring.py CASE RUN [RUN ...]`.
+
+CASE is `stability` or `fluorescence` (RUN pretrained on proteins; a protein that is likely should
+be stable, or shine) or `higgs` (RUN pretrained on background events only; a signal event should
+be odd). Test rows of the data folder ($ANYMAE_DATA) are scored; labels come in at the end. Prints,
+and stores in `benchmarks/results/scoring.json`, Spearman's correlation of the label with minus the
+score, or the ROC-AUC of the score for signal, with the bootstrap 95 % interval over rows.
+"""
+
+import argparse
+import json
+import os
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import pyarrow.parquet as pq
+import torch
+from scipy.stats import spearmanr
+from sklearn.metrics import roc_auc_score
+
+import anymae
+from anymae.config import DataConfig
+from harness import machine
+
+STORED = Path(__file__).parent / "results" / "scoring.json"
+RESAMPLES = 200
+
+
+class Case(NamedTuple):
+    """Rows, and what their scores should tell."""
+
+    path: str
+    metric: str
+    column: tuple[str, ...] = ()
+
+
+CASES = {
+    "stability": Case("proteins/tape/stability.parquet", "spearman", ("sequence",)),
+    "fluorescence": Case("proteins/tape/fluorescence.parquet", "spearman", ("sequence",)),
+    "higgs": Case("physics/higgs/higgs_small_valid_test.parquet", "roc_auc"),
+}
+
+
+def agreement(metric: str, label: np.ndarray, score: np.ndarray) -> float:
+    """Return 0 (`spearman`) or 0.5 (`roc_auc`) for a score that tells nothing."""
+    if metric == "roc_auc":
+        return float(roc_auc_score(label, score))
+    return float(spearmanr(label, -score).statistic)
+
+
+def measure(case: Case, data: Path, run: str) -> dict[str, object]:
+    """Score the test rows, then compare with their labels."""
+    path = data / case.path
+    config = DataConfig(column=case.column, where="split == 'test'", too_long="truncate")
+    score = anymae.score(run, str(path), data_config=config)
+    table = pq.read_table(path, columns=["label", "split"]).to_pandas()
+    label = table.label[table.split == "test"].to_numpy(np.float64)
+    known = np.isfinite(score)
+    label, score = label[known], score[known]
+    draws = np.random.default_rng(0).integers(0, len(label), (RESAMPLES, len(label)))
+    resampled = [agreement(case.metric, label[rows], score[rows]) for rows in draws]
+    low, high = np.percentile(resampled, [2.5, 97.5])
+    return {
+        "metric": case.metric,
+        "rows": len(label),
+        "not_scored": int((~known).sum()),
+        "value": agreement(case.metric, label, score),
+        "low": float(low),
+        "high": float(high),
+    }
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("case", choices=CASES)
+    parser.add_argument("runs", nargs="+", metavar="RUN")
+    parser.add_argument("--data", type=Path, default=os.environ.get("ANYMAE_DATA"))
+    options = parser.parse_args()
+    if options.data is None:
+        parser.error("name the data folder with --data or $ANYMAE_DATA")
+    torch.set_num_threads(1)
+    for run in options.runs:
+        found = measure(CASES[options.case], options.data, run)
+        print(options.case, run, json.dumps(found), flush=True)
+        stored = json.loads(STORED.read_text()) if STORED.exists() else {"cases": {}}
+        stored["machine"] = machine()
+        stored["cases"].setdefault(options.case, {})[Path(run).name] = found
+        STORED.write_text(json.dumps(stored, indent=1, sort_keys=True) + "\n")
+
+
+if __name__ == "__main__":
+    main()
