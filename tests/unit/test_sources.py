@@ -287,6 +287,27 @@ def test_shards_in_which_a_column_is_empty_are_read(ending: str, tmp_path: Path)
             assert frame.table[name].to_pylist() == expected
 
 
+@pytest.mark.parametrize("ending", ["parquet", "arrow"])
+def test_numbers_in_one_shard_and_strings_in_another_are_strings(
+    ending: str, tmp_path: Path
+) -> None:
+    write = pq.write_table if ending == "parquet" else _stream_of
+    for i, cells in enumerate(([1, 2], ["z", None], [0.5, None])):
+        write(pa.table({"a": cells}), tmp_path / f"part-{i}.{ending}")
+    frame = read_source(tmp_path, CONFIG)
+    assert frame.table["a"].to_pylist() == ["1", "2", "z", None, "0.5", None]
+
+
+@pytest.mark.parametrize("cells", [([1], [[1.0]]), (["a"], [["a"]]), ([True], [3])])
+def test_shards_whose_cells_have_no_common_type_are_named(
+    cells: tuple[list[object], ...], tmp_path: Path
+) -> None:
+    for i, column in enumerate(cells):
+        pq.write_table(pa.table({"a": column, "b": [i]}), tmp_path / f"part-{i}.parquet")
+    with pytest.raises(DataError, match=r"column 'a' is .* in .*part-1\.parquet and .* before it"):
+        read_source(tmp_path, CONFIG)
+
+
 def test_rows_of_a_fasta_file_are_called_by_their_header(tmp_path: Path) -> None:
     (tmp_path / "x.fasta").write_text(">sp|P68871 human\nMVH\n>two\nLT\n")
     frame = read_source(tmp_path / "x.fasta", CONFIG)

@@ -1,7 +1,7 @@
 """Parquet: one file, or many that make one table."""
 
 from collections.abc import Sequence
-from functools import partial, reduce
+from functools import partial
 
 import numpy as np
 import pyarrow as pa
@@ -68,7 +68,7 @@ def common_schema(schemas: Sequence[pa.Schema], names: Sequence[str]) -> pa.Sche
         names: What to call the files.
 
     Raises:
-        DataError: A file has other columns than the first.
+        DataError: A file has other columns than the first, or cells that no type holds beside its.
     """
     first = schemas[0]
     for schema, name in zip(schemas, names, strict=True):
@@ -79,16 +79,27 @@ def common_schema(schemas: Sequence[pa.Schema], names: Sequence[str]) -> pa.Sche
                 f"{name} has other columns than the files before it ({', '.join(odd)}); "
                 "the files of one table need the same columns in the same order"
             )
-    columns = zip(*(schema.types for schema in schemas), strict=True)
-    kinds = [reduce(_wider, dict.fromkeys(column)) for column in columns]
+    kinds = list(first.types)
+    for schema, name in zip(schemas[1:], names[1:], strict=True):
+        for place, (one, other) in enumerate(zip(kinds, schema.types, strict=True)):
+            wider = _wider(one, other)
+            if wider is None:
+                raise DataError(
+                    f"column {first.names[place]!r} is {other} in {name} and {one} before it; "
+                    "a column needs one type in all files, or types that fit into one"
+                )
+            kinds[place] = wider
     return pa.schema(list(zip(first.names, kinds, strict=True)))
 
 
-def _wider(one: pa.DataType, other: pa.DataType) -> pa.DataType:
-    """Return the type that holds the cells of both; `one` where there is none such.
+def _wider(one: pa.DataType, other: pa.DataType) -> pa.DataType | None:
+    """Return the type that holds the cells of both, `None` where there is none such.
 
-    A type that is not read stays, so that its column is left out by name.
+    Numbers beside strings are read as strings. A type that is not read stays, so that its column
+    is left out by name.
     """
+    if one == other:
+        return one
     plain = plain_type(one), plain_type(other)
     if plain[0] is None or plain[1] is None:
         return one if plain[0] is None else other
@@ -96,4 +107,5 @@ def _wider(one: pa.DataType, other: pa.DataType) -> pa.DataType:
     try:
         return pa.unify_schemas(fields, promote_options="permissive").field(0).type
     except pa.ArrowException:
-        return plain[0]
+        nested = any(pa.types.is_nested(kind) for kind in plain)
+        return None if nested or pa.large_string() not in plain else pa.large_string()
