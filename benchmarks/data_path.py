@@ -33,7 +33,7 @@ BATCH_SIZES = (64, 256, 1024)
 SECONDS = 2.0
 
 
-def measure(path: Path, batch_size: int) -> tuple[float, float]:
+def speed(path: Path, batch_size: int) -> tuple[float, float]:
     """Return MB/s and microseconds a batch, best of three."""
     column = ("smiles",) if path.name == "moses.parquet" else ()
     dataset = open_data(str(path), DataConfig(column=column))
@@ -62,7 +62,7 @@ def main() -> int:
     for name, wanted in CASES.items():
         speeds = []
         for batch_size in BATCH_SIZES:
-            per_second, microseconds = measure(folder / name, batch_size)
+            per_second, microseconds = speed(folder / name, batch_size)
             speeds.append(per_second)
             print(f"{name:42} {batch_size:6} {per_second:7.0f} {microseconds:9.0f}")
         missed |= wanted is not None and max(speeds) < wanted

@@ -24,11 +24,11 @@ def blocks(page: Path, language: str) -> list[str]:
 
 
 def run_commands(page: Path, capsys: pytest.CaptureFixture[str]) -> set[str]:
-    """Run each `$ anymae` line of a page, training kept short; returns the verbs."""
+    """Run each command of a page but `make`, training kept short; returns the verbs."""
     lines = [line for block in blocks(page, "console") for line in block.splitlines()]
-    commands = [
-        shlex.split(line, comments=True)[2:] for line in lines if line.startswith("$ anymae ")
-    ]
+    typed = [shlex.split(line.removeprefix("$ "), comments=True) for line in lines]
+    assert {words[0] for words in typed} <= {"anymae", "make"}
+    commands = [words[1:] for words in typed if words[0] == "anymae"]
     for words in commands:
         quick = {"pretrain": SMALL, "finetune": ("--steps", "20")}.get(words[0], ())
         status = main([*words, *quick])
@@ -36,8 +36,10 @@ def run_commands(page: Path, capsys: pytest.CaptureFixture[str]) -> set[str]:
     return {words[0] for words in commands}
 
 
-def fill(folder: Path) -> None:
-    """Write the files that the page speaks of."""
+@pytest.fixture
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Where the commands are typed, with the files that the pages speak of."""
+    monkeypatch.chdir(tmp_path)
     draw = random.Random(0)
     rows = ["".join(draw.choices(["C", "O", "N", "c1ccccc1"], k=4)) for _ in range(60)]
     parts = ["train"] * 40 + ["valid"] * 10 + ["test"] * 10
@@ -50,20 +52,17 @@ def fill(folder: Path) -> None:
         ],
     }
     for name, lines in tables.items():
-        (folder / f"{name}.csv").write_text("\n".join(lines) + "\n")
+        (tmp_path / f"{name}.csv").write_text("\n".join(lines) + "\n")
+    return tmp_path
 
 
 @pytest.mark.timeout(300)
-def test_the_page_about_use_runs(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    monkeypatch.chdir(tmp_path)
-    fill(tmp_path)
+def test_the_page_about_use_runs(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     verbs = run_commands(DOCS / "use.md", capsys)
     assert verbs >= {"embed", "score", "probe", "finetune", "predict"}
     for name in ("embeddings.parquet", "states.parquet", "odd.csv", "variants.csv", "answers.csv"):
-        assert (tmp_path / name).exists()
-    assert (tmp_path / "models/solubility/evaluation-labelled-test.json").exists()
+        assert (folder / name).exists()
+    assert (folder / "models/solubility/evaluation-labelled-test.json").exists()
     with warnings.catch_warnings():
         # The molecules of the page are no longer than those of the test.
         warnings.simplefilter("ignore", AnymaeWarning)
@@ -74,14 +73,10 @@ def test_the_page_about_use_runs(
 
 
 @pytest.mark.timeout(300)
-def test_the_commands_of_the_readme_run(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    monkeypatch.chdir(tmp_path)
-    fill(tmp_path)
+def test_the_commands_of_the_readme_run(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     verbs = run_commands(README, capsys)
     assert verbs == {"inspect", "pretrain", "finetune", "predict"}
-    assert (tmp_path / "answers.csv").exists()
+    assert (folder / "answers.csv").exists()
 
 
 def test_the_page_about_data_names_every_format() -> None:

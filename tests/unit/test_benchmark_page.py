@@ -134,6 +134,15 @@ def test_no_records_make_a_page_that_says_so(tmp_path: Path) -> None:
     assert "no records yet" in read(tmp_path / "nothing", tmp_path / "results.md")
 
 
+def test_one_seed_of_each_arm_is_no_comparison(tmp_path: Path) -> None:
+    for arm, score in (("guided", 0.8), ("none", 0.7)):
+        add(tmp_path / "results", "50", arm, 0, score)
+    add_pretraining(tmp_path / "results", "guided", 0, 100)
+    text = read(tmp_path / "results", tmp_path / "results.md")
+    assert "No two seeds compare guided masks with no pretraining yet." in text
+    assert "| 50 (accuracy) | guided | 1 | 0.8000 |" in text
+
+
 def test_miniature_runs_are_not_shown(tmp_path: Path) -> None:
     job = JobName(suite="digits", budget="mini", stage="final", task="50", arm="none", seed=0)
     record = Record(job=job, command="", machine={}, data={}, asked={}, settings={}, seconds=0.0)

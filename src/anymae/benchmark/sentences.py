@@ -84,7 +84,7 @@ def _against(groups: Sequence[Group], other: str, what: str) -> str:
         found[difference.verdict].append(name)
     total = sum(len(names) for names in found.values())
     if not total:
-        return f"Guided masks have not been compared with {what} yet."
+        return f"No two seeds compare guided masks with {what} yet."
     listed = _by_verdict(found)
     return f"Against {what}, of {total} comparisons guided masks are {'. They are '.join(listed)}."
 
