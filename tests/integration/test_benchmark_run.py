@@ -67,6 +67,21 @@ def test_each_job_leaves_one_record_and_the_encoder_another(
     assert len({record.data["split"] for record in records}) == 1
 
 
+def test_every_encoder_is_tried_in_the_same_ways(done: tuple[Path, list[Record]]) -> None:
+    tried = {
+        record.job.arm: (
+            record.methods["probe"].tried,
+            record.methods["finetune"].settings["learning_rates"],
+            record.methods["finetune"].settings["steps"],
+            record.asked["finetune"],
+        )
+        for record in done[1]
+        if "finetune" in record.methods
+    }
+    assert "none" in tried and len(tried) > 1
+    assert all(found == tried["none"] for found in tried.values())
+
+
 def test_what_is_done_is_not_done_again(
     done: tuple[Path, list[Record]], monkeypatch: pytest.MonkeyPatch
 ) -> None:

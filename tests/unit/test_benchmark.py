@@ -12,7 +12,7 @@ from anymae.benchmark.arms import parse_arm
 from anymae.benchmark.baselines import BASELINES, join
 from anymae.benchmark.candidates import Candidate, blends, choose, final_metrics
 from anymae.benchmark.encoder_features import _Known
-from anymae.benchmark.finetuning import num_steps, ways
+from anymae.benchmark.finetuning import num_steps
 from anymae.benchmark.labels import Labels, SealedError
 from anymae.benchmark.leaks import clean, contents, count_shared
 from anymae.benchmark.linear import linear_candidates
@@ -387,11 +387,3 @@ def test_features_joined_to_a_baseline_are_scaled_by_training_rows() -> None:
     plain = np.zeros((30, 1), np.float32)
     one, two = join(plain, features, data), join(plain, other, data)
     np.testing.assert_array_equal(one[:25], two[:25])
-
-
-def test_an_untrained_encoder_may_do_all_that_a_pretrained_one_may() -> None:
-    plan = FineTuning(learning_rates=(1e-4, 3e-4), epochs=1, batch_size=8)
-    data = task_data(np.arange(30.0) % 3, train=20)
-    pretrained, untrained = (ways(data, plan, pretrained=known) for known in (True, False))
-    assert untrained[: len(pretrained)] == pretrained
-    assert max(rate for way in untrained for rate in way.rates) == pytest.approx(9e-4)

@@ -30,7 +30,7 @@ def asked_of(suite: type[Suite], job: JobName) -> dict[str, Any]:
             "length": budget.length,
             "most_rows": budget.most_rows,
             "num_labels": budget.num_labels(task),
-            "finetune": None if plan is None else asdict(plan) | {"tasks": None},
+            "finetune": None if plan is None else _finetuning(plan),
         }
     plain: dict[str, Any] = json.loads(json.dumps(found))
     return plain
@@ -58,6 +58,11 @@ def read_same(suite: type[Suite], path: Path) -> Record:
             "away to compute it again, or name another --out"
         )
     return record
+
+
+def _finetuning(plan: FineTuning) -> dict[str, Any]:
+    config = plan.config.model_dump(mode="json", exclude_unset=True)
+    return asdict(plan) | {"config": config, "tasks": None}
 
 
 def _pretraining(arm: Arm, budget: Budget) -> dict[str, Any]:

@@ -1,7 +1,7 @@
 """One job: one arm on one task with one seed, everything chosen on validation, the test last."""
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 
 from anymae.benchmark.arms import Arm
 from anymae.benchmark.asked import asked_of, finetuning_of
@@ -16,7 +16,7 @@ from anymae.benchmark.candidates import (
     is_better,
 )
 from anymae.benchmark.encoders import ArmEncoder, Where
-from anymae.benchmark.finetuning import finetune_candidates
+from anymae.benchmark.finetuning import finetuned
 from anymae.benchmark.linear import linear_candidates
 from anymae.benchmark.prepare import Prepared, prepare_task
 from anymae.benchmark.record import JobName, Method, Record, describe_machine
@@ -53,7 +53,7 @@ class _Methods:
         self.chosen: dict[str, Chosen] = {}
         self.seconds: dict[str, float] = {}
 
-    def add(self, name: str, candidates: Callable[[], Iterator[Candidate]]) -> Chosen:
+    def add(self, name: str, candidates: Callable[[], Iterable[Candidate]]) -> Chosen:
         """Run one method and keep its best candidate."""
         started = time.monotonic()
         self.chosen[name] = choose(self.task, self.data, candidates())
@@ -75,10 +75,12 @@ class _Methods:
             return
         self.add(
             "finetune",
-            lambda: finetune_candidates(
-                self.task, self.data, encoder.model, plan,
-                pretrained=encoder.pretrained, seed=self._seed, threads=where.threads,
-            ),
+            lambda: [
+                finetuned(
+                    self.task, self.data, encoder.model, plan,
+                    seed=self._seed, threads=where.threads,
+                )
+            ],
         )  # fmt: skip
 
     def joined_baseline(self, encoder: ArmEncoder) -> None:

@@ -20,12 +20,17 @@ from anymae.benchmark.labels import IntArray, Labels
 from anymae.config import DataConfig
 from anymae.data.splits import Parts
 from anymae.registry import Registry
-from anymae.task import TaskType
+from anymae.task import FinetuneConfig, ReadoutConfig, TaskType
 
 Inputs: TypeAlias = pa.Table | npt.NDArray[Any]
 """Rows without their labels: a table, or an array whose first dimension counts rows."""
 
 BASELINE, JOINED = "baseline", "baseline+embedding"
+
+AT_ONCE = FinetuneConfig(
+    readout=ReadoutConfig(kind="query"), head_first="none", layer_decay=1.0, drop_path=0.1
+)
+"""The published head on the encoder's output, all weights learning at one rate from the start."""
 
 ERRORS = ("rmse", "mae", "log_loss")
 """Metrics of which smaller values are better."""
@@ -90,6 +95,8 @@ class FineTuning:
     learning_rates: tuple[float, ...]
     epochs: float
     batch_size: int
+    config: FinetuneConfig = AT_ONCE
+    """How."""
     least_steps: int = 0
     """Steps at least, for tasks with few labels."""
     most_steps: int | None = None

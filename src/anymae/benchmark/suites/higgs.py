@@ -68,8 +68,8 @@ class Higgs(Suite):
             recipe={"preset": "paper-physics", "training": {**_TRAINING, "steps": 1500}},
             masking=_MASKING,
             finetune=FineTuning(
-                learning_rates=(1e-4, 3e-4), epochs=8, batch_size=128, least_steps=200,
-                most_steps=500, tasks=("1k", "10k"),
+                learning_rates=(3e-4, 1e-3), epochs=8, batch_size=128, least_steps=200,
+                most_steps=650, tasks=("1k", "10k"),
             ),
         ),
         "long": Budget(
@@ -77,7 +77,7 @@ class Higgs(Suite):
             recipe={"preset": "paper-physics", "training": {**_TRAINING, "steps": 24_000}},
             masking=_MASKING,
             finetune=FineTuning(
-                learning_rates=(3e-5, 1e-4, 3e-4), epochs=15, batch_size=128, least_steps=400
+                learning_rates=(1e-4, 3e-4, 1e-3), epochs=15, batch_size=128, least_steps=400
             ),
         ),
         "paper": Budget(

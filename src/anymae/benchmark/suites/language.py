@@ -62,7 +62,7 @@ class Language(Suite):
             recipe={**_RECIPE, "training": {**_TRAINING, "steps": 1200}},
             masking=_MASKING,
             finetune=FineTuning(
-                learning_rates=(1e-4, 3e-4),
+                learning_rates=(3e-4, 1e-3),
                 epochs=3,
                 batch_size=32,
                 least_steps=150,
@@ -73,7 +73,7 @@ class Language(Suite):
             summary="0.7 M parameters, 20,000 steps of 64 sentences",
             recipe={**_RECIPE, "training": {**_TRAINING, "steps": 20_000}},
             masking=_MASKING,
-            finetune=FineTuning(learning_rates=(1e-4, 3e-4), epochs=5, batch_size=32),
+            finetune=FineTuning(learning_rates=(3e-4, 1e-3), epochs=5, batch_size=32),
         ),
         "paper": Budget(
             summary="82.4 M parameters, the published million steps",

@@ -77,16 +77,16 @@ class MoleculeNet(Suite):
     budgets = {  # noqa: RUF012 - the base class declares it
         "mini": mini_budget(("esol", "bace")),
         "cpu": Budget(
-            summary="0.9 M parameters, 1,500 steps of 64 molecules",
+            summary="0.9 M parameters, 4,000 steps of 64 molecules",
             recipe={
                 "preset": "tiny",
                 "encoder": _ENCODER,
-                "training": {**_TRAINING, "steps": 1500},
+                "training": {**_TRAINING, "steps": 4000},
             },
             masking=_MASKING,
             corpus_rows=150_000,
             finetune=FineTuning(
-                learning_rates=(1e-4, 3e-4), epochs=15, batch_size=32, least_steps=200,
+                learning_rates=(3e-4, 1e-3), epochs=15, batch_size=32, least_steps=200,
                 most_steps=400, tasks=("esol", "freesolv", "lipophilicity", "bbbp", "bace"),
             ),
         ),

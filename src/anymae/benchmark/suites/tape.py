@@ -91,7 +91,7 @@ class Tape(Suite):
                 "training": {**_TRAINING, "steps": 20_000},
             },
             masking=_MASKING,
-            finetune=FineTuning(learning_rates=(1e-4, 3e-4), epochs=5, batch_size=32),
+            finetune=FineTuning(learning_rates=(3e-4, 1e-3), epochs=5, batch_size=32),
         ),
         "paper": Budget(
             summary="82.4 M parameters, the published 10 epochs",
