@@ -7,7 +7,7 @@ from typing import Any
 
 from anymae.benchmark.arms import Arm, parse_arm
 from anymae.benchmark.record import JobName, Record, read_record
-from anymae.benchmark.suite import Budget, FineTuning, Suite, Task
+from anymae.benchmark.suite import AT_ONCE, Budget, FineTuning, Suite, Task
 from anymae.errors import ConfigError
 from anymae.training.resolve import differing
 
@@ -61,7 +61,7 @@ def read_same(suite: type[Suite], path: Path) -> Record:
 
 
 def _finetuning(plan: FineTuning) -> dict[str, Any]:
-    config = plan.config.model_dump(mode="json", exclude_unset=True)
+    config = AT_ONCE.model_dump(mode="json", exclude_unset=True)
     return asdict(plan) | {"config": config, "tasks": None}
 
 

@@ -54,11 +54,6 @@ class ArmEncoder:
         self.where, self.arm, self.seed = where, arm, seed
         self._corpus = corpus
 
-    @property
-    def pretrained(self) -> bool:
-        """False for an encoder with the weights that the others start from."""
-        return self.arm.pretrains
-
     @cached_property
     def model(self) -> MaskedAutoencoder:
         """The model, in evaluation mode."""
@@ -72,7 +67,7 @@ class ArmEncoder:
     @cached_property
     def record(self) -> Record | None:
         """The record of the pretraining, which is run now unless it was; `None` without one."""
-        if not self.pretrained:
+        if not self.arm.pretrains:
             return None
         path, whole = self.where.out / self._name.file, (self._folder / WEIGHTS).exists()
         before = read_same(type(self.where.suite), path) if path.exists() else None

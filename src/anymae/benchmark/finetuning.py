@@ -9,7 +9,7 @@ import numpy as np
 
 from anymae.benchmark.candidates import Candidate, describe_task
 from anymae.benchmark.linear import standardise
-from anymae.benchmark.suite import FineTuning, Task, TaskData
+from anymae.benchmark.suite import AT_ONCE, FineTuning, Task, TaskData
 from anymae.inference.computations import Answers
 from anymae.inference.compute import ComputeConfig, compute, placed
 from anymae.inference.rows import open_rows
@@ -39,7 +39,7 @@ def finetuned(
         task: What is predicted.
         data: The rows; labels of training and validation rows are read.
         model: Whose encoder to start from.
-        plan: How; rates, epochs, steps.
+        plan: Rates, epochs, steps.
         seed: Of the new head and the order of rows.
         threads: CPU threads.
     """
@@ -61,18 +61,17 @@ def finetuned(
             "device": "cpu",
         }
     )
-    config = plan.config
-    described = describe_task(task, data).model_copy(update={"readout": config.readout})
+    described = describe_task(task, data).model_copy(update={"readout": AT_ONCE.readout})
     with Processes("cpu") as processes, Requests() as requests:
         fitted = fit(
-            model, described, rows, config=config, training=training, rates=plan.learning_rates,
+            model, described, rows, config=AT_ONCE, training=training, rates=plan.learning_rates,
             processes=processes, requests=requests,
         )  # fmt: skip
     with placed(fitted.predictor, CPU):
         found = compute(Answers(fitted.predictor), dataset, rest, CPU).values
     settings = {
-        "readout": config.readout.kind,
-        "head_first": config.head_first,
+        "readout": AT_ONCE.readout.kind,
+        "head_first": AT_ONCE.head_first,
         "learning_rate": fitted.rate,
         "learning_rates": list(plan.learning_rates),
         "step": fitted.step,

@@ -30,7 +30,8 @@ BASELINE, JOINED = "baseline", "baseline+embedding"
 AT_ONCE = FinetuneConfig(
     readout=ReadoutConfig(kind="query"), head_first="none", layer_decay=1.0, drop_path=0.1
 )
-"""The published head on the encoder's output, all weights learning at one rate from the start."""
+"""How every encoder is fine-tuned, pretrained or not: the published head on its output, all
+weights learning at one rate from the start."""
 
 ERRORS = ("rmse", "mae", "log_loss")
 """Metrics of which smaller values are better."""
@@ -95,8 +96,6 @@ class FineTuning:
     learning_rates: tuple[float, ...]
     epochs: float
     batch_size: int
-    config: FinetuneConfig = AT_ONCE
-    """How."""
     least_steps: int = 0
     """Steps at least, for tasks with few labels."""
     most_steps: int | None = None
