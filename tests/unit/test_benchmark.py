@@ -166,6 +166,13 @@ def test_the_best_candidate_on_validation_is_chosen_and_then_tested() -> None:
         final_metrics(task, data, {"m": chosen})
 
 
+def test_settings_chosen_before_count_among_those_tried() -> None:
+    task, data = make_task(), make_data()
+    right = np.arange(6.0, 12.0)[:, None]
+    rates = Candidate({"learning_rate": 1e-3}, right, looked_at=3)
+    assert choose(task, data, [rates, Candidate({}, right + 1)]).tried == 4
+
+
 def test_a_metric_may_choose_for_another() -> None:
     task = make_task(type="binary", metric="accuracy", chosen_by="roc_auc")
     data = make_data(labels=np.array([0.0, 1] * 6))

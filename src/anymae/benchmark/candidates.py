@@ -23,6 +23,8 @@ class Candidate(NamedTuple):
     settings: Mapping[str, object]
     answers: Floats
     """`(V + T, A)`, validation rows first: numbers, or probabilities of the classes."""
+    looked_at: int = 1
+    """Settings among which this one was itself chosen on validation rows."""
 
 
 class Chosen(NamedTuple):
@@ -34,7 +36,7 @@ class Chosen(NamedTuple):
     validation: float
     """The metric that chooses, on the validation rows."""
     tried: int
-    """Candidates that were looked at."""
+    """Settings that were looked at."""
 
 
 def describe_task(task: Task, data: TaskData) -> TaskConfig:
@@ -57,7 +59,7 @@ def choose(task: Task, data: TaskData, candidates: Iterable[Candidate]) -> Chose
     best: Chosen | None = None
     tried = 0
     for candidate in candidates:
-        tried += 1
+        tried += candidate.looked_at
         value = measure(choice_metric(task), task, truth, candidate.answers[: len(truth)])
         if best is None or is_better(task, value, best.validation):
             best = Chosen(candidate.settings, candidate.answers, value, 0)

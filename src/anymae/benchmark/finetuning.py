@@ -77,7 +77,7 @@ def finetuned(
         "step": fitted.step,
         "steps": steps,
     }
-    return Candidate(settings, found)
+    return Candidate(settings, found, looked_at=len(plan.learning_rates))
 
 
 def num_steps(plan: FineTuning, num_labels: int) -> int:

@@ -58,7 +58,7 @@ class Method(Section):
     settings: dict[str, Any]
     """What was chosen on the validation rows."""
     tried: int
-    """Candidates among which it was chosen."""
+    """Settings among which it was chosen."""
     validation: float
     """The metric that chose, on the validation rows."""
     test: dict[str, float] | None = None
