@@ -355,6 +355,16 @@ def test_published_budgets_learn_from_all_labels_but_on_curves() -> None:
     assert higgs.budgets["paper"].num_labels(higgs.tasks["1k"]) == 1_000
 
 
+def test_proteins_are_pretrained_on_training_sequences_but_no_others(data_folder: Path) -> None:
+    suite = SUITES["tape"](data_folder)
+    corpus = set(contents(suite.corpus("all", 0).inputs).to_pylist())
+    for name in ("fluorescence", "stability"):
+        data = suite.load(suite.tasks[name], 0)
+        train, *held = (set(contents(take(data.inputs, p)).to_pylist()) for p in data.parts)
+        # Doubles across TAPE's own parts are left out of every corpus afterwards.
+        assert train <= corpus and not (set().union(*held) & corpus) - train
+
+
 def test_published_sizes_of_the_splits(data_folder: Path) -> None:
     def sizes(suite: str, task: str) -> tuple[int, ...]:
         data = SUITES[suite](data_folder).load(SUITES[suite].tasks[task], 0)
