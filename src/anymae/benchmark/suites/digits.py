@@ -52,7 +52,11 @@ class Digits(Suite):
             },
             masking={"guided": {"ratio": 0.5}, "random": {"ratio": 0.5}, "block": {"ratio": 0.5}},
             finetune=FineTuning(
-                learning_rates=(3e-4, 1e-3), epochs=20, batch_size=32, least_steps=200
+                learning_rates=(3e-4, 1e-3),
+                epochs=20,
+                batch_size=32,
+                least_steps=200,
+                most_steps=400,
             ),
         ),
         "long": Budget(
