@@ -55,7 +55,7 @@ class _Estimator(BaseEstimator):  # type: ignore[misc]
     run: Model | str | Path | None
     pretraining: Settings | None
     device: str
-    precision: Literal["fp32", "bf16"]
+    precision: Literal["auto", "fp32", "bf16"]
     random_state: Any
     n_features_in_: int
     model_: Model
@@ -133,7 +133,7 @@ class Embedder(TransformerMixin, _Estimator):  # type: ignore[misc]
         pretraining: Settings of `anymae.pretrain` for `run=None`, such as
             `{"preset": "tiny", "training.steps": 500}`.
         device: `auto`, `cpu`, `cuda` ...
-        precision: `fp32` or `bf16`.
+        precision: `auto`, `fp32` or `bf16`.
         random_state: Seed of the pretraining.
 
     Attributes:
@@ -148,7 +148,7 @@ class Embedder(TransformerMixin, _Estimator):  # type: ignore[misc]
         reading: Reading = "mean",
         pretraining: Settings | None = None,
         device: str = "auto",
-        precision: Literal["fp32", "bf16"] = "fp32",
+        precision: Literal["auto", "fp32", "bf16"] = "fp32",
         random_state: Any = None,  # noqa: ANN401 - an int or a generator, as everywhere there
     ) -> None:
         self.run = run
@@ -200,7 +200,7 @@ class _Supervised(_Estimator):
         training: Settings | None = None,
         pretraining: Settings | None = None,
         device: str = "auto",
-        precision: Literal["fp32", "bf16"] = "fp32",
+        precision: Literal["auto", "fp32", "bf16"] = "fp32",
         random_state: Any = None,  # noqa: ANN401
     ) -> None:
         self.run = run
@@ -273,7 +273,7 @@ class Classifier(ClassifierMixin, _Supervised):  # type: ignore[misc]
         pretraining: Settings of `anymae.pretrain` for `run=None`, such as
             `{"preset": "tiny", "training.steps": 500}`.
         device: `auto`, `cpu`, `cuda` ...
-        precision: `fp32` or `bf16`.
+        precision: `auto`, `fp32` or `bf16`.
         random_state: Seed of everything random.
 
     Attributes:

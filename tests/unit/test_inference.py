@@ -5,6 +5,7 @@ import json
 import warnings
 from collections.abc import Callable
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 import pandas as pd
@@ -462,6 +463,28 @@ def test_bf16_is_close_and_unknown_devices_are_refused(
     assert np.abs(rough - exact).max() < 0.1 * np.abs(exact).max()
     with pytest.raises(UserInputError, match="not on this machine"):
         embed(model, text, config=ComputeConfig(device="cuda:99"))
+
+
+@pytest.mark.parametrize("fastest", ["fp32", "bf16"])
+def test_the_precision_auto_is_the_faster_one_and_known_by_its_name(
+    model: MaskedAutoencoder,
+    text: list[str],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    fastest: Literal["fp32", "bf16"],
+) -> None:
+    monkeypatch.setattr(stream, "SHARD_ROWS", 10)
+    monkeypatch.setattr("anymae.inference.compute.fastest_precision", lambda device: fastest)
+
+    def kill(done: int, _: int) -> None:
+        raise KeyboardInterrupt
+
+    out = tmp_path / "out.npy"
+    with pytest.raises(KeyboardInterrupt):
+        embed_to_file(model, text, out, config=ComputeConfig(precision="auto"), progress=kill)
+    named = ComputeConfig(precision=fastest)
+    assert embed_to_file(model, text, out, config=named).taken_up == 10
+    np.testing.assert_allclose(np.load(out), embed(model, text, config=named), atol=1e-2)
 
 
 def test_data_unlike_the_training_data_are_named(

@@ -107,7 +107,7 @@ class ComputeFlags:
     """Where and how numbers are computed: keys of `ComputeConfig`."""
 
     device: Annotated[str, Option("--device", help="auto, cpu, cuda, cuda:1 or mps.")] = "auto"
-    precision: Annotated[str, Option("--precision", help="fp32 or bf16.")] = "fp32"
+    precision: Annotated[str, Option("--precision", help="auto, fp32 or bf16.")] = "fp32"
 
     def config(self) -> "ComputeConfig":
         """Return them as a `ComputeConfig`."""

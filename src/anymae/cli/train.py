@@ -47,7 +47,7 @@ class TrainingFlags:
     device: Annotated[
         str | None, typer.Option("--device", help="auto, cpu, cuda, cuda:1 or mps.")
     ] = None
-    precision: Annotated[str | None, typer.Option("--precision", help="fp32 or bf16.")] = None
+    precision: Annotated[str | None, typer.Option("--precision", help="auto, fp32 or bf16.")] = None
 
     def given(self) -> dict[str, Any]:
         """Return the flags that were used, as keywords of `pretrain`."""

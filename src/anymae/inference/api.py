@@ -55,6 +55,7 @@ from anymae.inference.stream import (
     write_rows,
 )
 from anymae.task import TaskConfig
+from anymae.training.processes import choose_device
 
 logger = logging.getLogger(__name__)
 
@@ -346,7 +347,7 @@ def _write(
         "model": digest(model),
         "data": dataset.preparation.fingerprint,
         "read": data_config.model_dump(mode="json", exclude={"path"}),
-        "precision": config.precision,
+        "precision": config.settled(choose_device(config.device)),
     }
     return write_rows(
         computation, layout, dataset, out,

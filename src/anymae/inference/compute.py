@@ -20,6 +20,7 @@ from anymae.config import Positive, Section
 from anymae.data.batch import Batch, valid_of
 from anymae.data.dataset import Dataset, Windows
 from anymae.errors import UserInputError
+from anymae.training.precision import Precision, fastest_precision
 from anymae.training.processes import choose_device
 
 IntArray = npt.NDArray[np.int64]
@@ -34,10 +35,18 @@ class ComputeConfig(Section):
 
     device: str = "auto"
     """`auto`, `cpu`, `cuda`, `cuda:1`, `mps`."""
-    precision: Literal["fp32", "bf16"] = "fp32"
-    """Number format of the matrix products."""
+    precision: Literal["auto", "fp32", "bf16"] = "fp32"
+    """Number format of the matrix products; `auto` takes the one that is faster on the device."""
     batch_inputs: Positive | None = None
     """Inputs of a batch, padding included; null is 16,384 on a CPU and 262,144 elsewhere."""
+
+    def settled(self, device: torch.device) -> Precision:
+        """Return the number format on a device.
+
+        >>> ComputeConfig(precision="bf16").settled(torch.device("cpu"))
+        'bf16'
+        """
+        return fastest_precision(device) if self.precision == "auto" else self.precision
 
 
 class Computation(Protocol):
@@ -120,7 +129,7 @@ def _compute(
     starts = np.cumsum(counts) - counts
     values = np.full((int(counts.sum()), computation.num_numbers), np.nan, np.float32)
     most = config.batch_inputs or (16_384 if device.type == "cpu" else 262_144)
-    cast = torch.autocast(device.type, torch.bfloat16, enabled=config.precision == "bf16")
+    cast = torch.autocast(device.type, torch.bfloat16, enabled=config.settled(device) == "bf16")
     with torch.inference_mode(), cast:
         for chosen in batches(lengths, most):
             batch = dataset.batch(windows.rows[chosen], first=windows.first[chosen])
