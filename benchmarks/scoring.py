@@ -86,10 +86,10 @@ def main() -> None:
         parser.error("name the data folder with --data or $ANYMAE_DATA")
     torch.set_num_threads(1)
     for run in options.runs:
-        found = measure(CASES[options.case], options.data, run)
+        # Cases are measured one by one, and need not come from the same machine.
+        found = {**measure(CASES[options.case], options.data, run), "machine": machine()}
         print(options.case, run, json.dumps(found), flush=True)
         stored = json.loads(STORED.read_text()) if STORED.exists() else {"cases": {}}
-        stored["machine"] = machine()
         stored["cases"].setdefault(options.case, {})[Path(run).name] = found
         STORED.write_text(json.dumps(stored, indent=1, sort_keys=True) + "\n")
 

@@ -7,10 +7,11 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from anymae.benchmark.page import write_page
-from anymae.benchmark.record import JobName, Method, Record, write_record
+from anymae.benchmark.page import command, write_page
+from anymae.benchmark.record import JobName, Method, Record, read_records, write_record
 from anymae.benchmark.summary import group_records
 
+NUM_LABELS = {"50": 50, "200": 200, "all": 1_097}
 SCORES = {
     ("50", "guided"): [0.80, 0.82, 0.84, 0.85, 0.81],
     ("50", "random"): [0.78, 0.80, 0.83, 0.83, 0.78],
@@ -38,7 +39,7 @@ def add(out: Path, task: str, arm: str, seed: int, score: float, stage: str = "f
         out,
         Record(
             job=job, command=job.command, machine={}, asked={}, settings={}, seconds=3.0,
-            data={"rows": {"train": int(task), "valid in train": 0, "test in train": 7}},
+            data={"rows": {"train": NUM_LABELS[task], "valid in train": 0, "test in train": 7}},
             methods={"probe": best, "finetune": other},
             best="probe",
         ),
@@ -154,3 +155,12 @@ def test_leaks_and_masks_are_told(results: Path, tmp_path: Path) -> None:
     assert "all: 30 by its flags, 2 by content." in page
     assert "50 7 test rows, 200 7 test rows." in page
     assert "| 6,400 | 0.5 | sample, 0.5 |" in page
+
+
+def test_the_command_of_record_runs_what_is_stored_and_no_other_task(results: Path) -> None:
+    (group,) = group_records(read_records(results))
+    asked = "--arms baseline,guided,none,random,random-again --budget cpu --seeds 5"
+    assert command(group) == f"anymae benchmark digits --task 50 --task 200 {asked}"
+    add(results, "all", "none", 0, 0.9)
+    (group,) = group_records(read_records(results))
+    assert command(group) == f"anymae benchmark digits {asked}"

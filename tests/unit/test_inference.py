@@ -484,7 +484,12 @@ def test_the_precision_auto_is_the_faster_one_and_known_by_its_name(
         embed_to_file(model, text, out, config=ComputeConfig(precision="auto"), progress=kill)
     named = ComputeConfig(precision=fastest)
     assert embed_to_file(model, text, out, config=named).taken_up == 10
-    np.testing.assert_allclose(np.load(out), embed(model, text, config=named), atol=1e-2)
+    chosen = embed(model, text, config=ComputeConfig(precision="auto"))
+    np.testing.assert_array_equal(chosen, embed(model, text, config=named))
+    other = embed(
+        model, text, config=ComputeConfig(precision="bf16" if fastest == "fp32" else "fp32")
+    )
+    assert not np.array_equal(chosen, other)
 
 
 def test_data_unlike_the_training_data_are_named(

@@ -104,7 +104,7 @@ class _Methods:
         for reading, values in features.items():
             for candidate in linear_candidates(self.task, self.data, values):
                 settings = {"reading": reading, **candidate.settings}
-                yield Candidate(settings, candidate.answers)
+                yield candidate._replace(settings=settings)
 
 
 def _record(

@@ -88,7 +88,8 @@ def _section(group: Group, folder: Path) -> Iterator[str]:
     yield from _figures(group, folder)
     yield from _sweeps(group)
     yield from _costs(group)
-    yield f"Command of record: `{command(group)}`; add `--task` and `--arms` for a single row.\n"
+    single = "`--task` and `--arms` with one name each give a single row"
+    yield f"Command of record: `{command(group)}`; {single}.\n"
 
 
 def _rows(group: Group, task: Task) -> Iterator[list[str]]:
@@ -221,12 +222,14 @@ def _mean_fact(records: Sequence[Record], name: str) -> str:
 
 
 def command(group: Group) -> str:
-    """Return the command that computes everything final in a group."""
+    """Return the command that computes everything final in a group, and tasks no others."""
     final = [r.job for r in group.records if r.job.stage == "final" and r.methods]
     seeds = 1 + max((job.seed for job in final), default=0)
     arms = sorted({job.arm for job in final}, key=lambda arm: (parse_arm(arm).name, arm))
+    done = [name for name in group.kind.tasks if name in {job.task for job in final}]
+    tasks = "" if len(done) == len(group.kind.tasks) else "".join(f"--task {x} " for x in done)
     return (
-        f"anymae benchmark {group.suite} --arms {','.join(arms)} --budget {group.budget} "
+        f"anymae benchmark {group.suite} {tasks}--arms {','.join(arms)} --budget {group.budget} "
         f"--seeds {seeds}"
     )
 

@@ -68,7 +68,7 @@ class Tape(Suite):
         ),
     )  # fmt: skip
     budgets = {  # noqa: RUF012 - the base class declares it
-        "mini": mini_budget(("stability",), kind="perceiver"),
+        "mini": mini_budget(("stability",)),
         "cpu": Budget(
             summary=(
                 "0.7 M parameters, 1,500 steps of 32 proteins cut to 256 residues, at most 1,000 "
@@ -123,11 +123,11 @@ class Tape(Suite):
     def corpus(self, name: str, seed: int) -> Corpus:
         """Return proteins that are in no validation or test part, and training sequences."""
         table = pq.read_table(self.folder / CORPUS, columns=["sequence", "in_tape_eval"])
-        kept = table.filter(pc.invert(table["in_tape_eval"])).select(["sequence"])
-        trained = [self._read(name) for name in UNLABELLED]
-        trained = [some.filter(pc.equal(some["split"], "train")) for some in trained]
+        kept = table.filter(pc.invert(table["in_tape_eval"]))
+        tables = map(self._read, UNLABELLED)
+        trained = [table.filter(pc.equal(table["split"], "train")) for table in tables]
         return Corpus(
-            inputs=pa.concat_tables(some.select(["sequence"]) for some in (kept, *trained)),
+            inputs=pa.concat_tables(part.select(["sequence"]) for part in (kept, *trained)),
             config=CONFIG.model_copy(update={"too_long": "crop"}),
             flagged=table.num_rows - kept.num_rows,
         )
