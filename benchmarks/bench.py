@@ -5,11 +5,13 @@
     python benchmarks/bench.py chemistry-packed   one case
 
 Prints a table; a ratio is the median over rounds, its smallest and largest beside it. Exits
-with 1 where a ratio fell by more than a tenth under the stored one and outside its spread.
+with 1 where a ratio fell by more than a tenth under the stored one and outside its spread. Each
+kind of processor has stored results of its own; a new kind is compared with nothing.
 """
 
 import argparse
 import json
+import re
 import subprocess
 import sys
 import time
@@ -23,7 +25,7 @@ from anymae.training.memory import freed_memory_kept
 from cases import CASES
 from harness import Spread, machine, matmuls_alone, peak_memory, ratio, take_turns
 
-STORED = Path(__file__).parent / "results" / "bench.json"
+STORED = Path(__file__).parent / "results" / "bench"
 TOLERANCE = 0.9
 """A ratio under this share of the stored one is a loss."""
 
@@ -116,6 +118,12 @@ def losses(found: dict[str, Any], stored: dict[str, Any]) -> list[str]:
     return fallen
 
 
+def stored_file(described: dict[str, Any]) -> Path:
+    """Return where the results of a kind of processor are kept: `amd-epyc.json`."""
+    words = re.findall("[a-z0-9]+", re.sub(r"\(\w+\)|processor", "", described["cpu"].lower()))
+    return STORED / f"{'-'.join(words)}.json"
+
+
 def main() -> int:
     """Measure, print, compare; returns the exit code."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
@@ -135,23 +143,26 @@ def main() -> int:
     if options.only_memory:
         print(only_memory(*options.only_memory))
         return 0
-    stored = json.loads(STORED.read_text()) if STORED.exists() else {"cases": {}}
     found: dict[str, Any] = {"machine": machine(), "rounds": options.rounds, "cases": {}}
+    path = stored_file(found["machine"])
+    stored = json.loads(path.read_text()) if path.exists() else {"cases": {}}
     for name in options.cases or CASES:
         found["cases"][name] = measure(
             name, rounds=options.rounds, memory=options.memory, busy=options.busy
         )
         print(table(name, found["cases"][name]), flush=True)
         if options.store:
-            STORED.parent.mkdir(exist_ok=True)
-            # Ratios of another machine do not stand beside this one's.
+            # Ratios of another setting do not stand beside this one's.
             before = stored["cases"] if stored.get("machine") == found["machine"] else {}
             kept = {**found, "cases": {**before, **found["cases"]}}
-            STORED.write_text(json.dumps(kept, indent=1) + "\n")
+            path.write_text(json.dumps(kept, indent=1) + "\n")
     if options.store:
         return 0
-    if stored.get("machine") != found["machine"]:
-        print("the stored results are another machine's; ratios may differ")
+    if not stored["cases"]:
+        print(f"nothing is stored for this processor; --store would keep it in {path}")
+        return 0
+    if stored["machine"] != found["machine"]:
+        print("the stored results are another setting's (threads, versions); ratios may differ")
     fallen = losses(found, stored)
     print("\n".join(["slower than stored:", *fallen] if fallen else ["nothing got slower"]))
     return 1 if fallen else 0

@@ -10,7 +10,7 @@ Written as the published implementation works, in its order and with its waste, 
   and the hidden positions picked out at the end.
 
 The numbers are the same: given a mask, loss and gradients agree with `MaskedAutoencoder`
-(`tests/benchmarks/test_dense.py`).
+(`tests/parity/test_dense.py`).
 
 Shapes: B rows, N inputs, M queries or latents, H heads, D width.
 """
