@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from anymae.benchmark.page import command, write_page
+from anymae.benchmark.page import command, share_by_attention, write_page
 from anymae.benchmark.record import JobName, Method, Record, read_records, write_record
 from anymae.benchmark.summary import group_records
 
@@ -53,14 +53,38 @@ def add_pretraining(out: Path, arm: str, seed: int, steps: int) -> None:
     write_record(
         out,
         Record(
-            job=job, command=job.command, machine={}, seconds=60.0, asked={}, settings={},
+            job=job, command=job.command, machine={}, seconds=60.0, asked={},
+            settings={"preset": "tiny"},
             data={"rows": 1000, "flagged": 30, "removed": 2},
             facts={
                 "weights": 1234, "steps": steps, "rows_visited": 64 * steps, "valid_loss": 0.25,
-                "masking": {"kind": "guided", "ratio": 0.5, "draw": "sample", "random_floor": 0.5},
+                "masking": {
+                    "kind": "guided", "ratio": 0.5, "draw": "sample", "random_floor": 0.5,
+                    "hide_queries": True, "inputs_per_query": 4.0,
+                },
             },
         ),
     )  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("encoder", "masking", "share"),
+    [
+        ({}, {}, 0.25),
+        ({}, {"hide_queries": False}, 0.5),
+        ({}, {"inputs_per_query": 1.0}, 0.0),
+        ({}, {"random_floor": 0.0}, 0.75),
+        ({"kind": "perceiver"}, {}, 0.5),
+    ],
+)
+def test_sampled_queries_and_the_floor_are_not_by_attention(
+    tmp_path: Path, encoder: dict[str, str], masking: dict[str, object], share: float
+) -> None:
+    add_pretraining(tmp_path, "guided", 0, 10)
+    (record,) = read_records(tmp_path)
+    record.settings["encoder"] = encoder
+    record.facts["masking"].update(masking)
+    assert share_by_attention(record) == pytest.approx(share)
 
 
 @pytest.fixture
@@ -154,7 +178,7 @@ def test_leaks_and_masks_are_told(results: Path, tmp_path: Path) -> None:
     page = read(results, tmp_path / "results.md")
     assert "all: 30 by its flags, 2 by content." in page
     assert "50 7 test rows, 200 7 test rows." in page
-    assert "| 6,400 | 0.5 | sample, 0.5 |" in page
+    assert "| 6,400 | 0.5 | sample, 25% |" in page
 
 
 def test_the_command_of_record_runs_what_is_stored_and_no_other_task(results: Path) -> None:

@@ -12,6 +12,7 @@ from anymae.benchmark.statistics import Difference, summarise
 from anymae.benchmark.suite import BASELINE, Task
 from anymae.benchmark.summary import Group, Values, group_records
 from anymae.files import write_text
+from anymae.presets import PRESETS
 
 FIGURES = "figures"
 
@@ -185,7 +186,9 @@ def _costs(group: Group) -> Iterator[str]:
                 f"{facts['steps']:,}",
                 f"{facts['rows_visited']:,}",
                 f"{masks['ratio']:g}",
-                f"{masks['draw']}, {masks['random_floor']:g}" if masks["kind"] == "guided" else "",
+                f"{masks['draw']}, {share_by_attention(records[0]):.0%}"
+                if masks["kind"] == "guided"
+                else "",
                 *(
                     _mean_fact(records, name)
                     for name in ("valid_loss", "mask_entropy", "mask_overlap")
@@ -195,8 +198,9 @@ def _costs(group: Group) -> Iterator[str]:
         )
     if rows:
         yield (
-            "Pretraining runs (loss under random masks on held-out rows; `draw` says how guided "
-            "masks follow the attention, the floor is the share that is drawn at random):\n"
+            "Pretraining runs (loss under random masks on held-out rows; of guided masks how they "
+            "follow the attention, `top` by rank or `sample` by chance, and which share of a mask "
+            "does: the rest is uniform or the sampled queries themselves, chance as well):\n"
         )
         yield table(
             [
@@ -206,7 +210,7 @@ def _costs(group: Group) -> Iterator[str]:
                 "steps",
                 "rows visited",
                 "ratio",
-                "draw, random floor",
+                "by attention",
                 "loss",
                 "mask entropy",
                 "mask overlap",
@@ -214,6 +218,17 @@ def _costs(group: Group) -> Iterator[str]:
             ],
             rows,
         )
+
+
+def share_by_attention(record: Record) -> float:
+    """Return the share of a guided mask that attention chose, once `random_start` is over."""
+    masks, settings = record.facts["masking"], record.settings
+    preset = PRESETS[settings["preset"]].encoder
+    kind = {**preset, **settings.get("encoder", {})}.get("kind", "transformer")
+    # A perceiver's queries are latents: there is nothing of theirs to hide.
+    queries = 1 / masks["inputs_per_query"] if masks["hide_queries"] else 0
+    chance = masks["random_floor"] + (queries if kind == "transformer" else 0)
+    return float(max(0, 1 - chance))
 
 
 def _mean_fact(records: Sequence[Record], name: str) -> str:
