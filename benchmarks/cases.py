@@ -204,16 +204,24 @@ def _both(
     return {p: Variant(partial(work, config, batches, p), batches) for p in precisions}
 
 
-def _physics(size: int) -> Case:
-    config = preset_config("paper-physics")
+def _events(
+    title: str, config: ModelConfig, size: int, wanted: Mapping[tuple[str, str], float]
+) -> Case:
     values = torch.randn(size, 28, 1, generator=torch.Generator().manual_seed(0))
     batches = [Batch(values, torch.ones(size, 28, dtype=torch.bool))]
     direct = Variant(partial(direct_pretraining, config, batches), batches)
-    return Case(
-        f"pretraining, HIGGS events, batch {size}",
-        {"dense": direct, **_both(pretraining, config, batches)},
-        {("dense", "fp32"): 1.5} if size == 256 else {},
-    )
+    variants = {"dense": direct, **_both(pretraining, config, batches)}
+    return Case(f"pretraining, {title}, batch {size}", variants, wanted)
+
+
+def _physics(size: int) -> Case:
+    wanted = {("dense", "fp32"): 1.5} if size == 256 else {}
+    return _events("HIGGS events", preset_config("paper-physics"), size, wanted)
+
+
+def _small_physics() -> Case:
+    config = build_config("small", InputConfig(kind="values", length=28))
+    return _events("small, HIGGS events", config, 256, {})
 
 
 def _packed() -> Case:
@@ -307,6 +315,8 @@ CASES: dict[str, Callable[[], Case]] = {
     "chemistry-molecules": _molecules,
     "protein": _protein,
     "small-molecules": partial(_small, "chembl", 256, 64),
+    "small-proteins": partial(_small, "proteins", 1024, 8),
+    "small-physics": _small_physics,
     "finetuning-esol": _esol,
     "embedding-moses": _moses,
 }
