@@ -45,7 +45,9 @@ def measure(name: str, *, rounds: int, memory: bool, busy: bool) -> dict[str, An
     for label, values in seconds.items():
         inputs = case.variants[label.removesuffix(" floor")].inputs
         seconds[label] = [1000 * value / inputs for value in values]
-    found: dict[str, Any] = {"title": case.title, "variants": {}, "ratios": {}}
+    found: dict[str, Any] = {
+        "title": case.title, "rounds": rounds, "variants": {}, "ratios": {}
+    }  # fmt: skip
     for variant in case.variants:
         spread = Spread.of(seconds[variant])
         rows = case.variants[variant].rows / case.variants[variant].inputs
@@ -78,8 +80,10 @@ def only_memory(name: str, variant: str) -> int:
 
     Ours runs as training does, with freed memory kept; the direct way as the system has it.
     """
-    step = CASES[name]().variants[variant].prepare()
-    keeping = nullcontext() if variant.startswith("dense") else freed_memory_kept()
+    case = CASES[name]()
+    step = case.variants[variant].prepare()
+    ours_trains = case.trains and not variant.startswith("dense")
+    keeping = freed_memory_kept() if ours_trains else nullcontext()
     with keeping, peak_memory() as growth:
         for _ in range(3):
             step()
@@ -121,7 +125,8 @@ def losses(found: dict[str, Any], stored: dict[str, Any]) -> list[str]:
 def stored_file(described: dict[str, Any]) -> Path:
     """Return where the results of a kind of processor are kept: `amd-epyc.json`."""
     words = re.findall("[a-z0-9]+", re.sub(r"\(\w+\)|processor", "", described["cpu"].lower()))
-    return STORED / f"{'-'.join(words)}.json"
+    # Names of virtual machines' processors hide what they can do.
+    return STORED / f"{'-'.join([*words, *described['bf16']])}.json"
 
 
 def main() -> int:
@@ -143,7 +148,7 @@ def main() -> int:
     if options.only_memory:
         print(only_memory(*options.only_memory))
         return 0
-    found: dict[str, Any] = {"machine": machine(), "rounds": options.rounds, "cases": {}}
+    found: dict[str, Any] = {"machine": machine(), "cases": {}}
     path = stored_file(found["machine"])
     stored = json.loads(path.read_text()) if path.exists() else {"cases": {}}
     for name in options.cases or CASES:
@@ -163,6 +168,9 @@ def main() -> int:
         return 0
     if stored["machine"] != found["machine"]:
         print("the stored results are another setting's (threads, versions); ratios may differ")
+    new = [name for name in found["cases"] if name not in stored["cases"]]
+    if new:
+        print(f"nothing is stored of {', '.join(new)}")
     fallen = losses(found, stored)
     print("\n".join(["slower than stored:", *fallen] if fallen else ["nothing got slower"]))
     return 1 if fallen else 0

@@ -177,7 +177,7 @@ def machine() -> dict[str, Any]:
     )
     flags = set(fields.get("flags", "").split())
     return {
-        "cpu": fields.get("model name", platform.processor()),
+        "cpu": fields.get("model name") or platform.processor() or platform.machine(),
         "cores": os.cpu_count(),
         "threads": torch.get_num_threads(),
         "bf16": sorted(flags & {"avx512_bf16", "amx_bf16"}),

@@ -36,6 +36,7 @@ from anymae.inference.rows import open_rows
 from anymae.masking import MASKINGS
 from anymae.model import MaskedAutoencoder
 from anymae.randomness import Draws, row_keys
+from harness import machine
 
 STORED = Path(__file__).parent / "results" / "mask_study.json"
 SUITE, BUDGET, TASK = "digits", "cpu", "200"
@@ -164,7 +165,8 @@ def main() -> None:
     inputs = take(data.inputs, data.parts.train[:ROWS])
     dataset = open_rows(encoder.model, inputs, data.config)
     pixels = dataset.batch(np.arange(len(dataset))).inputs
-    found: dict[str, Any] = {"masks": list(masks_of(encoder.model, pixels)), "probes": []}
+    masks = list(masks_of(encoder.model, pixels))
+    found: dict[str, Any] = {"machine": machine(), "masks": masks, "probes": []}
     for line in found["masks"]:
         print(json.dumps(line), flush=True)
     for seed in range(options.seeds):

@@ -207,6 +207,8 @@ def build_config(
 
     >>> build_config("tiny", InputConfig(kind="bytes", length=64)).encoder.kind
     'transformer'
+    >>> build_config("tiny", InputConfig(kind="values", length=8)).masking.hide_queries
+    False
     """
     preset = get_preset(name)
     merged_encoder = {"kind": choose_encoder(inputs.length), **preset.encoder, **(encoder or {})}
@@ -218,7 +220,10 @@ def build_config(
     elif decoder_width is None or decoder_width == input_width:
         merged_decoder.setdefault("tie_output", True)
     defaults = dict(preset.masking)
-    if merged_encoder["kind"] == "perceiver":
+    # Of a few columns the sampled queries, chance themselves, would fill the share that
+    # `random_floor` leaves to attention.
+    mostly_chance = inputs.kind in ("values", "table") and "random_floor" in defaults
+    if merged_encoder["kind"] == "perceiver" or mostly_chance:
         defaults.pop("hide_queries", None)
     merged_masking = {**defaults, **(masking or {})}
     values = {

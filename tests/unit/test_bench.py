@@ -5,6 +5,7 @@ import json
 import pytest
 
 from bench import STORED, losses, stored_file
+from cases import CASES
 
 
 def results(median: float, low: float, high: float) -> dict[str, object]:
@@ -33,7 +34,10 @@ def test_a_case_without_stored_results_cannot_fall() -> None:
 
 
 def test_each_kind_of_processor_has_its_own_results() -> None:
-    assert stored_file({"cpu": "Intel(R) Xeon(R) Processor"}).name == "intel-xeon.json"
-    assert stored_file({"cpu": "AMD EPYC"}).name == "amd-epyc.json"
-    for path in STORED.glob("*.json"):
-        assert stored_file(json.loads(path.read_text())["machine"]) == path
+    xeon = {"cpu": "Intel(R) Xeon(R) Processor", "bf16": ["amx_bf16"]}
+    assert stored_file(xeon).name == "intel-xeon-amx_bf16.json"
+    assert stored_file({**xeon, "bf16": []}).name == "intel-xeon.json"
+    stored = [(path, json.loads(path.read_text())) for path in STORED.glob("*.json")]
+    assert all(stored_file(found["machine"]) == path for path, found in stored)
+    # What is stored nowhere cannot fall.
+    assert set().union(*(found["cases"] for _, found in stored)) == set(CASES)

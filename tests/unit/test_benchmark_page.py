@@ -53,8 +53,7 @@ def add_pretraining(out: Path, arm: str, seed: int, steps: int) -> None:
     write_record(
         out,
         Record(
-            job=job, command=job.command, machine={}, seconds=60.0, asked={},
-            settings={"preset": "tiny"},
+            job=job, command=job.command, machine={}, seconds=60.0, asked={}, settings={},
             data={"rows": 1000, "flagged": 30, "removed": 2},
             facts={
                 "weights": 1234, "steps": steps, "rows_visited": 64 * steps, "valid_loss": 0.25,
@@ -68,21 +67,19 @@ def add_pretraining(out: Path, arm: str, seed: int, steps: int) -> None:
 
 
 @pytest.mark.parametrize(
-    ("encoder", "masking", "share"),
+    ("masking", "share"),
     [
-        ({}, {}, 0.25),
-        ({}, {"hide_queries": False}, 0.5),
-        ({}, {"inputs_per_query": 1.0}, 0.0),
-        ({}, {"random_floor": 0.0}, 0.75),
-        ({"kind": "perceiver"}, {}, 0.5),
+        ({}, 0.25),
+        ({"hide_queries": False}, 0.5),
+        ({"inputs_per_query": 1.0}, 0.0),
+        ({"random_floor": 0.0}, 0.75),
     ],
 )
 def test_sampled_queries_and_the_floor_are_not_by_attention(
-    tmp_path: Path, encoder: dict[str, str], masking: dict[str, object], share: float
+    tmp_path: Path, masking: dict[str, object], share: float
 ) -> None:
     add_pretraining(tmp_path, "guided", 0, 10)
     (record,) = read_records(tmp_path)
-    record.settings["encoder"] = encoder
     record.facts["masking"].update(masking)
     assert share_by_attention(record) == pytest.approx(share)
 

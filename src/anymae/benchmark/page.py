@@ -12,7 +12,6 @@ from anymae.benchmark.statistics import Difference, summarise
 from anymae.benchmark.suite import BASELINE, Task
 from anymae.benchmark.summary import Group, Values, group_records
 from anymae.files import write_text
-from anymae.presets import PRESETS
 
 FIGURES = "figures"
 
@@ -200,7 +199,8 @@ def _costs(group: Group) -> Iterator[str]:
         yield (
             "Pretraining runs (loss under random masks on held-out rows; of guided masks how they "
             "follow the attention, `top` by rank or `sample` by chance, and which share of a mask "
-            "does: the rest is uniform or the sampled queries themselves, chance as well):\n"
+            "does once `random_start` is over, before rounding: the rest is uniform or the sampled "
+            "queries themselves, chance as well):\n"
         )
         yield table(
             [
@@ -221,14 +221,10 @@ def _costs(group: Group) -> Iterator[str]:
 
 
 def share_by_attention(record: Record) -> float:
-    """Return the share of a guided mask that attention chose, once `random_start` is over."""
-    masks, settings = record.facts["masking"], record.settings
-    preset = PRESETS[settings["preset"]].encoder
-    kind = {**preset, **settings.get("encoder", {})}.get("kind", "transformer")
-    # A perceiver's queries are latents: there is nothing of theirs to hide.
+    """Return the share of a guided mask that attention chose, after `random_start`, unrounded."""
+    masks = record.facts["masking"]
     queries = 1 / masks["inputs_per_query"] if masks["hide_queries"] else 0
-    chance = masks["random_floor"] + (queries if kind == "transformer" else 0)
-    return float(max(0, 1 - chance))
+    return float(max(0, 1 - masks["random_floor"] - queries))
 
 
 def _mean_fact(records: Sequence[Record], name: str) -> str:

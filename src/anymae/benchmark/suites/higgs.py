@@ -3,6 +3,8 @@
 The last column of `_read` is the label.
 """
 
+from typing import Any
+
 import numpy as np
 import pyarrow.parquet as pq
 
@@ -39,7 +41,7 @@ _TRAINING = {"batch_size": 256, "learning_rate": 1e-3, "weight_decay": 0.01, "wa
 # Half of each mask drawn by attention, half uniform. The paper's own way, ranking with the queries
 # hidden, ended at a loss of 0.80 to 0.84 under random masks, against 0.75 to 0.77 for random ones
 # and 0.75 for this (seed 0), which was chosen on validation rows with 1,000 labels.
-_MASKING = {
+_MASKING: dict[str, dict[str, Any]] = {
     "guided": {
         "ratio": 0.5,
         "random_start": 0.25,

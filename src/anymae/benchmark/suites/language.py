@@ -30,12 +30,7 @@ _RECIPE = {
     "encoder": {"kind": "transformer", "width": 128, "depth": 4, "num_heads": 8},
 }
 _TRAINING = {"batch_size": 64, "learning_rate": 1e-3, "warmup": 0.1}
-# The sampled queries would take most of the half of a mask that follows attention.
-_MASKING = {
-    "guided": {"ratio": 0.3, "hide_queries": False},
-    "random": {"ratio": 0.3},
-    "span": {"ratio": 0.3},
-}
+_MASKING = {"guided": {"ratio": 0.3}, "random": {"ratio": 0.3}, "span": {"ratio": 0.3}}
 
 
 def _task(name: str, num_labels: int) -> Task:
