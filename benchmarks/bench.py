@@ -78,7 +78,7 @@ def memory_of(name: str, variant: str) -> int:
 def only_memory(name: str, variant: str) -> int:
     """Return how far steps grow the process, after the model and optimizer state are there.
 
-    Ours runs as training does, with freed memory kept; the direct way as the system has it.
+    Ours keeps freed memory where it trains, as `anymae` does; all else is as the system has it.
     """
     case = CASES[name]()
     step = case.variants[variant].prepare()
@@ -157,7 +157,7 @@ def main() -> int:
         )
         print(table(name, found["cases"][name]), flush=True)
         if options.store:
-            # Ratios of another setting do not stand beside this one's.
+            # Ratios of another setting do not stand beside this one's: its file is replaced.
             before = stored["cases"] if stored.get("machine") == found["machine"] else {}
             kept = {**found, "cases": {**before, **found["cases"]}}
             path.write_text(json.dumps(kept, indent=1) + "\n")

@@ -38,9 +38,7 @@ def _task(name: str, num_labels: int | None, published: str) -> Task:
 
 _PAPER = "paper {} with 10.5 M unlabelled rows on another test set"
 _TRAINING = {"batch_size": 256, "learning_rate": 1e-3, "weight_decay": 0.01, "warmup": 0.1}
-# Half of each mask drawn by attention, half uniform. The paper's own way, ranking with the queries
-# hidden, ended at a loss of 0.80 to 0.84 under random masks, against 0.75 to 0.77 for random ones
-# and 0.75 for this (seed 0), which was chosen on validation rows with 1,000 labels.
+# Half of each mask drawn by attention, half uniform: `docs/method.md`, "What guided masks hide".
 _MASKING: dict[str, dict[str, Any]] = {
     "guided": {
         "ratio": 0.5,
