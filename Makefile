@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
-.PHONY: help install quickstart test test-slow check format lint types bench results clean
+.PHONY: help install quickstart test test-slow test-gpu check format lint types bench results clean
 
 help:  ## list the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*##/\t/' | expand -t 14
@@ -28,6 +28,9 @@ test: install  ## the tests that every change must pass
 
 test-slow: install  ## long fuzzing and kill tests
 	$(BIN)/python -m pytest -m slow --timeout 3600
+
+test-gpu: install  ## the same promises on a GPU, where one is
+	$(BIN)/python -m pytest -m gpu --timeout 600
 
 check: install format lint types test  ## format, lint, types, tests
 

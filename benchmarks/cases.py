@@ -108,20 +108,23 @@ def by_length(corpus: str, size: int, longest: int, count: int) -> list[Batch]:
 
 
 def pretraining(config: ModelConfig, batches: list[Batch], precision: str) -> Step:
-    """Pretrain as `training/step.py` does it."""
-    model = MaskedAutoencoder(config)
-    draws = [Draws(row_keys(torch.arange(len(batch.valid)), seed=0)) for batch in batches]
+    """Pretrain as `training/step.py` does it, where the batches are."""
+    device = batches[0].inputs.device
+    model = MaskedAutoencoder(config).to(device)
+    keys = [row_keys(torch.arange(len(batch.valid)), seed=0).to(device) for batch in batches]
+    draws = [Draws(key) for key in keys]
+    full = [bool(batch.valid.all()) for batch in batches]
 
     def loss(number: int) -> Tensor:
         inputs, valid = batches[number]
-        return model(inputs, None if valid.all() else valid, draws=draws[number]).loss
+        return model(inputs, None if full[number] else valid, draws=draws[number]).loss
 
     return _training(model, loss, len(batches), precision, TrainingConfig())
 
 
 def direct_pretraining(config: ModelConfig, batches: list[Batch]) -> Step:
     """Pretrain the direct way, in fp32, with plain AdamW."""
-    model = DenseAutoencoder(MaskedAutoencoder(config))
+    model = DenseAutoencoder(MaskedAutoencoder(config)).to(batches[0].inputs.device)
     return _training(model, lambda number: model(*batches[number]), len(batches))
 
 
@@ -179,6 +182,7 @@ def _training(
     else:
         optimizer = make_optimizer(decay_groups(model, config), config)
     parameters = list(model.parameters())
+    device = parameters[0].device.type
     for parameter in parameters:
         parameter.grad = torch.zeros_like(parameter)
     optimizer.step()  # Allocates its state, of which measured memory is free.
@@ -186,7 +190,7 @@ def _training(
 
     def step() -> None:
         for number in range(count):
-            with torch.autocast("cpu", torch.bfloat16, enabled=precision == "bf16"):
+            with torch.autocast(device, torch.bfloat16, enabled=precision == "bf16"):
                 value = loss(number)
             value.backward()
             nn.utils.clip_grad_norm_(parameters, 1.0)

@@ -92,7 +92,7 @@ class DenseEncoder(nn.Module):
         if self.latents is None:
             x = pad_sequence([x[i, visible[i]] for i in range(len(x))], batch_first=True)
             counts = torch.stack([visible[i].sum() for i in range(len(x))])
-            readable = torch.arange(x.shape[1]) < counts[:, None]
+            readable = torch.arange(x.shape[1], device=x.device) < counts[:, None]
         for layer in self.layers:
             x = layer(x, None, readable)
         return x, readable
@@ -134,7 +134,7 @@ class DenseAutoencoder(nn.Module):
         positions = embedding.positions if self.positions is None else self.positions
         queries = positions[:length].expand(len(latents), -1, -1)
         decoded = self.norm(self.decoder(queries, self.latent_norm(latents), readable))
-        everywhere = torch.arange(length).expand(len(latents), -1)
+        everywhere = torch.arange(length, device=latents.device).expand(len(latents), -1)
         tied = embedding.content.weight if self.tied else None
         return self.head.predict(decoded, everywhere, tied)
 
@@ -142,7 +142,8 @@ class DenseAutoencoder(nn.Module):
         """Hide what a few random queries attend to, row by row."""
         weights = scores.softmax(-1)
         if self.masking.head_choice == "sample":
-            heads = torch.randint(weights.shape[1], (len(weights), 1, weights.shape[2], 1))
+            shape = (len(weights), 1, weights.shape[2], 1)
+            heads = torch.randint(weights.shape[1], shape, device=weights.device)
             weights = weights.gather(1, heads.expand(-1, -1, -1, weights.shape[3]))
         weights = weights.mean(1)
         masked = torch.zeros_like(valid)
@@ -151,7 +152,7 @@ class DenseAutoencoder(nn.Module):
             hide = round(count.item() * self.masking.ratio)
             voters = round(count.item() * self.masking.ratio / self.masking.inputs_per_query)
             candidates = weights.shape[1] if self.encoder.latents is not None else int(count)
-            queries = torch.randperm(candidates)[:voters]
+            queries = torch.randperm(candidates, device=valid.device)[:voters]
             score = weights[i, queries].sum(0)
             if self.masking.hide_queries:
                 score[queries] = float(self.encoder.first.num_heads)

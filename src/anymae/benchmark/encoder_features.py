@@ -24,8 +24,6 @@ from anymae.nn.readout import layer_statistics
 COMPONENTS, FITTED_ON = 256, 4_000
 """Principal components of all latents side by side, and the unlabelled rows that give them."""
 
-CPU = ComputeConfig(device="cpu")
-
 
 class Reader:
     """Encodes rows, each once, however many tasks they are in.
@@ -37,10 +35,12 @@ class Reader:
     Args:
         model: The encoder, in evaluation mode.
         corpus: Unlabelled rows, on which principal components are found.
+        device: Where rows are encoded.
     """
 
-    def __init__(self, model: MaskedAutoencoder, corpus: Corpus) -> None:
+    def __init__(self, model: MaskedAutoencoder, corpus: Corpus, device: str) -> None:
         self._model, self._corpus = model, corpus
+        self._compute = ComputeConfig(device=device)
         self._known: dict[str, _Known] = {}
         self._projection: Tensor | None = None
         self._fitted = False
@@ -64,12 +64,12 @@ class Reader:
         return found if values.shape[1] == count else {**found, "flat": values[:, count:]}
 
     def _encode(self, inputs: Inputs, config: DataConfig) -> Floats:
-        with placed(self._model, CPU):
+        with placed(self._model, self._compute):
             if not self._fitted:
                 self._projection, self._fitted = self._fit_projection(), True
             dataset = open_rows(self._model, inputs, config)
             readings = _Readings(self._model, self._projection)
-            return compute(readings, dataset, np.arange(len(dataset)), CPU).values
+            return compute(readings, dataset, np.arange(len(dataset)), self._compute).values
 
     def _fit_projection(self) -> Tensor | None:
         """Find principal components of the latents; `None` where rows differ in their number."""
@@ -81,7 +81,8 @@ class Reader:
         num_latents = _num_latents(self._model, dataset)
         if num_latents is None:
             return None
-        flat = compute(_Flat(self._model, num_latents), dataset, np.arange(len(rows)), CPU).values
+        latents = _Flat(self._model, num_latents)
+        flat = compute(latents, dataset, np.arange(len(rows)), self._compute).values
         components = min(COMPONENTS, *flat.shape)
         found = PCA(components, svd_solver="randomized", random_state=0).fit(flat).components_
         return torch.from_numpy(np.ascontiguousarray(found.T, np.float32))
@@ -122,7 +123,7 @@ class _Readings:
         statistics = layer_statistics(layers)
         if self._projection is None:
             return statistics
-        flat = layers[-1].latents.flatten(1) @ self._projection
+        flat = layers[-1].latents.flatten(1) @ self._projection.to(statistics.device)
         return torch.cat([statistics, flat], 1)
 
 
@@ -151,6 +152,8 @@ def _num_latents(model: MaskedAutoencoder, dataset: Dataset) -> int | None:
     if model.config.encoder.kind == "transformer" and dataset.lengths is not None:
         return None
     first = dataset.batch(np.zeros(1, np.int64))
+    device = next(model.parameters()).device
+    valid = None if first.valid is None else first.valid.to(device)
     with torch.inference_mode():
-        latents, valid = model.encode(first.inputs, first.valid)
+        latents, valid = model.encode(first.inputs.to(device), valid)
     return None if valid is not None else latents.shape[1]

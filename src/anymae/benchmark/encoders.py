@@ -11,7 +11,13 @@ from anymae.benchmark.asked import asked_of, read_same
 from anymae.benchmark.encoder_features import Reader
 from anymae.benchmark.leaks import Cleaned
 from anymae.benchmark.prepare import prepare_corpus
-from anymae.benchmark.record import JobName, Record, describe_machine, write_record
+from anymae.benchmark.record import (
+    JobName,
+    Record,
+    command_on,
+    describe_machine,
+    write_record,
+)
 from anymae.benchmark.suite import Budget, Suite, num_rows
 from anymae.config import Recipe
 from anymae.files import remove_folder
@@ -30,7 +36,7 @@ RUNS = "runs"
 
 
 class Where(NamedTuple):
-    """Suite, budget and folder of a job."""
+    """Suite, budget, folder and place of a job."""
 
     suite: Suite
     suite_name: str
@@ -38,6 +44,7 @@ class Where(NamedTuple):
     budget_name: str
     out: Path
     threads: int
+    device: str
 
 
 class ArmEncoder:
@@ -88,7 +95,7 @@ class ArmEncoder:
     @cached_property
     def reader(self) -> Reader:
         """Reads features of rows."""
-        return Reader(self.model, self.cleaned.corpus)
+        return Reader(self.model, self.cleaned.corpus, self.where.device)
 
     @property
     def _name(self) -> JobName:
@@ -111,7 +118,7 @@ class ArmEncoder:
             **self.arm.recipe_settings(self.where.budget),
             "training.seed": self.arm.pretraining_seed(self.seed),
             "training.threads": self.where.threads,
-            "training.device": "cpu",
+            "training.device": self.where.device,
         }
         recipe = apply_settings(make_recipe(self.where.budget.recipe), settings)
         return recipe.model_copy(update={"data": self.cleaned.corpus.config})
@@ -128,8 +135,8 @@ class ArmEncoder:
         resolved = load_recipe(self._folder / RECIPE).training
         return Record(
             job=self._name,
-            command=self._name.command,
-            machine=describe_machine(self.where.threads),
+            command=command_on(self._name, self.where.device),
+            machine=describe_machine(self.where.threads, self.where.device),
             data={
                 "rows": num_rows(corpus.inputs),
                 "flagged": corpus.flagged,

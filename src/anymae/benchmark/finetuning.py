@@ -19,7 +19,6 @@ from anymae.training.processes import Processes
 from anymae.training.requests import Requests
 from anymae.training.targets import Labelled
 
-CPU = ComputeConfig(device="cpu")
 LOOKS = 10
 """Times that the validation rows are looked at; the weights of the best look are kept."""
 
@@ -32,6 +31,7 @@ def finetuned(
     *,
     seed: int,
     threads: int,
+    device: str,
 ) -> Candidate:
     """Train at each rate; rate and step by the validation loss.
 
@@ -42,6 +42,7 @@ def finetuned(
         plan: Rates, epochs, steps.
         seed: Of the new head and the order of rows.
         threads: CPU threads.
+        device: Where it trains.
     """
     dataset = open_rows(model, data.inputs, data.config)
     rest = np.concatenate([data.parts.valid, data.parts.test])
@@ -58,17 +59,18 @@ def finetuned(
             "validate_every": max(1, round(steps / LOOKS)),
             "seed": seed,
             "threads": threads,
-            "device": "cpu",
+            "device": device,
         }
     )
     described = describe_task(task, data).model_copy(update={"readout": AT_ONCE.readout})
-    with Processes("cpu") as processes, Requests() as requests:
+    with Processes(device) as processes, Requests() as requests:
         fitted = fit(
             model, described, rows, config=AT_ONCE, training=training, rates=plan.learning_rates,
             processes=processes, requests=requests,
         )  # fmt: skip
-    with placed(fitted.predictor, CPU):
-        found = compute(Answers(fitted.predictor), dataset, rest, CPU).values
+    here = ComputeConfig(device=device)
+    with placed(fitted.predictor, here):
+        found = compute(Answers(fitted.predictor), dataset, rest, here).values
     settings = {
         "readout": AT_ONCE.readout.kind,
         "head_first": AT_ONCE.head_first,

@@ -19,7 +19,7 @@ from anymae.benchmark.encoders import ArmEncoder, Where
 from anymae.benchmark.finetuning import finetuned
 from anymae.benchmark.linear import linear_candidates
 from anymae.benchmark.prepare import Prepared, prepare_task
-from anymae.benchmark.record import JobName, Method, Record, describe_machine
+from anymae.benchmark.record import JobName, Method, Record, command_on, describe_machine
 from anymae.benchmark.suite import JOINED, Task
 
 
@@ -78,7 +78,7 @@ class _Methods:
             lambda: [
                 finetuned(
                     self.task, self.data, encoder.model, plan,
-                    seed=self._seed, threads=where.threads,
+                    seed=self._seed, threads=where.threads, device=where.device,
                 )
             ],
         )  # fmt: skip
@@ -119,8 +119,8 @@ def _record(
     test = final_metrics(task, methods.data, chosen) if name.stage == "final" else {}
     return Record(
         job=name,
-        command=name.command,
-        machine=describe_machine(where.threads),
+        command=command_on(name, where.device),
+        machine=describe_machine(where.threads, where.device),
         data={"split": methods.prepared.split, "rows": methods.prepared.counts},
         asked=asked_of(type(where.suite), name),
         settings={} if pretraining is None else pretraining.settings,

@@ -73,7 +73,7 @@ class Record(Section):
     job: JobName
     command: str
     machine: dict[str, Any]
-    """Versions, platform, threads."""
+    """Versions, platform, threads, and the GPU where the encoder was on one."""
     data: dict[str, Any]
     """Hash of the split, rows of each part, leaks."""
     asked: dict[str, Any]
@@ -114,21 +114,39 @@ def read_records(out: Path) -> list[Record]:
     return [read_record(path) for path in sorted(out.glob("*/*/*/*.json"))]
 
 
-def describe_machine(threads: int) -> dict[str, Any]:
-    """Return versions and machine."""
+def command_on(job: JobName, device: str) -> str:
+    """Return the command that computes a job on a device."""
+    return job.command if device == "cpu" else f"{job.command} --device {device}"
+
+
+def describe_machine(threads: int, device: str) -> dict[str, Any]:
+    """Return versions and machine.
+
+    Args:
+        threads: Of each process.
+        device: Of the encoder.
+    """
     versions = {}
     for name in PACKAGES:
         try:
             versions[name] = version(name)
         except PackageNotFoundError:
             versions[name] = "unknown"
-    return {
+    machine = {
         "python": platform.python_version(),
         "versions": versions,
         "platform": platform.platform(),
         "processor": _processor(),
         "threads": threads,
     }
+    return machine if device == "cpu" else machine | {"gpu": _gpu(device)}
+
+
+def _gpu(device: str) -> str:
+    """Return the name of an accelerator."""
+    import torch
+
+    return torch.cuda.get_device_name(device) if device.startswith("cuda") else device
 
 
 def _processor() -> str:

@@ -35,6 +35,7 @@ class Chain(NamedTuple):
 
     data: Path
     out: Path
+    device: str
     jobs: tuple[JobName, ...]
 
     @property
@@ -53,6 +54,7 @@ def run_benchmark(
     data: str | Path | None = None,
     out: str | Path = "results",
     jobs: int = 1,
+    device: str = "cpu",
     stage: Stage = "final",
     report: Callable[[JobName], None] | None = None,
 ) -> list[Record]:
@@ -67,6 +69,8 @@ def run_benchmark(
         data: Folder of the data; `None` looks in `$ANYMAE_DATA` and the cache.
         out: Folder for records and weights.
         jobs: Processes side by side, each with one thread.
+        device: Of the encoders, `auto`, `cpu`, `cuda` ...; on a GPU numbers repeat closely rather
+            than to the bit.
         stage: `tune` looks at validation rows only.
         report: Told about each job that is done.
 
@@ -74,12 +78,13 @@ def run_benchmark(
         The records of all jobs that were asked for.
 
     Raises:
-        ConfigError: An unknown suite, task, arm or budget.
+        ConfigError: An unknown suite, task, arm or budget, or a device that is not here.
         DataError: Files of the suite are missing.
     """
     chains = plan(
-        suite, tasks=tasks, arms=arms, budget=budget, seeds=seeds, data=data, out=out, stage=stage
-    )
+        suite, tasks=tasks, arms=arms, budget=budget, seeds=seeds, data=data, out=out,
+        device=device, stage=stage,
+    )  # fmt: skip
     require_writable(Path(out))
     for chain in chains:
         for job in chain.jobs:
@@ -105,12 +110,13 @@ def plan(
     seeds: int,
     data: str | Path | None,
     out: str | Path,
+    device: str = "cpu",
     stage: Stage = "final",
 ) -> list[Chain]:
     """Return the chains of jobs that were asked for, seed by seed.
 
     Raises:
-        ConfigError: An unknown suite, task, arm or budget.
+        ConfigError: An unknown suite, task, arm or budget, or a device that is not here.
         DataError: Files of the suite are missing.
     """
     kind = SUITES[suite]
@@ -129,7 +135,8 @@ def plan(
                     suite=suite, budget=budget, stage=stage, task=name, arm=arm.text, seed=seed
                 )
                 chains.setdefault(key, []).append(job)
-    return [Chain(folder, Path(out), tuple(found)) for found in chains.values()]
+    placed = _find_device(device)
+    return [Chain(folder, Path(out), placed, tuple(found)) for found in chains.values()]
 
 
 def run_chain(chain: Chain) -> tuple[JobName, ...]:
@@ -146,7 +153,7 @@ def run_chain(chain: Chain) -> tuple[JobName, ...]:
             kind, arm = SUITES[job.suite], parse_arm(job.arm)
             where = Where(
                 kind(chain.data), job.suite, kind.budgets[job.budget], job.budget, chain.out,
-                THREADS,
+                THREADS, chain.device,
             )  # fmt: skip
             if encoder is None and arm.encoder is not None:
                 encoder = ArmEncoder(where, arm.encoder, kind.tasks[job.task].corpus, job.seed)
@@ -183,6 +190,15 @@ def _started_with_one_thread() -> Iterator[None]:
                 del os.environ[name]
             else:
                 os.environ[name] = value
+
+
+def _find_device(name: str) -> str:
+    """Return the device that a setting means, without torch for the usual one."""
+    if name == "cpu":
+        return name
+    from anymae.training.processes import choose_device
+
+    return str(choose_device(name))
 
 
 def _shares(arm: Arm) -> str:

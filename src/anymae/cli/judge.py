@@ -238,6 +238,9 @@ class BenchmarkFlags:
     jobs: Annotated[
         int | None, typer.Option("--jobs", min=1, help="Processes side by side, a thread each.")
     ] = None
+    device: Annotated[
+        str | None, typer.Option("--device", help="Of the encoders: cpu (the default), cuda ...")
+    ] = None
     stage: Annotated[
         Stage | None, typer.Option("--stage", help="tune looks at validation rows only.")
     ] = None
