@@ -49,8 +49,9 @@ def cases() -> dict[str, tuple[ModelConfig, Batch]]:
 
 def masking(config: ModelConfig, batch: Batch) -> Callable[[], object]:
     """Return the masking call of a model, past the random start."""
-    model = MaskedAutoencoder(config)
-    draws = Draws(row_keys(torch.arange(len(batch.valid)), seed=0))
+    device = batch.inputs.device
+    model = MaskedAutoencoder(config).to(device)
+    draws = Draws(row_keys(torch.arange(len(batch.valid)), seed=0).to(device))
     embedded = model.embedding(batch.inputs).detach()
     valid = None if batch.valid.all() else batch.valid
     return lambda: model.mask(embedded, valid, draws, 1.0)
