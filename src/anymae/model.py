@@ -206,8 +206,6 @@ class MaskedAutoencoder(Backbone):
             `masked`, `(B, N)` bool.
         """
         with torch.autocast(embedded.device.type, enabled=False):
-            if valid is None:
-                valid = torch.ones(embedded.shape[:2], dtype=torch.bool, device=embedded.device)
             full = embedded if embedded.dtype == torch.float64 else embedded.float()
             attention = _EncoderAttention(self.encoder, full, valid)
             return self.masking(valid, draws, attention=attention, progress=progress)
@@ -228,22 +226,21 @@ class MaskedAutoencoder(Backbone):
 class _EncoderAttention:
     """`FirstAttention` over one embedded batch."""
 
-    def __init__(self, encoder: Encoder, embedded: Tensor, valid: Tensor) -> None:
-        self._encoder, self._embedded, self._valid = encoder, embedded, valid
+    def __init__(self, encoder: Encoder, embedded: Tensor, valid: Tensor | None) -> None:
+        self._encoder, self._embedded = encoder, embedded
+        self._bias = key_bias(valid, embedded.dtype)
         self.num_heads = encoder.first.num_heads
-        self.most_candidates = encoder.num_queries(embedded.shape[1])
-        self.candidates = (
-            valid
-            if encoder.queries_are_inputs
-            else valid.new_ones(len(valid), self.most_candidates)
-        )
+        self.num_inputs = embedded.shape[1]
+        self.most_candidates = encoder.num_queries(self.num_inputs)
+        self.candidates = valid if encoder.queries_are_inputs else None
 
     def weights(self, queries: Tensor, heads: Tensor | None) -> Tensor:
         q = self._encoder.first_queries(self._embedded, queries)
         scores = self._encoder.first.scores(q, self._embedded, heads)
-        bias = key_bias(self._valid, scores.dtype)
-        assert bias is not None
-        return (scores + bias).softmax(-1).mean(2)
+        if self._bias is not None:
+            scores = scores + self._bias
+        weights = scores.softmax(-1)
+        return weights.mean(2) if heads is None else weights.squeeze(2)
 
 
 def _visible(masked: Tensor, valid: Tensor | None) -> Tensor:

@@ -7,6 +7,7 @@ mixing function is SplitMix64's finalizer (Steele, Lea, Flood 2014), on wrapping
 Shapes: B rows, N inputs.
 """
 
+from collections.abc import Sequence
 from enum import IntEnum
 from typing import NamedTuple
 
@@ -42,9 +43,10 @@ def mix(values: Tensor) -> Tensor:
     Returns:
         int64 of the same shape; a bijection.
     """
-    values = (values ^ _shift(values, 30)) * _FACTOR_1
-    values = (values ^ _shift(values, 27)) * _FACTOR_2
-    return values ^ _shift(values, 31)
+    # Each result is new, so that what follows can overwrite it.
+    values = (values ^ _shift(values, 30)).mul_(_FACTOR_1)
+    values = (values ^ _shift(values, 27)).mul_(_FACTOR_2)
+    return values.bitwise_xor_(_shift(values, 31))
 
 
 def row_keys(rows: Tensor, *, seed: int, epoch: int | Tensor = 0) -> Tensor:
@@ -80,9 +82,18 @@ class Draws(NamedTuple):
 
     def bits(self, purpose: Purpose, count: int) -> Tensor:
         """Return `(B, count)` int64, uniform in [0, 2**31); column i depends on (key, i) alone."""
-        index = torch.arange(1, count + 1, device=self.keys.device)
-        start = mix(self.keys ^ _wrap(_GOLDEN * int(purpose)))
-        return _shift(mix(start[:, None] + _GOLDEN * index), 33)
+        return self.bits_for((purpose,), count)[0]
+
+    def bits_for(self, purposes: Sequence[Purpose], count: int) -> tuple[Tensor, ...]:
+        """Return `bits` of several purposes, computed together: small batches cost calls."""
+        starts = torch.stack([self._start(purpose) for purpose in purposes], 1)
+        columns = torch.arange(1, count + 1, device=self.keys.device)
+        return _shift(mix(mix(starts)[:, :, None] + _GOLDEN * columns), 33).unbind(1)
+
+    def bits_at(self, purpose: Purpose, columns: Tensor) -> Tensor:
+        """Return the columns of `bits` that `columns`, `(count,)` or `(B, count)`, numbers."""
+        start = mix(self._start(purpose))
+        return _shift(mix(start[:, None] + _GOLDEN * (columns + 1)), 33)
 
     def uniform(self, purpose: Purpose, count: int) -> Tensor:
         """Return `(B, count)` float32, uniform in (0, 1)."""
@@ -90,7 +101,15 @@ class Draws(NamedTuple):
 
     def below(self, purpose: Purpose, count: int, bound: int) -> Tensor:
         """Return `(B, count)` int64, uniform in [0, bound)."""
-        return (self.bits(purpose, count) * bound) >> 31
+        return self.below_at(purpose, torch.arange(count, device=self.keys.device), bound)
+
+    def below_at(self, purpose: Purpose, columns: Tensor, bound: int) -> Tensor:
+        """Return the columns of `below` that `columns`, `(count,)` or `(B, count)`, numbers."""
+        return (self.bits_at(purpose, columns) * bound) >> 31
+
+    def _start(self, purpose: Purpose) -> Tensor:
+        """Return where the numbers of a purpose start, `(B,)`, not yet mixed."""
+        return self.keys ^ _wrap(_GOLDEN * int(purpose))
 
 
 def fresh_draws(count: int, *, device: torch.device, generator: torch.Generator | None) -> Draws:
@@ -102,7 +121,7 @@ def fresh_draws(count: int, *, device: torch.device, generator: torch.Generator 
 
 def _shift(values: Tensor, by: int) -> Tensor:
     """Shift right, filling with zeros (int64's own shift repeats the sign)."""
-    return (values >> by) & ((1 << (64 - by)) - 1)
+    return (values >> by).bitwise_and_((1 << (64 - by)) - 1)
 
 
 def _wrap(value: int) -> int:

@@ -13,6 +13,7 @@ from anymae.benchmark import run_benchmark
 from anymae.config import ModelConfig
 from anymae.inference import ComputeConfig, embed, predict
 from anymae.model import MaskedAutoencoder
+from anymae.presets import preset_config
 from anymae.randomness import Draws, row_keys
 from anymae.recipes import load_recipe
 from anymae.training.finetune import finetune
@@ -102,6 +103,18 @@ def test_forward_and_backward_never_wait(kind: str, encoder: str, precision: str
     finally:
         torch.cuda.set_sync_debug_mode("default")
     assert torch.isfinite(loss)
+
+
+@pytest.mark.parametrize("preset", ["paper-protein", "paper-language", "paper-image"])
+def test_published_perceivers_step_in_bf16(preset: str, gpu: str) -> None:
+    """Their values are wider than their keys, and their first queries the same for all rows."""
+    model = MaskedAutoencoder(preset_config(preset)).to(gpu)
+    inputs = tiny_inputs(model.config, 2).to(gpu)
+    with torch.autocast("cuda", torch.bfloat16):
+        loss = model(inputs).loss
+    loss.backward()
+    assert torch.isfinite(loss)
+    assert all(p.grad is None or p.grad.isfinite().all() for p in model.parameters())
 
 
 @pytest.mark.parametrize("encoder", ENCODERS)

@@ -1,5 +1,7 @@
 """What the model promises whatever its weights are: nothing hidden leaks, rows stand alone."""
 
+from collections.abc import Sequence
+
 import pytest
 import torch
 from torch import Tensor
@@ -7,7 +9,7 @@ from torch import Tensor
 from anymae.errors import DataError
 from anymae.model import MaskedAutoencoder
 from anymae.nn.attention import attend, key_bias
-from anymae.randomness import Draws, row_keys
+from anymae.randomness import Draws, Purpose, row_keys
 from tiny import tiny_config, tiny_inputs
 
 ENCODERS = ["transformer", "perceiver"]
@@ -174,13 +176,18 @@ def test_the_choice_takes_no_gradient_and_the_read_does(encoder: str) -> None:
 
 
 class PermutedDraws(Draws):
-    """Draws whose index i belongs to input `order[i]`."""
+    """Draws whose index i belongs to input `order[i]`, where they are about inputs."""
 
     order: Tensor
+    about_inputs: tuple[Purpose, ...]
 
-    def bits(self, purpose: int, count: int) -> Tensor:
-        bits = super().bits(purpose, count)
-        return bits[:, self.order] if count == len(self.order) else bits
+    def bits_for(self, purposes: Sequence[Purpose], count: int) -> tuple[Tensor, ...]:
+        found = zip(purposes, super().bits_for(purposes, count), strict=True)
+        return tuple(b[:, self.order] if p in self.about_inputs else b for p, b in found)
+
+    def bits_at(self, purpose: Purpose, columns: Tensor) -> Tensor:
+        own = self.order[columns] if purpose in self.about_inputs else columns
+        return super().bits_at(purpose, own)
 
 
 @pytest.mark.parametrize("encoder", ENCODERS)
@@ -192,6 +199,9 @@ def test_permuting_inputs_positions_and_draws_permutes_the_mask(encoder: str) ->
     keys = row_keys(torch.arange(3), seed=0)
     permuted_draws = PermutedDraws(keys)
     permuted_draws.order = order
+    permuted_draws.about_inputs = (Purpose.TIE, Purpose.FILL)
+    if encoder == "transformer":  # its queries are inputs; a perceiver's are latents
+        permuted_draws.about_inputs += (Purpose.QUERY, Purpose.HEAD)
     masked = model(inputs, draws=Draws(keys), progress=0.2).masked
     latents = model.encode(inputs, masked=masked)
     assert model.embedding.positions is not None
@@ -322,6 +332,22 @@ def test_attention_equals_its_definition(value_width: int, padded: bool) -> None
             weights = (q[row][:, mine] @ keys[:, mine].T / 2**0.5).softmax(1)
             part = slice(value_width // 4 * head, value_width // 4 * (head + 1))
             assert torch.allclose(ours[row][:, part], weights @ values[:, part], atol=1e-5)
+
+
+def test_no_accelerator_sees_queries_expanded_over_the_batch(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """cuDNN lays its output out like the queries: a stride of 0 makes one that it refuses."""
+    seen: list[tuple[int, ...]] = []
+
+    def kernel(q: Tensor, k: Tensor, v: Tensor, **options: object) -> Tensor:
+        seen.append(q.stride())
+        return q.new_empty(*q.shape[:3], v.shape[3])
+
+    monkeypatch.setattr(torch.nn.functional, "scaled_dot_product_attention", kernel)
+    one, k, v = (torch.empty(*size, device="meta") for size in ((3, 8), (2, 40, 8), (2, 40, 16)))
+    assert attend(one.expand(2, -1, -1), k, v, num_heads=4, bias=None).shape == (2, 3, 16)
+    assert min(seen[0]) > 0
 
 
 @pytest.mark.parametrize("num_keys", [6, 90], ids=["map kept", "map computed again"])

@@ -110,8 +110,9 @@ def test_the_losses_of_a_look_are_means_over_hidden_inputs(kind: str) -> None:
 
 def test_masks_that_never_change_overlap_wholly_and_have_less_entropy() -> None:
     class Always(RandomMasking):
-        def __call__(self, valid: torch.Tensor, draws: Any, **more: Any) -> torch.Tensor:
-            return torch.zeros_like(valid).index_fill(1, torch.arange(2), True)
+        def __call__(self, valid: Any, draws: Any, *, attention: Any, **more: Any) -> torch.Tensor:
+            shape = len(draws.keys), attention.num_inputs
+            return torch.zeros(shape, dtype=torch.bool).index_fill(1, torch.arange(2), True)
 
     dataset, model = opened("values")
     model.masking = Always(model.config.masking, model.config.input)

@@ -29,6 +29,14 @@ def test_a_draw_depends_on_row_purpose_and_index_alone() -> None:
     assert torch.equal(some, every[[7, 3], :9])
 
 
+def test_single_columns_are_those_of_all() -> None:
+    columns = torch.randint(64, (4000, 5))
+    every = draws().bits(Purpose.HEAD, 64)
+    assert torch.equal(draws().bits_at(Purpose.HEAD, columns), every.gather(1, columns))
+    below = draws().below(Purpose.HEAD, 64, 8)
+    assert torch.equal(draws().below_at(Purpose.HEAD, columns, 8), below.gather(1, columns))
+
+
 def test_draws_are_uniform_and_unrelated() -> None:
     uniform = draws().uniform(Purpose.HIDE, 32)
     assert uniform.min() > 0 and uniform.max() < 1

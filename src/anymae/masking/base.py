@@ -16,8 +16,10 @@ from anymae.registry import Registry
 class FirstAttention(Protocol):
     """The model's own first attention, to be asked about a few queries."""
 
-    candidates: Tensor
-    """`(B, C)` bool, True for queries that may be asked."""
+    num_inputs: int
+    """N."""
+    candidates: Tensor | None
+    """`(B, C)` bool, True for queries that may be asked; `None` when all may be."""
     most_candidates: int
     """Upper bound of the candidates of a row with N inputs; known without looking at values."""
     num_heads: int
@@ -48,12 +50,12 @@ class Masking(Protocol):
         ...
 
     def __call__(
-        self, valid: Tensor, draws: Draws, *, attention: FirstAttention, progress: float
+        self, valid: Tensor | None, draws: Draws, *, attention: FirstAttention, progress: float
     ) -> Tensor:
         """Choose.
 
         Args:
-            valid: `(B, N)` bool.
+            valid: `(B, N)` bool; `None` when all inputs are real.
             draws: The rows' random numbers.
             attention: The model's first attention over the inputs, without gradient.
             progress: How far training has come, in [0, 1].

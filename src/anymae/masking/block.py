@@ -25,11 +25,11 @@ class BlockMasking(RandomMasking):
         self._grid, self._side = inputs.grid, config.block_side
 
     def __call__(
-        self, valid: Tensor, draws: Draws, *, attention: FirstAttention, progress: float
+        self, valid: Tensor | None, draws: Draws, *, attention: FirstAttention, progress: float
     ) -> Tensor:
         """Return `masked`, `(B, N)` bool."""
-        length, columns = valid.shape[1], self._grid[1]
-        index = torch.arange(length, device=valid.device)
+        length, columns = attention.num_inputs, self._grid[1]
+        index = torch.arange(length, device=draws.keys.device)
         shift = draws.below(Purpose.BLOCK, 2, self._side)
         across = columns // self._side + 2
         block_row = (index // columns + shift[:, :1]) // self._side

@@ -29,38 +29,50 @@ class GuidedMasking(RandomMasking):
         self._most_queries = query_counts(every, config.ratio, config.inputs_per_query).tolist()
 
     def __call__(
-        self, valid: Tensor, draws: Draws, *, attention: FirstAttention, progress: float
+        self, valid: Tensor | None, draws: Draws, *, attention: FirstAttention, progress: float
     ) -> Tensor:
         """Return `masked`, `(B, N)` bool."""
-        length = valid.shape[1]
-        queries, votes = self._draw_queries(valid, draws, attention)
+        length = attention.num_inputs
+        share = random_share(progress, self._config.random_start, self._config.random_floor)
+        if valid is None and not (self.hides_alike and share == 0):
+            valid = torch.ones(len(draws.keys), length, dtype=torch.bool, device=draws.keys.device)
+        chance, ties = draws.bits_for(
+            (Purpose.QUERY, Purpose.TIE), max(length, attention.most_candidates)
+        )
+        queries, votes = self._draw_queries(valid, draws, chance, attention)
         heads = self._draw_heads(draws, queries, attention)
         weights = attention.weights(queries, heads)
-        scores = torch.where(votes[:, :, None], weights, 0).sum(1)
+        scores = (weights if votes is None else weights.masked_fill(~votes[:, :, None], 0)).sum(1)
         if self._config.draw == "sample":
             scores = race(scores, draws.uniform(Purpose.RACE, length))
         first = None
         if self._config.hide_queries:
-            first = torch.zeros_like(valid).scatter(1, queries, votes)
-        rank = rank_by_score(scores, draws.bits(Purpose.TIE, length), first)
-        return self._hide(rank, valid, draws, progress)
+            first = torch.zeros_like(scores, dtype=torch.bool)
+            first = first.scatter(1, queries, True if votes is None else votes)
+        rank = rank_by_score(scores, ties[:, :length], first)
+        if valid is None or share == 0:
+            return self.hide(rank, valid, draws)
+        return self._hide_with_random(rank, valid, draws, share)
 
     def _draw_queries(
-        self, valid: Tensor, draws: Draws, attention: FirstAttention
-    ) -> tuple[Tensor, Tensor]:
-        """Draw queries without replacement.
+        self, valid: Tensor | None, draws: Draws, chance: Tensor, attention: FirstAttention
+    ) -> tuple[Tensor, Tensor | None]:
+        """Draw queries without replacement: those with the largest `chance`, `(B, C or more)`.
 
         Returns:
             Query numbers `(B, Q)`, and `(B, Q)` bool, True for those that vote: shorter rows
-            have fewer.
+            have fewer. `None` when all vote.
         """
-        candidates = attention.candidates
-        most = min(self._most_queries[valid.shape[1]], attention.most_candidates)
-        chance = draws.bits(Purpose.QUERY, candidates.shape[1])
-        queries = chance.masked_fill(~candidates, -1).topk(most, dim=1).indices
+        most = min(self._most_queries[attention.num_inputs], attention.most_candidates)
+        chance = chance[:, : attention.most_candidates]
+        if attention.candidates is not None:
+            chance = chance.masked_fill(~attention.candidates, -1)
+        drawn = chance.topk(most, dim=1)
+        if valid is None:
+            return drawn.indices, None
         counts = query_counts(valid.sum(1), self.ratios(draws), self._config.inputs_per_query)
-        counts = counts.minimum(candidates.sum(1))
-        return queries, torch.arange(most, device=valid.device) < counts[:, None]
+        votes = torch.arange(most, device=valid.device) < counts[:, None]
+        return drawn.indices, votes & (drawn.values >= 0)
 
     def _draw_heads(
         self, draws: Draws, queries: Tensor, attention: FirstAttention
@@ -70,14 +82,10 @@ class GuidedMasking(RandomMasking):
             return None
         # A head belongs to the query's number, not to its place in the list, so that padding,
         # which lengthens the list, changes nothing.
-        every = draws.below(Purpose.HEAD, attention.candidates.shape[1], attention.num_heads)
-        return every.gather(1, queries)
+        return draws.below_at(Purpose.HEAD, queries, attention.num_heads)
 
-    def _hide(self, rank: Tensor, valid: Tensor, draws: Draws, progress: float) -> Tensor:
-        """Hide by rank, a share of the inputs at random while training is young."""
-        share = random_share(progress, self._config.random_start, self._config.random_floor)
-        if share == 0:
-            return self.hide(rank, valid, draws)
+    def _hide_with_random(self, rank: Tensor, valid: Tensor, draws: Draws, share: float) -> Tensor:
+        """Hide by rank, and a share of the inputs at random."""
         most, counts = self.most_hidden(valid.shape[1]), self.counts(valid, draws)
         at_random = (counts * share).round().long()
         by_score = hide_top(rank, valid, counts - at_random, most)

@@ -28,9 +28,14 @@ class RandomMasking:
         """Return the smallest number of hidden inputs of a row with `length` valid ones."""
         return int(self._least[length])
 
+    @property
+    def hides_alike(self) -> bool:
+        """True where all rows with as many valid inputs hide as many."""
+        return self._low == self._ratio
+
     def ratios(self, draws: Draws) -> Tensor | float:
         """Return the ratio of each row, `(B,)` float32, or the one number that all rows share."""
-        if self._low == self._ratio:
+        if self.hides_alike:
             return self._ratio
         drawn = self._low + (self._ratio - self._low) * draws.uniform(Purpose.RATIO, 1).squeeze(1)
         return drawn.clamp(self._low, self._ratio)
@@ -39,12 +44,15 @@ class RandomMasking:
         """Return how many inputs of each row to hide, `(B,)` int64."""
         return hidden_counts(valid.sum(1), self.ratios(draws))
 
-    def hide(self, rank: Tensor, valid: Tensor, draws: Draws) -> Tensor:
+    def hide(self, rank: Tensor, valid: Tensor | None, draws: Draws) -> Tensor:
         """Hide the best-ranked valid inputs, as many as the ratio says: `(B, N)` bool."""
-        return hide_top(rank, valid, self.counts(valid, draws), self.most_hidden(valid.shape[1]))
+        if valid is None and not self.hides_alike:
+            valid = torch.ones_like(rank, dtype=torch.bool)
+        counts = None if valid is None else self.counts(valid, draws)
+        return hide_top(rank, valid, counts, self.most_hidden(rank.shape[1]))
 
     def __call__(
-        self, valid: Tensor, draws: Draws, *, attention: FirstAttention, progress: float
+        self, valid: Tensor | None, draws: Draws, *, attention: FirstAttention, progress: float
     ) -> Tensor:
         """Return `masked`, `(B, N)` bool."""
-        return self.hide(draws.bits(Purpose.HIDE, valid.shape[1]), valid, draws)
+        return self.hide(draws.bits(Purpose.HIDE, attention.num_inputs), valid, draws)

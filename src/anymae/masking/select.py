@@ -18,8 +18,8 @@ def hidden_counts(num_valid: Tensor, ratio: Tensor | float) -> Tensor:
     >>> hidden_counts(torch.arange(6), 0.5).tolist()
     [0, 0, 1, 2, 2, 2]
     """
-    counts = (num_valid.float() * ratio).round().long()
-    return torch.where(num_valid >= 2, counts.clamp(min=1).minimum(num_valid - 1), 0)
+    count = num_valid.float()
+    return (count * ratio).round().clamp(min=1).minimum((count - 1).clamp(min=0)).long()
 
 
 def query_counts(num_valid: Tensor, ratio: Tensor | float, inputs_per_query: float) -> Tensor:
@@ -65,21 +65,24 @@ def race(scores: Tensor, chance: Tensor) -> Tensor:
     return scores / -chance.log()
 
 
-def hide_top(rank: Tensor, allowed: Tensor, counts: Tensor, most: int) -> Tensor:
+def hide_top(rank: Tensor, allowed: Tensor | None, counts: Tensor | None, most: int) -> Tensor:
     """Hide the best-ranked allowed positions of each row.
 
     Args:
         rank: `(B, N)` int64, not negative.
-        allowed: `(B, N)` bool.
-        counts: `(B,)` int64, how many to hide; no more than a row allows.
+        allowed: `(B, N)` bool; `None` allows all.
+        counts: `(B,)` int64, how many to hide, no more than a row allows; `None` is `most`.
         most: Upper bound of `counts`, known on the host.
 
     Returns:
         `(B, N)` bool.
     """
-    top = rank.masked_fill(~allowed, -1).topk(most, dim=1).indices
-    hide = torch.arange(most, device=rank.device) < counts[:, None]
-    return torch.zeros_like(allowed).scatter(1, top, hide)
+    ranked = rank if allowed is None else rank.masked_fill(~allowed, -1)
+    top = ranked.topk(most, dim=1).indices
+    nothing = torch.zeros_like(rank, dtype=torch.bool)
+    if counts is None:
+        return nothing.scatter(1, top, True)
+    return nothing.scatter(1, top, torch.arange(most, device=rank.device) < counts[:, None])
 
 
 def pack(flags: Tensor, size: int) -> tuple[Tensor, Tensor]:

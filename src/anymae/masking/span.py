@@ -22,12 +22,14 @@ class SpanMasking(RandomMasking):
         self._chance = 1 / config.span_length
 
     def __call__(
-        self, valid: Tensor, draws: Draws, *, attention: FirstAttention, progress: float
+        self, valid: Tensor | None, draws: Draws, *, attention: FirstAttention, progress: float
     ) -> Tensor:
         """Return `masked`, `(B, N)` bool."""
-        length = valid.shape[1]
-        begins = (draws.uniform(Purpose.SPAN, length) < self._chance) & valid
+        length = attention.num_inputs
+        begins = draws.uniform(Purpose.SPAN, length) < self._chance
+        if valid is not None:
+            begins = begins & valid
         run = begins.cumsum(1)
         chance = draws.bits(Purpose.HIDE, length + 1).gather(1, run)
-        earlier = length - torch.arange(length, device=valid.device)
+        earlier = length - torch.arange(length, device=run.device)
         return self.hide((chance << 31) | earlier, valid, draws)

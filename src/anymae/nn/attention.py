@@ -54,6 +54,9 @@ def attend(
     """
     q, k, v = (x.unflatten(-1, (num_heads, -1)).transpose(1, 2) for x in (q, k, v))
     bias = None if bias is None else bias.to(q.dtype)
+    if q.stride(0) == 0 and q.device.type != "cpu":
+        # One row expanded over the batch: cuDNN lays its output out like the queries, and fails.
+        q = q.contiguous()
     if _prefers_fused(q, k, v):
         context = F.scaled_dot_product_attention(q, k, v, attn_mask=bias, dropout_p=dropout)
     else:
@@ -230,13 +233,23 @@ class ReadLayer(nn.Module):
             keys = torch.einsum("bne,hde->bhdn", context, weight) + shift[:, :, None]
             full = torch.einsum("bqhd,bhdn->bqhn", q * scale, keys)
             return full if heads is None else _take_head(full, heads)
-        constant = (q * shift).sum(-1, keepdim=True)
-        reach = torch.einsum("bqhd,hde->bqhe", q, weight)
-        if heads is not None:
-            constant, reach = _take_head(constant, heads), _take_head(reach, heads)
-        flat = reach.flatten(1, 2) @ context.transpose(1, 2)
-        scores: Tensor = (flat.unflatten(1, reach.shape[1:3]) + constant) * scale
-        return scores
+        if heads is None:
+            constant = (q * shift).sum(-1, keepdim=True)
+            reach = torch.einsum("bqhd,hde->bqhe", q, weight)
+        else:
+            # The other heads' channels at 0: one product in place of one for each head.
+            chosen = heads[:, :, None] == torch.arange(self.num_heads, device=heads.device)
+            alone = (q * chosen[:, :, :, None]).flatten(2)
+            constant = (alone @ shift.flatten())[:, :, None, None]
+            reach = (alone @ weight.flatten(0, 1))[:, :, None]
+        scores = torch.baddbmm(
+            constant.flatten(1, 2) * scale,
+            reach.flatten(1, 2),
+            context.transpose(1, 2),
+            alpha=scale,
+        )
+        out: Tensor = scores.unflatten(1, reach.shape[1:3])
+        return out
 
 
 class SelfAttentionLayer(nn.Module):

@@ -110,7 +110,9 @@ class TransformerEncoder(_Blocks):
 
     def first_queries(self, embedded: Tensor, index: Tensor) -> Tensor:
         """Return the queries of the inputs number `index`, `(B, Q, H * d)`."""
-        return self.first.queries(take(embedded, index))
+        # Whole vectors are copied at once, which `take`, made for gradients, does one by one.
+        rows = torch.arange(len(embedded), device=embedded.device)[:, None]
+        return self.first.queries(embedded[rows, index])
 
     def hidden_states(self, embedded: Tensor, valid: Tensor | None) -> Iterator[Encoded]:
         """Yield the visible inputs after each layer."""
