@@ -11,6 +11,7 @@ from anymae.benchmark.page import command, share_by_attention, write_page
 from anymae.benchmark.record import JobName, Method, Record, read_records, write_record
 from anymae.benchmark.summary import group_records
 
+MACHINE = {"processor": "a CPU", "threads": 1}
 NUM_LABELS = {"50": 50, "200": 200, "all": 1_097}
 SCORES = {
     ("50", "guided"): [0.80, 0.82, 0.84, 0.85, 0.81],
@@ -38,7 +39,7 @@ def add(out: Path, task: str, arm: str, seed: int, score: float, stage: str = "f
     write_record(
         out,
         Record(
-            job=job, command=job.command, machine={}, asked={}, settings={}, seconds=3.0,
+            job=job, command=job.command, machine=MACHINE, asked={}, settings={}, seconds=3.0,
             data={"rows": {"train": NUM_LABELS[task], "valid in train": 0, "test in train": 7}},
             methods={"probe": best, "finetune": other},
             best="probe",
@@ -53,7 +54,8 @@ def add_pretraining(out: Path, arm: str, seed: int, steps: int) -> None:
     write_record(
         out,
         Record(
-            job=job, command=job.command, machine={}, seconds=60.0, asked={}, settings={},
+            job=job, command=job.command, machine=MACHINE | {"gpu": "NVIDIA H200"}, seconds=60.0,
+            asked={}, settings={},
             data={"rows": 1000, "flagged": 30, "removed": 2},
             facts={
                 "weights": 1234, "steps": steps, "rows_visited": 64 * steps, "valid_loss": 0.25,
@@ -82,6 +84,14 @@ def test_sampled_queries_and_the_floor_are_not_by_attention(
     (record,) = read_records(tmp_path)
     record.facts["masking"].update(masking)
     assert share_by_attention(record) == pytest.approx(share)
+
+
+def test_a_page_names_the_machines(tmp_path: Path) -> None:
+    add(tmp_path, "50", "guided", 0, 0.8)
+    add_pretraining(tmp_path, "guided", 0, 10)
+    write_page(tmp_path, tmp_path / "page.md")
+    page = (tmp_path / "page.md").read_text()
+    assert "one thread each: NVIDIA H200 1, a CPU 1; seconds on different machines" in page
 
 
 @pytest.fixture

@@ -7,7 +7,7 @@ from anymae.benchmark.arms import NONE, parse_arm
 from anymae.benchmark.candidates import choice_metric
 from anymae.benchmark.curves import draw_curve
 from anymae.benchmark.record import Record, read_records
-from anymae.benchmark.sentences import conclude, leaks, noise_floor
+from anymae.benchmark.sentences import conclude, leaks, machines, noise_floor
 from anymae.benchmark.statistics import Difference, summarise
 from anymae.benchmark.suite import BASELINE, Task
 from anymae.benchmark.summary import Group, Values, group_records
@@ -81,7 +81,7 @@ def _section(group: Group, folder: Path) -> Iterator[str]:
         ],
         [row for task in group.tasks() for row in _rows(group, task)],
     )
-    yield from (f"{line}\n" for line in (*noise_floor(group), *leaks(group)))
+    yield from (f"{line}\n" for line in (*noise_floor(group), *leaks(group), *machines(group)))
     published = [f"{task.name}: {task.published}" for task in group.tasks() if task.published]
     if published:
         yield f"Published numbers: {'; '.join(published)}.\n"

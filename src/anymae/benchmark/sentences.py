@@ -1,5 +1,6 @@
 """What the numbers say, in words that follow from them alone."""
 
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 
 from anymae.benchmark.candidates import choice_metric
@@ -71,6 +72,16 @@ def leaks(group: Group) -> Iterator[str]:
         shared += [f"{task.name} {count:,} {name} rows" for name, count in counts if count]
     if shared:
         yield f"Rows that also occur among the labelled training rows: {', '.join(shared)}."
+
+
+def machines(group: Group) -> Iterator[str]:
+    """Say where the jobs ran."""
+    counts = Counter(
+        str(record.machine.get("gpu", record.machine["processor"])) for record in group.records
+    )
+    listed = [f"{name} {count:,}" for name, count in sorted(counts.items())]
+    apart = "; seconds on different machines do not compare" if len(listed) > 1 else ""
+    yield f"Jobs by machine, one thread each: {', '.join(listed)}{apart}."
 
 
 def _against(groups: Sequence[Group], other: str, what: str) -> str:
