@@ -84,7 +84,12 @@ def measure(name: str, rows: int, rounds: int, device: str, *, direct: bool) -> 
     """Measure a preset: time, rows a second, share of the peak, memory."""
     config = preset_config(name)
     counted, batch = work(config), rows_of(name, rows, device)
-    found: dict[str, Any] = {"rows": rows, "flops": rows * counted.row + counted.step}
+    found: dict[str, Any] = {
+        "torch": torch.__version__,
+        "rounds": rounds,
+        "rows": rows,
+        "flops": rows * counted.row + counted.step,
+    }
     for way, prepare in ways_of(config, batch, direct=direct).items():
         torch.manual_seed(0)
         if device != "cpu":
@@ -122,10 +127,12 @@ def main() -> None:
     parser.add_argument("--out", type=Path, default=STORED)
     options = parser.parse_args()
     is_gpu = options.device != "cpu"
+    if is_gpu:
+        torch.cuda.set_device(options.device)
     title = torch.cuda.get_device_name(options.device) if is_gpu else "cpu"
     path = options.out / f"{'-'.join(re.findall('[a-z0-9]+', title.lower()))}.json"
     before = json.loads(path.read_text()) if path.exists() else {"presets": {}}
-    found = {"gpu": title, "torch": torch.__version__, "presets": before["presets"]}
+    found = {"gpu": title, "presets": before["presets"]}
     for name in options.presets or RUNS:
         rows = options.rows or int(PRESETS[name].training["batch_size"])
         found["presets"][name] = measure(

@@ -118,6 +118,30 @@ def test_a_rows_mask_does_not_depend_on_batch_padding_or_order(
         assert torch.equal(alone[0], together[row, :length])
 
 
+EVERY_WAY: list[dict[str, object]] = [
+    {},
+    {"ratio_low": 0.1},
+    {"head_choice": "sample", "hide_queries": False},
+    {"draw": "sample", "random_floor": 0.3},
+    {"random_start": 0.5},
+]
+
+
+@pytest.mark.parametrize("encoder", ENCODERS)
+@pytest.mark.parametrize("kind", list(MASKINGS))
+@pytest.mark.parametrize("options", EVERY_WAY, ids=lambda options: "-".join(options) or "plain")
+def test_no_validity_means_that_all_are_valid(
+    options: dict[str, object], kind: str, encoder: str
+) -> None:
+    model = make(kind, encoder, ratio=0.4, **options)
+    embedded = model.embedding(tiny_inputs(model.config, 6))
+    draws = Draws(row_keys(torch.arange(6), seed=1))
+    every = torch.ones(6, LENGTH, dtype=torch.bool)
+    for progress in (0.2, 1.0):
+        told = model.mask(embedded, every, draws, progress)
+        assert torch.equal(model.mask(embedded, None, draws, progress), told)
+
+
 @pytest.mark.parametrize("kind", list(MASKINGS))
 def test_seed_epoch_and_row_each_change_the_mask(kind: str) -> None:
     model = make(kind, ratio=0.4)

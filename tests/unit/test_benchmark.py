@@ -271,6 +271,7 @@ def test_chains_share_an_encoder_and_go_seed_by_seed(tmp_path: Path) -> None:
         ({"tasks": ("al",)}, "did you mean 'all'"),
         ({"arms": ("rndom",)}, "did you mean 'random'"),
         ({"seeds": 0}, "at least one"),
+        ({"device": "cuda:99"}, "not on this machine"),
     ],
 )
 def test_unknown_names_are_refused(changed: dict[str, object], message: str) -> None:

@@ -39,7 +39,8 @@ _HEAD = (
     "seed, positive where the arm is better, with the 95 % interval of Student's t; those "
     "that exclude zero are bold. Seeds share test rows, so an interval tells what another "
     "training would give, not what other test rows would. Seconds are wall time on one "
-    "thread; the pretraining is shared by all tasks of a suite.\n"
+    "thread, with a GPU where a suite names one; the pretraining is shared by all tasks of a "
+    "suite.\n"
 )
 
 

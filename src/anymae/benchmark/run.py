@@ -70,7 +70,8 @@ def run_benchmark(
         out: Folder for records and weights.
         jobs: Processes side by side, each with one thread.
         device: Of the encoders, `auto`, `cpu`, `cuda` ...; on a GPU numbers repeat closely rather
-            than to the bit.
+            than to the bit. It is no part of what is asked for: jobs go on with weights that
+            were pretrained elsewhere, and arms of one table may come from several machines.
         stage: `tune` looks at validation rows only.
         report: Told about each job that is done.
 
@@ -135,8 +136,8 @@ def plan(
                     suite=suite, budget=budget, stage=stage, task=name, arm=arm.text, seed=seed
                 )
                 chains.setdefault(key, []).append(job)
-    placed = _find_device(device)
-    return [Chain(folder, Path(out), placed, tuple(found)) for found in chains.values()]
+    where = _find_device(device)
+    return [Chain(folder, Path(out), where, tuple(found)) for found in chains.values()]
 
 
 def run_chain(chain: Chain) -> tuple[JobName, ...]:

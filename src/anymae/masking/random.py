@@ -46,10 +46,12 @@ class RandomMasking:
 
     def hide(self, rank: Tensor, valid: Tensor | None, draws: Draws) -> Tensor:
         """Hide the best-ranked valid inputs, as many as the ratio says: `(B, N)` bool."""
-        if valid is None and not self.hides_alike:
+        most = self.most_hidden(rank.shape[1])
+        if valid is None and self.hides_alike:
+            return hide_top(rank, None, None, most)
+        if valid is None:
             valid = torch.ones_like(rank, dtype=torch.bool)
-        counts = None if valid is None else self.counts(valid, draws)
-        return hide_top(rank, valid, counts, self.most_hidden(rank.shape[1]))
+        return hide_top(rank, valid, self.counts(valid, draws), most)
 
     def __call__(
         self, valid: Tensor | None, draws: Draws, *, attention: FirstAttention, progress: float

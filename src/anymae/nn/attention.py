@@ -52,11 +52,11 @@ def attend(
     Returns:
         `(B, M, H * dv)`, heads joined.
     """
-    q, k, v = (x.unflatten(-1, (num_heads, -1)).transpose(1, 2) for x in (q, k, v))
-    bias = None if bias is None else bias.to(q.dtype)
     if q.stride(0) == 0 and q.device.type != "cpu":
         # One row expanded over the batch: cuDNN lays its output out like the queries, and fails.
         q = q.contiguous()
+    q, k, v = (x.unflatten(-1, (num_heads, -1)).transpose(1, 2) for x in (q, k, v))
+    bias = None if bias is None else bias.to(q.dtype)
     if _prefers_fused(q, k, v):
         context = F.scaled_dot_product_attention(q, k, v, attn_mask=bias, dropout_p=dropout)
     else:
