@@ -93,7 +93,7 @@ def main() -> None:
             continue
         for precision in options.precision:
             share = share_of(config, batch, precision, options.rounds)
-            found[f"{name}, {precision}"] = share._asdict()
+            found[f"{name}, {precision}"] = {"rounds": options.rounds, **share._asdict()}
             percent = [f"{100 * value:.2f}" for value in share]
             print(f"{name}, {precision}: {percent[0]} % ({percent[1]} to {percent[2]})", flush=True)
             STORED.parent.mkdir(exist_ok=True)

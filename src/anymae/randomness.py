@@ -87,13 +87,11 @@ class Draws(NamedTuple):
     def bits_for(self, purposes: Sequence[Purpose], count: int) -> tuple[Tensor, ...]:
         """Return `bits` of several purposes, computed together: small batches cost calls."""
         starts = torch.stack([self._start(purpose) for purpose in purposes], 1)
-        columns = torch.arange(1, count + 1, device=self.keys.device)
-        return _shift(mix(mix(starts)[:, :, None] + _GOLDEN * columns), 33).unbind(1)
+        return _numbers(starts, torch.arange(count, device=self.keys.device)).unbind(1)
 
     def bits_at(self, purpose: Purpose, columns: Tensor) -> Tensor:
         """Return the columns of `bits` that `columns`, `(count,)` or `(B, count)`, numbers."""
-        start = mix(self._start(purpose))
-        return _shift(mix(start[:, None] + _GOLDEN * (columns + 1)), 33)
+        return _numbers(self._start(purpose), columns)
 
     def uniform(self, purpose: Purpose, count: int) -> Tensor:
         """Return `(B, count)` float32, uniform in (0, 1)."""
@@ -117,6 +115,11 @@ def fresh_draws(count: int, *, device: torch.device, generator: torch.Generator 
     where = generator.device if generator is not None else device
     keys = torch.randint(-(2**62), 2**62, (count,), generator=generator, device=where)
     return Draws(keys.to(device))
+
+
+def _numbers(starts: Tensor, columns: Tensor) -> Tensor:
+    """Return int64 in [0, 2**31) for starts `(B,)` or `(B, P)`, along a last dimension."""
+    return _shift(mix(mix(starts)[..., None] + _GOLDEN * (columns + 1)), 33)
 
 
 def _shift(values: Tensor, by: int) -> Tensor:

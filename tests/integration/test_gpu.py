@@ -157,7 +157,7 @@ def test_a_run_learns_is_resumed_and_opens_on_a_cpu(
     again = small(
         tmp_path / "cut", resume=True, progress=lambda told: steps.append(told.step), **options
     )
-    assert min(steps) > 2
+    assert min(steps) > 30
     # A GPU adds up in any order, so the end is close rather than the same to the bit.
     last = [run.metrics["valid_loss"] for run in (whole, again)]
     assert last[1] == pytest.approx(last[0], rel=0.02)

@@ -113,7 +113,9 @@ class _Readings:
     sums = False
 
     def __init__(self, model: MaskedAutoencoder, projection: Tensor | None) -> None:
-        self.model, self._projection = model, projection
+        # The model is where it computes by now; the projection joins it once, not batch by batch.
+        device = next(model.parameters()).device
+        self.model, self._projection = model, None if projection is None else projection.to(device)
         extra = 0 if projection is None else projection.shape[1]
         self.num_numbers = _num_statistics(model) + extra
 
@@ -123,7 +125,7 @@ class _Readings:
         statistics = layer_statistics(layers)
         if self._projection is None:
             return statistics
-        flat = layers[-1].latents.flatten(1) @ self._projection.to(statistics.device)
+        flat = layers[-1].latents.flatten(1) @ self._projection
         return torch.cat([statistics, flat], 1)
 
 

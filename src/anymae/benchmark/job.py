@@ -3,7 +3,7 @@
 import time
 from collections.abc import Callable, Iterable, Iterator
 
-from anymae.benchmark.arms import Arm, parse_arm
+from anymae.benchmark.arms import Arm
 from anymae.benchmark.asked import asked_of, finetuning_of
 from anymae.benchmark.baselines import BASELINES
 from anymae.benchmark.candidates import (
@@ -42,7 +42,9 @@ def run_job(where: Where, name: JobName, arm: Arm, encoder: ArmEncoder | None) -
         methods.joined_baseline(encoder)
     else:
         methods.encoder(encoder, where)
-    return _record(where, name, methods, started, pretraining)
+    # What needs no encoder runs on a CPU, whatever was asked for.
+    device = "cpu" if encoder is None else where.device
+    return _record(where._replace(device=device), name, methods, started, pretraining)
 
 
 class _Methods:
@@ -117,12 +119,10 @@ def _record(
         if is_better(task, found.validation, chosen[best].validation):
             best = method
     test = final_metrics(task, methods.data, chosen) if name.stage == "final" else {}
-    # What needs no encoder runs on a CPU, whatever was asked for.
-    device = "cpu" if parse_arm(name.arm).encoder is None else where.device
     return Record(
         job=name,
-        command=command_on(name, device),
-        machine=describe_machine(where.threads, device),
+        command=command_on(name, where.device),
+        machine=describe_machine(where.threads, where.device),
         data={"split": methods.prepared.split, "rows": methods.prepared.counts},
         asked=asked_of(type(where.suite), name),
         settings={} if pretraining is None else pretraining.settings,

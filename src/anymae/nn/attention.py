@@ -234,21 +234,18 @@ class ReadLayer(nn.Module):
             full = torch.einsum("bqhd,bhdn->bqhn", q * scale, keys)
             return full if heads is None else _take_head(full, heads)
         if heads is None:
-            constant = (q * shift).sum(-1, keepdim=True)
-            reach = torch.einsum("bqhd,hde->bqhe", q, weight)
+            constant = (q * shift).sum(-1).flatten(1)
+            reach = torch.einsum("bqhd,hde->bqhe", q, weight).flatten(1, 2)
         else:
             # The other heads' channels at 0: one product in place of one for each head.
             chosen = heads[:, :, None] == torch.arange(self.num_heads, device=heads.device)
             alone = (q * chosen[:, :, :, None]).flatten(2)
-            constant = (alone @ shift.flatten())[:, :, None, None]
-            reach = (alone @ weight.flatten(0, 1))[:, :, None]
+            constant = alone @ shift.flatten()
+            reach = alone @ weight.flatten(0, 1)
         scores = torch.baddbmm(
-            constant.flatten(1, 2) * scale,
-            reach.flatten(1, 2),
-            context.transpose(1, 2),
-            alpha=scale,
+            constant[:, :, None] * scale, reach, context.transpose(1, 2), alpha=scale
         )
-        out: Tensor = scores.unflatten(1, reach.shape[1:3])
+        out: Tensor = scores.unflatten(1, (q.shape[1], -1))
         return out
 
 
