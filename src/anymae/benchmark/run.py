@@ -222,6 +222,12 @@ def _run(chains: Sequence[Chain], jobs: int) -> Iterator[tuple[JobName, ...]]:
                 "a process was killed from outside, or for its memory; run the same command again "
                 "to go on with the jobs that are missing"
             ) from None
+        except BaseException as error:
+            if not isinstance(error, Exception):
+                # Asked to end; a process that pretrains saves first, the job in hand is lost.
+                for process in multiprocessing.active_children():
+                    process.terminate()
+            raise
         finally:
             pool.shutdown(cancel_futures=True)
 

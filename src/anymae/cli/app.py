@@ -6,10 +6,13 @@ A verb that goes wrong ends with one sentence on stderr and the status that the 
 
 import logging
 import os
+import signal
 import sys
+import threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from typing import Annotated, cast
+from types import FrameType
+from typing import Annotated, NoReturn, cast
 
 import typer
 
@@ -63,13 +66,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
     Returns:
         0 done, 1 failed, 2 the request is wrong and nothing was written, 3 the loss stopped
-        being finite, 130 interrupted.
+        being finite, 130 interrupted, 143 terminated.
     """
     words = list(sys.argv[1:] if arguments is None else arguments)
     debug = "--debug" in words
     words = [word for word in words if word != "--debug"] or ["--help"]
     try:
-        with _logs_on_stderr():
+        with _logs_on_stderr(), _termination_as_exception():
             status = app(words, prog_name="anymae", standalone_mode=False)
     except _USAGE_ERROR as error:
         return _fail(_sentence(error), 2)
@@ -81,14 +84,41 @@ def main(arguments: Sequence[str] | None = None) -> int:
         # Whoever read our output has seen enough; say nothing more on exit either.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
-    except KeyboardInterrupt:
+    except _Terminated:
+        return _fail("terminated", 143)
+    except (KeyboardInterrupt, typer.Abort):
         return _fail("interrupted", 130)
     except Exception as error:
         if debug:
             raise
         problem = f"{type(error).__name__}: {error}"
         return _fail(f"unexpected {problem}; please report it, with what --debug shows", 1)
-    return status if isinstance(status, int) else 0
+    # For Ctrl-C typer returns the status and says nothing.
+    return _fail("interrupted", 130) if status == 130 else int(status or 0)
+
+
+class _Terminated(BaseException):
+    """SIGTERM arrived."""
+
+
+@contextmanager
+def _termination_as_exception() -> Iterator[None]:
+    """Let what is open be closed on SIGTERM, other processes among it, as it is on Ctrl-C.
+
+    While it trains, a run answers the signal itself: it saves and leaves.
+    """
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = signal.signal(signal.SIGTERM, _terminate)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
+def _terminate(number: int, frame: FrameType | None) -> NoReturn:
+    raise _Terminated
 
 
 class _StderrHandler(logging.Handler):
