@@ -19,7 +19,7 @@ from anymae.benchmark.linear import linear_candidates
 from anymae.benchmark.location import data_folder
 from anymae.benchmark.record import JobName, Method, Record, read_record, read_records, write_record
 from anymae.benchmark.run import plan
-from anymae.benchmark.statistics import paired_difference, summarise
+from anymae.benchmark.statistics import holm, paired_difference, summarise
 from anymae.benchmark.suite import Corpus, FineTuning, Inputs, Task, TaskData, draw, take
 from anymae.config import DataConfig
 from anymae.data.splits import Parts
@@ -105,12 +105,35 @@ def test_paired_differences_agree_with_a_paired_t_test() -> None:
     interval = stats.ttest_rel(mine, other).confidence_interval(0.95)
     assert np.allclose([found.low, found.high], [interval.low, interval.high])
     assert np.isclose(found.mean, (mine - other).mean())
-    # Five seeds find, with a chance of 80 %, a difference of about 1.66 deviations.
-    assert np.isclose(found.detectable / found.deviation, 1.66, atol=0.01)
+    assert np.isclose(found.p, stats.ttest_rel(mine, other).pvalue)
+
+
+def test_a_detectable_difference_is_found_four_times_in_five() -> None:
+    rng = np.random.default_rng(0)
+    found = paired_difference(
+        dict(enumerate(rng.normal(size=5))), dict.fromkeys(range(5), 0.0), smaller_is_better=False
+    )
+    assert found is not None
+    true = found.detectable / found.deviation
+    runs = rng.normal(true, 1, size=(20_000, 5))
+    assert np.isclose((stats.ttest_1samp(runs, 0, axis=1).pvalue < 0.05).mean(), 0.8, atol=0.01)
+
+
+def test_differences_without_spread_decide_nothing() -> None:
+    same = paired_difference({0: 0.9, 1: 0.8}, {0: 0.75, 1: 0.65}, smaller_is_better=False)
+    assert same is not None and same.mean > 0.1
+    assert (same.verdict, same.p) == ("undecided", 1.0)
+
+
+def test_holm_keeps_what_stands_among_many() -> None:
+    assert holm([]) == []
+    assert holm([0.02, 0.04]) == [True, True]
+    assert holm([0.04, 0.03]) == [False, False]
+    assert holm([0.049, 0.0001, 0.02, 0.3]) == [False, True, False, False]
 
 
 def test_an_improvement_is_positive_whatever_the_metric() -> None:
-    lower, higher = {0: 1.0, 1: 1.1, 2: 1.2}, {0: 2.0, 1: 2.1, 2: 2.2}
+    lower, higher = {0: 1.0, 1: 1.1, 2: 1.2}, {0: 2.0, 1: 2.1, 2: 2.3}
     error = paired_difference(lower, higher, smaller_is_better=True)
     score = paired_difference(lower, higher, smaller_is_better=False)
     assert error is not None and score is not None

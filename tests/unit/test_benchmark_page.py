@@ -7,7 +7,9 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from anymae.benchmark.page import command, share_by_attention, write_page
+from anymae.benchmark.commands import commands
+from anymae.benchmark.conclusion import share_by_attention
+from anymae.benchmark.page import write_page
 from anymae.benchmark.record import JobName, Method, Record, read_records, write_record
 from anymae.benchmark.summary import group_records
 
@@ -24,7 +26,16 @@ SCORES = {
 }
 
 
-def add(out: Path, task: str, arm: str, seed: int, score: float, stage: str = "final") -> None:
+def add(
+    out: Path,
+    task: str,
+    arm: str,
+    seed: int,
+    score: float,
+    stage: str = "final",
+    machine: dict[str, object] = MACHINE,
+    command: str | None = None,
+) -> None:
     job = JobName(
         suite="digits",
         budget="cpu",
@@ -35,12 +46,22 @@ def add(out: Path, task: str, arm: str, seed: int, score: float, stage: str = "f
     )
     test = {"accuracy": score} if stage == "final" else None
     best = Method(settings={}, tried=3, validation=score + 0.01, test=test, seconds=2.0)
-    other = best.model_copy(update={"validation": 0.0, "test": test and {"accuracy": 0.111}})
+    # The shortest runs of fine-tuning end at their best step.
+    other = best.model_copy(
+        update={
+            "validation": 0.0,
+            "test": test and {"accuracy": 0.111},
+            "settings": {"step": 20, "steps": 20 if seed == 0 else 40},
+        }
+    )
     write_record(
         out,
         Record(
-            job=job, command=job.command, machine=MACHINE, asked={}, settings={}, seconds=3.0,
-            data={"rows": {"train": NUM_LABELS[task], "valid in train": 0, "test in train": 7}},
+            job=job, command=command or job.command, machine=machine, asked={}, settings={},
+            seconds=3.0, pretraining_seconds=0.0 if arm == "none" else 60.0,
+            data={
+                "rows": {"train": NUM_LABELS[task], "valid in train": 0, "test in train": 7 + seed}
+            },
             methods={"probe": best, "finetune": other},
             best="probe",
         ),
@@ -86,12 +107,20 @@ def test_sampled_queries_and_the_floor_are_not_by_attention(
     assert share_by_attention(record) == pytest.approx(share)
 
 
-def test_a_page_names_the_machines(tmp_path: Path) -> None:
+def test_a_page_names_the_machines_and_what_ran_on_several(tmp_path: Path) -> None:
     add(tmp_path, "50", "guided", 0, 0.8)
     add_pretraining(tmp_path, "guided", 0, 10)
-    write_page(tmp_path, tmp_path / "page.md")
-    page = (tmp_path / "page.md").read_text()
-    assert "one thread each: NVIDIA H200 1, a CPU 1; seconds on different machines" in page
+    page = read(tmp_path, tmp_path / "page.md")
+    assert "one thread each: NVIDIA H200 1, a CPU 1." in page
+    assert "Encoders of" not in page
+    add(tmp_path, "50", "none", 0, 0.8, machine={"processor": "another", "threads": 1})
+    add(tmp_path, "50", "guided", 1, 0.8, machine={"processor": "another", "threads": 1})
+    page = read(tmp_path, tmp_path / "page.md")
+    assert "Encoders of 50 ran on several of them" in page
+    cells = {
+        line.split(" | ")[1]: line.split(" | ") for line in page.splitlines() if "| 50 (acc" in line
+    }
+    assert cells["guided"][-2] == "3*" and cells["none"][-2] == "3"
 
 
 @pytest.fixture
@@ -104,6 +133,7 @@ def results(tmp_path: Path) -> Path:
         add_pretraining(out, "guided", seed, 100)
     for ratio, score in ((0.2, 0.7), (0.5, 0.8), (0.7, 0.75)):
         add(out, "50", f"guided:ratio={ratio}", 0, score, "tune")
+        add(out, "50", f"guided:ratio={ratio}:hide_queries=false", 0, min(score, 0.75), "tune")
     return out
 
 
@@ -130,32 +160,85 @@ def test_rows_hold_means_and_paired_intervals(results: Path, tmp_path: Path) -> 
     assert "0.1110" in row  # fine-tuning, which validation did not choose
 
 
+def test_methods_are_compared_apart(results: Path, tmp_path: Path) -> None:
+    text = read(results, tmp_path / "results.md")
+    guided, random = (np.array(SCORES["50", arm]) for arm in ("guided", "random"))
+    assert f"| 50 | frozen features | **{(guided - random).mean():+.4f}" in text
+    assert "| 50 | fine-tuned | +0.0000 [+0.0000, +0.0000] |" in text
+
+
 def test_only_intervals_without_zero_are_bold(results: Path, tmp_path: Path) -> None:
     text = read(results, tmp_path / "results.md")
     found = re.findall(r"(\**)([+-]\d\.\d+) \[([+-]\d\.\d+), ([+-]\d\.\d+)\]", text)
     assert len(found) > 5
     for stars, _, low, high in found:
-        assert bool(stars) == (float(low) > 0 or float(high) < 0)
+        excluded = float(low) > 0 or float(high) < 0
+        assert bool(stars) == (excluded and low != high)
 
 
 def test_words_follow_from_the_numbers(results: Path, tmp_path: Path) -> None:
     text = read(results, tmp_path / "results.md")
-    assert "of 2 comparisons guided masks are better on 1: digits/50 (cpu) +0.0200" in text
-    assert "undecided on 1: digits/200 (cpu)" in text
-    assert "of 1 tasks, better on 1: digits/50 (cpu; guided) +0.0740" in text
-    assert "Noise floor" in text
-    # Three pretraining runs an arm: the page says what they could have found.
-    assert re.search(r"fewer than 5 pretraining runs.*200 \d\.\d+", text)
+    assert "of 2 tasks 1 better (digits/50 +0.0200), 0 worse, 1 undecided." in text
+    assert (
+        "Against the plain baseline of the field: of 1 tasks 1 better (digits/50 +0.0740)" in text
+    )
+    # Five runs of an arm on one task, three on the other: no claim about that one.
+    assert "5 runs of an arm or more, which 1 of them have: 1 better (digits/50 +0.0200)" in text
+    assert "Not compared: digits/all." in text
+    assert "Noise floor, random masks with other seeds minus random masks: 50 +0.0" in text
+    assert "best at its last step in 2 of 8 jobs of guided" in text
+    assert "one length of pretraining is stored for digits" in text
+
+
+def test_the_overview_has_a_row_for_each_task(results: Path, tmp_path: Path) -> None:
+    text = read(results, tmp_path / "results.md")
+    row = next(
+        line for line in text.splitlines() if line.startswith("| digits/50 (accuracy) | 5 |")
+    )
+    guided, random, none, baseline = (
+        np.array(SCORES["50", arm]) for arm in ("guided", "random", "none", "baseline")
+    )
+    for other in (random, none, baseline):
+        assert f"{(guided - other).mean():+.4f}" in row
+    assert "| digits/200 (accuracy) | 3 |" in text
+
+
+def test_what_is_left_of_many_intervals_is_named(tmp_path: Path) -> None:
+    # A gain that one comparison would show, and one that stands among many.
+    for task, gain in (
+        ("50", [0.010, 0.012, 0.011, 0.013, 0.010]),
+        ("200", [0.0, 0.02, 0.03, 0.01, 0.02]),
+    ):
+        for seed, more in enumerate(gain):
+            add(tmp_path, task, "random", seed, 0.8)
+            add(tmp_path, task, "guided", seed, 0.8 + more)
+    for seed in range(5):
+        add(tmp_path, "all", "random", seed, 0.8)
+        add(tmp_path, "all", "guided", seed, 0.8 + 0.01 * (-1) ** seed)
+    text = read(tmp_path, tmp_path / "page.md")
+    assert "of 3 tasks 2 better (digits/50 +0.0112, digits/200 +0.0160), 0 worse, 1" in text
+    assert "over all of them leaves digits/50." in text
+
+
+def test_a_joined_baseline_is_compared_with_its_baseline_alone(
+    results: Path, tmp_path: Path
+) -> None:
+    for seed in range(5):
+        add(results, "50", "baseline+embedding", seed, 0.9)
+    text = read(results, tmp_path / "results.md")
+    row = next(line for line in text.splitlines() if "| baseline+embedding |" in line)
+    assert row.split(" | ")[4:6] == ["", ""]
+    assert "| +0.1500 [+0.1500, +0.1500] (joined) |" in text  # no spread, no verdict
 
 
 def test_a_sweep_shows_validation_and_names_the_best_ratio(results: Path, tmp_path: Path) -> None:
     text = read(results, tmp_path / "results.md")
     assert "| 50 (accuracy) | `guided:ratio=0.5` | 1 | 0.8100 |" in text
-    assert "guided 0.5" in text
+    assert "`guided` 0.5, `guided:hide_queries=false` 0.5 and 0.7 (a tie)." in text
 
 
 def test_longer_pretraining_gives_a_table_of_compute(results: Path, tmp_path: Path) -> None:
-    assert "Score against compute" not in read(results, tmp_path / "results.md")
+    assert "Score against compute: rows visited" not in read(results, tmp_path / "results.md")
     add(results, "50", "guided:training.steps=400", 0, 0.9)
     add_pretraining(results, "guided:training.steps=400", 0, 400)
     text = read(results, tmp_path / "results.md")
@@ -171,7 +254,7 @@ def test_one_seed_of_each_arm_is_no_comparison(tmp_path: Path) -> None:
         add(tmp_path / "results", "50", arm, 0, score)
     add_pretraining(tmp_path / "results", "guided", 0, 100)
     text = read(tmp_path / "results", tmp_path / "results.md")
-    assert "No two seeds compare guided masks with no pretraining yet." in text
+    assert "Against no pretraining: no two seeds have both yet." in text
     assert "| 50 (accuracy) | guided | 1 | 0.8000 |" in text
 
 
@@ -184,14 +267,25 @@ def test_miniature_runs_are_not_shown(tmp_path: Path) -> None:
 def test_leaks_and_masks_are_told(results: Path, tmp_path: Path) -> None:
     page = read(results, tmp_path / "results.md")
     assert "all: 30 by its flags, 2 by content." in page
-    assert "50 7 test rows, 200 7 test rows." in page
-    assert "| 6,400 | 0.5 | sample, 25% |" in page
+    assert "50 7 to 11 test rows, 200 7 to 9 test rows." in page
+    assert "| guided | all | 5 | 1,234 | 1,000 | 100 | 6,400 | 0.5 | sample, 25% |" in page
 
 
-def test_the_command_of_record_runs_what_is_stored_and_no_other_task(results: Path) -> None:
+def test_the_commands_of_record_ask_for_what_is_stored_and_no_more(results: Path) -> None:
     (group,) = group_records(read_records(results))
-    asked = "--arms baseline,guided,none,random,random-again --budget cpu --seeds 5"
-    assert command(group) == f"anymae benchmark digits --task 50 --task 200 {asked}"
-    add(results, "all", "none", 0, 0.9)
+    assert list(commands(group))[:3] == [
+        "anymae benchmark digits --task 200 --arms guided,random --budget cpu --seeds 3",
+        "anymae benchmark digits --task 50 --arms guided,random,random-again,none,baseline "
+        "--budget cpu --seeds 5",
+        "anymae benchmark digits --task 50 --arms guided:ratio=0.2,guided:ratio=0.2:hide_queries="
+        "false,guided:ratio=0.5,guided:ratio=0.5:hide_queries=false,guided:ratio=0.7,"
+        "guided:ratio=0.7:hide_queries=false --budget cpu --seeds 1 --stage tune",
+    ]
+    for seed in (3, 4):
+        for arm in ("guided", "random"):
+            add(results, "200", arm, seed, 0.9, command="anymae benchmark digits --device cuda")
     (group,) = group_records(read_records(results))
-    assert command(group) == f"anymae benchmark digits {asked}"
+    assert (
+        "anymae benchmark digits --task 200 --arms guided,random --budget cpu --seeds 5 "
+        "--device cuda"
+    ) in list(commands(group))

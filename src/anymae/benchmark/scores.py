@@ -6,8 +6,7 @@ from typing import Any, NamedTuple
 from anymae.benchmark.arms import NONE
 from anymae.benchmark.candidates import choice_metric
 from anymae.benchmark.record import Record
-from anymae.benchmark.statistics import Difference, Summary, paired_difference, summarise
-from anymae.benchmark.suite import ERRORS
+from anymae.benchmark.statistics import Difference, Summary, summarise
 from anymae.benchmark.summary import Group, Values
 
 REFERENCES = ("random", NONE)
@@ -46,20 +45,12 @@ def scores(records: Sequence[Record]) -> list[Score]:
     group = Group(job.suite, job.budget, records)
     found = []
     for task in group.tasks_of(job.stage):
-        final = job.stage == "final"
-        metric = task.metric if final else choice_metric(task)
-        arms = dict.fromkeys(r.job.arm for r in records if r.job.task == task.name)
-        values = {
-            arm: group.tested(task, arm) if final else group.validated(task, arm, job.stage)
-            for arm in arms
-        }
-        for arm, mine in values.items():
+        metric = task.metric if job.stage == "final" else choice_metric(task)
+        for arm in dict.fromkeys(r.job.arm for r in records if r.job.task == task.name):
             over = {
-                other: paired_difference(
-                    mine, values.get(other, {}), smaller_is_better=metric in ERRORS
-                )
+                other: group.compare(task, arm, other, stage=job.stage)
                 for other in REFERENCES
                 if other != arm
             }
-            found.append(Score(task.name, metric, arm, mine, over))
+            found.append(Score(task.name, metric, arm, group.values(task, arm, job.stage), over))
     return found

@@ -58,11 +58,6 @@ class Task:
     published: str = ""
     """Published numbers, and why they can or cannot be compared."""
 
-    @property
-    def smaller_is_better(self) -> bool:
-        """True where the metric is an error."""
-        return self.metric in ERRORS
-
 
 @dataclass(frozen=True, kw_only=True)
 class TaskData:

@@ -1,8 +1,10 @@
 """Records put together: the values of each task and arm by seed, and what follows from them."""
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from statistics import fmean
 from typing import NamedTuple
+
+from scipy.stats import rankdata
 
 from anymae.benchmark.arms import ARMS, parse_arm
 from anymae.benchmark.candidates import choice_metric
@@ -60,31 +62,37 @@ class Group(NamedTuple):
             and corpus in (None, record.job.corpus)
         ]
 
-    def best_ratios(self) -> dict[str, float]:
-        """Return the ratio of each masking that was best on validation: mean rank over tasks.
+    def best_ratios(self) -> dict[str, list[float]]:
+        """Return the ratios of each masking that were best on validation: mean rank over tasks.
 
-        Looks at arms that differ in nothing but the ratio, such as `guided:ratio=0.5`.
+        Looks at arms that differ in nothing but the ratio, such as `guided:ratio=0.5`; more than
+        one ratio is a tie.
         """
         ranks: dict[str, dict[float, list[float]]] = {}
         for task in self.tasks_of("tune"):
             for name, values in self._ratio_sweep(task).items():
                 sign = 1 if choice_metric(task) in ERRORS else -1
-                order = sorted(values, key=lambda ratio: sign * values[ratio])
-                for rank, ratio in enumerate(order):
-                    ranks.setdefault(name, {}).setdefault(ratio, []).append(rank)
+                places = rankdata([sign * value for value in values.values()])
+                for ratio, place in zip(values, places, strict=True):
+                    ranks.setdefault(name, {}).setdefault(ratio, []).append(float(place))
+        means = {
+            name: {ratio: fmean(found) for ratio, found in sorted(of.items())}
+            for name, of in sorted(ranks.items())
+        }
         return {
-            name: min(sorted(found), key=lambda ratio: fmean(found[ratio]))
-            for name, found in sorted(ranks.items())
+            name: [ratio for ratio, mean in of.items() if mean == min(of.values())]
+            for name, of in means.items()
         }
 
     def _ratio_sweep(self, task: Task) -> dict[str, dict[float, float]]:
-        """Return the mean validation metric by masking and ratio."""
+        """Return the mean validation metric by masking, with its other settings, and ratio."""
         found: dict[str, dict[float, float]] = {}
         for text in sorted({r.job.arm for r in self.records if r.job.stage == "tune"}):
             arm, values = parse_arm(text), self.validated(task, text, "tune")
-            if list(arm.settings) == ["masking.ratio"] and values:
-                ratio = float(arm.settings["masking.ratio"])
-                found.setdefault(arm.name, {})[ratio] = fmean(values.values())
+            ratio = arm.settings.get("masking.ratio")
+            if ratio is not None and values:
+                others = [part for part in text.split(":") if not part.startswith("ratio=")]
+                found.setdefault(":".join(others), {})[float(ratio)] = fmean(values.values())
         return found
 
     def tested(self, task: Task, arm: str, method: str | None = None) -> Values:
@@ -100,13 +108,20 @@ class Group(NamedTuple):
         ]
         return _values(records, lambda record: record.methods[record.best or ""].validation)
 
-    def compare(self, task: Task, arm: str, other: str) -> Difference | None:
-        """Return what an arm is better by than another on the test rows."""
-        return paired_difference(
-            self.tested(task, arm),
-            self.tested(task, other),
-            smaller_is_better=task.smaller_is_better,
-        )
+    def values(self, task: Task, arm: str, stage: Stage) -> Values:
+        """Return what a stage is judged by: the test metric, or the one that chooses."""
+        return self.tested(task, arm) if stage == "final" else self.validated(task, arm, stage)
+
+    def compare(
+        self, task: Task, arm: str, other: str, *, stage: Stage = "final", method: str | None = None
+    ) -> Difference | None:
+        """Return what an arm is better by than another, with the best method or a given one."""
+        if method is not None:
+            mine, theirs = (self.tested(task, name, method) for name in (arm, other))
+        else:
+            mine, theirs = (self.values(task, name, stage) for name in (arm, other))
+        metric = task.metric if stage == "final" else choice_metric(task)
+        return paired_difference(mine, theirs, smaller_is_better=metric in ERRORS)
 
 
 def group_records(records: Iterable[Record]) -> list[Group]:
@@ -133,9 +148,7 @@ def _values(records: Iterable[Record], value: Callable[[Record], float | None]) 
 
 
 def _tested(record: Record, task: Task, method: str | None) -> float | None:
-    methods: Mapping[str, object] = record.methods
-    name = method or record.best
-    if name is None or name not in methods:
+    found = record.methods.get(method or record.best or "")
+    if found is None or found.test is None:
         return None
-    test = record.methods[name].test
-    return None if test is None else test[task.metric]
+    return found.test[task.metric]

@@ -56,13 +56,13 @@ class MoleculeNet(Suite):
 
     title = "MoleculeNet"
     about = (
-        "SMILES as bytes, pretrained on a mix of ChEMBL subsets (605,231 molecules once those of "
-        "MoleculeNet are left out). The splits are ChemBench's: three random 80/10/10 ones for "
-        "ESOL, FreeSolv and Lipophilicity (seed s takes number s mod 3), one scaffold split for "
-        "BBBP, BACE and HIV. HIV is learned from 8,000 of its 32,901 training molecules. The "
-        "paper pretrained a 50 M-parameter model on GuacaMol, 2.7 times as many molecules, and "
-        "does not name its splits; numbers on other splits cannot be compared. Test sets of 65 "
-        "(FreeSolv) to 420 molecules leave wide intervals."
+        "SMILES as bytes, pretrained on a mix of ChEMBL subsets (605,231 molecules without those "
+        "of MoleculeNet). The splits are ChemBench's: three random 80/10/10 ones for ESOL, "
+        "FreeSolv and Lipophilicity (seed s takes number s mod 3), one scaffold split for BBBP, "
+        "BACE and HIV. HIV is learned from 8,000 of its 32,901 training molecules. The paper "
+        "pretrained a 50 M-parameter model on GuacaMol, 1.3 million molecules in its public "
+        "training split, and does not name the splits of its tasks; numbers on other splits "
+        "cannot be compared. Test sets of 65 (FreeSolv) to 420 molecules leave wide intervals."
     )
     files = (CORPUS, *(f"{FOLDER}/{file}" for file, _ in FILES.values()))
     arms = ("guided", "random", "span", "none", "baseline", "baseline+embedding")
@@ -77,7 +77,7 @@ class MoleculeNet(Suite):
     budgets = {  # noqa: RUF012 - the base class declares it
         "mini": mini_budget(("esol", "bace")),
         "cpu": Budget(
-            summary="0.9 M parameters, 4,000 steps of 64 molecules",
+            summary="0.9 M parameters, 4,000 steps of 64 molecules out of 150,000",
             recipe={
                 "preset": "tiny",
                 "encoder": _ENCODER,

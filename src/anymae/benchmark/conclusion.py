@@ -1,0 +1,194 @@
+"""Where guided masks help and where not, over all suites, in a table and in words.
+
+Everything follows from the records; words never say more than the intervals do.
+"""
+
+from collections.abc import Iterator, Sequence
+from typing import NamedTuple
+
+from anymae.benchmark.arms import NONE
+from anymae.benchmark.candidates import choice_metric
+from anymae.benchmark.markdown import show_difference, table
+from anymae.benchmark.record import Record
+from anymae.benchmark.statistics import CONFIDENCE, Difference, holm, summarise
+from anymae.benchmark.suite import BASELINE, ERRORS, JOINED, Task
+from anymae.benchmark.summary import Group
+
+ENOUGH = 5
+"""Pretraining runs of an arm from which claims are made."""
+
+REFERENCES = (("random", "random masks"), (NONE, "no pretraining"))
+"""Arms that guided masks are compared with."""
+
+
+class Comparison(NamedTuple):
+    """One comparison on one task."""
+
+    name: str
+    """Suite and task, and where several budgets have run the budget."""
+    difference: Difference | None
+    """`None` where fewer than two seeds have both."""
+    arm: str
+    """The arm that stands for the guided encoder."""
+
+
+def conclude(groups: Sequence[Group]) -> Iterator[str]:
+    """Say where guided masks help and where not."""
+    yield "## Where guided masks help, and where not\n"
+    if not groups:
+        yield "There are no records yet.\n"
+        return
+    compared = {other: _compare(groups, other) for other, _ in REFERENCES}
+    uses = _best_uses(groups)
+    yield _overview(groups, compared["random"], compared[NONE], uses)
+    for other, what in REFERENCES:
+        yield f"{_judge(f'Against {what}', compared[other])}\n"
+    yield (
+        f"{_judge('Against the plain baseline of the field', uses)} The guided encoder counts "
+        "alone or joined to the baseline, whichever is better on validation rows. Where the "
+        "joined arm wins, blending two unlike predictors may explain a part: no arm joins the "
+        "baseline to another encoder.\n"
+    )
+    yield from (f"{line}\n" for line in (*_shares(groups), *_gaps(groups)))
+    yield (
+        "Published numbers stand beside each suite. They come from larger models (up to 82 million "
+        "weights), from corpora of a million rows and more and from splits that are partly "
+        "unknown, so what can be compared here are the arms with each other, not a row with the "
+        "paper.\n"
+    )
+
+
+def share_by_attention(record: Record) -> float:
+    """Return the share of a guided mask that attention chose, after `random_start`, unrounded."""
+    masks = record.facts["masking"]
+    queries = 1 / masks["inputs_per_query"] if masks["hide_queries"] else 0
+    return float(max(0, 1 - masks["random_floor"] - queries))
+
+
+def _names(groups: Sequence[Group]) -> Iterator[tuple[Group, Task, str]]:
+    """Name every task of the suites, whether it has run or not."""
+    suites = [group.suite for group in groups]
+    for group in groups:
+        budget = f" ({group.budget})" if suites.count(group.suite) > 1 else ""
+        for task in group.kind.tasks.values():
+            yield group, task, f"{group.suite}/{task.name}{budget}"
+
+
+def _compare(groups: Sequence[Group], other: str) -> list[Comparison]:
+    return [
+        Comparison(name, group.compare(task, "guided", other), "guided")
+        for group, task, name in _names(groups)
+    ]
+
+
+def _best_uses(groups: Sequence[Group]) -> list[Comparison]:
+    """Compare the guided encoder, alone or joined, with the baselines."""
+    found = []
+    for group, task, name in _names(groups):
+        rivals = [arm for arm in ("guided", JOINED) if group.tested(task, arm)]
+        sign = -1 if choice_metric(task) in ERRORS else 1
+        arm = max(
+            rivals,
+            key=lambda one: sign * summarise(group.validated(task, one, "final")).mean,
+            default="guided",
+        )
+        found.append(Comparison(name, group.compare(task, arm, BASELINE), arm))
+    return found
+
+
+def _overview(
+    groups: Sequence[Group],
+    random: Sequence[Comparison],
+    none: Sequence[Comparison],
+    uses: Sequence[Comparison],
+) -> str:
+    rows = []
+    for (group, task, name), *compared in zip(_names(groups), random, none, uses, strict=True):
+        runs = len(group.tested(task, "guided"))
+        if not runs:
+            continue
+        over_random, over_none, use = compared
+        joined = " (joined)" if use.arm == JOINED and use.difference else ""
+        least = over_random.difference and f"{over_random.difference.detectable:.4f}"
+        rows.append(
+            [
+                f"{name} ({task.metric})",
+                str(runs),
+                show_difference(over_random.difference),
+                least or "",
+                show_difference(over_none.difference),
+                show_difference(use.difference) + joined,
+            ]
+        )
+    head = ("task", "runs", "guided minus random", "findable", "guided minus none")
+    return table([*head, "best use minus baseline"], rows)
+
+
+def _judge(what: str, compared: Sequence[Comparison]) -> str:
+    """Count the verdicts, over all tasks and over those with enough runs."""
+    found = [(one, one.difference) for one in compared if one.difference is not None]
+    missing = [one.name for one in compared if one.difference is None]
+    if not found:
+        return f"{what}: no two seeds have both yet."
+    left = holm([difference.p for _, difference in found])
+    survivors = [one.name for (one, _), kept in zip(found, left, strict=True) if kept]
+    claims = [pair for pair in found if pair[1].seeds >= ENOUGH]
+    by_chance = (1 - CONFIDENCE) * len(found)
+    text = [
+        f"{what}: of {len(found)} tasks {_count(found)}.",
+        f"About {by_chance:.0f} of so many intervals would exclude zero without any difference; "
+        "Holm's correction over all of them leaves "
+        f"{', '.join(survivors) if survivors else 'none'}.",
+        f"Claims rest on {ENOUGH} runs of an arm or more, which {len(claims)} of them have"
+        + (f": {_count(claims)}." if claims else "."),
+    ]
+    if missing:
+        text.append(f"Not compared: {', '.join(missing)}.")
+    return " ".join(text)
+
+
+def _count(found: Sequence[tuple[Comparison, Difference]]) -> str:
+    """Count and name what is better and worse."""
+    parts = []
+    for verdict in ("better", "worse", "undecided"):
+        names = [
+            f"{one.name} {difference.mean:+.4f}"
+            for one, difference in found
+            if difference.verdict == verdict
+        ]
+        listed = f" ({', '.join(names)})" if names and verdict != "undecided" else ""
+        parts.append(f"{len(names)} {verdict}{listed}")
+    return ", ".join(parts)
+
+
+def _shares(groups: Sequence[Group]) -> Iterator[str]:
+    """Say how much of the guided masks is guided."""
+    suites: dict[str, list[str]] = {}
+    for group in groups:
+        for record in group.pretrainings("guided")[:1]:
+            suites.setdefault(f"{share_by_attention(record):.0%}", []).append(group.suite)
+    if suites:
+        listed = "; ".join(f"{share} in {', '.join(of)}" for share, of in sorted(suites.items()))
+        yield (
+            f"How much of a guided mask follows attention in these runs: {listed}. The rest is "
+            "chance, so guided and random masks are much alike here, and what is compared is not "
+            "the paper's masks by rank; `docs/method.md` has what those gave on digits and HIGGS."
+        )
+
+
+def _gaps(groups: Sequence[Group]) -> Iterator[str]:
+    """Say what has no records."""
+    lengths: dict[str, set[int]] = {}
+    for group in groups:
+        visits = {int(r.facts["rows_visited"]) for r in group.records if r.job.corpus is not None}
+        lengths.setdefault(group.suite, set()).update(visits)
+    one = [suite for suite, found in lengths.items() if len(found) < 2]
+    if one:
+        yield f"Score against compute: one length of pretraining is stored for {', '.join(one)}."
+    swept = [group.suite for group in groups if group.tasks_of("tune")]
+    unswept = [suite for suite in lengths if suite not in swept]
+    if unswept:
+        yield (
+            f"Mask ratios: no sweep is stored for {', '.join(unswept)}; there every masking has "
+            "the ratio that the suite sets."
+        )
