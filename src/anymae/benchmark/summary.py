@@ -15,6 +15,9 @@ from anymae.benchmark.suite import ERRORS, SUITES, Suite, Task
 Values = dict[int, float]
 """By seed."""
 
+FIRST = ("moleculenet", "tape", "higgs")
+"""Suites of the paper's three fields, which the page shows before the others."""
+
 
 class Group(NamedTuple):
     """The records of one suite and budget."""
@@ -131,15 +134,11 @@ def group_records(records: Iterable[Record]) -> list[Group]:
         found.setdefault((record.job.suite, record.job.budget), []).append(record)
     order = [
         (suite, budget)
-        for suite in ("moleculenet", "tape", "higgs", *_others())
+        for suite in (*FIRST, *(name for name in SUITES if name not in FIRST))
         for budget in SUITES[suite].budgets
         if budget != "mini"
     ]
     return [Group(*key, found[key]) for key in order if key in found]
-
-
-def _others() -> list[str]:
-    return [name for name in SUITES if name not in ("moleculenet", "tape", "higgs")]
 
 
 def _values(records: Iterable[Record], value: Callable[[Record], float | None]) -> Values:
