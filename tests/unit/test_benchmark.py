@@ -78,6 +78,9 @@ def test_arms_read_settings_and_refuse_what_says_nothing() -> None:
     assert parse_arm("random-again").pretraining_seed(3) == 1003
     assert parse_arm("baseline").encoder is None
     assert parse_arm("baseline+embedding").encoder == parse_arm("guided")
+    assert parse_arm("baseline+random").encoder == parse_arm("random")
+    assert parse_arm("baseline+none").encoder == parse_arm("none")
+    assert parse_arm("baseline+none").joins and not parse_arm("baseline").joins
     with pytest.raises(ConfigError, match="did you mean 'guided'"):
         parse_arm("gided")
     with pytest.raises(ConfigError, match="says nothing"):

@@ -220,15 +220,19 @@ def test_what_is_left_of_many_intervals_is_named(tmp_path: Path) -> None:
     assert "over all of them leaves digits/50." in text
 
 
-def test_a_joined_baseline_is_compared_with_its_baseline_alone(
-    results: Path, tmp_path: Path
-) -> None:
+def test_a_joined_baseline_is_compared_with_joined_ones(results: Path, tmp_path: Path) -> None:
     for seed in range(5):
         add(results, "50", "baseline+embedding", seed, 0.9)
     text = read(results, tmp_path / "results.md")
-    row = next(line for line in text.splitlines() if "| baseline+embedding |" in line)
-    assert row.split(" | ")[4:6] == ["", ""]
     assert "| +0.1500 [+0.1500, +0.1500] (joined) |" in text  # no spread, no verdict
+    assert "Joined to the baseline, guided against random masks, joined likewise: no two" in text
+    for seed, score in enumerate((0.86, 0.87, 0.88, 0.85, 0.86)):
+        add(results, "50", "baseline+random", seed, score)
+    text = read(results, tmp_path / "results.md")
+    row = next(line for line in text.splitlines() if "| baseline+embedding |" in line)
+    assert row.split(" | ")[4].startswith("**+0.0360 [")
+    assert row.split(" | ")[5] == ""
+    assert "joined likewise: of 1 tasks 1 better (digits/50 +0.0360)" in text
 
 
 def test_a_sweep_shows_validation_and_names_the_best_ratio(results: Path, tmp_path: Path) -> None:

@@ -16,7 +16,11 @@ MASKS = ("guided", "random", "random-again", "span", "block")
 """Arms that pretrain; the name is that of the masking."""
 
 NONE = "none"
-ARMS = (*MASKS, NONE, BASELINE, JOINED)
+JOINS = {JOINED: "guided", "baseline+random": "random", "baseline+none": NONE}
+"""Arms that join the baseline to an encoder, and whose: what any encoder adds is no merit of
+guided masks."""
+
+ARMS = (*MASKS, NONE, BASELINE, *JOINS)
 OTHER_SEEDS = 1000
 """Added to the seed of `random-again`."""
 
@@ -35,7 +39,12 @@ class Arm(NamedTuple):
         """The arm whose encoder is used; `None` for the plain baseline."""
         if self.name == BASELINE:
             return None
-        return parse_arm("guided") if self.name == JOINED else self
+        return parse_arm(JOINS[self.name]) if self.joins else self
+
+    @property
+    def joins(self) -> bool:
+        """True where the baseline is joined to an encoder."""
+        return self.name in JOINS
 
     @property
     def pretrains(self) -> bool:

@@ -17,8 +17,17 @@ from anymae.benchmark.summary import Group
 ENOUGH = 5
 """Pretraining runs of an arm from which claims are made."""
 
+MOST_NAMES = 6
+"""Tasks without a comparison that are named; more are counted."""
+
 REFERENCES = (("random", "random masks"), (NONE, "no pretraining"))
 """Arms that guided masks are compared with."""
+
+CONTROLS = (
+    ("baseline+random", "random masks, joined likewise"),
+    ("baseline+none", "no pretraining, joined likewise"),
+)
+"""Arms that tell what a guided encoder adds to a baseline from what any encoder adds."""
 
 
 class Comparison(NamedTuple):
@@ -45,10 +54,11 @@ def conclude(groups: Sequence[Group]) -> Iterator[str]:
         yield f"{_judge(f'Against {what}', compared[other])}\n"
     yield (
         f"{_judge('Against the plain baseline of the field', uses)} The guided encoder counts "
-        "alone or joined to the baseline, whichever is better on validation rows. Where the "
-        "joined arm wins, blending two unlike predictors may explain a part: no arm joins the "
-        "baseline to another encoder.\n"
+        "alone or joined to the baseline, whichever is better on validation rows.\n"
     )
+    for other, what in CONTROLS:
+        joined = _compare(groups, other, JOINED)
+        yield f"{_judge(f'Joined to the baseline, guided against {what}', joined)}\n"
     yield from (f"{line}\n" for line in (*_shares(groups), *_gaps(groups)))
     yield (
         "Published numbers stand beside each suite. They come from larger models (up to 82 million "
@@ -74,9 +84,9 @@ def _names(groups: Sequence[Group]) -> Iterator[tuple[Group, Task, str]]:
             yield group, task, f"{group.suite}/{task.name}{budget}"
 
 
-def _compare(groups: Sequence[Group], other: str) -> list[Comparison]:
+def _compare(groups: Sequence[Group], other: str, arm: str = "guided") -> list[Comparison]:
     return [
-        Comparison(name, group.compare(task, "guided", other), "guided")
+        Comparison(name, group.compare(task, arm, other), arm)
         for group, task, name in _names(groups)
     ]
 
@@ -143,7 +153,8 @@ def _judge(what: str, compared: Sequence[Comparison]) -> str:
         + (f": {_count(claims)}." if claims else "."),
     ]
     if missing:
-        text.append(f"Not compared: {', '.join(missing)}.")
+        listed = ", ".join(missing) if len(missing) <= MOST_NAMES else f"{len(missing)} others"
+        text.append(f"Not compared: {listed}.")
     return " ".join(text)
 
 

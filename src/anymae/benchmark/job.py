@@ -20,7 +20,7 @@ from anymae.benchmark.finetuning import finetuned
 from anymae.benchmark.linear import linear_candidates
 from anymae.benchmark.prepare import Prepared, prepare_task
 from anymae.benchmark.record import JobName, Method, Record, command_on, describe_machine
-from anymae.benchmark.suite import JOINED, Task
+from anymae.benchmark.suite import Task
 
 
 def run_job(where: Where, name: JobName, arm: Arm, encoder: ArmEncoder | None) -> Record:
@@ -38,7 +38,7 @@ def run_job(where: Where, name: JobName, arm: Arm, encoder: ArmEncoder | None) -
     methods = _Methods(task, prepare_task(where.suite, task, where.budget, name.seed), name.seed)
     if encoder is None:
         methods.plain_baseline()
-    elif arm.name == JOINED:
+    elif arm.joins:
         methods.joined_baseline(encoder)
     else:
         methods.encoder(encoder, where)

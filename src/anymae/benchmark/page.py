@@ -5,7 +5,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from statistics import fmean
 
-from anymae.benchmark.arms import NONE
+from anymae.benchmark.arms import JOINS, NONE
 from anymae.benchmark.candidates import choice_metric
 from anymae.benchmark.commands import commands
 from anymae.benchmark.conclusion import conclude, share_by_attention
@@ -20,7 +20,7 @@ from anymae.benchmark.sentences import (
     machines_of,
     noise_floor,
 )
-from anymae.benchmark.suite import BASELINE, JOINED, Task
+from anymae.benchmark.suite import BASELINE, Task
 from anymae.benchmark.summary import Group, group_records
 from anymae.files import write_text
 
@@ -38,7 +38,8 @@ _HEAD = (
     "weights, order and masks: its difference to `random` is noise), `span` or `block` (the "
     "habits of the fields), `none` (the same network without pretraining), the plain "
     "`baseline` of the field, and `baseline+embedding` (that baseline joined with the frozen "
-    "guided encoder).\n"
+    "guided encoder; `baseline+random` and `baseline+none` with one of random masks or without "
+    "pretraining, with which it is compared in the columns of these).\n"
     "- Arms that pretrain share architecture, data order, steps, learning rates tried and "
     "seeds; only the mask differs, and each ends with its last weights. Every encoder, also "
     "that of `none`, is probed and fine-tuned in the same ways at the same rates.\n"
@@ -131,12 +132,12 @@ def _rows(group: Group, task: Task) -> Iterator[list[str]]:
 def _references(arm: str) -> tuple[str, ...]:
     """Name what an arm is compared with, in three columns; a name without records leaves one empty.
 
-    A baseline joined to an encoder is two predictors and has its gain over one encoder from that.
+    A baseline that is joined to an encoder is compared with one that is joined to another.
     """
     others = ("random", NONE, BASELINE)
-    return tuple(
-        "" if other == arm or (arm == JOINED and other != BASELINE) else other for other in others
-    )
+    if arm in JOINS:
+        others = ("baseline+random", "baseline+none", BASELINE)
+    return tuple("" if other == arm else other for other in others)
 
 
 def _figures(group: Group, folder: Path) -> Iterator[str]:

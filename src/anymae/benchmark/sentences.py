@@ -3,9 +3,9 @@
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 
-from anymae.benchmark.arms import NONE
+from anymae.benchmark.arms import JOINS, NONE
 from anymae.benchmark.record import Record
-from anymae.benchmark.suite import BASELINE, JOINED, Task
+from anymae.benchmark.suite import BASELINE, Task
 from anymae.benchmark.summary import Group
 
 
@@ -101,7 +101,7 @@ def machines_of(group: Group, task: Task, arms: Iterable[str]) -> set[str]:
 
 def _encoders(group: Group, task: Task) -> list[str]:
     """Name the arms whose scores are those of an encoder alone."""
-    return [arm for arm in group.arms(task) if arm not in (BASELINE, JOINED)]
+    return [arm for arm in group.arms(task) if arm != BASELINE and arm not in JOINS]
 
 
 def _corpora(group: Group) -> dict[str, list[Record]]:
