@@ -54,7 +54,8 @@ def conclude(groups: Sequence[Group]) -> Iterator[str]:
         yield f"{_judge(f'Against {what}', compared[other])}\n"
     yield (
         f"{_judge('Against the plain baseline of the field', uses)} The guided encoder counts "
-        "alone or joined to the baseline, whichever is better on validation rows.\n"
+        "alone or joined to the baseline, whichever is better on validation rows; how much of a "
+        "joined one's gain other encoders give as well, the next two paragraphs tell.\n"
     )
     for other, what in CONTROLS:
         joined = _compare(groups, other, JOINED)
@@ -146,7 +147,7 @@ def _judge(what: str, compared: Sequence[Comparison]) -> str:
     by_chance = (1 - CONFIDENCE) * len(found)
     text = [
         f"{what}: of {len(found)} tasks {_count(found)}.",
-        f"About {by_chance:.0f} of so many intervals would exclude zero without any difference; "
+        f"About {by_chance:.1f} of so many intervals would exclude zero without any difference; "
         "Holm's correction over all of them leaves "
         f"{', '.join(survivors) if survivors else 'none'}.",
         f"Claims rest on {ENOUGH} runs of an arm or more, which {len(claims)} of them have"
