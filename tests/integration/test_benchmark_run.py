@@ -11,13 +11,14 @@ import numpy as np
 import pytest
 import torch
 
+from anymae.benchmark import run as run_module
 from anymae.benchmark import run_benchmark
 from anymae.benchmark.labels import Labels
 from anymae.benchmark.record import JobName, Record, read_records
 from anymae.benchmark.run import Chain
 from anymae.benchmark.suites.digits import Digits
 from anymae.data.splits import Parts
-from anymae.errors import AnymaeError, ConfigError
+from anymae.errors import AnymaeError, ConfigError, InterruptedRunError
 
 COMMITTED = Path(__file__).parents[2] / "results"
 ARMS = ("guided", "none", "baseline")
@@ -256,3 +257,19 @@ def test_stored_ratios_are_those_that_validation_chose() -> None:
         for name, ratio in group.best_ratios().items():
             settings = group.kind.budgets[group.budget].masking[name]
             assert settings["ratio"] == ratio, f"{group.suite}: {json.dumps(settings)}"
+
+
+def test_a_process_whose_training_is_asked_to_end_takes_no_other_chain(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    def interrupted(chain: Chain) -> tuple[JobName, ...]:
+        raise InterruptedRunError("asked to end")
+
+    def leave(status: int) -> None:
+        raise SystemExit(status)
+
+    monkeypatch.setattr(run_module, "run_chain", interrupted)
+    monkeypatch.setattr(os, "_exit", leave)
+    with pytest.raises(SystemExit) as left:
+        run_module._run_or_leave(Chain(tmp_path, tmp_path, "cpu", ()))
+    assert left.value.code == 130

@@ -15,10 +15,10 @@ COMMANDS = {
     "quickstart": ["quickstart", "--out", "out"],
     "benchmark": [
         *("benchmark", "digits", "--budget", "mini", "--arms", "guided,random"),
-        *("--task", "50", "--seeds", "1", "--jobs", "2", "--out", "out"),
+        *("--task", "50", "--seeds", "3", "--jobs", "2", "--out", "out"),
     ],
 }
-BEGUN = {"quickstart": "out/*/run.yaml", "benchmark": "out/runs/digits/mini/final/*/run.yaml"}
+BEGUN = {"quickstart": "out/*/run.yaml", "benchmark": "out/runs/digits/mini/final/*/metrics.jsonl"}
 """What the trainings of a command leave when they begin."""
 
 SENTENCES = {
@@ -41,6 +41,12 @@ def started(folder: Path, command: str) -> Iterator[subprocess.Popen[str]]:
     try:
         yield process
     finally:
+        # What it started holds its stderr open.
+        left = (
+            psutil.Process(process.pid).children(recursive=True) if process.poll() is None else []
+        )
+        for child in left:
+            child.kill()
         process.kill()
         process.communicate()
 

@@ -179,9 +179,7 @@ def test_only_intervals_without_zero_are_bold(results: Path, tmp_path: Path) -> 
 def test_words_follow_from_the_numbers(results: Path, tmp_path: Path) -> None:
     text = read(results, tmp_path / "results.md")
     assert "of 2 tasks 1 better (digits/50 +0.0200), 0 worse, 1 undecided." in text
-    assert (
-        "Against the plain baseline of the field: of 1 tasks 1 better (digits/50 +0.0740)" in text
-    )
+    assert "Against the plain baseline of the field: of 1 task 1 better (digits/50 +0.0740)" in text
     # Five runs of an arm on one task, three on the other: no claim about that one.
     assert "5 runs of an arm or more, which 1 of them have: 1 better (digits/50 +0.0200)" in text
     assert "Not compared: digits/all." in text
@@ -232,7 +230,8 @@ def test_a_joined_baseline_is_compared_with_joined_ones(results: Path, tmp_path:
     row = next(line for line in text.splitlines() if "| baseline+embedding |" in line)
     assert row.split(" | ")[4].startswith("**+0.0360 [")
     assert row.split(" | ")[5] == ""
-    assert "joined likewise: of 1 tasks 1 better (digits/50 +0.0360)" in text
+    assert "joined likewise: of 1 task 1 better (digits/50 +0.0360)" in text
+    assert "| digits/50 | +0.1500 [+0.1500, +0.1500] | **+0.1140 [" in text
 
 
 def test_a_sweep_shows_validation_and_names_the_best_ratio(results: Path, tmp_path: Path) -> None:

@@ -17,8 +17,8 @@ MASKS = ("guided", "random", "random-again", "span", "block")
 
 NONE = "none"
 JOINS = {JOINED: "guided", "baseline+random": "random", "baseline+none": NONE}
-"""Arms that join the baseline to an encoder, and whose: what any encoder adds is no merit of
-guided masks."""
+"""Joined arms, each with the arm whose encoder it uses: what any encoder adds to the baseline is
+no merit of guided masks."""
 
 ARMS = (*MASKS, NONE, BASELINE, *JOINS)
 OTHER_SEEDS = 1000

@@ -1,6 +1,7 @@
 """The commands that compute what is stored."""
 
 from collections.abc import Iterator, Sequence
+from typing import Any
 
 from anymae.benchmark.arms import ARMS, parse_arm
 from anymae.benchmark.summary import Group
@@ -9,8 +10,8 @@ from anymae.benchmark.summary import Group
 def commands(group: Group) -> Iterator[str]:
     """Name the commands of record, to be run in this order.
 
-    One for each device and number of seeds. A command runs the jobs that are still missing, so
-    those with fewer seeds stand first: the others then add their own.
+    One for each device and number of seeds. A command runs what is still missing, so those on
+    another device than the CPU stand first, as pretraining ran there, then those with fewer seeds.
     """
     seeds: dict[tuple[str, str, str, str], int] = {}
     for record in group.records:
@@ -27,8 +28,13 @@ def commands(group: Group) -> Iterator[str]:
     for (stage, device, arm, count), names in tasks.items():
         ordered = tuple(name for name in group.kind.tasks if name in names)
         arms.setdefault((stage, count, device, ordered), []).append(arm)
-    for (stage, count, device, ordered), found in sorted(arms.items()):
+    for (stage, count, device, ordered), found in sorted(arms.items(), key=_order):
         yield _command(group, stage, device, count, ordered, found)
+
+
+def _order(item: tuple[tuple[str, int, str, tuple[str, ...]], list[str]]) -> tuple[Any, ...]:
+    stage, count, device, names = item[0]
+    return stage, device == "cpu", device, count, names
 
 
 def _command(

@@ -1,12 +1,12 @@
 """Where guided masks help and where not, over all suites, in a table and in words.
 
-Everything follows from the records; words never say more than the intervals do.
+Numbers and verdicts follow from the records; words never say more than the intervals do.
 """
 
 from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
-from anymae.benchmark.arms import NONE
+from anymae.benchmark.arms import JOINS, NONE
 from anymae.benchmark.candidates import choice_metric
 from anymae.benchmark.markdown import show_difference, table
 from anymae.benchmark.record import Record
@@ -54,18 +54,18 @@ def conclude(groups: Sequence[Group]) -> Iterator[str]:
         yield f"{_judge(f'Against {what}', compared[other])}\n"
     yield (
         f"{_judge('Against the plain baseline of the field', uses)} The guided encoder counts "
-        "alone or joined to the baseline, whichever is better on validation rows; how much of a "
-        "joined one's gain other encoders give as well, the next two paragraphs tell.\n"
+        "alone or joined to the baseline, whichever is better on validation rows.\n"
     )
+    yield from _joined(groups)
     for other, what in CONTROLS:
         joined = _compare(groups, other, JOINED)
         yield f"{_judge(f'Joined to the baseline, guided against {what}', joined)}\n"
     yield from (f"{line}\n" for line in (*_shares(groups), *_gaps(groups)))
     yield (
-        "Published numbers stand beside each suite. They come from larger models (up to 82 million "
-        "weights), from corpora of a million rows and more and from splits that are partly "
-        "unknown, so what can be compared here are the arms with each other, not a row with the "
-        "paper.\n"
+        "Published numbers stand beside each suite. Most come from larger models (up to 82 million "
+        "weights), and all from other corpora, often of a million rows and more, and from splits "
+        "or test rows that differ or are not known. So the arms here can be compared with each "
+        "other, not a row with the paper.\n"
     )
 
 
@@ -135,6 +135,18 @@ def _overview(
     return table([*head, "best use minus baseline"], rows)
 
 
+def _joined(groups: Sequence[Group]) -> Iterator[str]:
+    """Compare what encoders add to the baseline that they are joined to."""
+    rows = []
+    for group, task, name in _names(groups):
+        gains = [group.compare(task, arm, BASELINE) for arm in JOINS]
+        if sum(gain is not None for gain in gains) > 1:
+            rows.append([name, *map(show_difference, gains)])
+    if rows:
+        yield "What an encoder adds to the baseline that it is joined to, by how it was trained:\n"
+        yield table(["task", "guided masks", "random masks", "no pretraining"], rows)
+
+
 def _judge(what: str, compared: Sequence[Comparison]) -> str:
     """Count the verdicts, over all tasks and over those with enough runs."""
     found = [(one, one.difference) for one in compared if one.difference is not None]
@@ -146,7 +158,7 @@ def _judge(what: str, compared: Sequence[Comparison]) -> str:
     claims = [pair for pair in found if pair[1].seeds >= ENOUGH]
     by_chance = (1 - CONFIDENCE) * len(found)
     text = [
-        f"{what}: of {len(found)} tasks {_count(found)}.",
+        f"{what}: of {len(found)} task{_plural(found)} {_count(found)}.",
         f"About {by_chance:.1f} of so many intervals would exclude zero without any difference; "
         "Holm's correction over all of them leaves "
         f"{', '.join(survivors) if survivors else 'none'}.",
@@ -157,6 +169,10 @@ def _judge(what: str, compared: Sequence[Comparison]) -> str:
         listed = ", ".join(missing) if len(missing) <= MOST_NAMES else f"{len(missing)} others"
         text.append(f"Not compared: {listed}.")
     return " ".join(text)
+
+
+def _plural(found: Sequence[object]) -> str:
+    return "" if len(found) == 1 else "s"
 
 
 def _count(found: Sequence[tuple[Comparison, Difference]]) -> str:
@@ -175,16 +191,21 @@ def _count(found: Sequence[tuple[Comparison, Difference]]) -> str:
 
 def _shares(groups: Sequence[Group]) -> Iterator[str]:
     """Say how much of the guided masks is guided."""
-    suites: dict[str, list[str]] = {}
+    suites: dict[float, list[str]] = {}
     for group in groups:
         for record in group.pretrainings("guided")[:1]:
-            suites.setdefault(f"{share_by_attention(record):.0%}", []).append(group.suite)
+            suites.setdefault(share_by_attention(record), []).append(group.suite)
     if suites:
-        listed = "; ".join(f"{share} in {', '.join(of)}" for share, of in sorted(suites.items()))
+        listed = "; ".join(
+            f"{share:.0%} in {', '.join(of)}" for share, of in sorted(suites.items())
+        )
+        alike = (
+            " So guided and random masks are much alike here, and what is compared is not the "
+            "paper's masks by rank; `docs/method.md` has what those gave on digits and HIGGS."
+        )
         yield (
             f"How much of a guided mask follows attention in these runs: {listed}. The rest is "
-            "chance, so guided and random masks are much alike here, and what is compared is not "
-            "the paper's masks by rank; `docs/method.md` has what those gave on digits and HIGGS."
+            f"chance.{alike if max(suites) <= 0.5 else ''}"
         )
 
 
@@ -194,7 +215,7 @@ def _gaps(groups: Sequence[Group]) -> Iterator[str]:
     for group in groups:
         visits = {int(r.facts["rows_visited"]) for r in group.records if r.job.corpus is not None}
         lengths.setdefault(group.suite, set()).update(visits)
-    one = [suite for suite, found in lengths.items() if len(found) < 2]
+    one = [suite for suite, found in lengths.items() if len(found) == 1]
     if one:
         yield f"Score against compute: one length of pretraining is stored for {', '.join(one)}."
     swept = [group.suite for group in groups if group.tasks_of("tune")]

@@ -7,6 +7,7 @@ from anymae.benchmark.statistics import summarise
 from anymae.benchmark.suite import Task
 from anymae.benchmark.summary import Group
 
+# Joined arms but one are left out, so that lines can be told apart.
 COLOURS = {
     "guided": "#d1495b",
     "random": "#00798c",

@@ -5,7 +5,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from statistics import fmean
 
-from anymae.benchmark.arms import JOINS, NONE
+from anymae.benchmark.arms import JOINS, NONE, parse_arm
 from anymae.benchmark.candidates import choice_metric
 from anymae.benchmark.commands import commands
 from anymae.benchmark.conclusion import conclude, share_by_attention
@@ -38,8 +38,9 @@ _HEAD = (
     "weights, order and masks: its difference to `random` is noise), `span` or `block` (the "
     "habits of the fields), `none` (the same network without pretraining), the plain "
     "`baseline` of the field, and `baseline+embedding` (that baseline joined with the frozen "
-    "guided encoder; `baseline+random` and `baseline+none` with one of random masks or without "
-    "pretraining, with which it is compared in the columns of these).\n"
+    "guided encoder). `baseline+random` and `baseline+none` join it with an encoder of random "
+    "masks or without pretraining; in the columns *minus random* and *minus none* joined arms "
+    "are compared with these.\n"
     "- Arms that pretrain share architecture, data order, steps, learning rates tried and "
     "seeds; only the mask differs, and each ends with its last weights. Every encoder, also "
     "that of `none`, is probed and fine-tuned in the same ways at the same rates.\n"
@@ -53,12 +54,13 @@ _HEAD = (
     "- *Score* is the test metric of the method (frozen features with a linear model, or "
     "fine-tuning) that was better on validation; mean and standard deviation over seeds.\n"
     "- *Differences* are paired by seed, positive where the arm is better, with the 95 % "
-    "interval of Student's t; bold ones exclude zero. *Findable* is the true difference that "
+    "interval of Student's t; bold ones exclude zero, and those without any spread decide "
+    "nothing. *Findable* is the true difference that "
     "so many runs, spread as these are, would find four times in five; it is rough where runs"
     " are few.\n"
-    "- *s* are seconds of wall time of one job on one thread (with a GPU where a suite names "
-    "one), *with pretraining* those of the run that it shares with the suite's other tasks "
-    "added.\n"
+    "- *s* are seconds of wall time of one job on one thread (on a GPU where the machines of a "
+    "suite name one), *with pretraining* those of the run that it shares with the suite's other "
+    "tasks added. A star: not all on one kind of machine.\n"
 )
 
 
@@ -113,7 +115,10 @@ def _rows(group: Group, task: Task) -> Iterator[list[str]]:
     for arm in group.arms(task):
         score = group.tested(task, arm)
         records = group.final(task, arm)
-        mixed = "*" if len(machines_of(group, task, [arm])) > 1 else ""
+        places = machines_of(group, task, [arm])
+        mixed = "*" if len(places) > 1 else ""
+        places |= {machine(record) for record in _pretrainings(group, task, arm)}
+        all_mixed = "*" if len(places) > 1 else ""
         seconds = fmean(record.seconds for record in records)
         whole = seconds + fmean(record.pretraining_seconds for record in records)
         yield [
@@ -125,8 +130,14 @@ def _rows(group: Group, task: Task) -> Iterator[list[str]]:
             show(group.tested(task, arm, "probe")),
             show(group.tested(task, arm, "finetune")),
             f"{seconds:.0f}{mixed}",
-            f"{whole:.0f}{mixed}",
+            f"{whole:.0f}{all_mixed}",
         ]
+
+
+def _pretrainings(group: Group, task: Task, arm: str) -> list[Record]:
+    """Return the records of the runs that an arm's encoder comes from."""
+    encoder = parse_arm(arm).encoder
+    return [] if encoder is None else group.pretrainings(encoder.text, task.corpus)
 
 
 def _references(arm: str) -> tuple[str, ...]:

@@ -21,7 +21,7 @@ from anymae.benchmark.asked import read_same
 from anymae.benchmark.location import data_folder
 from anymae.benchmark.record import JobName, Record, Stage, read_record, write_record
 from anymae.benchmark.suite import SUITES
-from anymae.errors import AnymaeError, ConfigError, nearest
+from anymae.errors import AnymaeError, ConfigError, InterruptedRunError, nearest
 from anymae.files import require_writable
 
 logger = logging.getLogger(__name__)
@@ -211,10 +211,10 @@ def _run(chains: Sequence[Chain], jobs: int) -> Iterator[tuple[JobName, ...]]:
     if jobs <= 1 or len(chains) <= 1:
         yield from map(run_chain, chains)
         return
-    context = multiprocessing.get_context("spawn")
+    context, before = multiprocessing.get_context("spawn"), multiprocessing.active_children()
     with _started_with_one_thread(), ProcessPoolExecutor(jobs, mp_context=context) as pool:
-        futures = [pool.submit(run_chain, chain) for chain in chains]
         try:
+            futures = [pool.submit(_run_or_leave, chain) for chain in chains]
             for future in as_completed(futures):
                 yield future.result()
         except BrokenProcessPool:
@@ -226,10 +226,22 @@ def _run(chains: Sequence[Chain], jobs: int) -> Iterator[tuple[JobName, ...]]:
             if not isinstance(error, Exception):
                 # Asked to end; a process that pretrains saves first, the job in hand is lost.
                 for process in multiprocessing.active_children():
-                    process.terminate()
+                    if process not in before:
+                        process.terminate()
             raise
         finally:
             pool.shutdown(cancel_futures=True)
+
+
+def _run_or_leave(chain: Chain) -> tuple[JobName, ...]:
+    """Run a chain in a process that ends where its training is asked to.
+
+    The pool would hand it the next chain otherwise, and wait for that.
+    """
+    try:
+        return run_chain(chain)
+    except InterruptedRunError:
+        os._exit(InterruptedRunError.exit_code)
 
 
 def _check_known(what: str, names: Iterable[str], known: Iterable[str]) -> None:

@@ -83,7 +83,7 @@ def machines(group: Group) -> Iterator[str]:
     if mixed:
         yield (
             f"Encoders of {', '.join(mixed)} ran on several of them, so their seconds do not "
-            "compare (a star: within an arm), and differences there are between machines too."
+            "compare, and differences there are between machines too."
         )
 
 
