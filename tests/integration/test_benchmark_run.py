@@ -157,7 +157,7 @@ def test_a_killed_process_is_told_in_a_sentence(
 ) -> None:
     from anymae.benchmark import run as module
 
-    monkeypatch.setattr(module, "run_chain", _die)
+    monkeypatch.setattr(module, "_run_or_leave", _die)
     with pytest.raises(AnymaeError, match="run the same command again"):
         run(tmp_path, jobs=2)
 
@@ -254,9 +254,9 @@ def test_stored_ratios_are_those_that_validation_chose() -> None:
     from anymae.benchmark.summary import group_records
 
     for group in group_records(read_records(COMMITTED)):
-        for name, ratio in group.best_ratios().items():
-            settings = group.kind.budgets[group.budget].masking[name]
-            assert settings["ratio"] == ratio, f"{group.suite}: {json.dumps(settings)}"
+        for name, ratios in group.best_ratios().items():
+            settings = group.kind.budgets[group.budget].masking[name.split(":")[0]]
+            assert settings["ratio"] in ratios, f"{group.suite}: {json.dumps(settings)}"
 
 
 def test_a_process_whose_training_is_asked_to_end_takes_no_other_chain(
