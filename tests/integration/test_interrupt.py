@@ -14,11 +14,12 @@ import pytest
 COMMANDS = {
     "quickstart": ["quickstart", "--out", "out"],
     "benchmark": [
-        *("benchmark", "digits", "--budget", "mini", "--arms", "guided,random"),
+        # More trainings than jobs, each of minutes: to wait for any of them takes too long.
+        *("benchmark", "digits", "--budget", "cpu", "--arms", "guided,random"),
         *("--task", "50", "--seeds", "3", "--jobs", "2", "--out", "out"),
     ],
 }
-BEGUN = {"quickstart": "out/*/run.yaml", "benchmark": "out/runs/digits/mini/final/*/metrics.jsonl"}
+BEGUN = {"quickstart": "out/*/run.yaml", "benchmark": "out/runs/digits/cpu/final/*/metrics.jsonl"}
 """What the trainings of a command leave when they begin."""
 
 SENTENCES = {

@@ -20,6 +20,9 @@ JOINS = {JOINED: "guided", "baseline+random": "random", "baseline+none": NONE}
 """Joined arms, each with the arm whose encoder it uses: what any encoder adds to the baseline is
 no merit of guided masks."""
 
+JOINED_WITH = {encoder: arm for arm, encoder in JOINS.items()}
+"""The joined arm of each encoder."""
+
 ARMS = (*MASKS, NONE, BASELINE, *JOINS)
 OTHER_SEEDS = 1000
 """Added to the seed of `random-again`."""

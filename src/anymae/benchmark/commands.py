@@ -1,7 +1,6 @@
 """The commands that compute what is stored."""
 
 from collections.abc import Iterator, Sequence
-from typing import Any
 
 from anymae.benchmark.arms import ARMS, parse_arm
 from anymae.benchmark.summary import Group
@@ -24,17 +23,14 @@ def commands(group: Group) -> Iterator[str]:
     tasks: dict[tuple[str, str, str, int], list[str]] = {}
     for (stage, device, arm, task), count in seeds.items():
         tasks.setdefault((stage, device, arm, count), []).append(task)
-    arms: dict[tuple[str, int, str, tuple[str, ...]], list[str]] = {}
+    arms: dict[tuple[str, bool, str, int, tuple[str, ...]], list[str]] = {}
     for (stage, device, arm, count), names in tasks.items():
         ordered = tuple(name for name in group.kind.tasks if name in names)
-        arms.setdefault((stage, count, device, ordered), []).append(arm)
-    for (stage, count, device, ordered), found in sorted(arms.items(), key=_order):
+        # Their order is that of the commands.
+        place = (stage, device == "cpu", device, count, ordered)
+        arms.setdefault(place, []).append(arm)
+    for (stage, _, device, count, ordered), found in sorted(arms.items()):
         yield _command(group, stage, device, count, ordered, found)
-
-
-def _order(item: tuple[tuple[str, int, str, tuple[str, ...]], list[str]]) -> tuple[Any, ...]:
-    stage, count, device, names = item[0]
-    return stage, device == "cpu", device, count, names
 
 
 def _command(

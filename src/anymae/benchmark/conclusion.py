@@ -6,7 +6,7 @@ Numbers and verdicts follow from the records; words never say more than the inte
 from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
-from anymae.benchmark.arms import JOINS, NONE
+from anymae.benchmark.arms import JOINED_WITH, JOINS, NONE
 from anymae.benchmark.candidates import choice_metric
 from anymae.benchmark.markdown import show_difference, table
 from anymae.benchmark.record import Record
@@ -22,12 +22,6 @@ MOST_NAMES = 6
 
 REFERENCES = (("random", "random masks"), (NONE, "no pretraining"))
 """Arms that guided masks are compared with."""
-
-CONTROLS = (
-    ("baseline+random", "random masks, joined likewise"),
-    ("baseline+none", "no pretraining, joined likewise"),
-)
-"""Arms that tell what a guided encoder adds to a baseline from what any encoder adds."""
 
 
 class Comparison(NamedTuple):
@@ -57,9 +51,10 @@ def conclude(groups: Sequence[Group]) -> Iterator[str]:
         "alone or joined to the baseline, whichever is better on validation rows.\n"
     )
     yield from _joined(groups)
-    for other, what in CONTROLS:
-        joined = _compare(groups, other, JOINED)
-        yield f"{_judge(f'Joined to the baseline, guided against {what}', joined)}\n"
+    for other, what in REFERENCES:
+        joined = _compare(groups, JOINED_WITH[other], JOINED)
+        words = f"Joined to the baseline, guided against {what}, joined likewise"
+        yield f"{_judge(words, joined)}\n"
     yield from (f"{line}\n" for line in (*_shares(groups), *_gaps(groups)))
     yield (
         "Published numbers stand beside each suite. Most come from larger models (up to 82 million "
@@ -120,13 +115,13 @@ def _overview(
             continue
         over_random, over_none, use = compared
         joined = " (joined)" if use.arm == JOINED and use.difference else ""
-        least = over_random.difference and f"{over_random.difference.detectable:.4f}"
+        findable = over_random.difference
         rows.append(
             [
                 f"{name} ({task.metric})",
                 str(runs),
                 show_difference(over_random.difference),
-                least or "",
+                "" if findable is None else f"{findable.detectable:.4f}",
                 show_difference(over_none.difference),
                 show_difference(use.difference) + joined,
             ]

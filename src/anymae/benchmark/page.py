@@ -5,7 +5,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from statistics import fmean
 
-from anymae.benchmark.arms import JOINS, NONE, parse_arm
+from anymae.benchmark.arms import JOINED_WITH, JOINS, NONE, parse_arm
 from anymae.benchmark.candidates import choice_metric
 from anymae.benchmark.commands import commands
 from anymae.benchmark.conclusion import conclude, share_by_attention
@@ -147,7 +147,7 @@ def _references(arm: str) -> tuple[str, ...]:
     """
     others = ("random", NONE, BASELINE)
     if arm in JOINS:
-        others = ("baseline+random", "baseline+none", BASELINE)
+        others = (JOINED_WITH["random"], JOINED_WITH[NONE], BASELINE)
     return tuple("" if other == arm else other for other in others)
 
 

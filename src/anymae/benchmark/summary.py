@@ -111,18 +111,17 @@ class Group(NamedTuple):
         ]
         return _values(records, lambda record: record.methods[record.best or ""].validation)
 
-    def values(self, task: Task, arm: str, stage: Stage) -> Values:
-        """Return what a stage is judged by: the test metric, or the one that chooses."""
-        return self.tested(task, arm) if stage == "final" else self.validated(task, arm, stage)
+    def values(self, task: Task, arm: str, stage: Stage, method: str | None = None) -> Values:
+        """Return what a stage is judged by: `tested` for the final one, else `validated`."""
+        if stage == "final":
+            return self.tested(task, arm, method)
+        return self.validated(task, arm, stage)
 
     def compare(
         self, task: Task, arm: str, other: str, *, stage: Stage = "final", method: str | None = None
     ) -> Difference | None:
-        """Return what an arm is better by than another, with the best method or a given one."""
-        if method is not None:
-            mine, theirs = (self.tested(task, name, method) for name in (arm, other))
-        else:
-            mine, theirs = (self.values(task, name, stage) for name in (arm, other))
+        """Return what an arm is better by than another, by their `values`."""
+        mine, theirs = (self.values(task, name, stage, method) for name in (arm, other))
         metric = task.metric if stage == "final" else choice_metric(task)
         return paired_difference(mine, theirs, smaller_is_better=metric in ERRORS)
 
