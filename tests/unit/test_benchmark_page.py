@@ -1,5 +1,6 @@
 """The results page says what the records say, and nothing else."""
 
+import json
 import re
 from pathlib import Path
 
@@ -186,6 +187,15 @@ def test_words_follow_from_the_numbers(results: Path, tmp_path: Path) -> None:
     assert "Noise floor, random masks with other seeds minus random masks: 50 +0.0" in text
     assert "best at its last step in 2 of 8 jobs of guided" in text
     assert "one length of pretraining is stored for digits" in text
+
+
+def test_tasks_that_were_only_probed_are_named(results: Path, tmp_path: Path) -> None:
+    assert "were probed, frozen" not in read(results, tmp_path / "results.md")
+    for path in results.glob("digits/cpu/final/200_*.json"):
+        record = json.loads(path.read_text())
+        del record["methods"]["finetune"]
+        path.write_text(json.dumps(record))
+    assert "Encoders of 200 were probed, frozen" in read(results, tmp_path / "results.md")
 
 
 def test_the_overview_has_a_row_for_each_task(results: Path, tmp_path: Path) -> None:

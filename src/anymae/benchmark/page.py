@@ -13,6 +13,7 @@ from anymae.benchmark.curves import draw_curve
 from anymae.benchmark.markdown import show, show_difference, table
 from anymae.benchmark.record import Record, read_records
 from anymae.benchmark.sentences import (
+    frozen_only,
     last_looks,
     leaks,
     machine,
@@ -95,7 +96,7 @@ def _section(group: Group, folder: Path) -> Iterator[str]:
     missing = [name for name in kind.tasks if name not in {task.name for task in group.tasks()}]
     if missing:
         yield f"Not run: {', '.join(missing)}.\n"
-    notes = (noise_floor, last_looks, leaks, machines)
+    notes = (frozen_only, noise_floor, last_looks, leaks, machines)
     yield from (f"{line}\n" for note in notes for line in note(group))
     yield from _figures(group, folder)
     yield from _methods(group)

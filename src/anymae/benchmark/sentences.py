@@ -47,6 +47,21 @@ def leaks(group: Group) -> Iterator[str]:
         yield f"Rows that also occur among the labelled training rows: {', '.join(shared)}."
 
 
+def frozen_only(group: Group) -> Iterator[str]:
+    """Name the tasks whose encoders were not fine-tuned, where a curve may drop for that."""
+    names = [
+        task.name
+        for task in group.tasks()
+        if (arms := _encoders(group, task))
+        and not any(group.tested(task, arm, "finetune") for arm in arms)
+    ]
+    if names:
+        yield (
+            f"Encoders of {', '.join(names)} were probed, frozen, and not fine-tuned; other tasks "
+            "take the better of the two."
+        )
+
+
 def last_looks(group: Group) -> Iterator[str]:
     """Say how often fine-tuning was still improving when it ended."""
     parts = []
