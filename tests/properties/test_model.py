@@ -6,9 +6,11 @@ import pytest
 import torch
 from torch import Tensor
 
+from anymae.config import ModelConfig, parse
 from anymae.errors import DataError
 from anymae.model import MaskedAutoencoder
 from anymae.nn.attention import attend, key_bias
+from anymae.nn.heads import make_head
 from anymae.randomness import Draws, Purpose, row_keys
 from tiny import tiny_config, tiny_inputs
 
@@ -293,6 +295,24 @@ def test_sets_ignore_the_order_of_their_inputs() -> None:
     order = torch.randperm(24)
     before, after = (model.encode(x).latents.mean(1) for x in (inputs, inputs[:, order]))
     assert torch.allclose(before, after, atol=1e-6)
+
+
+def test_the_loss_of_a_set_is_computed_in_full_precision() -> None:
+    """Near its end, distances are small differences of large squares."""
+    torch.manual_seed(0)
+    head = make_head(parse(ModelConfig, {
+        "input": {"kind": "values", "length": 8, "channels": 3, "positions": "none"},
+        "encoder": {"kind": "transformer", "width": 16, "depth": 1, "num_heads": 2},
+    }))  # fmt: skip
+    targets = 3 + torch.randn(4, 8, 3)
+    predictions = (targets + 0.01 * torch.randn(4, 8, 3)).requires_grad_()
+    hidden, filled = torch.arange(8).expand(4, 8), torch.ones(4, 8, dtype=torch.bool)
+    expected = head.losses(predictions, targets, hidden, filled)
+    (gradient,) = torch.autograd.grad(expected.sum(), predictions)
+    with torch.autocast("cpu", torch.bfloat16):
+        found = head.losses(predictions, targets, hidden, filled)
+    torch.testing.assert_close(found, expected)
+    torch.testing.assert_close(torch.autograd.grad(found.sum(), predictions)[0], gradient)
 
 
 def test_the_loss_of_a_set_equals_a_naive_matching() -> None:

@@ -115,7 +115,10 @@ class SetHead(ValueHead):
         Distances are mean squared differences over K, `(B, k)`, for targets `(B, k, K)`.
         """
         predictions = full(predictions)
-        across = predictions @ targets.transpose(1, 2)
+        # Autocast would take the products in half precision, and what is left of their difference
+        # to the squares is noise.
+        with torch.autocast(predictions.device.type, enabled=False):
+            across = predictions @ targets.transpose(1, 2)
         own = predictions.square().sum(-1)[:, :, None] + targets.square().sum(-1)[:, None]
         distance = (own - 2 * across).clamp(min=0) / targets.shape[-1]
         far = torch.finfo(distance.dtype).max
