@@ -501,6 +501,23 @@ def test_negative_weights_are_refused_with_a_choice(model: MaskedAutoencoder) ->
                  training={"steps": 1, "learning_rate": 1e-3})  # fmt: skip
 
 
+@pytest.mark.parametrize("part", ["training", "validation"])
+def test_parts_without_any_weight_are_refused_before_anything_is_replaced(
+    model: MaskedAutoencoder, tmp_path: Path, part: str
+) -> None:
+    named = ["train"] * (COUNT - 5) + ["valid"] * 5
+    data = table(y=TARGETS["binary"]["y"], part=named)
+    training = {"steps": 1, "learning_rate": 1e-3}
+    finetune(model, data, target="y", out=tmp_path / "m", data_config=ONE_PART, training=training)
+    before = {path.name: path.read_bytes() for path in (tmp_path / "m").iterdir()}
+    data["w"] = [float(name[:5] != part[:5]) for name in named]
+    weighted = DataConfig(split="part", weight="w")
+    with pytest.raises(DataError, match=f"{part} rows have the weight 0"):
+        finetune(model, data, target="y", out=tmp_path / "m", data_config=weighted,
+                 training=training, overwrite=True)  # fmt: skip
+    assert {path.name: path.read_bytes() for path in (tmp_path / "m").iterdir()} == before
+
+
 BAD = {
     "has one value, 'a', in all": {"y": ["a"] * COUNT},
     "has no value in any of": {"y": pa.array([None] * COUNT, pa.float64())},

@@ -3,6 +3,8 @@
 Shapes: R rows, T targets.
 """
 
+from collections.abc import Mapping
+
 import numpy as np
 import numpy.typing as npt
 from sklearn.model_selection import GroupShuffleSplit, train_test_split
@@ -63,6 +65,8 @@ def label(
         if task.type == "regression":
             task = infer_task(labels, train, type=task.type, readout=config.readout)
     weights = _training_weights(read_weights(dataset), config)
+    if weights is not None:
+        _check_weights(weights, {"training": train, "validation": valid})
     return task, Rows(Labelled(dataset, standardise(task, truth), weights), train, valid), test
 
 
@@ -119,6 +123,16 @@ def _draw_labels(
     splitter = GroupShuffleSplit(1, test_size=apart / count, random_state=seed)
     kept, held = next(splitter.split(drawn, groups=groups[drawn]))
     return drawn[kept], drawn[held]
+
+
+def _check_weights(weights: npt.NDArray[np.float32], parts: Mapping[str, IntArray]) -> None:
+    """Refuse a part whose loss would be a sum of nothing."""
+    for name, index in parts.items():
+        if len(index) and not weights[index].any():
+            raise DataError(
+                f"all {len(index):,} {name} rows have the weight 0; give some of them a weight "
+                "above 0, or split the rows otherwise"
+            )
 
 
 def _training_weights(
