@@ -17,6 +17,7 @@ import pyarrow as pa
 from anymae.config import DataConfig
 from anymae.data.batch import valid_of
 from anymae.data.dataset import Dataset
+from anymae.data.splits import named_parts
 from anymae.errors import DataError, FolderError, UserInputError
 from anymae.files import read_tensors, write_json
 from anymae.hub import Model
@@ -259,13 +260,17 @@ def draw(task: TaskConfig, truth: Array, found: Array, evaluation: Evaluation, p
 
 
 def _choose(dataset: Dataset, part: Part | None) -> tuple[str, IntArray]:
-    names_parts = dataset.roles.split is not None or dataset.rows.files is not None
-    chosen = part or ("test" if names_parts and len(dataset.parts.test) else "all")
+    named = named_parts(dataset.rows)
+    chosen = part or ("test" if named is not None and len(named.test) else "all")
     if chosen == "all":
         return chosen, np.arange(len(dataset))
-    index: IntArray = getattr(dataset.parts, chosen)
-    if not len(index):
-        raise DataError(f"the data have no {chosen} rows; name a split column, or take --part all")
+    # Rows drawn here would be others than those that a training drew.
+    index: IntArray | None = None if named is None else getattr(named, chosen)
+    if index is None or not len(index):
+        raise DataError(
+            f"the data do not say which rows are {chosen}; name a split column that does "
+            "(--split COLUMN), or take --part all"
+        )
     return chosen, index
 
 

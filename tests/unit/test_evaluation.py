@@ -12,7 +12,7 @@ from sklearn import metrics as sk
 from anymae.config import DataConfig, ModelConfig, parse
 from anymae.data.dataset import open_data
 from anymae.errors import DataError, UserInputError
-from anymae.evaluation import evaluate, row_hashes, store
+from anymae.evaluation import Part, evaluate, row_hashes, store
 from anymae.inference import predict
 from anymae.model import MaskedAutoencoder
 from anymae.predictor import Predictor
@@ -96,8 +96,18 @@ def test_the_test_part_is_judged_where_the_data_name_one(model: MaskedAutoencode
     expected = sk.root_mean_squared_error(data.y[40:], answers)
     assert found.overall["rmse"].value == pytest.approx(expected)
     assert evaluate(predictor, data, data_config=split, part="all", resamples=0).rows == 60
-    with pytest.raises(DataError, match="no test rows"):
-        evaluate(predictor, table(y=np.arange(60.0)), part="test")
+    with pytest.raises(DataError, match="do not say which rows are valid"):
+        evaluate(predictor, data, data_config=split, part="valid")
+
+
+@pytest.mark.parametrize("part", ["train", "valid", "test"])
+def test_parts_that_the_data_do_not_name_are_not_drawn_anew(
+    model: MaskedAutoencoder, part: Part
+) -> None:
+    """Rows drawn at evaluation would be others than those that training set apart."""
+    predictor = Predictor.from_pretrained(model, NUMBERS)
+    with pytest.raises(DataError, match=f"do not say which rows are {part}"):
+        evaluate(predictor, table(y=np.arange(60.0)), part=part)
 
 
 def test_rows_that_were_trained_on_are_counted(model: MaskedAutoencoder, tmp_path: Path) -> None:

@@ -76,21 +76,30 @@ def split_rows(
         DataError: The split column holds other values; a stratified or group split lacks its
             column, one by scaffold its strings; no row is left for training.
     """
-    given = _given(rows)
-    train = np.arange(len(rows)) if given is None else np.flatnonzero(given == 0)
-    valid, test = _none(), _none()
-    if given is not None:
-        valid, test = np.flatnonzero(given == 1), np.flatnonzero(given == 2)
+    named = named_parts(rows)
+    train, valid, test = named or (np.arange(len(rows)), _none(), _none())
     num_valid = 0 if len(valid) else _count(len(train), valid_share)
-    num_test = 0 if given is not None else round(test_share * len(train))
+    num_test = 0 if named is not None else round(test_share * len(train))
     if num_valid or num_test:
         chosen = _draw(rows, config, seed, train, [num_test, num_valid])
-        test = test if given is not None else train[chosen == 0]
+        test = test if named is not None else train[chosen == 0]
         valid = valid if len(valid) else train[chosen == 1]
         train = train[chosen == 2]
     if not len(train):
         raise DataError(f"no row is left for training: {len(valid)} validate, {len(test)} test")
     return Parts(train, valid, test)
+
+
+def named_parts(rows: Rows) -> Parts | None:
+    """Return the parts as the data name them, by files or a split column; `None` if they do not.
+
+    Raises:
+        DataError: The split column holds other values.
+    """
+    given = _given(rows)
+    if given is None:
+        return None
+    return Parts(*(np.flatnonzero(given == number) for number in range(3)))
 
 
 def _none() -> IntArray:
