@@ -5,7 +5,7 @@ import json
 import warnings
 from collections.abc import Callable
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 import pandas as pd
@@ -302,6 +302,35 @@ def test_states_of_a_table_leave_missing_cells_out(tmp_path: Path) -> None:
     assert all(vector is not None for vector in states[0])
 
 
+def test_a_perceiver_of_sets_has_no_states_of_its_members(tmp_path: Path) -> None:
+    points = np.random.default_rng(0).normal(size=(30, 5, 3))
+    dataset = open_data(points, DataConfig(positions="none"))
+    sizes = {"kind": "perceiver", "width": 16, "depth": 2, "num_heads": 2, "num_latents": 4}
+    config = parse(ModelConfig, {"input": dataset.input.model_dump(), "encoder": sizes})
+    model = MaskedAutoencoder(config)
+    model.data = dataset.preparation.to_json()
+    with pytest.raises(UserInputError, match="no vector for each member"):
+        embed_to_file(model, points, tmp_path / "states.parquet", per_input=True)
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("kind", ["bytes", "image"])
+def test_a_shard_of_bad_rows_alone_has_no_states(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind: str
+) -> None:
+    monkeypatch.setattr(stream, "SHARD_ROWS", 1)
+    rows: Any = ["CCO", "", "C"]
+    if kind == "image":
+        rows = np.random.default_rng(0).normal(size=(3, 4, 4, 2)).astype(np.float32)
+        rows[1, 0, 0] = np.nan
+    model = pretrained(np.delete(rows, 1, 0) if kind == "image" else ["CCO", "C"])
+    out = tmp_path / "states.parquet"
+    embed_to_file(model, rows, out, per_input=True, data_config=SKIP)
+    states = pd.read_parquet(out).states
+    assert [found is None for found in states] == [False, True, False]
+    assert [len(states[row]) for row in (0, 2)] == ([16, 16] if kind == "image" else [4, 2])
+
+
 def test_scores_are_the_loss_of_each_input_hidden_once(
     model: MaskedAutoencoder, text: list[str]
 ) -> None:
@@ -373,6 +402,9 @@ def test_a_row_with_one_input_has_no_score(tmp_path: Path) -> None:
     assert not np.isnan(np.delete(found, 2)).any()
     score_to_file(model, cells, tmp_path / "a.parquet")
     assert pd.read_parquet(tmp_path / "a.parquet").inputs[2] == 1
+    with pytest.raises(UserInputError, match="reference 2 has one input and so no score"):
+        score_to_file(model, cells, tmp_path / "b.parquet", reference=2)
+    assert not list(tmp_path.glob("b.parquet*"))
 
 
 TASKS = {

@@ -7,6 +7,7 @@ Shapes: R rows, D width.
 """
 
 import logging
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -323,7 +324,8 @@ def _all(computation: Computation, dataset: Dataset, config: ComputeConfig | Non
     rows = OutputRows(dataset)
     piece = rows.piece(0, len(rows))
     with placed(computation.model, config):
-        return piece.spread(compute(computation, dataset, piece.positions, config))
+        numbers = compute(computation, dataset, piece.positions, config)
+    return piece.spread(numbers, per_input=computation.per_input)
 
 
 def _write(
@@ -377,7 +379,12 @@ def _reference_score(
     config = config or ComputeConfig()
     with placed(scores.model, config):
         values = compute(scores, dataset, index, config).values
-    return float(ScoreLayout().matrix(values)[0, 0])
+    found = float(ScoreLayout().matrix(values)[0, 0])
+    if math.isnan(found):
+        raise UserInputError(
+            f"the reference {reference!r} has one input and so no score; name one with at least two"
+        )
+    return found
 
 
 def _like(data: object, values: FloatArray, kept: IntArray | None) -> Any:  # noqa: ANN401

@@ -71,6 +71,11 @@ class InputStates:
                 "a fine-tuned perceiver has no vector for each input (its decoder was left "
                 "behind); use the pretraining run"
             )
+        if self._decodes and config.input.positions == "none":
+            raise UserInputError(
+                "a perceiver of a set has no vector for each member (its decoder's slots stand "
+                "in no order); embed whole sets, or pretrain a transformer"
+            )
         self.num_numbers = config.decoder.width if self._decodes else config.encoder.width
         self.notes = (DECODED,) if self._decodes else ()
 

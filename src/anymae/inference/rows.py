@@ -32,17 +32,17 @@ class Piece(NamedTuple):
     status: pa.Array
     """`(R,)` strings."""
 
-    def spread(self, numbers: Numbers) -> Numbers:
-        """Make room for the rows that cannot be inputs: NaN, or no lines at all."""
+    def spread(self, numbers: Numbers, *, per_input: bool) -> Numbers:
+        """Make room for the rows that cannot be inputs: NaN, or no lines at all (`per_input`)."""
         if self.ok.all():
             return numbers
-        counts = np.zeros(len(self.ok), np.int64)
-        if len(numbers.values) > len(numbers.counts) or not (numbers.counts == 1).all():
+        if per_input:
+            counts = np.zeros(len(self.ok), np.int64)
             counts[self.ok] = numbers.counts
             return Numbers(numbers.values, counts)
         values = np.full((len(self.ok), numbers.values.shape[1]), np.nan, np.float32)
         values[self.ok] = numbers.values
-        return Numbers(values, counts + 1)
+        return Numbers(values, np.ones(len(self.ok), np.int64))
 
 
 class OutputRows:
@@ -84,7 +84,8 @@ def open_rows(model: Model, data: object, config: DataConfig | None = None) -> D
         DataError: The data do not fit the model.
         UserInputError: The model does not know how numbers were scaled.
     """
-    config = config or DataConfig()
+    # Rows are told apart here, however a training joined them.
+    config = (config or DataConfig()).model_copy(update={"pack": False})
     if model.data is not None:
         return open_data(data, config, preparation=Preparation.from_json(model.data))
     wanted = model.config.input

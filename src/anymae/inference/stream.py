@@ -116,7 +116,8 @@ def write_rows(
     computing = time.perf_counter() - started
     pieces = (rows.piece(start, stop) for start, stop in bounds)
     status: Counter[str] = Counter()
-    columns = _join(out, layout, rows, _shards(parts, pieces, status), id_column)
+    shards = _shards(parts, pieces, status, per_input=computation.per_input)
+    columns = _join(out, layout, rows, shards, id_column)
     remove_folder(parts)
     return Written(
         out=str(out),
@@ -185,13 +186,14 @@ def _prepare(parts: Path, plan: dict[str, Any]) -> None:
 
 
 def _shards(
-    parts: Path, pieces: Iterator[Piece], status: Counter[str]
+    parts: Path, pieces: Iterator[Piece], status: Counter[str], *, per_input: bool
 ) -> Iterator[tuple[Piece, Numbers]]:
     """Read the shards in order, counting their rows by status."""
     for number, piece in enumerate(pieces):
         stored = read_tensors(parts / f"{number:06}.safetensors")
         status.update(piece.status.to_pylist())
-        yield piece, piece.spread(Numbers(stored["values"].numpy(), stored["counts"].numpy()))
+        numbers = Numbers(stored["values"].numpy(), stored["counts"].numpy())
+        yield piece, piece.spread(numbers, per_input=per_input)
 
 
 def _join(

@@ -123,6 +123,7 @@ class ImageReader:
         """Return `(B, N, K)`; pictures are read whole, so `first` and `width` say nothing."""
         pixels = (self._pictures[rows].astype(np.float32) - self._mean) / self._std
         down, across = self._grid
-        side = self._patch
-        cut = pixels.reshape(len(rows), down, side, across, side, -1).transpose(0, 1, 3, 2, 4, 5)
-        return Arrays(np.ascontiguousarray(cut.reshape(len(rows), down * across, -1)), None)
+        side, colours = self._patch, len(self._mean)
+        cut = pixels.reshape(len(rows), down, side, across, side, colours)
+        cut = cut.transpose(0, 1, 3, 2, 4, 5).reshape(len(rows), down * across, side**2 * colours)
+        return Arrays(np.ascontiguousarray(cut), None)
