@@ -37,6 +37,17 @@ def exploding(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.usefixtures("exploding")
+def test_a_captured_step_of_packed_strings_is_read_again_as_it_was(tmp_path: Path) -> None:
+    settings = {"data.pack": True, "data.length": 40}
+    with pytest.raises(NonFiniteError):
+        small(tmp_path / "run", no_examples=True, settings=settings, batch_size=8, steps=24)
+    (capture,) = (tmp_path / "run").glob("nonfinite-step-*.safetensors")
+    again = replay(capture, strings())
+    assert set(again.bad_rows) <= set(read_tensors(capture)["pass-0.rows"].tolist())
+    assert again.bad_rows
+
+
+@pytest.mark.usefixtures("exploding")
 @pytest.mark.parametrize("no_examples", [False, True])
 def test_a_step_that_is_not_finite_is_captured_and_can_be_replayed(
     tmp_path: Path, no_examples: bool
@@ -213,6 +224,24 @@ def test_the_batch_that_fits_is_found_at_the_longest_rows_and_stored(
     monkeypatch.setattr(ReconstructionObjective, "loss_sum", LOSS_SUM)
     small(tmp_path / "named", data, batch_size=16, steps=4)
     assert weights(tmp_path / "run") == weights(tmp_path / "named")
+
+
+def test_packed_batches_are_tried_as_large_as_they_will_be(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen: list[int] = []
+
+    def loss_sum(self: Any, model: Any, batch: Any, counters: Any) -> torch.Tensor:
+        seen.append(len(batch.inputs))
+        return limited(24)(self, model, batch, counters)
+
+    monkeypatch.setattr(ReconstructionObjective, "loss_sum", loss_sum)
+    settings = {"data.pack": True, "data.length": 80}
+    small(tmp_path / "run", strings(2000), batch_size="auto", steps=4, settings=settings)
+    assert "batch_size: 16\n" in (tmp_path / "run" / "run.yaml").read_text()
+    # A few rows on the main processor, then 8, 16 and 32, and training with 16.
+    assert all(size <= found <= 1.3 * size for size, found in zip((8, 16, 32), seen[1:4], strict=True))
+    assert seen[4] == pytest.approx(16, abs=5)
 
 
 def test_no_batch_that_fits_is_an_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -14,7 +14,8 @@ from anymae.files import read_json
 from anymae.recipes import load_recipe
 from anymae.training.folder import RunFolder
 from anymae.training.pretrain import Run, pretrain
-from runs import Cut, cut_at, history, small, weights
+from anymae.training.reconstruction import ReconstructionObjective
+from runs import Cut, cut_at, history, small, strings, weights
 
 
 def numbers(shift: float) -> pd.DataFrame:
@@ -144,6 +145,25 @@ def test_its_recipe_repeats_it_or_says_what_is_missing(
     # Another run to begin with may be named in place of the recipe's.
     other = pretrain(numbers(5.0), recipe=changed, init=first, out=tmp_path / "other")
     assert weights(other.folder) == weights(uncut)
+
+
+def test_strings_are_packed_in_later_runs_too(tmp_path: Path) -> None:
+    packed = {"data.pack": True, "data.length": 40}
+    small(tmp_path / "one", steps=2, settings=packed)
+    read: list[int] = []
+    load = ReconstructionObjective.load
+
+    def counted(self: Any, index: Any, epoch: int) -> Any:
+        batch = load(self, index, epoch)
+        read.append(len(batch.inputs) - len(index))
+        return batch
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(ReconstructionObjective, "load", counted)
+        settings = {"data.pack": True, "training.threads": 1}
+        pretrain(strings(), init=tmp_path / "one", out=tmp_path / "two", steps=2, batch_size=8,
+                 device="cpu", settings=settings)  # fmt: skip
+    assert read and max(read) < 0
 
 
 def test_a_model_without_data_is_gone_on_with_too(first: Path, tmp_path: Path) -> None:

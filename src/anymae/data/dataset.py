@@ -275,7 +275,6 @@ def _stored_settings(config: DataConfig, preparation: Preparation) -> dict[str, 
         "patch": preparation.input.patch,
         "positions": preparation.input.positions,
         "length": None,
-        "pack": False,
     }
 
 

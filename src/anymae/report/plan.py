@@ -14,7 +14,7 @@ from anymae.presets import explain_choices
 from anymae.recipes import apply_settings, dump_recipe
 from anymae.report.examples import Example, reconstruct
 from anymae.report.rows import as_text
-from anymae.training.calibrate import activation_memory, longest_rows
+from anymae.training.calibrate import activation_memory, heaviest_rows
 from anymae.training.memory import weights_memory
 from anymae.training.objective import Counters
 from anymae.training.origin import begin_from
@@ -156,10 +156,12 @@ def plan(
     with Processes(job.training.device) as processes:
         model.to(processes.device)
         device = processes.device.type
-        longest = longest_rows(job.dataset.lengths, rows, min(batch_size, 8))
-        kept = activation_memory(model, objective, longest, processes)
-        memory = weights_memory(model) + kept * batch_size // len(longest)
-        batch = processes.send(objective.load(np.resize(rows, batch_size), 0))
+        count, strings = min(batch_size, 8), job.dataset.strings_per_row
+        heaviest = heaviest_rows(job.dataset.lengths, rows, count, strings)
+        kept = activation_memory(model, objective, heaviest, processes)
+        memory = weights_memory(model) + kept * batch_size // count
+        usual = np.resize(rows, round(batch_size * strings))
+        batch = processes.send(objective.load(usual, 0))
         for step in range(TIMED + 1):
             if step == 1:
                 started = time.perf_counter()
@@ -168,7 +170,7 @@ def plan(
             loss.item()
         seconds = (time.perf_counter() - started) / TIMED
     model.zero_grad()
-    at_once = batch_size * job.training.accumulate * job.dataset.strings_per_row
+    at_once = batch_size * job.training.accumulate * strings
     return Plan(
         job=job,
         parameters=sum(parameter.numel() for parameter in model.parameters()),

@@ -156,7 +156,7 @@ def _masks(folder: Path, *, prefix: str) -> list[Block]:
             return []
         if model.data is None or not (folder / "run.yaml").exists():
             return [Block(note=f"{folder.name} knows no data, so no rows are shown.")]
-        config = load_recipe(folder / "run.yaml").data
+        config = load_recipe(folder / "run.yaml").data.model_copy(update={"pack": False})
         if config.path is None:
             return [Block(note=f"The data of {folder.name} came from Python: no rows are shown.")]
         preparation = Preparation.from_json(model.data)

@@ -32,10 +32,25 @@ WARM_UP, MEASURED = 3, 40
 """Steps before the clock runs, and steps that are timed at most."""
 
 
-def longest_rows(lengths: npt.NDArray[np.int32] | None, rows: IntArray, count: int) -> IntArray:
-    """Return the `count` rows that take the most memory, repeated if there are fewer."""
+def heaviest_rows(
+    lengths: npt.NDArray[np.int32] | None, rows: IntArray, count: int, strings: float = 1.0
+) -> IntArray:
+    """Return what `count` rows of a batch hold where they take the most memory.
+
+    Args:
+        lengths: Inputs of each row of the data set, or `None` where all are equal.
+        rows: Positions of the training rows.
+        count: Rows of the batch.
+        strings: Of a packed row, on average; 1 without packing.
+
+    Returns:
+        The longest rows, repeated if there are fewer. Packed rows are all about full, so for
+        them as many strings as they hold, evenly spread over all lengths.
+    """
     if lengths is not None:
         rows = rows[np.argsort(-lengths[rows].astype(np.int64), kind="stable")]
+    if strings > 1:
+        return rows[np.linspace(0, len(rows) - 1, round(count * strings)).astype(np.int64)]
     return np.resize(rows, count)
 
 
@@ -57,6 +72,7 @@ def find_batch_size(
     rows: IntArray,
     lengths: npt.NDArray[np.int32] | None,
     processes: Processes,
+    strings: float = 1.0,
 ) -> int:
     """Find the largest batch whose forward and backward pass fit, at the longest rows.
 
@@ -66,20 +82,21 @@ def find_batch_size(
         rows: Positions of the training rows.
         lengths: Inputs of each row of the data set, or `None` where all are equal.
         processes: The main one's finding holds for all.
+        strings: Of a packed row, on average.
 
     Raises:
         ConfigError: Not even the smallest fits.
     """
-    most = min(LARGEST, max(SMALLEST, len(rows) // 10))
+    most = min(LARGEST, max(SMALLEST, round(len(rows) / strings) // 10))
     if processes.device.type == "cpu":
-        sample = longest_rows(lengths, rows, 2)
+        sample = heaviest_rows(lengths, rows, 2, strings)
         each = max(1, activation_memory(model, objective, sample, processes) // 2)
         room = USED_SHARE * free_memory(processes.device) - weights_memory(model)
         most = min(most, int(room / each))
     fitting = 0
     size = SMALLEST
     while size <= most:
-        if not _fits(model, objective, longest_rows(lengths, rows, size), processes):
+        if not _fits(model, objective, heaviest_rows(lengths, rows, size, strings), processes):
             break
         fitting, size = size, 2 * size
     fitting = int(processes.agree(fitting))

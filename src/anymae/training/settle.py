@@ -89,7 +89,10 @@ def settle(
     batch = job.training.batch_size
     if batch == "auto":
         rows, lengths = job.dataset.parts.train, job.dataset.lengths
-        batch = find_batch_size(model, objective, rows=rows, lengths=lengths, processes=processes)
+        batch = find_batch_size(
+            model, objective, rows=rows, lengths=lengths, processes=processes,
+            strings=job.dataset.strings_per_row,
+        )  # fmt: skip
     global_batch = batch * job.training.accumulate * processes.world
     precision = settle_precision(job.training.precision, processes.device)
     threads = torch.get_num_threads()
