@@ -185,6 +185,20 @@ def test_weights_count_rows(model: MaskedAutoencoder, texts: list[str]) -> None:
     )
 
 
+def test_weights_that_are_all_equal_change_nothing_however_small(
+    model: MaskedAutoencoder, texts: list[str], oxygens: np.ndarray
+) -> None:
+    def fitted(weight: float) -> np.ndarray:
+        regressor = Regressor(
+            model, freeze=False, device="cpu", random_state=0,
+            training={"steps": 10, "learning_rate": 3e-3},
+        )  # fmt: skip
+        regressor.fit(texts, oxygens, sample_weight=np.full(len(texts), weight))
+        return np.asarray(regressor.predict(texts))
+
+    np.testing.assert_allclose(fitted(1e-3), fitted(1.0), atol=1e-2)
+
+
 def test_tables_of_several_columns_are_taken_by_name() -> None:
     draw = np.random.default_rng(0)
     frame = pd.DataFrame({

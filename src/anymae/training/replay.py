@@ -74,7 +74,7 @@ def _compute(
     facts: dict[str, Any],
     dataset: Dataset | None,
 ) -> Replay:
-    total, loss, bad = max(facts["terms"], 1.0), 0.0, []
+    total, loss, bad = facts["terms"] or 1.0, 0.0, []
     for number, each in enumerate(facts["passes"]):
         part = _part(tensors, f"pass-{number}")
         batch = _batch(part, model, facts, dataset)

@@ -71,7 +71,7 @@ class Stepper(Generic[BatchT]):
             total: Terms of the whole step, over all processes.
         """
         self.optimizer.zero_grad()
-        scale = self.processes.world / max(total, 1.0)
+        scale = self.processes.world / (total or 1.0)
         sums = []
         for number, piece in enumerate(pieces):
             with self.processes.peers():
@@ -84,7 +84,7 @@ class Stepper(Generic[BatchT]):
         norm = nn.utils.clip_grad_norm_(self._trained, limit)
         # One wait for the device in each step: both numbers come over together.
         *losses, grad_norm = torch.stack([*sums, norm.to(sums[0].dtype)]).tolist()
-        loss = self.processes.sum([math.fsum(losses)])[0] / max(total, 1.0)
+        loss = self.processes.sum([math.fsum(losses)])[0] / (total or 1.0)
         return StepResult(loss, total, grad_norm)
 
     def _backward(
