@@ -220,6 +220,16 @@ def test_a_probe_is_logged_at_each_look(tmp_path: Path) -> None:
     assert not (tmp_path / "no").exists()
 
 
+def test_a_probe_knows_no_class_that_its_rows_do_not_have(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    data = frame(600)
+    data["color"] = ["red", "blue"] * 300
+    data.loc[np.arange(100, 103), "color"] = "rare"
+    monkeypatch.setattr("anymae.training.session.MOST_LOOKED_AT", 20)
+    small(tmp_path / "run", data, steps=4, probe_target="color")
+
+
 def targets() -> Any:
     import pyarrow as pa
 

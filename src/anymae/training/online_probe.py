@@ -7,6 +7,7 @@ from collections.abc import Callable
 
 import numpy as np
 import numpy.typing as npt
+import pyarrow as pa
 import torch
 
 from anymae.data.dataset import Dataset
@@ -37,12 +38,16 @@ class OnlineProbe:
 
     def __init__(self, dataset: Dataset, target: str, *, train: IntArray, valid: IntArray) -> None:
         dataset.preparation.refuse_inputs_as_targets([target])
-        labels = read_labels(dataset, [target])
-        known = labels[target].is_valid().to_numpy(zero_copy_only=False)
+        column = read_labels(dataset, [target])[target]
+        known = column.is_valid().to_numpy(zero_copy_only=False)
         self._train, self._valid = train[known[train]], valid[known[valid]]
-        self._task = infer_task(labels, self._train)
-        self._truth = encode_labels(self._task, labels)
-        self._scaled = standardise(self._task, self._truth)
+        # Other rows may be of classes that these are not.
+        labels = {target: column.take(pa.array(np.concatenate([self._train, self._valid])))}
+        here = np.arange(len(labels[target]))
+        fitted, judged = here[: len(self._train)], here[len(self._train) :]
+        self._task = infer_task(labels, fitted, others=(judged,))
+        truth = encode_labels(self._task, labels)
+        self._scaled, self._truth = standardise(self._task, truth)[fitted], truth[judged]
         self.name = f"probe_{HEADLINE[self._task.type]}"
         """What the number is called in the log."""
 
@@ -54,10 +59,9 @@ class OnlineProbe:
         train, valid = embed(self._train), embed(self._valid)
         if not (np.isfinite(train).all() and np.isfinite(valid).all()):
             return float("nan")
-        found = fit_linear(self._task, train, self._scaled[self._train], strengths=(STRENGTH,))
+        found = fit_linear(self._task, train, self._scaled, strengths=(STRENGTH,))
         outputs = torch.from_numpy(found.outputs(valid))
         answers = to_answers(self._task, outputs).numpy().astype(np.float64)
-        truth = self._truth[self._valid]
-        measured = measure(self._task, truth, answers, np.ones(len(truth)))
+        measured = measure(self._task, self._truth, answers, np.ones(len(self._truth)))
         value = measured.targets[self._task.targets[0]][HEADLINE[self._task.type]].value
         return float("nan") if value is None else value
