@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import signal
 from collections.abc import Callable
 from pathlib import Path
@@ -13,6 +14,7 @@ import pytest
 import torch
 
 from anymae.errors import ConfigError, FolderError, InterruptedRunError
+from anymae.training.folder import OWN
 from anymae.training.precision import fastest_precision
 from anymae.training.pretrain import pretrain
 from anymae.training.progress import Progress
@@ -211,6 +213,19 @@ def test_resume_fits_every_state_of_the_folder(
     assert weights(run.folder) == done
     small(run.folder, overwrite=True, seed=1)
     assert weights(run.folder) != done
+
+
+@pytest.mark.parametrize("gone", range(1, len(OWN)))
+def test_a_kill_while_a_run_is_replaced_leaves_a_folder_that_can_be_resumed(
+    cut_run: Path, tmp_path: Path, gone: int
+) -> None:
+    run = tmp_path / "run"
+    shutil.copytree(cut_run, run)
+    for name in OWN[:gone]:
+        path = run / name
+        shutil.rmtree(path) if path.is_dir() else path.unlink(missing_ok=True)
+    small(run, resume=True)
+    assert (run / "model.safetensors").exists()
 
 
 def test_a_folder_that_is_no_run_is_left_alone(tmp_path: Path) -> None:

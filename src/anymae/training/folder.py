@@ -36,9 +36,9 @@ RECIPE, ENVIRONMENT, METRICS, CHECKPOINTS = (
     "metrics.jsonl",
     "checkpoints",
 )
-OWN = (WEIGHTS, CONFIG, DATA, CARD, "report.html", METRICS, ENVIRONMENT, CHECKPOINTS)
+OWN = (WEIGHTS, CHECKPOINTS, CONFIG, DATA, CARD, "report.html", METRICS, ENVIRONMENT)
 """What a run leaves behind, apart from recipe and captures, in the order in which it is removed:
-what is half removed must not look finished, but still like a run."""
+what is half removed must not look finished, nor as if it could go on, but still like a run."""
 MARKS = (RECIPE, STAGED + RECIPE, ENVIRONMENT, CHECKPOINTS)
 """Any of these says that a run has begun; the recipe is written first."""
 CAPTURES = "nonfinite-step-*.safetensors"
