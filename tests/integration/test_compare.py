@@ -199,6 +199,19 @@ def test_another_comparison_in_the_same_folder_is_refused(done: Comparison) -> N
     assert (done.folder / "compare.json").read_bytes() == before
 
 
+def test_as_many_other_rows_are_another_comparison(tmp_path: Path) -> None:
+    data = table(fold=[number % 3 for number in range(COUNT)])
+
+    def kept(where: str) -> Comparison:
+        config = DataConfig(where=where, drop=("fold",), column=("smiles",))
+        return compare(tmp_path / "out", data, data_config=config, seeds=2, steps=1)
+
+    kept("fold != 0")
+    with pytest.raises(FolderError, match="holds another comparison"):
+        kept("fold != 1")
+    kept("fold != 0")
+
+
 def without(cell: object) -> np.ndarray:
     features = answers(table())
     features[7, 0] = cell

@@ -1,9 +1,12 @@
 """What all seeds of a comparison share: rows, recipe and folder."""
 
+import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+
+import numpy as np
 
 from anymae.comparison.result import Comparison
 from anymae.config import DataConfig, Recipe
@@ -40,7 +43,15 @@ class Study:
     def asked(self) -> dict[str, Any]:
         """What another comparison would differ in; labels, baselines and seeds may change."""
         recipe = self.recipe.model_dump(mode="json", exclude_unset=True)
-        return {"recipe": recipe, "data": self.frame.digest, "rows": len(self.dataset)}
+        rows = self.dataset.rows
+        kept = hashlib.sha256(rows.numbers_of(np.arange(len(rows))).tobytes())
+        kept.update(b"" if rows.files is None else rows.files.tobytes())
+        return {
+            "recipe": recipe,
+            "data": self.frame.digest,
+            "rows": len(rows),
+            "kept": kept.hexdigest(),
+        }
 
     def claim(self) -> None:
         """Take the folder.
