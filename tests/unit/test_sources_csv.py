@@ -213,6 +213,16 @@ def test_python_and_arrow_parse_alike(tmp_path: Path) -> None:
         assert [list(row) for row in zip(*cells, strict=True)] == rows
 
 
+@pytest.mark.parametrize("quoted", [False, True])
+def test_cells_longer_than_pythons_limit_are_read(tmp_path: Path, quoted: bool) -> None:
+    limit = csv.field_size_limit()
+    cell = "ACGT" * 40_000
+    text = f'"{cell}"' if quoted else cell
+    table = read(tmp_path, f"name,sequence\na,{text}\nb,{text}\n").table
+    assert table["sequence"].to_pylist() == [cell, cell]
+    assert csv.field_size_limit() == limit
+
+
 def test_shards_of_csv_are_one_table_with_one_type(tmp_path: Path) -> None:
     (tmp_path / "1.csv").write_text("a,b\n1,x\n2,y\n")
     (tmp_path / "2.csv").write_text("a;b\n0.5;z\n")

@@ -7,6 +7,7 @@ bytes that are not UTF-8 go through Python's, which knows the line of each recor
 
 import csv
 from collections.abc import Iterator
+from contextlib import contextmanager
 from functools import partial
 from itertools import chain
 from typing import NamedTuple
@@ -72,6 +73,21 @@ class _Format(NamedTuple):
 
 
 def _fill(files: Files, missing: tuple[str, ...], sink: Sink) -> None:
+    with _long_cells():
+        _fill_by_blocks(files, missing, sink)
+
+
+@contextmanager
+def _long_cells() -> Iterator[None]:
+    """Let Python's parser read cells longer than it does by itself."""
+    limit = csv.field_size_limit(_LONGEST_CELL * 2)
+    try:
+        yield
+    finally:
+        csv.field_size_limit(limit)
+
+
+def _fill_by_blocks(files: Files, missing: tuple[str, ...], sink: Sink) -> None:
     formats = [_sniff(files, number) for number in range(len(files.paths))]
     names = formats[0].names
     for path, other in zip(files.paths, formats, strict=True):
@@ -215,7 +231,6 @@ def _parse_records(block: Block, form: _Format, name: str) -> tuple[_Rows, bytes
     """
     text = block.text.decode(errors="surrogateescape").split("\n")[:-1]
     reader = csv.reader(chain((line + "\n" for line in text), [_END]), delimiter=form.delimiter)
-    limit = csv.field_size_limit(_LONGEST_CELL * 2)
     records, lines, start = [], [], 0
     try:
         for record in reader:
@@ -225,8 +240,6 @@ def _parse_records(block: Block, form: _Format, name: str) -> tuple[_Rows, bytes
             last, start = start, reader.line_num
     except csv.Error as error:
         raise DataError(f"{name}: line {block.line + start} cannot be read ({error})") from error
-    finally:
-        csv.field_size_limit(limit)
     rest = b""
     if records.pop() != [_END]:
         rest = "".join(line + "\n" for line in text[last:]).encode(errors="surrogateescape")
