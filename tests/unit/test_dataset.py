@@ -1,5 +1,6 @@
 """Opening data: lengths, packing, stored preparations, parts in files, real files."""
 
+import time
 from pathlib import Path
 
 import numpy as np
@@ -10,6 +11,7 @@ import torch
 
 from anymae.config import DataConfig
 from anymae.data.dataset import TRANSFORMER_CAP, open_data
+from anymae.data.join import read_parts
 from anymae.errors import ConfigError, DataError
 
 STRINGS = ["C" * n for n in range(1, 41)]
@@ -193,6 +195,17 @@ def test_statistics_come_from_training_rows_alone() -> None:
     train = (ALL / 3)[dataset.parts.train]
     assert dataset.preparation.statistics["columns"][0]["center"] == pytest.approx(train.mean())
     assert dataset.parts.test.tolist() == list(range(20, 40))
+
+
+def test_columns_cost_what_they_are_not_what_their_square_is(tmp_path: Path) -> None:
+    names = ",".join(f"g{number}" for number in range(3_000))
+    for name in ("train", "test"):
+        (tmp_path / f"{name}.csv").write_text(names + "\n" + f"{',1.5' * 3_000}\n"[1:] * 4)
+    started = time.perf_counter()
+    config = DataConfig(test=str(tmp_path / "test.csv"))
+    parts = read_parts(tmp_path / "train.csv", config)
+    assert parts.frame.table.shape == (8, 3_000)
+    assert time.perf_counter() - started < 8, "took 25 s where each column looked at all others"
 
 
 def test_validation_and_test_files_are_parts_of_one_data_set(tmp_path: Path) -> None:

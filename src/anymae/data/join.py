@@ -56,12 +56,12 @@ def read_parts(data: object, config: DataConfig) -> ReadParts:
     frames = [frame, *(read_source(path, config) for _, path in named)]
     parts = [0, *(part for part, _ in named)]
     files = np.repeat(np.array(parts, np.int8), [other.table.num_rows for other in frames])
+    names = [dict.fromkeys(other.table.column_names) for other in frames]
     lacking = {
         column: other.name
-        for one in frames
-        for column in one.table.column_names
-        for other in frames
-        if column not in other.table.column_names
+        for one in names
+        for other, there in zip(frames, names, strict=True)
+        for column in one.keys() - there.keys()
     }
     return ReadParts(_join(frames), files, lacking)
 

@@ -69,14 +69,20 @@ class Spool:
     def __init__(self, folder: Path, schema: pa.Schema) -> None:
         self.schema = schema
         self._buffers: list[_Buffer] = []
+        # Kept up column by column: wide tables have thousands.
+        self._waiting = 0
         self._columns = {field.name: self._column(field.type, folder) for field in schema}
 
     def append(self, name: str, array: pa.Array) -> None:
         """Add the next cells of a column; the array has the column's plain type."""
-        self._columns[name].append(array)
-        if sum(buffer.waiting for buffer in self._buffers) > FLUSH_BYTES:
+        column = self._columns[name]
+        before = column.waiting
+        column.append(array)
+        self._waiting += column.waiting - before
+        if self._waiting > FLUSH_BYTES:
             for buffer in self._buffers:
                 buffer.flush()
+            self._waiting = 0
 
     def finish(self) -> pa.RecordBatch:
         """Return all columns, each contiguous, mapped from the spool's files if they grew big."""
@@ -141,11 +147,18 @@ class _Column:
     def __init__(self, kind: pa.DataType, buffers: list[_Buffer], inner: "_Column | None") -> None:
         self.kind = kind
         self.inner = inner
+        self._buffers = buffers
         self._valid = _Bits(buffers[0])
         self._main, self._data = buffers[1:]
         self._bits = _Bits(self._main)
         self._count = self._nulls = self._end = 0
         self._offsets = pa.types.is_large_string(kind) or pa.types.is_large_list(kind)
+
+    @property
+    def waiting(self) -> int:
+        """Bytes that are in memory, inner columns included."""
+        own = sum(buffer.waiting for buffer in self._buffers)
+        return own if self.inner is None else own + self.inner.waiting
 
     def append(self, array: pa.Array) -> None:
         """Add cells of the column's type."""

@@ -9,6 +9,7 @@ import tokenize
 import zipfile
 import zlib
 from abc import ABC, abstractmethod
+from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -114,6 +115,6 @@ def reading(name: str) -> Iterator[None]:
 
 def unique_names(names: list[str], name: str) -> None:
     """Refuse a table in which two columns have the same name."""
-    twice = next((column for column in names if names.count(column) > 1), None)
+    twice = next((column for column, count in Counter(names).items() if count > 1), None)
     if twice is not None:
         raise DataError(f"{name} has two columns named {twice!r}; rename one")
