@@ -14,9 +14,10 @@ from anymae.config import DataConfig, InputConfig
 from anymae.data.dataset import Dataset, open_data
 from anymae.data.kinds import KINDS
 from anymae.data.kinds.cells import KNOT_SCORES, CellStatistics
-from anymae.data.missing import blank, missing_codes
+from anymae.data.missing import blank, check_codes
 from anymae.data.preparation import Preparation
 from anymae.errors import ConfigError, DataError
+from anymae.training.targets import read_labels
 
 ALL = np.arange(40)
 
@@ -155,9 +156,22 @@ def test_declared_codes_are_missing() -> None:
     assert dataset.preparation.missing == ("-999", "b=0")
 
 
+@pytest.mark.parametrize("kind", ["table", "bytes"])
+def test_codes_of_a_target_hold_and_rows_without_it_are_read_all_the_same(kind: str) -> None:
+    columns = {"a": ALL / 3, "b": ALL / 7} if kind == "table" else {"smiles": ["CO"] * 40}
+    data = pa.table({**columns, "y": np.where(ALL < 5, -1.0, ALL)})
+    config = DataConfig(missing=("y=-1",), target=("y",))
+    dataset = open_data(data, config)
+    assert read_labels(dataset, ["y"])["y"].null_count == 5
+    again = open_data(data.drop_columns(["y"]), preparation=dataset.preparation)
+    assert len(again) == len(data)
+    with pytest.raises(DataError, match="did you mean 'y'"):
+        open_data(data, config.model_copy(update={"missing": ("yy=-1",)}))
+
+
 def test_declared_code_of_an_unknown_column_is_an_error() -> None:
     with pytest.raises(DataError, match=r"'aeg'.*did you mean 'age'"):
-        missing_codes(["aeg=0"], ["age"])
+        check_codes(["aeg=0"], ["age"])
     assert blank(pa.array([" ? ", "NA", " x "], pa.large_string())).to_pylist() == [None, None, "x"]
 
 

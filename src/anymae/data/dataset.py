@@ -15,6 +15,7 @@ from anymae.config import DataConfig, InputConfig
 from anymae.data.batch import Arrays, Batch, IntArray, pack, round_up, to_batch
 from anymae.data.join import read_parts
 from anymae.data.kinds import KINDS, Kind, Reader, Statistics
+from anymae.data.missing import check_codes
 from anymae.data.preparation import Preparation
 from anymae.data.roles import Roles, resolve_roles
 from anymae.data.rows import Rows, rows_to_leave_out
@@ -215,10 +216,14 @@ def open_data(
     (16, [[73, 73, 85, 5]])
     """
     config = config or DataConfig()
+    declared = config.missing
     if preparation is not None:
         config = config.model_copy(update=_stored_settings(config, preparation))
     parts = read_parts(data, config)
     frame = parts.frame
+    if frame.shape is None:
+        # A stored run's codes may be of its target, which rows to be predicted lack.
+        check_codes(declared, frame.table.column_names)
     resolve = resolve_roles if preparation is None else preparation.resolve_roles
     roles = resolve(frame, config)
     parts.check(roles)

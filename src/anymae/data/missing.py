@@ -1,6 +1,6 @@
 """What counts as a missing cell of a table: null, NaN, the usual words, and what the user named."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -9,29 +9,25 @@ from anymae.data.sources.guess import MISSING, NUMBER
 from anymae.errors import DataError, nearest
 
 
-def missing_codes(declared: Sequence[str], columns: Sequence[str]) -> Mapping[str, tuple[str, ...]]:
-    """Sort declared codes by column.
+def check_codes(declared: Sequence[str], columns: Sequence[str]) -> None:
+    """Refuse codes of columns that are not there.
 
     Args:
         declared: `-999` for all columns or `COLUMN=-999` for one.
-        columns: Names of the table's columns.
+        columns: Names of all columns, inputs or not.
 
     Raises:
-        DataError: A code names a column that is not there.
-
-    >>> missing_codes(["-999", "age=0"], ["age", "pay"])
-    {'age': ('-999', '0'), 'pay': ('-999',)}
+        DataError: A code names another column.
     """
     for code in declared:
         name, equals, _ = code.rpartition("=")
         if equals and name not in columns:
             known = nearest(name, columns)
             raise DataError(f"--missing {code} names column {name!r}, which is not there{known}")
-    return {column: codes_of(column, declared) for column in columns}
 
 
 def codes_of(column: str, declared: Sequence[str]) -> tuple[str, ...]:
-    """Return the declared codes that hold for one column, whatever others there are.
+    """Return the declared codes that hold for one column; of other columns there may be any.
 
     >>> codes_of("pay", ["-999", "age=0"])
     ('-999',)

@@ -15,7 +15,7 @@ from pydantic import Field
 
 from anymae.config import DataConfig, InputKind, Section
 from anymae.data.frame import VALUES, Frame
-from anymae.data.missing import blank, missing_codes
+from anymae.data.missing import blank, codes_of
 from anymae.data.sources.guess import NAME
 from anymae.errors import DataError, nearest
 
@@ -124,10 +124,9 @@ def roles_of_known_columns(frame: Frame, config: DataConfig, inputs: Sequence[st
     for name in inputs:
         if hasattr(frame.table.schema.field(name).type, "value_type"):
             raise DataError(f"column {name!r} {_LISTS}; the run reads one number or word a cell")
-    codes = missing_codes(config.missing, frame.table.schema.names)
     others = set(frame.table.schema.names) - {*inputs, *_assigned(config)}
     reasons = {
-        name: _reason(frame, name, codes[name]) or "not named"
+        name: _reason(frame, name, codes_of(name, config.missing)) or "not named"
         for name in frame.table.schema.names
         if name in others
     }
@@ -281,10 +280,9 @@ def _table_inputs(
     Named columns are the inputs. If all of them would be left out otherwise, they are meant to
     come back, and join the rest.
     """
-    codes = missing_codes(config.missing, frame.table.schema.names)
     reasons = {}
     for name in free:
-        reason = _reason(frame, name, codes[name])
+        reason = _reason(frame, name, codes_of(name, config.missing))
         if reason is not None:
             reasons[name] = reason
     impossible = [name for name in given if reasons.get(name) in (_LISTS, _EMPTY)]

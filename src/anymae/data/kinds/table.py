@@ -14,7 +14,7 @@ from anymae.data.batch import Arrays
 from anymae.data.frame import Frame
 from anymae.data.kinds.base import FAR, KINDS, BadRows, IntArray, Statistics, blocks, sample
 from anymae.data.kinds.cells import CellStatistics, as_json, cell_type
-from anymae.data.missing import as_numbers, blank, missing_codes
+from anymae.data.missing import as_numbers, blank, codes_of
 from anymae.data.roles import Roles
 
 RESIDENT_BYTES = 1 << 26
@@ -34,7 +34,7 @@ class TableRows:
         else:
             self._take = _TableColumns(frame.table.select(list(roles.inputs)))
         names = self._take.names
-        self._codes = missing_codes(config.missing, names)
+        self._codes = {name: codes_of(name, config.missing) for name in names}
         self._odd = [name for name in names if name in frame.odd]
         types = self._take.types
         floats = [name for name in names if pa.types.is_floating(types[name])]
