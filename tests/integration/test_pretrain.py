@@ -230,6 +230,25 @@ def test_a_probe_knows_no_class_that_its_rows_do_not_have(
     small(tmp_path / "run", data, steps=4, probe_target="color")
 
 
+def test_a_report_shows_validation_rows_of_the_run(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from anymae.report import runs
+
+    frame(200).to_csv(tmp_path / "data.csv", index=False)
+    found = small(tmp_path / "run", tmp_path / "data.csv", steps=2, seed=3)
+    shown: list[Any] = []
+
+    def opened(*args: Any, **keywords: Any) -> Any:
+        shown.append(open_data(*args, **keywords))
+        return shown[-1]
+
+    monkeypatch.setattr(runs, "open_data", opened)
+    runs.write_report([found.folder], out=tmp_path / "report.html")
+    expected = open_data(tmp_path / "data.csv", seed=3).parts.valid
+    assert shown[0].parts.valid.tolist() == expected.tolist()
+
+
 def targets() -> Any:
     import pyarrow as pa
 

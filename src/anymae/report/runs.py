@@ -156,11 +156,13 @@ def _masks(folder: Path, *, prefix: str) -> list[Block]:
             return []
         if model.data is None or not (folder / "run.yaml").exists():
             return [Block(note=f"{folder.name} knows no data, so no rows are shown.")]
-        config = load_recipe(folder / "run.yaml").data.model_copy(update={"pack": False})
+        recipe = load_recipe(folder / "run.yaml")
+        config = recipe.data.model_copy(update={"pack": False})
         if config.path is None:
             return [Block(note=f"The data of {folder.name} came from Python: no rows are shown.")]
         preparation = Preparation.from_json(model.data)
-        dataset = open_data(config.path, config, preparation=preparation)
+        seed = recipe.training.get("seed", 0)
+        dataset = open_data(config.path, config, preparation=preparation, seed=seed)
     except AnymaeError as error:
         logger.warning("no rows of %s are shown: %s", folder, error)
         return [Block(note=f"No rows of {folder.name} are shown: {error}.")]
