@@ -117,6 +117,21 @@ def test_a_record_of_other_settings_is_refused(
         run(done[0])
 
 
+def test_an_arm_on_other_rows_than_the_others_is_refused(
+    done: tuple[Path, list[Record]], tmp_path: Path
+) -> None:
+    shutil.copytree(done[0], tmp_path / "out")
+    (record,) = (tmp_path / "out").rglob("final/*_none_seed0.json")
+    record.unlink()
+    for path in (tmp_path / "out").rglob("final/50_*_seed0.json"):
+        found = json.loads(path.read_text())
+        found["data"]["split"] = "another"
+        path.write_text(json.dumps(found))
+    with pytest.raises(ConfigError, match="computed on other rows than those of --data"):
+        run(tmp_path / "out")
+    assert not record.exists()
+
+
 def test_weights_without_a_record_are_not_taken_up(
     done: tuple[Path, list[Record]], tmp_path: Path
 ) -> None:

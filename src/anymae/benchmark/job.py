@@ -19,7 +19,14 @@ from anymae.benchmark.encoders import ArmEncoder, Where
 from anymae.benchmark.finetuning import finetuned
 from anymae.benchmark.linear import linear_candidates
 from anymae.benchmark.prepare import Prepared, prepare_task
-from anymae.benchmark.record import JobName, Method, Record, command_on, describe_machine
+from anymae.benchmark.record import (
+    JobName,
+    Method,
+    Record,
+    check_split,
+    command_on,
+    describe_machine,
+)
 from anymae.benchmark.suite import Task
 
 
@@ -35,7 +42,9 @@ def run_job(where: Where, name: JobName, arm: Arm, encoder: ArmEncoder | None) -
     task = where.suite.tasks[name.task]
     pretraining = None if encoder is None else encoder.record
     started = time.monotonic()
-    methods = _Methods(task, prepare_task(where.suite, task, where.budget, name.seed), name.seed)
+    prepared = prepare_task(where.suite, task, where.budget, name.seed)
+    check_split(where.out, name, prepared.split)
+    methods = _Methods(task, prepared, name.seed)
     if encoder is None:
         methods.plain_baseline()
     elif arm.joins:

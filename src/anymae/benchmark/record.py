@@ -11,6 +11,7 @@ from typing import Annotated, Any, Literal
 from pydantic import Field
 
 from anymae.config import Section, parse
+from anymae.errors import ConfigError
 from anymae.files import read_json, write_json
 
 PACKAGES = ("anymae", "torch", "numpy", "scikit-learn", "pyarrow")
@@ -112,6 +113,26 @@ def read_record(path: Path) -> Record:
 def read_records(out: Path) -> list[Record]:
     """Read all records below a folder, in the order of their names."""
     return [read_record(path) for path in sorted(out.glob("*/*/*/*.json"))]
+
+
+def check_split(out: Path, name: JobName, split: str) -> None:
+    """Refuse rows other than those of the other arms, from which differences are taken.
+
+    Args:
+        out: The results folder.
+        name: The job that is to run.
+        split: Hash of its rows.
+
+    Raises:
+        ConfigError: A record of the same task and seed has another.
+    """
+    for path in sorted((out / name.file).parent.glob(f"{name.task}_*_seed{name.seed}.json")):
+        record = read_record(path)
+        if record.job.task == name.task and record.data["split"] != split:
+            raise ConfigError(
+                f"{path} was computed on other rows than those of --data; name the data that it "
+                "is from, or another --out"
+            )
 
 
 def command_on(job: JobName, device: str) -> str:

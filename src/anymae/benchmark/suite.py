@@ -112,7 +112,7 @@ class Budget:
     corpus_rows: int | None = None
     """Rows of the corpus, drawn by seed; `None` takes all."""
     most_rows: tuple[int | None, int | None, int | None] = (None, None, None)
-    """Rows for training, validation and test at most, drawn by seed 0."""
+    """Rows for training (drawn by the job's seed), validation and test (by seed 0) at most."""
     length: int | None = None
     """Longest row, where it is another than the suite's."""
     all_labels: bool = False
