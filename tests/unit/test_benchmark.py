@@ -1,5 +1,6 @@
 """The protocol of the benchmarks, piece by piece, against naive computations."""
 
+import itertools
 from pathlib import Path
 
 import numpy as np
@@ -19,6 +20,7 @@ from anymae.benchmark.linear import linear_candidates
 from anymae.benchmark.location import data_folder
 from anymae.benchmark.record import JobName, Method, Record, read_record, read_records, write_record
 from anymae.benchmark.run import plan
+from anymae.benchmark.scores import scores
 from anymae.benchmark.statistics import holm, paired_difference, summarise
 from anymae.benchmark.suite import Corpus, FineTuning, Inputs, Task, TaskData, draw, take
 from anymae.config import DataConfig
@@ -276,6 +278,26 @@ def test_records_come_back_as_written_and_nothing_unknown_is_read(tmp_path: Path
     path.write_text(path.read_text().replace('"best"', '"bets"'))
     with pytest.raises(ConfigError, match="did you mean 'best'"):
         read_record(path)
+
+
+def test_joined_arms_are_scored_against_joined_ones() -> None:
+    joined = {"baseline+embedding": 0.9, "baseline+random": 0.8, "baseline+none": 0.7}
+    found = {**joined, "guided": 0.5, "random": 0.3, "none": 0.1}
+    records = []
+    for (arm, value), seed in itertools.product(found.items(), range(2)):
+        job = JobName(suite="digits", budget="cpu", stage="final", task="50", arm=arm, seed=seed)
+        record = make_record(job)
+        method = record.methods["probe"].model_copy(update={"test": {"accuracy": value + seed}})
+        records.append(record.model_copy(update={"methods": {"probe": method}}))
+    over = {score.arm: score.over for score in scores(records)}
+    means = {
+        arm: {name: None if made is None else round(made.mean, 6) for name, made in each.items()}
+        for arm, each in over.items()
+    }
+    assert means["baseline+embedding"] == {"random": 0.1, "none": 0.2}
+    assert means["guided"] == {"random": 0.2, "none": 0.4}
+    assert means["baseline+random"] == {"none": 0.1}
+    assert means["none"] == {"random": -0.2}
 
 
 def test_chains_share_an_encoder_and_go_seed_by_seed(tmp_path: Path) -> None:

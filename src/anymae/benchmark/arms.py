@@ -28,6 +28,19 @@ OTHER_SEEDS = 1000
 """Added to the seed of `random-again`."""
 
 
+def references(arm: str) -> tuple[str, str]:
+    """Name the arms with random masks and without pretraining that an arm is compared with.
+
+    A baseline that is joined to an encoder is compared with one that is joined to another.
+
+    >>> references("guided"), references("baseline+embedding")
+    (('random', 'none'), ('baseline+random', 'baseline+none'))
+    """
+    if arm in JOINS:
+        return JOINED_WITH["random"], JOINED_WITH[NONE]
+    return "random", NONE
+
+
 class Arm(NamedTuple):
     """One of the things that are compared."""
 

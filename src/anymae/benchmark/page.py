@@ -5,7 +5,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from statistics import fmean
 
-from anymae.benchmark.arms import JOINED_WITH, JOINS, NONE, parse_arm
+from anymae.benchmark.arms import NONE, parse_arm, references
 from anymae.benchmark.candidates import choice_metric
 from anymae.benchmark.commands import commands
 from anymae.benchmark.conclusion import conclude, share_by_attention
@@ -120,6 +120,7 @@ def _rows(group: Group, task: Task) -> Iterator[list[str]]:
         mixed = "*" if len(places) > 1 else ""
         places |= {machine(record) for record in _pretrainings(group, task, arm)}
         all_mixed = "*" if len(places) > 1 else ""
+        others = ["" if other == arm else other for other in (*references(arm), BASELINE)]
         seconds = fmean(record.seconds for record in records)
         whole = seconds + fmean(record.pretraining_seconds for record in records)
         yield [
@@ -127,7 +128,7 @@ def _rows(group: Group, task: Task) -> Iterator[list[str]]:
             arm,
             str(len(score)),
             show(score),
-            *(show_difference(group.compare(task, arm, other)) for other in _references(arm)),
+            *(show_difference(group.compare(task, arm, other)) for other in others),
             show(group.tested(task, arm, "probe")),
             show(group.tested(task, arm, "finetune")),
             f"{seconds:.0f}{mixed}",
@@ -139,17 +140,6 @@ def _pretrainings(group: Group, task: Task, arm: str) -> list[Record]:
     """Return the records of the runs that an arm's encoder comes from."""
     encoder = parse_arm(arm).encoder
     return [] if encoder is None else group.pretrainings(encoder.text, task.corpus)
-
-
-def _references(arm: str) -> tuple[str, ...]:
-    """Name what an arm is compared with, in three columns; a name without records leaves one empty.
-
-    A baseline that is joined to an encoder is compared with one that is joined to another.
-    """
-    others = ("random", NONE, BASELINE)
-    if arm in JOINS:
-        others = (JOINED_WITH["random"], JOINED_WITH[NONE], BASELINE)
-    return tuple("" if other == arm else other for other in others)
 
 
 def _figures(group: Group, folder: Path) -> Iterator[str]:

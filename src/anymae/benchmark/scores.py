@@ -3,14 +3,14 @@
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
-from anymae.benchmark.arms import NONE
+from anymae.benchmark.arms import NONE, references
 from anymae.benchmark.candidates import choice_metric
 from anymae.benchmark.record import Record
 from anymae.benchmark.statistics import Difference, Summary, summarise
 from anymae.benchmark.summary import Group, Values
 
 REFERENCES = ("random", NONE)
-"""Arms that the others are compared with."""
+"""What pretraining is compared with; joined arms with joined ones (`references`)."""
 
 
 class Score(NamedTuple):
@@ -48,8 +48,8 @@ def scores(records: Sequence[Record]) -> list[Score]:
         metric = task.metric if job.stage == "final" else choice_metric(task)
         for arm in dict.fromkeys(r.job.arm for r in records if r.job.task == task.name):
             over = {
-                other: group.compare(task, arm, other, stage=job.stage)
-                for other in REFERENCES
+                name: group.compare(task, arm, other, stage=job.stage)
+                for name, other in zip(REFERENCES, references(arm), strict=True)
                 if other != arm
             }
             found.append(Score(task.name, metric, arm, group.values(task, arm, job.stage), over))
