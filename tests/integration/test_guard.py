@@ -240,7 +240,9 @@ def test_packed_batches_are_tried_as_large_as_they_will_be(
     small(tmp_path / "run", strings(2000), batch_size="auto", steps=4, settings=settings)
     assert "batch_size: 16\n" in (tmp_path / "run" / "run.yaml").read_text()
     # A few rows on the main processor, then 8, 16 and 32, and training with 16.
-    assert all(size <= found <= 1.3 * size for size, found in zip((8, 16, 32), seen[1:4], strict=True))
+    assert all(
+        size <= found <= 1.3 * size for size, found in zip((8, 16, 32), seen[1:4], strict=True)
+    )
     assert seen[4] == pytest.approx(16, abs=5)
 
 
