@@ -146,6 +146,29 @@ def test_a_damaged_checkpoint_is_replaced_when_its_step_comes_again(store: Check
     assert read_checkpoint(store.path(30), shapes).state["step"] == 30
 
 
+def test_what_was_passed_over_replaces_nothing_that_is_saved(tmp_path: Path) -> None:
+    store = Checkpoints(tmp_path, keep=1)
+    for step in (50, 57):
+        store.save(snapshot(step), best=50)
+    flip(store.path(57) / "model.safetensors")
+    assert store.save(snapshot(55), best=50) == store.path(55)
+    assert store.steps() == [50, 55]
+    found = store.newest(shapes)
+    assert found is not None and found.state["step"] == 55
+
+
+def test_a_full_disk_calls_no_checkpoint_of_a_later_step_intact(
+    store: Checkpoints, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(path: Path, write: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    flip(store.path(30) / "model.safetensors")
+    monkeypatch.setattr(files, "_write", fail)
+    with pytest.raises(AnymaeError, match=r"step 25.*step 20 is intact"):
+        store.save(snapshot(25), best=None)
+
+
 @pytest.mark.parametrize("primitive", ["_write", "_sync", "_rename"])
 def test_a_full_disk_is_one_error_and_earlier_checkpoints_stay(
     store: Checkpoints, monkeypatch: pytest.MonkeyPatch, primitive: str

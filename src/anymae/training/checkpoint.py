@@ -72,7 +72,7 @@ class Checkpoints:
         return self.folder / f"{_PREFIX}{step:08d}"
 
     def save(self, snapshot: Snapshot, *, best: int | None) -> Path:
-        """Write a checkpoint, then remove those that are too old.
+        """Write a checkpoint, then remove those that are too old, and those of later steps.
 
         Args:
             snapshot: What to save.
@@ -85,9 +85,9 @@ class Checkpoints:
         path = self.path(step)
         try:
             write_folder(path, lambda staged: _fill(staged, snapshot))
-            self._purge(best)
+            self._purge(step, best)
         except OSError as error:
-            before = [earlier for earlier in self.steps() if earlier != step]
+            before = [earlier for earlier in self.steps() if earlier < step]
             last = f"the one of step {before[-1]} is intact" if before else "there is none yet"
             raise FolderError(
                 f"the checkpoint of step {step} could not be written to {self.folder} "
@@ -111,10 +111,12 @@ class Checkpoints:
                 logger.warning("%s; passed over", error)
         return None
 
-    def _purge(self, best: int | None) -> None:
+    def _purge(self, saved: int, best: int | None) -> None:
         remove_leftovers(self.folder)
-        for step in self.steps()[: -self.keep]:
-            if step != best:
+        # Later ones were passed over, else training would have gone on from them.
+        kept = [step for step in self.steps() if step <= saved][-self.keep :]
+        for step in self.steps():
+            if step not in kept and step != best:
                 remove_folder(self.path(step))
 
 
