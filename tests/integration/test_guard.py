@@ -91,6 +91,29 @@ def test_a_finite_step_replays_to_the_same_numbers(
     assert again.bad_rows == ()
 
 
+def test_a_capture_holds_the_masks_of_the_step_in_its_precision(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from anymae.training.step import StepResult
+
+    seen: list[torch.Tensor] = []
+
+    def loss_sum(self: Any, model: Any, batch: Any, counters: Any) -> torch.Tensor:
+        made = self._reconstruct(model, batch, counters)
+        seen.append(made.masked)
+        return made.loss_sum
+
+    monkeypatch.setattr(ReconstructionObjective, "loss_sum", loss_sum)
+    monkeypatch.setattr(StepResult, "is_finite", property(lambda self: False))
+    data = np.random.default_rng(0).normal(size=(600, 48, 1)).astype(np.float32)
+    settings = {"masking.draw": "top", "masking.random_start": 0, "masking.random_floor": 0}
+    keywords = {"batch_size": 256, "precision": "bf16", "settings": settings}
+    with pytest.raises(NonFiniteError):
+        small(tmp_path / "run", data, **keywords)
+    held = read_tensors(tmp_path / "run" / "nonfinite-step-00000000.safetensors")
+    assert torch.equal(held["pass-0.masked"], seen[0])
+
+
 def test_weights_that_are_not_finite_replace_no_checkpoint(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

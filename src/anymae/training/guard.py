@@ -73,7 +73,8 @@ def _capture(
         for number, piece in enumerate(loader.pieces(counters.step, rank)):
             seed_dropout(stepper.config.seed, counters.step, rank=rank, piece=number)
             batch = stepper.processes.send(piece.batch)
-            with torch.no_grad():
+            # In another precision, attention ranks inputs otherwise: masks would be others.
+            with torch.no_grad(), stepper.autocast():
                 found = loader.objective.capture(base, batch, counters)
             name = f"pass-{len(passes)}"
             tensors[f"{name}.positions"] = torch.tensor(piece.positions)

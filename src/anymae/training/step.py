@@ -93,13 +93,16 @@ class Stepper(Generic[BatchT]):
         processes = self.processes
         seed_dropout(self.config.seed, counters.step, rank=processes.rank, piece=number)
         batch = processes.send(piece.batch)
-        with torch.autocast(
-            processes.device.type, torch.bfloat16, enabled=self.config.precision == "bf16"
-        ):
+        with self.autocast():
             loss_sum = self.objective.loss_sum(self.model, batch, counters)
         loss_sum = loss_sum * piece.weight
         (loss_sum * scale).backward()
         return loss_sum.detach()
+
+    def autocast(self) -> torch.autocast:
+        """Return the context in which a forward pass has the run's precision."""
+        is_bf16 = self.config.precision == "bf16"
+        return torch.autocast(self.processes.device.type, torch.bfloat16, enabled=is_bf16)
 
     def apply(self, counters: Counters) -> float:
         """Take the step that was computed; returns its learning rate."""
