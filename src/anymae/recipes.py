@@ -142,7 +142,9 @@ def apply_settings(recipe: Recipe, settings: Mapping[str, object]) -> Recipe:
             continue
         if section in ("preset", "init", "init_sha256"):
             raise ConfigError(f"unknown setting {name!r}; write {section}=NAME")
-        inside = dict(values.get(section) or {})
+        inside = {} if values.get(section) is None else values[section]
+        if not isinstance(inside, Mapping):
+            raise ConfigError(f"{section}={inside} holds no keys; write {section}.{key}=VALUE")
         if section == "training" and key in LENGTHS and value is not None:
             inside = {other: kept for other, kept in inside.items() if other not in LENGTHS}
         values[section] = {**inside, key: value}
