@@ -285,6 +285,23 @@ def test_as_many_inputs_as_latents_changes_nothing(encoder: str) -> None:
     assert masked.sum(1).tolist() == [2, 2]
 
 
+@pytest.mark.parametrize("most", [1, 3])
+def test_a_column_of_one_category_costs_nothing(most: int) -> None:
+    config = tiny_config("table", length=3)
+    config = config.model_copy(
+        update={"input": config.input.model_copy(update={"categories": (0, 1, most)})}
+    )
+    model = MaskedAutoencoder(config)
+    with torch.no_grad():
+        model.head.linear.bias.copy_(torch.arange(2.0, 4.0 + most))
+    inputs = torch.tensor([[0.5, 0.0, 0.0]])[:, :, None]
+    out = model(inputs, masked=torch.tensor([[True, True, False]]))
+    number, category = out.losses[0].tolist()
+    assert category == 0
+    assert number == pytest.approx((out.listed[0, 0, 0].item() - 0.5) ** 2)
+    assert out.listed[0, 0, 0].item() == pytest.approx(2, abs=0.5)
+
+
 def test_sets_ignore_the_order_of_their_inputs() -> None:
     config = tiny_config("values", "transformer")
     config = config.model_copy(

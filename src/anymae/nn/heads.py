@@ -142,6 +142,7 @@ class CellHead(nn.Module):
     def __init__(self, config: ModelConfig) -> None:
         super().__init__()
         counts = torch.tensor(config.input.categories)
+        self.only_numbers = not any(config.input.categories)
         starts = 1 + counts.cumsum(0) - counts
         self.linear = nn.Linear(config.decoder.width, 1 + sum(config.input.categories))
         slots = torch.arange(max(1, *config.input.categories))
@@ -158,7 +159,7 @@ class CellHead(nn.Module):
         A number stands in slot 0; slots that a column does not have hold the lowest number.
         """
         outputs = self.linear(decoded)
-        if self.reads.shape[1] == 1:
+        if self.only_numbers:
             return cast("Tensor", outputs[..., :1])
         predictions: Tensor = outputs.gather(2, self.reads[hidden])
         lowest = torch.finfo(predictions.dtype).min
@@ -170,7 +171,7 @@ class CellHead(nn.Module):
         """Return squared error or scaled cross-entropy, `(B, k)`, for targets `(B, k, 1)`."""
         predictions, targets = full(predictions), targets.squeeze(-1)
         error = (predictions[..., 0] - targets).square()
-        if self.reads.shape[1] == 1:
+        if self.only_numbers:
             return error
         scale = self.scale[hidden]
         code = torch.where(scale > 0, targets, 0).long()
