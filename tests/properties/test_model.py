@@ -29,6 +29,10 @@ def make(kind: str = "bytes", encoder: str = "transformer", **options: object) -
     return model.eval()
 
 
+def with_input(config: ModelConfig, **changes: object) -> ModelConfig:
+    return config.model_copy(update={"input": config.input.model_copy(update=changes)})
+
+
 def ragged(batch: int, length: int = 24) -> Tensor:
     """Validity with real inputs scattered, from one to all of them."""
     chance = torch.rand(batch, 1)
@@ -287,10 +291,7 @@ def test_as_many_inputs_as_latents_changes_nothing(encoder: str) -> None:
 
 @pytest.mark.parametrize("most", [1, 3])
 def test_a_column_of_one_category_costs_nothing(most: int) -> None:
-    config = tiny_config("table", length=3)
-    config = config.model_copy(
-        update={"input": config.input.model_copy(update={"categories": (0, 1, most)})}
-    )
+    config = with_input(tiny_config("table", length=3), categories=(0, 1, most))
     model = MaskedAutoencoder(config)
     with torch.no_grad():
         model.head.linear.bias.copy_(torch.arange(2.0, 4.0 + most))
@@ -303,10 +304,7 @@ def test_a_column_of_one_category_costs_nothing(most: int) -> None:
 
 
 def test_sets_ignore_the_order_of_their_inputs() -> None:
-    config = tiny_config("values", "transformer")
-    config = config.model_copy(
-        update={"input": config.input.model_copy(update={"positions": "none"})}
-    )
+    config = with_input(tiny_config("values", "transformer"), positions="none")
     model = MaskedAutoencoder(config).eval()
     inputs = tiny_inputs(config, 2)
     order = torch.randperm(24)
@@ -332,11 +330,17 @@ def test_the_loss_of_a_set_is_computed_in_full_precision() -> None:
     torch.testing.assert_close(torch.autograd.grad(found.sum(), predictions)[0], gradient)
 
 
+@pytest.mark.parametrize("positions", ["none", "learned"])
+def test_in_bf16_the_residual_stream_is_float32(positions: str) -> None:
+    config = with_input(tiny_config("values"), positions=positions)
+    model = MaskedAutoencoder(config)
+    with torch.autocast("cpu", torch.bfloat16):
+        layers = model.encode_layers(tiny_inputs(config, 2))
+    assert {layer.latents.dtype for layer in layers} == {torch.float32}
+
+
 def test_the_loss_of_a_set_equals_a_naive_matching() -> None:
-    config = tiny_config("values")
-    config = config.model_copy(
-        update={"input": config.input.model_copy(update={"positions": "none"})}
-    )
+    config = with_input(tiny_config("values"), positions="none")
     model = MaskedAutoencoder(config).eval()
     inputs, valid = tiny_inputs(config, 4), ragged(4)
     out = model(inputs, valid)

@@ -82,5 +82,6 @@ class Embedding(nn.Module):
         embedded: Tensor = self.content(inputs)
         if self.positions is not None:
             embedded = embedded + self.positions[: embedded.shape[1]]
-        out: Tensor = self.dropout(self.norm(embedded))
+        # On a CPU autocast leaves sets, which no position lifts to float32, in bf16 from here on.
+        out: Tensor = self.dropout(self.norm(embedded.to(self.norm.weight.dtype)))
         return out
