@@ -15,6 +15,7 @@ import torch
 
 from anymae.errors import ConfigError, FolderError, InterruptedRunError
 from anymae.training.folder import OWN
+from anymae.recipes import load_recipe
 from anymae.training.precision import fastest_precision
 from anymae.training.pretrain import pretrain
 from anymae.training.progress import Progress
@@ -110,6 +111,21 @@ def test_minutes_become_steps_once(tmp_path: Path) -> None:
     assert "minutes" not in stored
     small(tmp_path / "run", resume=True, **case)
     assert f"steps: {history(tmp_path / 'run')[-1]['steps']}\n" in stored
+
+
+@pytest.mark.parametrize("every", [None, 1, 4, 1000])
+def test_minutes_leave_time_for_the_looks_that_are_asked_for(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, every: int | None
+) -> None:
+    monkeypatch.setattr("anymae.training.settle.step_seconds", lambda *_, **__: 0.1)
+    monkeypatch.setattr("anymae.training.settle.timed", lambda look: 1.0)
+    settings = {"training.validate_every": every}
+    with pytest.raises(Cut):
+        small(tmp_path / "run", progress=cut_at(1), steps=None, minutes=1.0, settings=settings)
+    training = load_recipe(tmp_path / "run" / "run.yaml").training
+    steps, between = training["steps"], every or training["steps"] // 10
+    looks = 1 + sum(step % between == 0 or step == steps for step in range(1, steps + 1))
+    assert 58 < 0.1 * steps + looks < 60.001
 
 
 @pytest.mark.parametrize("length", [{"steps": 12}, {"steps": None, "epochs": 1.2}])

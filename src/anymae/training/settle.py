@@ -130,7 +130,11 @@ def _measured_steps(
     look = 0.0
     if monitor is not None:
         look = processes.agree(timed(lambda: monitor(model, Counters(0, 1, 0))))
-    return steps_for(minutes, step_seconds=seconds, look_seconds=look, looks=LOOKS + 1)
+    looks, every = LOOKS + 1, job.training.validate_every
+    if every is not None:
+        # Then looks grow with the steps, beside the first one and the last.
+        looks, seconds = 2, seconds + look / every
+    return steps_for(minutes, step_seconds=seconds, look_seconds=look, looks=looks)
 
 
 def settle_again(job: Job, state: Mapping[str, Any], processes: Processes) -> Settled:
