@@ -149,6 +149,7 @@ LOOK = {
     "effective_rank": 9.0,
     "embedding_std": 0.4,
 }
+NOT_FINITE = {"effective_rank": None, "embedding_std": None}
 
 
 @pytest.mark.parametrize(
@@ -162,11 +163,13 @@ LOOK = {
         ([5.5, 3.1, 3.0, 2.97], {"valid_loss_own_masks": 2.9}, "learning", "1.0% under"),
         ([5.5, 3.1, 2.4, 2.0], {"effective_rank": 1.1}, "collapsed", "effective rank 1.1"),
         ([5.5, 3.1, 2.4, 2.0], {"embedding_std": 1e-6}, "collapsed", "the same embedding"),
+        ([5.5, 3.1, 2.4, 2.0], NOT_FINITE, "collapsed", "some training rows are not finite"),
+        ([5.5, 3.1, 2.4, 2.0], {"valid_loss_own_masks": None}, "learning", "33% under"),
         ([5.5, 3.1, 3.0, 4.2], {"mask_overlap": 0.9}, "learning", "only what its own masks ask"),
     ],
 )
 def test_the_verdict_says_what_the_numbers_say(
-    losses: list[float], change: dict[str, float], state: str, words: str
+    losses: list[float], change: dict[str, float | None], state: str, words: str
 ) -> None:
     verdict = judge(losses, {**LOOK, **change})
     assert verdict.state == state

@@ -1,5 +1,6 @@
 """Is it learning? One line in words, with the reason and what to do."""
 
+import math
 from collections.abc import Mapping, Sequence
 from typing import Literal, NamedTuple
 
@@ -26,34 +27,41 @@ class Verdict(NamedTuple):
     """One sentence: the reason, and a suggestion."""
 
 
-def judge(losses: Sequence[float], last_look: Mapping[str, float]) -> Verdict:
+def judge(losses: Sequence[float], last_look: Mapping[str, float | None]) -> Verdict:
     """Judge a run by its looks.
 
     Args:
         losses: Validation loss of each look, in order; the first before any training.
-        last_look: What the monitor found at the last look.
+        last_look: What the monitor found at the last look; `None` for what is not finite.
 
     >>> look = {"trivial_loss": 3.0, "effective_rank": 9.0, "embedding_std": 0.4,
     ...         "valid_loss_own_masks": 2.0, "trivial_loss_own_masks": 3.0, "mask_overlap": 0.5}
     >>> judge([5.5, 3.1, 2.4, 2.0], look).state
     'learning'
     """
-    last, best, trivial_loss = losses[-1], min(losses), last_look["trivial_loss"]
+    look = {name: math.nan if value is None else value for name, value in last_look.items()}
+    last, best, trivial_loss = losses[-1], min(losses), look["trivial_loss"]
     below = 1 - best / trivial_loss if trivial_loss > 0 else 0.0
-    rank = last_look["effective_rank"]
-    if rank < COLLAPSED_RANK or last_look["embedding_std"] < SMALLEST_STD:
+    rank = look["effective_rank"]
+    if math.isnan(rank):
+        return Verdict(
+            "collapsed",
+            "collapsed: the embeddings of some training rows are not finite; lower "
+            "training.learning_rate, or look for extreme values in the data",
+        )
+    if rank < COLLAPSED_RANK or look["embedding_std"] < SMALLEST_STD:
         return Verdict(
             "collapsed",
             f"collapsed: all rows have nearly the same embedding (effective rank {rank:.1f}); "
             "lower training.learning_rate, or raise masking.ratio",
         )
-    if last_look["valid_loss_own_masks"] < 0.9 * last_look["trivial_loss_own_masks"] and (
+    if look["valid_loss_own_masks"] < 0.9 * look["trivial_loss_own_masks"] and (
         below < BARELY or last > NARROWED * best
     ):
         return Verdict(
             "learning",
             f"learning, but only what its own masks ask: under random masks the loss is {last:.3f} "
-            f"(best {best:.3f}, trivial {trivial_loss:.3f}), and {last_look['mask_overlap']:.0%} "
+            f"(best {best:.3f}, trivial {trivial_loss:.3f}), and {look['mask_overlap']:.0%} "
             "of what is hidden in a row is hidden again; masking.random_start or "
             "masking.random_floor keep masks broad",
         )
