@@ -1,6 +1,7 @@
 """What holds for every masking, on any lengths: exact counts, nothing unreal hidden, row by row."""
 
 from fractions import Fraction
+from typing import Any
 
 import numpy as np
 import pytest
@@ -8,6 +9,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from anymae.config import MaskingConfig, ModelConfig, parse
 from anymae.errors import ConfigError
@@ -81,6 +83,25 @@ def test_query_counts_equal_the_rule_written_out(ratio: float, inputs_per_query:
     ours = query_counts(torch.arange(200), ratio, inputs_per_query).tolist()
     hidden = [np.float32(n) * np.float32(ratio) for n in range(200)]
     assert ours == [max(1, rounded(h / np.float32(inputs_per_query))) for h in hidden]
+
+
+class DividingAsGPUsDo(TorchDispatchMode):
+    """By a number through its reciprocal; a tensor on the GPU is a divisor as it is."""
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        if func is torch.ops.aten.div.Tensor and not isinstance(args[1], Tensor):
+            return args[0] * float(np.float32(1) / np.float32(args[1]))
+        return func(*args, **(kwargs or {}))
+
+
+def test_query_counts_are_the_same_where_numbers_divide_by_their_reciprocals() -> None:
+    every = torch.arange(2049)
+    for inputs_per_query in range(1, 9):
+        for ratio in (0.15, 0.2, 0.3, 0.5, 0.65, 0.75):
+            here = query_counts(every, ratio, inputs_per_query)
+            with DividingAsGPUsDo():
+                there = query_counts(every, ratio, inputs_per_query)
+            assert torch.equal(there, here), (ratio, inputs_per_query)
 
 
 @pytest.mark.parametrize("encoder", ENCODERS)

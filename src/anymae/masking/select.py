@@ -30,7 +30,10 @@ def query_counts(num_valid: Tensor, ratio: Tensor | float, inputs_per_query: flo
     >>> query_counts(torch.tensor([28]), 0.2, 3).item()
     2
     """
-    return (num_valid.float() * ratio / inputs_per_query).round().long().clamp(min=1)
+    hidden = num_valid.float() * ratio
+    # A GPU divides by a number, unlike by a tensor, through its reciprocal, which rounds twice.
+    divisor = hidden.new_full((), inputs_per_query)
+    return (hidden / divisor).round().long().clamp(min=1)
 
 
 def rank_by_score(scores: Tensor, ties: Tensor, first: Tensor | None = None) -> Tensor:
