@@ -136,7 +136,8 @@ def probe(
         target: Columns to predict; may be named in `data_config` instead.
         task: The task, where the values of the targets do not tell.
         data_config: Columns, roles, splits.
-        num_labels: Labels to fit to; `None` takes all.
+        num_labels: Labels to fit to, of which a fifth judge instead where there are no test rows;
+            `None` takes all.
         readings: How encoders are read.
         resamples: Bootstrap samples for the intervals.
         seed: Draws splits, labels, folds and the random encoder.

@@ -129,6 +129,13 @@ def test_a_probe_compares_the_encoder_with_what_needs_no_pretraining() -> None:
     assert "encoder" in found._repr_html_()
 
 
+def test_of_few_labels_without_test_rows_a_fifth_judges() -> None:
+    texts = strings(200)
+    data = {"smiles": texts, "y": [text.count("O") for text in texts]}
+    found = probe(pretrained(texts), data, target="y", num_labels=50, resamples=0)
+    assert found.rows == {"fitted": 40, "valid": 10}
+
+
 def test_the_test_part_judges_and_the_others_fit() -> None:
     texts = strings(60)
     parts = ["train"] * 30 + ["valid"] * 10 + ["test"] * 20

@@ -42,7 +42,10 @@ def probe(
     data_flags: DataFlags,
     compute_flags: ComputeFlags,
     num_labels: Annotated[
-        int | None, typer.Option("--n-labels", metavar="N", help="Fit to N labels only.")
+        int | None,
+        typer.Option(
+            "--n-labels", metavar="N", help="Fit to N labels; a fifth judges if no rows test."
+        ),
     ] = None,
     seed: Annotated[int, typer.Option("--seed", help="Splits, labels, random encoder.")] = 0,
     json: JsonFlag = False,
