@@ -1,5 +1,7 @@
 """What a launcher says about precision and sharding does not pass by the recipe."""
 
+import weakref
+
 import pytest
 import torch
 
@@ -15,6 +17,12 @@ def test_a_launchers_precision_changes_nothing(monkeypatch: pytest.MonkeyPatch) 
         assert torch.equal(
             model(torch.ones(1, 3)), torch.nn.Linear.forward(model, torch.ones(1, 3))
         )
+
+
+def test_a_prepared_model_lives_no_longer_than_it_is_used() -> None:
+    with Processes("cpu") as processes:
+        model = weakref.ref(processes.prepare(torch.nn.Linear(3, 2)))
+        assert model() is None
 
 
 @pytest.mark.parametrize("name", ["FSDP", "DEEPSPEED", "MEGATRON_LM"])

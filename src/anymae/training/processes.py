@@ -119,6 +119,8 @@ class Processes:
     def prepare(self, model: nn.Module) -> nn.Module:
         """Move a model to the device and, with several processes, join its gradients."""
         prepared: nn.Module = self._accelerator.prepare_model(model)
+        # Accelerate lists every model, for checkpoints of its own, and so keeps trials alive too.
+        self._accelerator.free_memory()
         return prepared
 
     def send(self, batch: Moved) -> Moved:
