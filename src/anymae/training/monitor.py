@@ -20,7 +20,7 @@ from anymae.data.sampler import by_length, spaced
 from anymae.errors import NonFiniteError
 from anymae.masking.random import RandomMasking
 from anymae.model import MaskedAutoencoder, Reconstruction
-from anymae.nn.encoder import Encoded
+from anymae.nn.readout import mean_pool
 from anymae.randomness import Draws, Purpose, row_keys
 from anymae.training.objective import Counters, IntArray, Look
 from anymae.training.online_probe import OnlineProbe
@@ -158,7 +158,8 @@ class ReconstructionMonitor:
         parts, pooled = by_length(rows, self._dataset.lengths, self._batch_size), []
         for index in parts:
             batch = self._processes.send(self._dataset.batch(index))
-            pooled.append(_pool(model.encode(batch.inputs, valid=batch.valid)).float().cpu())
+            encoded = model.encode(batch.inputs, valid=batch.valid)
+            pooled.append(mean_pool(encoded).float().cpu())
         found = torch.cat(pooled)
         if len(found) != len(rows):
             return found
@@ -184,14 +185,6 @@ def spread(embeddings: Tensor) -> tuple[float, float]:
     entropy = -(share * share.clamp(min=1e-300).log()).sum()
     std = centred.square().mean(0).sqrt().mean()
     return float(entropy.exp()), float(std)
-
-
-def _pool(encoded: Encoded) -> Tensor:
-    """Average over valid latents, `(B, D)`."""
-    if encoded.valid is None:
-        return encoded.latents.mean(1)
-    weight = encoded.valid[:, :, None].to(encoded.latents.dtype)
-    return (encoded.latents * weight).sum(1) / weight.sum(1).clamp(min=1)
 
 
 def _relative_entropy(hidden_at: Tensor, valid_at: Tensor) -> Tensor:
