@@ -17,7 +17,6 @@ from anymae.config import (
     parse,
 )
 from anymae.errors import ConfigError, nearest
-from anymae.files import write_text
 
 SECTIONS: dict[str, type[Section]] = {
     "encoder": EncoderConfig,
@@ -157,11 +156,6 @@ def dump_recipe(recipe: Recipe, *, comment: str = "") -> str:
     values = {name: value for name, value in values.items() if value not in ({}, None)}
     lines = "".join(f"# {line}\n" for line in comment.splitlines())
     return lines + yaml.safe_dump(values, sort_keys=False, allow_unicode=True)
-
-
-def save_recipe(recipe: Recipe, path: Path, *, comment: str = "") -> None:
-    """Write a recipe, with a comment on top."""
-    write_text(path, dump_recipe(recipe, comment=comment))
 
 
 def _first_problem(error: yaml.YAMLError) -> str:

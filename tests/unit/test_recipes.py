@@ -13,7 +13,6 @@ from anymae.recipes import (
     load_recipe,
     make_recipe,
     parse_settings,
-    save_recipe,
 )
 
 SHIPPED = sorted((Path(__file__).parents[2] / "recipes").glob("*.yaml"))
@@ -28,8 +27,9 @@ def test_a_recipe_comes_back_as_written(tmp_path: Path) -> None:
             "training": {"steps": 300, "learning_rate": 1e-3},
         }
     )
-    save_recipe(recipe, tmp_path / "run.yaml", comment="one\ntwo")
-    assert (tmp_path / "run.yaml").read_text().startswith("# one\n# two\npreset: tiny\n")
+    text = dump_recipe(recipe, comment="one\ntwo")
+    assert text.startswith("# one\n# two\npreset: tiny\n")
+    (tmp_path / "run.yaml").write_text(text)
     assert load_recipe(tmp_path / "run.yaml") == recipe
 
 
