@@ -25,7 +25,7 @@ class MetricsLog:
         """Write a line; numbers that are not finite become null.
 
         Args:
-            kind: `start`, `train`, `valid` or `end`.
+            kind: `train`, `valid` or `end`.
             step: Optimizer steps done.
             values: Numbers and words, by name.
 
