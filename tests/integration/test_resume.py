@@ -14,8 +14,8 @@ import pytest
 import torch
 
 from anymae.errors import ConfigError, FolderError, InterruptedRunError
-from anymae.training.folder import OWN
 from anymae.recipes import load_recipe
+from anymae.training.folder import OWN
 from anymae.training.precision import fastest_precision
 from anymae.training.pretrain import pretrain
 from anymae.training.progress import Progress
