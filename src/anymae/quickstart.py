@@ -28,7 +28,7 @@ import numpy.typing as npt
 import torch
 
 from anymae.config import DataConfig
-from anymae.errors import AnymaeError
+from anymae.errors import AnymaeError, FolderError
 from anymae.files import require_free, require_writable, write_bytes, write_file
 from anymae.hub import load
 from anymae.inference.rows import open_rows
@@ -62,7 +62,8 @@ _SETTINGS = (
     "training.keep=last",
     "training.threads=1",
 )
-_WRITTEN = (*ARMS, "digits.npz", "masks.png", "report.html")
+_DIGITS = "digits.npz"
+_WRITTEN = ("masks.png", "report.html", *ARMS, _DIGITS)
 _SPLIT_SEED, _NUM_POOL = 12345, 1297
 
 FloatArray = npt.NDArray[np.float64]
@@ -143,7 +144,7 @@ def quickstart(
     images, labels = _digits()
     pool, test = _split(len(images))
     out.mkdir(parents=True, exist_ok=True)
-    write_file(out / "digits.npz", lambda staged: np.savez_compressed(staged, images=images[pool]))
+    write_file(out / _DIGITS, lambda staged: np.savez_compressed(staged, images=images[pool]))
     commands = {name: _command(out, name, steps=steps, seed=seed) for name in ARMS}
     _run(commands, [out / name for name in ARMS], total=steps * len(ARMS), progress=progress)
     models = {name: _load(out / name) for name in ARMS}
@@ -229,10 +230,12 @@ def _split(count: int) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
 
 
 def _clear(out: Path, *, overwrite: bool) -> None:
-    """Make room, touching only what a quickstart writes."""
-    if not overwrite:
+    """Make room, touching only what a quickstart writes, the digits last: they tell it."""
+    if not overwrite or not out.is_dir() or not any(out.iterdir()):
         require_free(out)
         return
+    if not (out / _DIGITS).exists():
+        raise FolderError(f"{out} holds no quickstart to replace; name a new folder with --out")
     require_writable(out)
     for name in _WRITTEN:
         path = out / name
@@ -241,7 +244,7 @@ def _clear(out: Path, *, overwrite: bool) -> None:
 
 def _command(out: Path, name: str, *, steps: int, seed: int) -> list[str]:
     """Return the words of the command that pretrains one arm."""
-    words = ["pretrain", str(out / "digits.npz"), "--out", str(out / name), "--preset", "tiny"]
+    words = ["pretrain", str(out / _DIGITS), "--out", str(out / name), "--preset", "tiny"]
     words += ["--steps", str(steps), "--seed", str(seed)]
     settings = (f"masking.kind={name}", *_SETTINGS)
     return words + [word for setting in settings for word in ("--set", setting)]

@@ -91,6 +91,14 @@ def test_an_earlier_quickstart_is_replaced_on_demand_only(
     assert [path.name for path in out.iterdir()] == ["mine"]
 
 
+def test_folders_of_others_are_not_replaced(tmp_path: Path) -> None:
+    (tmp_path / "random").mkdir()
+    (tmp_path / "random" / "mine").write_text("keep")
+    with pytest.raises(FolderError, match="holds no quickstart"):
+        quickstart(tmp_path, steps=2, overwrite=True)
+    assert (tmp_path / "random" / "mine").read_text() == "keep"
+
+
 def test_a_run_that_fails_is_named_with_its_own_words(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
