@@ -38,6 +38,22 @@ def require_free(folder: Path) -> None:
     require_writable(folder)
 
 
+def require_apart(out: Path, data: object) -> None:
+    """Refuse to write over what is read.
+
+    Args:
+        out: The file to write.
+        data: A path, or a Python object, which no file is.
+
+    Raises:
+        FolderError: They are the same file.
+    """
+    if not isinstance(data, (str, Path)) or not out.exists():
+        return
+    if Path(data).exists() and out.samefile(data):
+        raise FolderError(f"{out} is the data that are read; name another file to write")
+
+
 def require_writable(folder: Path) -> None:
     """Check that a folder, or the nearest one above it that exists, can be written.
 

@@ -280,6 +280,48 @@ def test_inspect_writes_groups_of_duplicates_to_split_by(
     assert command("inspect", path, "--groups-out", tmp_path / "g.txt").status == 2
 
 
+def test_the_data_that_are_read_are_not_written_over(
+    command: Command, molecules: Path, run: Path, tmp_path: Path
+) -> None:
+    data = tmp_path / "mine.csv"
+    data.write_bytes(molecules.read_bytes())
+    page = tmp_path / "page.txt"
+    page.write_text("notes")
+    for words in (
+        ["embed", run, data, "--out", data, "--overwrite"],
+        ["score", run, data, "--out", data, "--overwrite"],
+        ["show", run, data, "--out", data, "--overwrite"],
+        ["inspect", data, "--groups-out", data, "--overwrite"],
+        ["report", run, "--out", page],
+    ):
+        assert command(*words).status == 2, words
+    assert data.read_bytes() == molecules.read_bytes()
+    assert page.read_text() == "notes"
+
+
+def test_the_next_command_reads_the_data_alike(
+    command: Command, molecules: Path, run: Path
+) -> None:
+    outcome = command("inspect", molecules, "--kind", "bytes", "--target", "y", "--drop", "smile")
+    assert outcome.status == 2
+    flags = ("--target", "y", "--kind", "bytes", "--on-bad-row", "skip")
+    outcome = command("inspect", molecules, *flags, "--preset", "tiny")
+    assert outcome.err.splitlines()[-1] == (
+        f"next: anymae pretrain {molecules} {' '.join(flags)} --preset tiny --out runs/NAME"
+    )
+    outcome = command("probe", run, molecules, "--target", "y")
+    assert outcome.err.splitlines()[-1] == (
+        f"next: anymae finetune {run} {molecules} --target y --out models/NAME"
+    )
+
+
+def test_a_row_longer_than_any_batch_is_inspected_alone(command: Command, tmp_path: Path) -> None:
+    path = tmp_path / "long.txt"
+    path.write_text("\n".join(["CCO", "C" * 20_000, *("N" * n for n in range(1, 20))]) + "\n")
+    found = command("inspect", path, "--json").json
+    assert found["plan"]["memory_bytes"] > 0
+
+
 def test_inspect_prints_one_json_object_without_rows(command: Command, molecules: Path) -> None:
     found = command("inspect", molecules, "--json").json
     assert found["used_rows"] == 60

@@ -78,7 +78,8 @@ def probe(
         for target, estimates in row.metrics.items()
     ]
     show_table(["features", "model", "target", name], rows)
-    next_step(quoted("anymae", "finetune", run, data, "--target", "COL", "--out", "models/NAME"))
+    words = data_flags.words()
+    next_step(quoted("anymae", "finetune", run, data, *words, "--out", "models/NAME"))
 
 
 def evaluate(
@@ -207,9 +208,8 @@ def compare(
     show_table(columns, found.table())
     for verdict in found.verdicts():
         typer.echo(verdict)
-    named = [word for name in found.task.targets for word in ("--target", name)]
-    run = found.folder / "guided-seed0"
-    next_step(quoted("anymae", "finetune", run, data, *named, "--out", "models/NAME"))
+    run, words = found.folder / "guided-seed0", data_flags.words()
+    next_step(quoted("anymae", "finetune", run, data, *words, "--out", "models/NAME"))
 
 
 def _baseline(text: str) -> tuple[str, str]:

@@ -95,6 +95,14 @@ class DataFlags:
         values = {field.name: getattr(self, field.name) for field in fields(self)}
         return {name: value for name, value in values.items() if value is not None}
 
+    def words(self) -> list[str]:
+        """Return the flags that were used, as words of a command."""
+        words = []
+        for name, value in self.given().items():
+            for each in value if isinstance(value, list) else [value]:
+                words += [f"--{name.replace('_', '-')}", each]
+        return words
+
     def config(self) -> "DataConfig":
         """Return them as a `DataConfig`."""
         from anymae.config import DataConfig, parse

@@ -79,7 +79,7 @@ def inspect(
     from anymae.training.pretrain import shorthands
 
     if groups_out is not None:
-        check_groups_file(groups_out, overwrite=overwrite)
+        check_groups_file(groups_out, data, overwrite=overwrite)
     settings = shorthands({**data_flags.given(), "preset": preset})
     found = survey(data, settings=settings, against=against)
     groups = None
@@ -92,4 +92,6 @@ def inspect(
         typer.echo(line)
     if groups is not None:
         typer.echo(f"{groups_out}: {groups:,} groups of duplicates in column duplicate_group")
-    next_step(quoted("anymae", "pretrain", data, "--out", "runs/NAME"))
+    sized = () if preset is None else ("--preset", preset)
+    words = (*data_flags.words(), *sized, "--out", "runs/NAME")
+    next_step(quoted("anymae", "pretrain", data, *words))

@@ -25,7 +25,7 @@ from anymae.data.kinds.base import sample
 from anymae.data.kinds.cells import CellStatistics
 from anymae.data.roles import Roles
 from anymae.errors import DataError, FolderError
-from anymae.files import require_writable, write_file
+from anymae.files import require_apart, require_writable, write_file
 
 SHOWN = 10
 """Bad rows that are named at most, of each sort."""
@@ -168,17 +168,24 @@ def describe(dataset: Dataset, config: DataConfig, *, against: object | None = N
     )
 
 
-def check_groups_file(path: Path, *, overwrite: bool) -> None:
+def check_groups_file(path: Path, data: object, *, overwrite: bool) -> None:
     """Refuse a file that groups cannot or must not be written to.
+
+    Args:
+        path: The file.
+        data: What is read: a path, or anything else.
+        overwrite: Replace the file if it is there.
 
     Raises:
         DataError: Its extension is neither `.csv` nor `.parquet`.
-        FolderError: It exists and `overwrite` is false, or its folder cannot be written.
+        FolderError: It exists and `overwrite` is false, it holds the data, or its folder cannot be
+            written.
     """
     if path.suffix not in (".csv", ".parquet"):
         raise DataError(f"{path} ends in {path.suffix!r}; groups are written as .csv or .parquet")
     if path.is_dir() or (path.exists() and not overwrite):
         raise FolderError(f"{path} exists; remove it, name another, or add --overwrite")
+    require_apart(path, data)
     require_writable(path.parent)
 
 
@@ -198,7 +205,7 @@ def write_groups(dataset: Dataset, path: str | Path, *, overwrite: bool = False)
         FolderError: The file exists and may not be replaced.
     """
     path = Path(path)
-    check_groups_file(path, overwrite=overwrite)
+    check_groups_file(path, None, overwrite=overwrite)
     frame = dataset.rows.frame
     numbers = dataset.rows.numbers_of(np.arange(len(dataset)))
     if frame.shape is None:

@@ -27,6 +27,7 @@ from anymae.files import (
     read_tensors,
     remove_folder,
     remove_leftovers,
+    require_apart,
     write_file,
     write_json,
     write_tensors,
@@ -131,12 +132,17 @@ def write_rows(
     )
 
 
-def check_output(out: Path, *, overwrite: bool) -> None:
+def check_output(out: Path, data: object, *, overwrite: bool) -> None:
     """Refuse a file that cannot or must not be written.
+
+    Args:
+        out: The file.
+        data: What is read: a path, or anything else.
+        overwrite: Replace the file if it is there.
 
     Raises:
         UserInputError: Its format is unknown.
-        FolderError: It exists and `overwrite` is false, or it is a folder.
+        FolderError: It exists and `overwrite` is false, it is a folder, or it holds the data.
     """
     if out.suffix not in SUFFIXES:
         raise UserInputError(f"{out} ends in {out.suffix!r}; expected {', '.join(SUFFIXES)}")
@@ -144,6 +150,7 @@ def check_output(out: Path, *, overwrite: bool) -> None:
         raise FolderError(f"{out} is a folder; name a file")
     if out.exists() and not overwrite:
         raise FolderError(f"{out} exists; remove it, name another, or add --overwrite")
+    require_apart(out, data)
 
 
 def id_of(dataset: Dataset) -> str | None:

@@ -46,12 +46,14 @@ def write_report(runs: Sequence[str | Path], *, out: str | Path | None = None) -
 
     Raises:
         FolderError: A folder is no run.
-        UserInputError: There are several runs and `out` is not named.
+        UserInputError: There are several runs and `out` is not named, or `out` is no HTML file.
     """
     folders = [resolve(run) for run in runs]
     if out is None and len(folders) != 1:
         raise UserInputError(f"{len(folders)} runs share no folder; name the page with --out")
     page = Path(out) if out is not None else folders[0] / "report.html"
+    if page.suffix not in (".html", ".htm"):
+        raise UserInputError(f"{page} ends in {page.suffix!r}; a report is a page: name it .html")
     configs = [read_config(folder) for folder in folders]
     logs = {folder.name: read_metrics(folder / "metrics.jsonl") for folder in folders}
     blocks = [_settings(folders, configs), *loss_blocks(logs)]

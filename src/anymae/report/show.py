@@ -8,6 +8,7 @@ from anymae.config import DataConfig
 from anymae.data.dataset import Dataset
 from anymae.data.preparation import Preparation
 from anymae.errors import FolderError, UserInputError
+from anymae.files import require_apart
 from anymae.hub import load
 from anymae.inference.rows import open_rows
 from anymae.model import MaskedAutoencoder
@@ -49,6 +50,7 @@ def show_rows(
     out = Path(out)
     if out.exists() and not overwrite:
         raise FolderError(f"{out} exists; remove it, name another, or add --overwrite")
+    require_apart(out, data)
     model, dataset = _open(run, data, data_config)
     index = np.arange(min(len(dataset), max(count, COUNTED)))
     examples = reconstruct(model, dataset.batch(index), seed=seed)
