@@ -36,6 +36,9 @@ EXAMPLES = 3
 TIMED = 2
 """Steps that are timed, after one that is not."""
 
+MOST_INPUTS = 1 << 17
+"""Inputs computed at once at most; where a batch has more, some of its rows stand for all."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class Plan:
@@ -156,11 +159,12 @@ def plan(
     with Processes(job.training.device) as processes:
         model.to(processes.device)
         device = processes.device.type
-        count, strings = min(batch_size, 8), job.dataset.strings_per_row
+        fitting = min(batch_size, max(1, MOST_INPUTS // job.dataset.input.length))
+        count, strings = min(fitting, 8), job.dataset.strings_per_row
         heaviest = heaviest_rows(job.dataset.lengths, rows, count, strings)
         kept = activation_memory(model, objective, heaviest, processes)
         memory = weights_memory(model) + kept * batch_size // count
-        usual = np.resize(rows, round(batch_size * strings))
+        usual = np.resize(rows, round(fitting * strings))
         batch = processes.send(objective.load(usual, 0))
         for step in range(TIMED + 1):
             if step == 1:
@@ -168,7 +172,7 @@ def plan(
             loss = objective.loss_sum(model, batch, Counters(0, 1, 0))
             loss.backward()
             loss.item()
-        seconds = (time.perf_counter() - started) / TIMED
+        seconds = (time.perf_counter() - started) / TIMED * batch_size / fitting
     model.zero_grad()
     at_once = batch_size * job.training.accumulate * strings
     return Plan(
