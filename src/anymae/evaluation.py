@@ -108,13 +108,19 @@ def evaluate(
 
     Raises:
         DataError: The data do not fit the model, lack a target or hold a new class.
-        UserInputError: The model was pretrained only.
+        UserInputError: The model was pretrained only, or answers another target.
     """
     if plot is not None and Path(plot).suffix not in PLOTS:
         raise UserInputError(f"cannot draw {plot}; name a file that ends in {', '.join(PLOTS)}")
     answers = Answers(open_model(model))
     task = answers.model.task
-    data_config = (data_config or DataConfig()).model_copy(update={"target": task.targets})
+    data_config = data_config or DataConfig()
+    if data_config.target not in ((), task.targets):
+        raise UserInputError(
+            f"the model answers {', '.join(task.targets)}, not {', '.join(data_config.target)}; "
+            "leave out --target, or rename the column"
+        )
+    data_config = data_config.model_copy(update={"target": task.targets})
     dataset = open_rows(answers.model, data, data_config)
     chosen, index = _choose(dataset, part)
     evaluation, truth, found = evaluate_rows(

@@ -100,6 +100,15 @@ def test_the_test_part_is_judged_where_the_data_name_one(model: MaskedAutoencode
         evaluate(predictor, data, data_config=split, part="valid")
 
 
+def test_another_target_than_the_models_is_refused(model: MaskedAutoencoder) -> None:
+    predictor = Predictor.from_pretrained(model, NUMBERS)
+    data = table(y=np.arange(60.0), other=np.arange(60.0))
+    with pytest.raises(UserInputError, match="the model answers y, not other"):
+        evaluate(predictor, data, data_config=DataConfig(target=("other",)))
+    config = DataConfig(target=("y",))
+    assert evaluate(predictor, data, data_config=config, resamples=0).rows == 60
+
+
 @pytest.mark.parametrize("part", ["train", "valid", "test"])
 def test_parts_that_the_data_do_not_name_are_not_drawn_anew(
     model: MaskedAutoencoder, part: Part
