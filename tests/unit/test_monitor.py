@@ -161,6 +161,7 @@ NOT_FINITE = {"effective_rank": None, "embedding_std": None}
         ([5.5, 3.1, 3.0, 3.01], {"valid_loss_own_masks": 2.9}, "flat", "is not under the 3.000"),
         ([5.5, 3.1, 3.0, 2.99], {"valid_loss_own_masks": 2.9}, "flat", "hardly under the 3.000"),
         ([5.5, 3.1, 3.0, 2.97], {"valid_loss_own_masks": 2.9}, "learning", "1.0% under"),
+        ([1.9, 3.1, 2.4, 2.0], {}, "learning", "the validation loss 2.000 is 33% under"),
         ([5.5, 3.1, 2.4, 2.0], {"effective_rank": 1.1}, "collapsed", "effective rank 1.1"),
         ([5.5, 3.1, 2.4, 2.0], {"embedding_std": 1e-6}, "collapsed", "the same embedding"),
         ([5.5, 3.1, 2.4, 2.0], NOT_FINITE, "collapsed", "some training rows are not finite"),

@@ -40,7 +40,8 @@ def judge(losses: Sequence[float], last_look: Mapping[str, float | None]) -> Ver
     'learning'
     """
     look = {name: math.nan if value is None else value for name, value in last_look.items()}
-    last, best, trivial_loss = losses[-1], min(losses), look["trivial_loss"]
+    # No checkpoint holds the weights before training, however good they were.
+    last, best, trivial_loss = losses[-1], min(losses[1:] or losses), look["trivial_loss"]
     below = 1 - best / trivial_loss if trivial_loss > 0 else 0.0
     rank = look["effective_rank"]
     if math.isnan(rank):
