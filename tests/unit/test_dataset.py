@@ -208,6 +208,20 @@ def test_columns_cost_what_they_are_not_what_their_square_is(tmp_path: Path) -> 
     assert time.perf_counter() - started < 8, "took 25 s where each column looked at all others"
 
 
+def test_strings_of_another_name_are_read_only_if_they_are_likely_meant() -> None:
+    stored = open_data(pa.table({"smiles": STRINGS, "y": ALL})).preparation
+    sexes = ["I", "F", "M", "F"] * 10
+    with pytest.raises(DataError, match=r"no column 'smiles', which the run reads.*--column"):
+        open_data(pa.table({"sex": sexes, "x": ALL / 3}), preparation=stored)
+    for name, strings in (("molecule", STRINGS), ("sequence", sexes)):
+        again = open_data(pa.table({name: strings, "x": ALL / 3}), preparation=stored)
+        assert again.roles.inputs == (name,)
+    alone = open_data(pa.table({"sex": sexes}), preparation=stored)
+    named = DataConfig(column=("sex",))
+    asked = open_data(pa.table({"sex": sexes, "x": ALL / 3}), named, preparation=stored)
+    assert alone.roles.inputs == asked.roles.inputs == ("sex",)
+
+
 def test_validation_and_test_files_are_parts_of_one_data_set(tmp_path: Path) -> None:
     for name, rows in (("train", 20), ("valid", 5), ("test", 7)):
         pd.DataFrame({"smiles": [f"{name}{i}" for i in range(rows)]}).to_csv(

@@ -14,7 +14,7 @@ from pydantic import Field
 from anymae.config import DataConfig, InputConfig, InputKind, Section, parse
 from anymae.data.frame import Frame
 from anymae.data.kinds import KINDS
-from anymae.data.roles import Roles, resolve_roles, roles_of_known_columns
+from anymae.data.roles import Roles, is_likely_input, resolve_roles, roles_of_known_columns
 from anymae.errors import DataError
 
 Names = Annotated[tuple[str, ...], Field(strict=False)]
@@ -139,7 +139,19 @@ class Preparation(Section):
             return roles_of_known_columns(frame, forced, self._table_columns(frame))
         elif self.kind == "table" and frame.shape is not None and len(frame.shape) == 1:
             self._check_array_columns(frame.name, frame.shape[0])
-        return resolve_roles(frame, forced)
+        found = resolve_roles(frame, forced)
+        if self.kind == "bytes" and not forced.column:
+            self._check_likely(frame, found)
+        return found
+
+    def _check_likely(self, frame: Frame, found: Roles) -> None:
+        """Refuse a column of another name that is the input only because no other holds strings."""
+        if len(frame.table.column_names) > 1 and not is_likely_input(frame, found.inputs[0]):
+            name = self.roles.inputs[0]
+            raise DataError(
+                f"{frame.name} has no column {name!r}, which the run reads; name the one that "
+                "holds such strings with --column"
+            )
 
     def _check_array_columns(self, name: str, count: int) -> None:
         """Refuse an array whose columns, known by their number, are not those of the run."""

@@ -266,6 +266,11 @@ def _is_numbers(kind: pa.DataType) -> bool:
     return bool(pa.types.is_floating(kind) or pa.types.is_integer(kind))
 
 
+def is_likely_input(frame: Frame, name: str) -> bool:
+    """Say whether a column of strings is named like an input, or holds a string for each row."""
+    return name.lower() in STRING_NAMES or _mostly_distinct(frame.table[name])
+
+
 def _mostly_distinct(column: pa.ChunkedArray) -> bool:
     column = column.slice(0, LOOK)
     filled = len(column) - column.null_count
