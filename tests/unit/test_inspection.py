@@ -9,7 +9,8 @@ import pyarrow.parquet
 import pytest
 
 from anymae.config import DataConfig
-from anymae.data.dataset import open_data
+from anymae.data.batch import Arrays
+from anymae.data.dataset import Dataset, open_data
 from anymae.data.inspection import Inspection, inspect, write_groups
 from anymae.errors import DataError, FolderError
 
@@ -36,6 +37,21 @@ def test_strings_are_described(tmp_path: Path) -> None:
     assert found.duplicates.compared == 5
     assert found.parts == {"train": 4, "valid": 1, "test": 0}
     assert any("stripped" in note for note in found.notes)
+
+
+def test_a_long_row_does_not_widen_the_others(monkeypatch: pytest.MonkeyPatch) -> None:
+    rows = ["AC" * 5] * 4095 + ["G" * 3000]
+    sizes, whole = [], Dataset.whole
+
+    def spy(dataset: Dataset, index: np.ndarray) -> Arrays:
+        read = whole(dataset, index)
+        sizes.append(read.inputs.size)
+        return read
+
+    monkeypatch.setattr(Dataset, "whole", spy)
+    found = inspect(rows)
+    assert max(sizes) <= 1 << 21
+    assert found.alphabet["G"] == pytest.approx(3000 / (3000 + 40950))
 
 
 def test_tables_are_described() -> None:

@@ -139,7 +139,7 @@ def row_hashes(dataset: Dataset, index: IntArray) -> IntArray:
     Different rows of 10 million share a hash with a chance of about 3 in a million.
     """
     hashes = np.zeros(len(index), np.int64)
-    for places in _blocks(dataset, index):
+    for places in row_blocks(dataset, index):
         inputs, valid = dataset.whole(index[places])
         words = inputs.reshape(len(places), -1)
         if words.dtype == np.float32:
@@ -152,7 +152,7 @@ def row_hashes(dataset: Dataset, index: IntArray) -> IntArray:
     return hashes
 
 
-def _blocks(dataset: Dataset, index: IntArray) -> Iterator[IntArray]:
+def row_blocks(dataset: Dataset, index: IntArray) -> Iterator[IntArray]:
     """Cut positions of `index` into blocks of rows of similar length and bounded size."""
     lengths = dataset.full_lengths
     if lengths is None:
@@ -202,7 +202,7 @@ def _pieces(dataset: Dataset, index: IntArray) -> IntArray:
 def _band_keys(dataset: Dataset, index: IntArray) -> npt.NDArray[np.uint64]:
     """Return what rows must share in one band at least to be compared, `(BANDS, R)`."""
     keys = np.zeros((BANDS, len(index)), np.uint64)
-    for places in _blocks(dataset, index):
+    for places in row_blocks(dataset, index):
         words = _pieces(dataset, index[places]).view(np.uint64)
         for number, factor in enumerate(_FACTORS):
             least = (words * factor).min(1)
@@ -232,7 +232,7 @@ def _similarity(
 ) -> npt.NDArray[np.float64]:
     """Return the Jaccard index of the pieces of each pair of rows, `(P,)`."""
     found = np.zeros(len(one))
-    for places in _blocks(dataset, one):
+    for places in row_blocks(dataset, one):
         mine, theirs = _pieces(dataset, one[places]), _pieces(others, other[places])
         union = _num_distinct(np.concatenate([mine, theirs], axis=1))
         found[places] = (_num_distinct(mine) + _num_distinct(theirs)) / union - 1

@@ -19,6 +19,7 @@ from anymae.data.duplicates import (
     Shared,
     duplicate_groups,
     find_duplicates,
+    row_blocks,
     shared_rows,
 )
 from anymae.data.kinds.base import sample
@@ -279,8 +280,8 @@ def _alphabet(dataset: Dataset) -> dict[str, float]:
         return {}
     counts = np.zeros(256, np.int64)
     rows = sample(np.arange(len(dataset)))
-    for first in range(0, len(rows), _BLOCK):
-        tokens = dataset.whole(rows[first : first + _BLOCK]).inputs.ravel()
+    for places in row_blocks(dataset, rows):
+        tokens = dataset.whole(rows[places]).inputs.ravel()
         counts += np.bincount(tokens[tokens >= NUM_SPECIAL] - NUM_SPECIAL, minlength=256)
     found = [int(byte) for byte in np.argsort(-counts, kind="stable") if counts[byte]]
     return {_character(byte): float(counts[byte] / counts.sum()) for byte in found}
