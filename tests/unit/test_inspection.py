@@ -9,9 +9,9 @@ import pyarrow.parquet
 import pytest
 
 from anymae.config import DataConfig
-from anymae.data.batch import Arrays
+from anymae.data.batch import Arrays, Batch
 from anymae.data.dataset import Dataset, open_data
-from anymae.data.inspection import Inspection, inspect, write_groups
+from anymae.data.inspection import Inspection, _survey, inspect, write_groups
 from anymae.errors import DataError, FolderError
 
 PROTEINS = ["MKTAYIAKQRQISFVKSHFSRQLEERLGLIEVQ" + tail for tail in ("AA", "AA", "AG", "WCDEFYHIKL")]
@@ -52,6 +52,23 @@ def test_a_long_row_does_not_widen_the_others(monkeypatch: pytest.MonkeyPatch) -
     found = inspect(rows)
     assert max(sizes) <= 1 << 21
     assert found.alphabet["G"] == pytest.approx(3000 / (3000 + 40950))
+
+
+def test_big_pictures_are_read_a_few_at_a_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    pictures = np.arange(40, dtype=np.uint8).repeat(256 * 256).reshape(40, 256, 256)
+    pictures[:, :16, :16] = 7
+    sizes, read = [], Dataset.batch
+
+    def spy(dataset: Dataset, index: np.ndarray) -> Batch:
+        batch = read(dataset, index)
+        sizes.append(batch.inputs.numel())
+        return batch
+
+    monkeypatch.setattr(Dataset, "batch", spy)
+    dataset = open_data(pictures, DataConfig(kind="image", patch=16))
+    _, same = _survey(dataset)
+    assert max(sizes) <= 1 << 21
+    assert np.flatnonzero(same).tolist() == [0]
 
 
 def test_tables_are_described() -> None:

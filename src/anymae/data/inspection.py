@@ -31,7 +31,6 @@ from anymae.files import require_apart, require_writable, write_file
 SHOWN = 10
 """Bad rows that are named at most, of each sort."""
 
-_BLOCK = 4096
 GROUP = "duplicate_group"
 
 
@@ -236,8 +235,8 @@ def _survey(dataset: Dataset) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.boo
     if dataset.full_lengths is not None:
         return np.full(width, len(dataset)), ~same
     least, most = np.full(width, np.inf), np.full(width, -np.inf)
-    for first in range(0, len(dataset), _BLOCK):
-        batch = dataset.batch(np.arange(first, min(first + _BLOCK, len(dataset))))
+    for rows in row_blocks(dataset, np.arange(len(dataset))):
+        batch = dataset.batch(rows)
         values = batch.inputs.numpy()
         valid = np.ones(values.shape[:2], np.bool_) if batch.valid is None else batch.valid.numpy()
         real += valid.sum(0)
