@@ -1,6 +1,7 @@
 """Tables, values and pictures against naive loops; bad rows; the way back to the user's units."""
 
 import json
+import tracemalloc
 from datetime import datetime
 from pathlib import Path
 
@@ -14,8 +15,11 @@ from anymae.config import DataConfig, InputConfig
 from anymae.data.dataset import Dataset, open_data
 from anymae.data.kinds import KINDS
 from anymae.data.kinds.cells import KNOT_SCORES, CellStatistics
+from anymae.data.kinds.image import ImageRows
 from anymae.data.missing import blank, check_codes
 from anymae.data.preparation import Preparation
+from anymae.data.roles import Roles
+from anymae.data.sources import read_source
 from anymae.errors import ConfigError, DataError
 from anymae.training.targets import read_labels
 
@@ -271,6 +275,32 @@ def test_pictures_are_patches_in_raster_order(colours: int | None, patch: int) -
     np.testing.assert_allclose(batch.inputs, np.array(expected), atol=1e-5)
     assert batch.valid is None
     np.testing.assert_allclose(dataset.preparation.restore(batch.inputs), cube, atol=1e-3)
+
+
+@pytest.mark.parametrize("dtype", [np.uint8, np.int32, np.float32, np.float64])
+@pytest.mark.parametrize("colours", [1, 3, 4])
+def test_pictures_are_standardised_as_numpy_does(dtype: type, colours: int) -> None:
+    pictures = np.random.default_rng(0).uniform(0, 256, (77, 9, 13, colours)).astype(dtype)
+    dataset = open_data(pictures)
+    flat = pictures[dataset.parts.train].reshape(-1, colours)
+    found = dataset.preparation.statistics
+    assert found["mean"] == flat.mean(0, dtype=np.float64).tolist()  # to the last bit
+    assert found["std"] == flat.std(0, dtype=np.float64).tolist()
+
+
+def test_many_pictures_are_standardised_in_little_memory(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("anymae.data.kinds.image._SUMMED", 1 << 14)
+    pictures = np.random.default_rng(0).integers(0, 256, (500, 32, 32, 3)).astype(np.uint8)
+    roles = Roles(kind="image", why="", inputs=("values",))
+    rows = ImageRows(read_source(pictures, DataConfig()), roles, DataConfig())
+    tracemalloc.start()
+    found = rows.fit(np.arange(500))
+    most = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert most < pictures.size
+    flat = pictures.reshape(-1, 3).astype(float)
+    np.testing.assert_allclose(found["mean"], flat.mean(0))
+    np.testing.assert_allclose(found["std"], flat.std(0))
 
 
 def test_patch_must_divide_the_picture() -> None:

@@ -3,7 +3,7 @@
 Shapes: B rows, H x W pixels of C colours, p side of a patch, N = H/p * W/p inputs, K = p * p * C.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -18,6 +18,9 @@ from anymae.errors import DataError
 
 FIT_ROWS = 10_000
 """Pictures that mean and spread are taken from at most."""
+
+_SUMMED = 1 << 23
+"""Numbers that are summed together: all of 10,000 pictures of 28 x 28 pixels."""
 
 
 @KINDS.register("image")
@@ -56,11 +59,19 @@ class ImageRows:
 
     def fit(self, rows: IntArray) -> Statistics:
         """Learn mean and standard deviation of each colour, from at most 10,000 pictures."""
-        pictures = self._pictures[sample(rows, FIT_ROWS)]
-        flat = pictures.reshape(-1, pictures.shape[3])
-        std = flat.std(0, dtype=np.float64)
+        rows, (height, width, colours) = sample(rows, FIT_ROWS), self._pictures.shape[1:]
+        size, count = max(1, _SUMMED // (height * width * colours)), len(rows) * height * width
+
+        def flat() -> Iterator[npt.NDArray[Any]]:
+            for first in range(0, len(rows), size):
+                yield self._pictures[rows[first : first + size]].reshape(-1, colours)
+
+        # `std` over all of them would hold them in float64.
+        mean = np.sum([piece.sum(0, dtype=np.float64) for piece in flat()], 0) / count
+        squares = np.sum([np.square(piece - mean).sum(0) for piece in flat()], 0)
+        std = np.sqrt(squares / count)
         return {
-            "mean": flat.mean(0, dtype=np.float64).tolist(),
+            "mean": mean.tolist(),
             "std": np.where(std > 0, std, 1.0).tolist(),
             "patch": self.patch,
             "grid": list(self.grid),
