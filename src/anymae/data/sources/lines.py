@@ -95,8 +95,8 @@ def text_column(cells: list[bytes]) -> tuple[pa.Array, list[int]]:
     try:
         return column.cast(pa.large_string()), []
     except pa.ArrowInvalid:
-        bad = [i for i, cell in enumerate(cells) if not is_utf8(cell)]
-        kept = [None if i in set(bad) else cell for i, cell in enumerate(cells)]
+        kept = [cell if is_utf8(cell) else None for cell in cells]
+        bad = [i for i, cell in enumerate(kept) if cell is None]
         return pa.array(kept, pa.large_binary()).cast(pa.large_string()), bad
 
 
