@@ -45,6 +45,7 @@ def kept(text: str) -> list[int]:
         ("age in [18, 70.0]", [0, 4]),
         ("small in [1]", [0]),
         ("small > 1", [1, 2]),
+        ("age < 1e20", [0, 1, 3, 4]),
     ],
 )
 def test_a_filter_keeps_what_it_says(text: str, rows: list[int]) -> None:
@@ -76,6 +77,10 @@ def test_a_filter_keeps_what_it_says(text: str, rows: list[int]) -> None:
         ("split > 3", "does not fit data"),
         ("age in ['a']", "does not fit data"),
         ("split in [1, 'a']", "values of one type"),
+        ("split in ['a', 1]", "values of one type"),
+        ("split in ['a', True]", "values of one type"),
+        ("age > 99999999999999999999", "takes more than 64 bits; write it like 1e20"),
+        ("age in [1, -9223372036854775809]", "takes more than 64 bits"),
     ],
 )
 def test_what_is_no_filter_is_refused_with_a_reason(text: str, message: str) -> None:

@@ -116,7 +116,7 @@ class _Parser:
                     raise self.problem(f"{ast.unparse(right)!r} is not a list of values")
                 try:
                     values = pa.array([self.constant(item) for item in right.elts])
-                except pa.ArrowInvalid:
+                except (pa.ArrowInvalid, pa.ArrowTypeError):
                     raise self.problem("a list needs values of one type") from None
                 operand = self.operand(left)
                 found = operand.isin(values)
@@ -142,10 +142,14 @@ class _Parser:
         """Parse a value."""
         match node:
             case ast.Constant(bool() | int() | float() | str() as value):
-                return value
+                pass
             case ast.UnaryOp(ast.USub(), ast.Constant(int() | float() as value)):
-                return -value
-        raise self.problem(f"{ast.unparse(node)!r} is neither a column nor a value")
+                value = -value
+            case _:
+                raise self.problem(f"{ast.unparse(node)!r} is neither a column nor a value")
+        if isinstance(value, int) and not -(1 << 63) <= value < 1 << 63:
+            raise self.problem("a number takes more than 64 bits; write it like 1e20")
+        return value
 
     def kind(self, name: str) -> pa.DataType:
         """Return the type of a column."""
