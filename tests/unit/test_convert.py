@@ -1,9 +1,11 @@
 """A published checkpoint becomes a run folder that says the same as the checkpoint."""
 
+import copy
 import json
 import pickle
 import shutil
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -11,9 +13,25 @@ from safetensors.torch import load_file, save_file
 
 import anymae
 from anymae.compat.checkpoint import convert_checkpoint, read_weights
+from anymae.compat.published import convert_config
 from anymae.errors import ConfigError, DataError, FolderError, UserInputError
 
 MODELS = ["self-discrete", "self-continuous", "cross-discrete"]
+NEEDED: dict[str, Any] = {
+    "input_type": "continuous", "max_position_embeddings": 12, "input_channels": 2,
+    "encoder_type": "cross_attention", "num_latents": 4, "latent_channels": 16,
+    "num_self_attends_per_block": 1, "num_self_attention_heads": 2,
+    "num_cross_attention_heads": 2, "embedded_channels": 16,
+    "self_attention_widening_factor": 2, "cross_attention_widening_factor": 2,
+    "teacher_args": {
+        "reconstruction_decoder_args": {
+            "query_num_channels": 16, "qk_channels": 16, "num_heads": 2
+        }
+    },
+    "cross_train_noising_args": [
+        ["RandomlySelectedCrossAttentionMasking", {"masking_ratio": 0.5, "num_per_query": 2}]
+    ],
+}  # fmt: skip
 
 
 @pytest.fixture(params=MODELS)
@@ -89,6 +107,24 @@ def test_what_is_no_checkpoint_is_refused(tmp_path: Path) -> None:
     with pytest.raises(DataError, match="no tensors by name"):
         read_weights(tmp_path / "list.bin")
     assert not out.exists()
+
+
+def test_a_key_that_is_missing_or_null_is_named() -> None:
+    convert_config(NEEDED)
+    inside = [
+        lambda config: config,
+        lambda config: config["teacher_args"]["reconstruction_decoder_args"],
+        lambda config: config["cross_train_noising_args"][0][1],
+    ]
+    for part in inside:
+        for key in part(NEEDED).keys() - {"cross_train_noising_args"}:
+            config = copy.deepcopy(NEEDED)
+            del part(config)[key]
+            with pytest.raises(ConfigError, match=rf"has no {key}\b.*; expected"):
+                convert_config(config)
+    for key in ("teacher_args", "self_attention_widening_factor"):
+        with pytest.raises(ConfigError, match=r"teacher_args|mlp_ratio"):
+            convert_config({**NEEDED, key: None})
 
 
 def test_weights_must_fit_the_configuration(checkpoint: Path, tmp_path: Path) -> None:

@@ -57,12 +57,23 @@ def convert_config(config: Values) -> ModelConfig:
     `masking.random_start` is 0: the schedule belonged to a script, not to the configuration.
 
     Raises:
-        ConfigError: Something is asked for that the architecture does not have.
+        ConfigError: A key is missing, or something is asked for that the architecture lacks.
     """
+    try:
+        values = _values(config)
+    except KeyError as error:
+        raise ConfigError(
+            f"the configuration has no {error.args[0]}; "
+            "expected the config.json of a published pretraining checkpoint"
+        ) from None
+    return parse(ModelConfig, values, where="converted configuration")
+
+
+def _values(config: Values) -> dict[str, Any]:
     _refuse_unknown(config)
     decoder = config["teacher_args"]["reconstruction_decoder_args"]
     discrete = config["input_type"] == "discrete"
-    values = {
+    return {
         "input": {
             "kind": "bytes" if discrete else "values",
             "length": config["max_position_embeddings"],
@@ -79,7 +90,6 @@ def convert_config(config: Values) -> ModelConfig:
         },
         "masking": _masking(config),
     }
-    return parse(ModelConfig, values, where="converted configuration")
 
 
 def _encoder(config: Values) -> dict[str, Any]:
@@ -92,13 +102,13 @@ def _encoder(config: Values) -> dict[str, Any]:
         "width": width,
         "depth": config["num_self_attends_per_block"],
         "num_heads": config["num_self_attention_heads"],
-        "mlp_ratio": float(config["self_attention_widening_factor"]),
+        "mlp_ratio": config["self_attention_widening_factor"],
         "input_width": config["embedded_channels"],
         "qk_width": qk_width,
         "value_width": config.get("v_channels") or width,
         "read_heads": config[heads],
         "read_qk_width": config.get("encoder_cross_attention_channels") or qk_width,
-        "read_mlp_ratio": float(config["cross_attention_widening_factor"]),
+        "read_mlp_ratio": config["cross_attention_widening_factor"],
         "dropout": config.get("hidden_dropout_prob", 0.0),
         "attention_dropout": config.get("attention_dropout_prob", 0.0),
         "drop_path": config.get("drop_path_rate", 0.0),
@@ -128,12 +138,9 @@ def _masking(config: Values) -> dict[str, Any]:
 
 def _refuse_unknown(config: Values) -> None:
     """Name the first setting that our architecture cannot express."""
-    decoder = config.get("teacher_args", {}).get("reconstruction_decoder_args")
+    decoder = (config.get("teacher_args") or {}).get("reconstruction_decoder_args")
     if decoder is None:
-        raise ConfigError(
-            "the configuration has no teacher_args.reconstruction_decoder_args; "
-            "expected the config.json of a published pretraining checkpoint"
-        )
+        raise KeyError("teacher_args.reconstruction_decoder_args")
     expected = {
         "num_blocks": 1,
         "use_query_residual": True,
