@@ -141,12 +141,21 @@ def test_categories_that_training_did_not_see_are_missing_counted_and_told() -> 
     assert any("'c': 10 cells" in note and "missing" in note for note in dataset.notes)
 
 
-def test_codes_that_come_as_floats_are_the_same_codes() -> None:
-    stored = open_data(pa.table({"a": ALL / 3, "c": ALL % 4})).preparation
-    new = pa.table({"a": ALL / 3, "c": pa.array((ALL % 4).astype(float), mask=ALL == 0)})
+@pytest.mark.parametrize("first", [0, -1, 123456789012, -20000000000])
+def test_codes_that_come_as_floats_are_the_same_codes(first: int) -> None:
+    cells = first + ALL % 4
+    stored = open_data(pa.table({"a": ALL / 3, "c": cells})).preparation
+    new = pa.table({"a": ALL / 3, "c": pa.array(cells.astype(float), mask=ALL == 0)})
     codes, valid = column_of(open_data(new, preparation=stored), "c")
     assert codes.tolist() == (ALL % 4).tolist()
     assert valid.tolist() == [False] + [True] * 39
+
+
+def test_floats_that_are_no_codes_are_unseen() -> None:
+    learned = CellStatistics.fit("c", pa.array([1, 2]))
+    cells = pa.array([1.0, 1.5, float("nan"), float("inf"), 1e300, -0.0, None])
+    assert np.isnan(learned.encode(cells)).tolist() == [False] + [True] * 6
+    assert learned.unseen(cells) == 5
 
 
 def test_declared_codes_are_missing() -> None:

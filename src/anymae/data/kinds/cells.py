@@ -180,12 +180,13 @@ def _words(cells: pa.Array) -> pa.Array:
     if pa.types.is_large_string(cells.type):
         return cells
     words = cells.cast(pa.large_string())
-    # Integer codes come as floats from programs whose integers cannot be missing.
-    return pc.replace_substring_regex(words, r"\.0$", "") if _is_float(cells) else words
-
-
-def _is_float(cells: pa.Array) -> bool:
-    return bool(pa.types.is_floating(cells.type))
+    if not pa.types.is_floating(cells.type):
+        return words
+    # Integer codes come as floats from programs whose integers cannot be missing, and Arrow
+    # writes long ones as 1.2e+11.
+    whole = cells.cast(pa.int64(), safe=False)
+    same = pc.equal(whole.cast(cells.type, safe=False), cells)
+    return pc.if_else(same, whole.cast(pa.large_string()), words)
 
 
 def _interpolate(
