@@ -1,10 +1,13 @@
 """Which column is what: the inference rule, roles and their explanations."""
 
+from pathlib import Path
+
 import numpy as np
 import pyarrow as pa
+import pyarrow.parquet
 import pytest
 
-from anymae.config import DataConfig
+from anymae.config import NUM_SPECIAL, DataConfig
 from anymae.data.dataset import open_data
 from anymae.data.frame import Frame
 from anymae.data.roles import Roles, resolve_roles
@@ -164,6 +167,25 @@ def test_array_of_another_kind_is_refused() -> None:
 def test_lists_of_numbers_are_values() -> None:
     jets = pa.array([[[1.0, 2.0]], [[3.0, 4.0], [5.0, 6.0]]])
     assert roles_of({"jets": jets, "label": [0, 1]}).kind == "values"
+
+
+@pytest.mark.parametrize(
+    "config",
+    [
+        DataConfig(column=("text",), split="raw"),
+        DataConfig(column=("text",), target=("raw",)),
+        DataConfig(column=("x", "raw"), kind="table"),
+    ],
+)
+def test_bytes_that_are_no_text_are_refused_as_words(config: DataConfig, tmp_path: Path) -> None:
+    raw = pa.array([b"train", b"t\xff", b"test", b"valid"], pa.binary())
+    table = pa.table({"text": ["a", "ab", "b", "c"], "x": [1.5, 2, 3, 4], "raw": raw})
+    pyarrow.parquet.write_table(table, tmp_path / "x.parquet")
+    for data in (table, tmp_path / "x.parquet"):
+        with pytest.raises(DataError, match=r"'raw', used as .*, holds bytes that are no"):
+            open_data(data, config)
+    read = open_data(table, DataConfig(column=("raw",))).batch(np.array([1])).inputs
+    assert read[0, :2].tolist() == [ord("t") + NUM_SPECIAL, 255 + NUM_SPECIAL]
 
 
 def test_roles_are_printable_and_json_able() -> None:

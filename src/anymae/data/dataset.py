@@ -13,6 +13,7 @@ import torch
 
 from anymae.config import DataConfig, InputConfig
 from anymae.data.batch import Arrays, Batch, IntArray, pack, round_up, to_batch
+from anymae.data.frame import Frame
 from anymae.data.join import read_parts
 from anymae.data.kinds import KINDS, Kind, Reader, Statistics
 from anymae.data.missing import check_codes
@@ -227,6 +228,7 @@ def open_data(
     resolve = resolve_roles if preparation is None else preparation.resolve_roles
     roles = resolve(frame, config)
     parts.check(roles)
+    _check_text(frame, roles)
     kind = KINDS[roles.kind](frame, roles, config)
     rows = Rows(frame, roles, rows_to_leave_out(frame, kind.bad, config), parts.files)
     if not len(rows):
@@ -242,6 +244,22 @@ def open_data(
     )
     _check_lengths(dataset, config, trained=preparation is None)
     return dataset
+
+
+def _check_text(frame: Frame, roles: Roles) -> None:
+    """Refuse bytes that are no text where words are read; inputs that are bytes may be any."""
+    used = dict.fromkeys(roles.inputs if roles.kind == "table" else (), "input")
+    used |= dict.fromkeys(roles.target, "target")
+    if roles.split is not None:
+        used[roles.split] = "split"
+    for name in used.keys() & set(frame.table.column_names):
+        try:
+            frame.table[name].validate(full=True)
+        except pa.ArrowInvalid:
+            raise DataError(
+                f"{frame.name}: column {name!r}, used as {used[name]}, holds bytes that are no "
+                "UTF-8 text; write them as text, or name another column"
+            ) from None
 
 
 class _Fitted(NamedTuple):

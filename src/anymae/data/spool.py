@@ -48,6 +48,8 @@ def plain_type(kind: pa.DataType) -> pa.DataType | None:
 def plain(array: pa.Array) -> pa.Array:
     """Bring an array into its plain type, checked: offsets in range, strings valid UTF-8.
 
+    Binary cells may hold any bytes: they become strings as they are.
+
     Raises:
         pyarrow.ArrowInvalid: The array is damaged.
     """
