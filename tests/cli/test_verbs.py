@@ -165,7 +165,7 @@ def test_evaluate_shows_targets_and_groups_and_stores_what_it_found(
 ) -> None:
     lines = molecules.read_text().splitlines()
     rows = [f"{line},{number / 7:.2f},g{number % 2}" for number, line in enumerate(lines[1:])]
-    data = tmp_path / "two.csv"
+    data = tmp_path / "two.1.csv"
     data.write_text("\n".join([f"{lines[0]},z,place", *rows]) + "\n")
     model, read = tmp_path / "model", ("--column", "smiles", "--device", "cpu")
     targets = ("--target", "y", "--target", "z")
@@ -178,7 +178,7 @@ def test_evaluate_shows_targets_and_groups_and_stores_what_it_found(
     assert head.replace("┃", " ").split() == ["metric", "all", "y", "z", "g0", "g1"]
     assert "all: 60 rows" in outcome.out
     assert "16 of them also occur among the training rows" in outcome.out
-    stored = model / "evaluation-two-all.json"
+    stored = model / "evaluation-two.1-all.json"
     assert f"stored in {stored}" in outcome.out
     found = json.loads(stored.read_text())
     assert set(found["targets"]) == {"y", "z"} and set(found["groups"]) == {"g0", "g1"}

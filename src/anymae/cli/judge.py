@@ -117,8 +117,7 @@ def evaluate(
     )
     folder = Path(model)
     if out is None and folder.is_dir():
-        name = Path(data).name.partition(".")[0]
-        out = folder / f"evaluation-{name}-{found.part}.json"
+        out = folder / f"evaluation-{_stem(Path(data))}-{found.part}.json"
     if out is not None:
         store(found, out)
     if json:
@@ -135,6 +134,20 @@ def evaluate(
     if out is not None:
         typer.echo(f"stored in {out}")
     next_step(quoted("anymae", "predict", model, "DATA", "--out", "answers.csv"))
+
+
+def _stem(data: Path) -> str:
+    """Return the name of data without what tells their format.
+
+    >>> _stem(Path("folds/fold.1.CSV.gz")), _stem(Path("fold.2"))
+    ('fold.1', 'fold.2')
+    """
+    from anymae.data.sources.base import SOURCES
+    from anymae.data.sources.locate import extension
+
+    known = {ending for key in SOURCES for ending in SOURCES[key].extensions}
+    ending = extension(data.name)
+    return data.name[: data.name.lower().rindex(ending)] if ending in known else data.name
 
 
 @dataclass(frozen=True, kw_only=True)
