@@ -214,7 +214,8 @@ def test_show_and_report_write_self_contained_pages(
     command: Command, molecules: Path, run: Path, tmp_path: Path
 ) -> None:
     page = tmp_path / "masks.html"
-    assert command("show", run, molecules, "--out", page).status == 0
+    outcome = command("show", run, molecules, "--rows", 99, "--out", page)
+    assert outcome.out == f"{page}: masks and reconstructions of 60 rows\n"
     both = tmp_path / "both.html"
     assert command("report", run, run, "--out", both).status == 0
     for path in (page, both):

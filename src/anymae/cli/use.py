@@ -150,7 +150,7 @@ def show(
     text: Annotated[
         bool, typer.Option("--text", help="Print in the terminal instead of writing a page.")
     ] = False,
-    rows: Annotated[int, typer.Option("--rows", min=1, help="Rows to show.")] = 8,
+    rows: Annotated[int, typer.Option("--rows", min=1, help="Rows to show at most.")] = 8,
     seed: Annotated[int, typer.Option("--seed", help="Fixes the masks.")] = 0,
     overwrite: OverwriteFlag = False,
 ) -> None:
@@ -164,10 +164,10 @@ def show(
         shown = show_rows_as_text(run, data, data_config=data_flags.config(), count=rows, seed=seed)
         typer.echo(shown)
         return
-    show_rows(
+    count = show_rows(
         run, data, out, data_config=data_flags.config(), count=rows, seed=seed, overwrite=overwrite
     )
-    typer.echo(f"{out}: masks and reconstructions of {rows} rows")
+    typer.echo(f"{out}: masks and reconstructions of {count} rows")
     next_step(quoted("anymae", "report", run))
 
 

@@ -27,7 +27,7 @@ def show_rows(
     count: int = 8,
     seed: int = 0,
     overwrite: bool = False,
-) -> Path:
+) -> int:
     """Write a page with the first rows of `data`, what is hidden of them and what becomes of it.
 
     Args:
@@ -35,12 +35,12 @@ def show_rows(
         data: A path or a Python object.
         out: The HTML file.
         data_config: Columns, roles, and what to do with odd rows.
-        count: Rows to show.
+        count: Rows to show at most.
         seed: Fixes the masks.
         overwrite: Replace `out`.
 
     Returns:
-        The file's path.
+        How many rows it shows.
 
     Raises:
         FolderError: `out` exists, or the run cannot be read.
@@ -56,7 +56,7 @@ def show_rows(
     examples = reconstruct(model, dataset.batch(index), seed=seed)
     blocks = example_blocks(examples[:count], examples, model.config.input, _preparation(model))
     write_page(out, f"{Path(run).name}: masks of {dataset.rows.frame.name}", blocks)
-    return out
+    return len(examples[:count])
 
 
 def show_rows_as_text(
