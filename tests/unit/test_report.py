@@ -1,6 +1,7 @@
 """Examples show what was hidden and guessed, in the user's units; pages hold everything inside."""
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -9,11 +10,15 @@ import torch
 from anymae.config import NUM_SPECIAL, SEP, DataConfig, InputConfig
 from anymae.data.batch import Batch
 from anymae.data.dataset import Dataset, open_data
+from anymae.hub import save
 from anymae.model import MaskedAutoencoder
-from anymae.report.examples import Example, co_masking, reconstruct
+from anymae.report.examples import Example, co_masking, reconstruct, reconstruct_rows
 from anymae.report.figures import seen_and_filled, strips
 from anymae.report.page import Block, render_page
 from anymae.report.rows import as_html, as_text, cells, characters, pictures
+from anymae.report.runs import write_report
+from anymae.report.show import show_rows
+from runs import small, strings
 from tiny import tiny_config, tiny_inputs
 
 PNG = b"\x89PNG\r\n"
@@ -147,6 +152,51 @@ def test_series_are_drawn() -> None:
     assert as_text(examples, model.config.input, None).count("\n  ") == 48
 
 
+@pytest.fixture
+def computed(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """Rows of each batch that a model computes from now on."""
+    sizes: list[int] = []
+    forward = MaskedAutoencoder.forward
+
+    def spy(model: MaskedAutoencoder, inputs: torch.Tensor, *args: Any, **words: Any) -> Any:
+        sizes.append(len(inputs))
+        return forward(model, inputs, *args, **words)
+
+    monkeypatch.setattr(MaskedAutoencoder, "forward", spy)
+    return sizes
+
+
+def test_of_strings_only_the_rows_shown_are_computed(tmp_path: Path, computed: list[int]) -> None:
+    data = tmp_path / "x.txt"
+    data.write_text("".join(f"{text}\n" for text in strings(40)))
+    run = small(tmp_path / "run", data)
+    computed.clear()
+    write_report([run.folder])
+    assert sum(computed) == 1  # all rows of the validation part
+    computed.clear()
+    assert show_rows(run.folder, data, tmp_path / "page.html") == 8
+    assert sum(computed) == 8
+
+
+def test_rows_are_counted_a_few_at_a_time(
+    table: Dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, computed: list[int]
+) -> None:
+    from anymae.presets import build_config
+
+    monkeypatch.setattr("anymae.report.examples._AT_ONCE", 21)
+    model = MaskedAutoencoder(build_config("tiny", table.input)).eval()
+    model.data = table.preparation.to_json()
+    save(model, tmp_path / "run")
+    show_rows(tmp_path / "run", table.rows.frame.name, tmp_path / "page.html", count=2)
+    assert computed == [7, 7, 7, 7, 2]
+    assert "over 30 rows" in (tmp_path / "page.html").read_text()
+    pieces = reconstruct_rows(model, table, np.arange(30), seed=1)
+    whole = reconstruct(model, table.batch(np.arange(30)), seed=1)
+    for one, other in zip(pieces, whole, strict=True):
+        assert one.row == other.row
+        assert np.array_equal(one.masked, other.masked)
+
+
 def test_co_masking_counts_pairs() -> None:
     masks = np.array([[1, 1, 0, 0], [1, 1, 0, 0], [0, 0, 1, 0], [1, 0, 0, 0]], bool)
     shown = [Example(0, m, m, m, m, 0.0) for m in masks]
@@ -156,6 +206,8 @@ def test_co_masking_counts_pairs() -> None:
             rows = [m for m in masks if m[i]]
             given = np.mean([m[j] for m in rows]) - masks[:, j].mean() if rows else 0.0
             assert found[i, j] == pytest.approx(given)
+    shown[3] = Example(0, masks[3, :3], masks[3, :3], masks[3, :3], masks[3, :3], 0.0)
+    assert np.array_equal(co_masking(shown), found)  # read with shorter rows
 
 
 def test_hidden_pixels_are_blue_and_figures_are_png() -> None:

@@ -11,11 +11,15 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from anymae.data.batch import Batch
+from anymae.data.batch import Batch, IntArray
+from anymae.data.dataset import Dataset
 from anymae.model import MaskedAutoencoder, Reconstruction
 from anymae.randomness import Draws, row_keys
 
 Flags = npt.NDArray[np.bool_]
+
+_AT_ONCE = 1 << 14
+"""Inputs of the rows that are reconstructed together."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -71,6 +75,18 @@ def reconstruct(model: MaskedAutoencoder, batch: Batch, *, seed: int = 0) -> lis
     ]
 
 
+def reconstruct_rows(
+    model: MaskedAutoencoder, dataset: Dataset, rows: IntArray, *, seed: int = 0
+) -> list[Example]:
+    """Do so with rows of a data set, positions `(B,)`, a few at a time."""
+    size = max(1, _AT_ONCE // dataset.input.length)
+    return [
+        example
+        for first in range(0, len(rows), size)
+        for example in reconstruct(model, dataset.batch(rows[first : first + size]), seed=seed)
+    ]
+
+
 def best_guess(model: MaskedAutoencoder, out: Reconstruction) -> torch.Tensor:
     """Return the likeliest input for each prediction: `(masked.sum(),)` tokens, or `(..., K)`."""
     predictions = out.predictions.float()
@@ -90,9 +106,12 @@ def co_masking(examples: Sequence[Example]) -> npt.NDArray[np.float64]:
 
     Returns:
         `(N, N)`: chance of being hidden given that the row's input is, minus the chance of being
-        hidden at all. 0 where an input was never hidden. Rows must have equal lengths.
+        hidden at all. 0 where an input was never hidden.
     """
-    masked = np.stack([example.masked for example in examples]).astype(float)
+    # Rows that were read together are as wide as the longest of them.
+    masked = np.zeros((len(examples), max(len(example.masked) for example in examples)))
+    for row, example in zip(masked, examples, strict=True):
+        row[: len(example.masked)] = example.masked
     together = masked.T @ masked
     alone = masked.sum(0)
     given = np.divide(

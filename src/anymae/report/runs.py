@@ -14,7 +14,7 @@ from anymae.errors import AnymaeError, UserInputError
 from anymae.hub import load, read_config, resolve
 from anymae.model import MaskedAutoencoder
 from anymae.recipes import load_recipe
-from anymae.report.examples import Example, co_masking, reconstruct
+from anymae.report.examples import Example, co_masking, reconstruct_rows
 from anymae.report.figures import as_image, curves, matrix
 from anymae.report.page import Block, write_page
 from anymae.report.rows import as_html
@@ -76,7 +76,8 @@ def example_blocks(
 
     Args:
         examples: Rows to show.
-        counted: Rows over which it is counted what is hidden together.
+        counted: Rows over which it is counted what is hidden together, as many as `rows_counted`
+            says; none, where that is not drawn.
         inputs: What they are.
         preparation: Turns them back into the user's units.
         prefix: Goes before titles, such as the name of a run.
@@ -91,8 +92,7 @@ def example_blocks(
             else "",
         )
     ]
-    same_places = inputs.kind != "bytes" and inputs.length <= MOST_PAIRED
-    if same_places and len({len(example.masked) for example in counted}) == 1:
+    if counted:
         names = [str(place) for place in range(inputs.length)]
         if preparation is not None and inputs.kind == "table":
             names = [column["name"] for column in preparation.statistics["columns"]]
@@ -104,6 +104,11 @@ def example_blocks(
         )
         blocks.append(Block(title=f"{prefix}What is hidden together", html=image, note=note))
     return blocks
+
+
+def rows_counted(inputs: InputConfig) -> int:
+    """Return over how many rows at most it is counted what is hidden together; 0 draws nothing."""
+    return COUNTED if inputs.kind != "bytes" and inputs.length <= MOST_PAIRED else 0
 
 
 def _settings(folders: Sequence[Path], configs: Sequence[dict[str, Any]]) -> Block:
@@ -169,6 +174,7 @@ def _masks(folder: Path, *, prefix: str) -> list[Block]:
         logger.warning("no rows of %s are shown: %s", folder, error)
         return [Block(note=f"No rows of {folder.name} are shown: {error}.")]
     rows = dataset.parts.valid if len(dataset.parts.valid) else np.arange(len(dataset))
-    shown = reconstruct(model, dataset.batch(rows[:SHOWN]))
-    counted = reconstruct(model, dataset.batch(np.arange(min(COUNTED, len(dataset)))))
-    return example_blocks(shown, counted, model.config.input, preparation, prefix=prefix)
+    inputs = model.config.input
+    shown = reconstruct_rows(model, dataset, rows[:SHOWN])
+    counted = reconstruct_rows(model, dataset, np.arange(min(rows_counted(inputs), len(dataset))))
+    return example_blocks(shown, counted, inputs, preparation, prefix=prefix)

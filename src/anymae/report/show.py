@@ -12,10 +12,10 @@ from anymae.files import require_apart
 from anymae.hub import load
 from anymae.inference.rows import open_rows
 from anymae.model import MaskedAutoencoder
-from anymae.report.examples import reconstruct
+from anymae.report.examples import reconstruct_rows
 from anymae.report.page import write_page
 from anymae.report.rows import as_text
-from anymae.report.runs import COUNTED, example_blocks
+from anymae.report.runs import example_blocks, rows_counted
 
 
 def show_rows(
@@ -52,11 +52,14 @@ def show_rows(
         raise FolderError(f"{out} exists; remove it, name another, or add --overwrite")
     require_apart(out, data)
     model, dataset = _open(run, data, data_config)
-    index = np.arange(min(len(dataset), max(count, COUNTED)))
-    examples = reconstruct(model, dataset.batch(index), seed=seed)
-    blocks = example_blocks(examples[:count], examples, model.config.input, _preparation(model))
+    inputs = model.config.input
+    counted = rows_counted(inputs)
+    index = np.arange(min(len(dataset), max(count, counted)))
+    examples = reconstruct_rows(model, dataset, index, seed=seed)
+    shown = examples[:count]
+    blocks = example_blocks(shown, examples[:counted], inputs, _preparation(model))
     write_page(out, f"{Path(run).name}: masks of {dataset.rows.frame.name}", blocks)
-    return len(examples[:count])
+    return len(shown)
 
 
 def show_rows_as_text(
@@ -69,8 +72,8 @@ def show_rows_as_text(
 ) -> str:
     """Return the same rows for a terminal, see `show_rows`."""
     model, dataset = _open(run, data, data_config)
-    batch = dataset.batch(np.arange(min(len(dataset), count)))
-    examples = reconstruct(model, batch, seed=seed)
+    index = np.arange(min(len(dataset), count))
+    examples = reconstruct_rows(model, dataset, index, seed=seed)
     return as_text(examples, model.config.input, _preparation(model))
 
 
