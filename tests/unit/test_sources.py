@@ -389,6 +389,35 @@ def test_a_named_url_is_read_through_fsspec() -> None:
         read_source("nowhere://x.csv", CONFIG)
 
 
+def test_what_changed_behind_a_web_address_is_copied_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    from fsspec.implementations.memory import MemoryFileSystem
+
+    copied = []
+
+    class Web(MemoryFileSystem):  # as the real one, which needs aiohttp
+        protocol = ("http", "https")
+
+        def ukey(self, path: str) -> str:
+            return path
+
+        def info(self, path: str, **_: object) -> dict[str, object]:
+            found = super().info(path)
+            tag = {} if found["type"] == "directory" else {"ETag": self.cat_file(path).hex()}
+            return {"name": path, "type": found["type"], "size": found["size"], **tag}
+
+        def get_file(self, path: str, *words: object, **flags: object) -> None:
+            copied.append(path)
+            super().get_file(path, *words, **flags)
+
+    web = Web()
+    monkeypatch.setattr("fsspec.core.url_to_fs", lambda _: (web, "/web/x.csv"))
+    for content, times in ((b"a\n1\n", 1), (b"a\n1\n", 1), (b"a\n2\n", 2)):
+        web.pipe("/web/x.csv", content)
+        table = read_source("http://host/x.csv", CONFIG).table
+        assert table["a"].to_pylist() == [int(content[2:])]
+        assert len(copied) == times
+
+
 def _bytes_of(write: Callable[[io.BytesIO], object]) -> bytes:
     file = io.BytesIO()
     write(file)

@@ -21,7 +21,8 @@ COMPRESSION = (".gz", ".zst")
 def locate(name: str) -> Files:
     """Find the files that an argument names.
 
-    A URL's files are copied to the cache, and copied again when they changed there.
+    A URL's files are copied to the cache, and copied again when they changed there, as far as
+    their server tells.
 
     Raises:
         DataError: Nothing is there, or files of several formats.
@@ -114,9 +115,20 @@ def _expand(system: "AbstractFileSystem", path: str) -> list[str]:
     return found
 
 
+def _version(system: "AbstractFileSystem", path: str) -> str:
+    """Return what differs between versions of a file."""
+    if "http" not in system.protocol:
+        return str(system.ukey(path))
+    # There `ukey` is the URL alone.
+    info = system.info(path)
+    told = ("ETag", "Content-MD5", "Digest", "Last-Modified", "size")
+    return str([info.get(key) for key in told])
+
+
 def _copy(system: "AbstractFileSystem", path: str, url: str) -> Path:
     """Copy one file, unless the same version of it was copied before."""
-    version = hashlib.sha256(f"{url}\n{path}\n{system.ukey(path)}".encode()).hexdigest()[:32]
+    version = _version(system, path)
+    version = hashlib.sha256(f"{url}\n{path}\n{version}".encode()).hexdigest()[:32]
     place = cache_folder() / "downloads" / version / PurePosixPath(path).name
     if not place.exists():
         logger.info("%s (%.1f MB) is copied to %s", path, system.size(path) / 1e6, place)
