@@ -389,7 +389,10 @@ def test_a_named_url_is_read_through_fsspec() -> None:
         read_source("nowhere://x.csv", CONFIG)
 
 
-def test_what_changed_behind_a_web_address_is_copied_again(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("size", [4, None])
+def test_what_changed_behind_a_web_address_is_copied_again(
+    size: int | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
     from fsspec.implementations.memory import MemoryFileSystem
 
     copied = []
@@ -403,7 +406,7 @@ def test_what_changed_behind_a_web_address_is_copied_again(monkeypatch: pytest.M
         def info(self, path: str, **_: object) -> dict[str, object]:
             found = super().info(path)
             tag = {} if found["type"] == "directory" else {"ETag": self.cat_file(path).hex()}
-            return {"name": path, "type": found["type"], "size": found["size"], **tag}
+            return {"name": path, "type": found["type"], "size": size, **tag}
 
         def get_file(self, path: str, *words: object, **flags: object) -> None:
             copied.append(path)

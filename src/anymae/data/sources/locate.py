@@ -131,7 +131,9 @@ def _copy(system: "AbstractFileSystem", path: str, url: str) -> Path:
     version = hashlib.sha256(f"{url}\n{path}\n{version}".encode()).hexdigest()[:32]
     place = cache_folder() / "downloads" / version / PurePosixPath(path).name
     if not place.exists():
-        logger.info("%s (%.1f MB) is copied to %s", path, system.size(path) / 1e6, place)
+        size = system.size(path)  # not all servers tell
+        told = "" if size is None else f" ({size / 1e6:.1f} MB)"
+        logger.info("%s%s is copied to %s", path, told, place)
         place.parent.mkdir(parents=True, exist_ok=True)
         staged = place.with_name(f"{place.name}.{os.getpid()}.part")
         try:
