@@ -10,7 +10,7 @@ import pyarrow as pa
 import pytest
 
 from anymae.config import DataConfig
-from anymae.data.frame import Frame, OddCells
+from anymae.data.frame import Frame
 from anymae.data.sources import lines, read_source
 from anymae.errors import DataError
 
@@ -84,10 +84,10 @@ def test_a_late_cell_decides_about_the_type(
     assert read(tmp_path, "x\n" + numbers + "0.5\n").table["x"].type == pa.float64()
     frame = read(tmp_path, "x\n" + numbers + "abc\n" + numbers)
     assert frame.table["x"].type == pa.large_string()
-    assert frame.odd == {"x": OddCells(1, (1000,))}
+    assert frame.odd == {"x"}
     assert frame.where(1000) == "line 1002"
-    assert read(tmp_path, "x\n" + numbers + "abc\n" * 900).odd == {}
-    assert read(tmp_path, "x\n" + "true\n" * 100 + "maybe\n").odd == {}
+    assert read(tmp_path, "x\n" + numbers + "abc\n" * 900).odd == set()
+    assert read(tmp_path, "x\n" + "true\n" * 100 + "maybe\n").odd == set()
 
 
 def test_a_late_name_keeps_the_cells_of_a_column_as_they_were_written(
@@ -98,7 +98,7 @@ def test_a_late_name_keeps_the_cells_of_a_column_as_they_were_written(
     for cells in ([*numbers, "007"], ["007", *numbers], [*numbers, "word", "007"]):
         frame = read(tmp_path, "x\n" + "\n".join(cells))
         assert frame.table["x"].to_pylist() == cells
-        assert frame.odd == {}
+        assert frame.odd == set()
 
 
 def test_a_wrong_cell_far_down_is_known_by_its_line(tmp_path: Path) -> None:
@@ -109,8 +109,8 @@ def test_a_wrong_cell_far_down_is_known_by_its_line(tmp_path: Path) -> None:
         file.write("0.25,seventeen\n")
         file.writelines("0.25,17\n" for _ in range(1000))
     frame = read_source(tmp_path / "x.csv", DataConfig())
-    assert frame.odd == {"b": OddCells(1, (wrong - 2,))}
-    assert frame.where(frame.odd["b"].rows[0]) == "line 1234567"
+    assert frame.odd == {"b"}
+    assert frame.where(wrong - 2) == "line 1234567"
     assert frame.table["a"].type == pa.float64()
 
 

@@ -23,13 +23,13 @@ import numpy.typing as npt
 import pyarrow as pa
 from filelock import FileLock
 
-from anymae.data.frame import Frame, OddCells, Places
+from anymae.data.frame import Frame, Places
 from anymae.data.spool import Spool, plain, plain_type
 from anymae.errors import DataError, UserInputError
 
 logger = logging.getLogger(__name__)
 
-LAYOUT = 3
+LAYOUT = 4
 """Version of the entries; raised when they change."""
 
 _REMEMBER_BYTES = 1 << 26
@@ -101,7 +101,7 @@ class Sink:
     def __init__(self, folder: Path, name: str) -> None:
         self.name = name
         self.bad: dict[int, str] = {}
-        self.odd: dict[str, OddCells] = {}
+        self.odd: list[str] = []
         self.unread: dict[str, str] = {}
         self.shape: tuple[int, ...] | None = None
         self.num_rows = 0
@@ -170,7 +170,7 @@ class Sink:
             "rows": batch.num_rows,
             "shape": self.shape,
             "bad": list(self.bad.items()),
-            "odd": {name: [cells.count, list(cells.rows)] for name, cells in self.odd.items()},
+            "odd": self.odd,
             "unread": self.unread,
             "bytes": (path / "table.arrow").stat().st_size,
         }
@@ -272,9 +272,7 @@ def _open(place: Path, reading: Reading, digest: str) -> Frame | None:
             format=reading.format,
             shape=tuple(entry["shape"]) if entry["shape"] else None,
             bad={int(row): problem for row, problem in entry["bad"]},
-            odd={
-                name: OddCells(count, tuple(rows)) for name, (count, rows) in entry["odd"].items()
-            },
+            odd=frozenset(entry["odd"]),
             unread=entry["unread"],
             places=Places(reading.unit, reading.files, runs),
             named_by=reading.named_by,

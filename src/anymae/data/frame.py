@@ -21,16 +21,6 @@ VALUES = "values"
 """Name of the column of an array source: a `fixed_size_list` of the numbers of each row."""
 
 
-@dataclass(frozen=True)
-class OddCells:
-    """The few cells that keep a column from being numeric."""
-
-    count: int
-    """Cells that are neither a number nor a missing-value marker."""
-    rows: tuple[int, ...]
-    """Rows of the first ten."""
-
-
 @dataclass(frozen=True, eq=False)
 class Places:
     """Where rows stand in the user's files, as runs of consecutive lines.
@@ -77,7 +67,7 @@ class Frame:
     bad: Mapping[int, str] = field(default_factory=dict)
     """Rows that could not be read, each with the problem; their cells are null. Not empty only
     with `on_bad_row: skip`."""
-    odd: Mapping[str, OddCells] = field(default_factory=dict)
+    odd: frozenset[str] = frozenset()
     """String columns of a text format of which all but a few cells are numbers."""
     unread: Mapping[str, str] = field(default_factory=dict)
     """Columns of the source that `table` lacks (structs, maps), with their types."""

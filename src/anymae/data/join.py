@@ -95,7 +95,7 @@ def _join(frames: list[Frame]) -> Frame:
         table=table,
         rows=None if all(frame.rows is None for frame in frames) else np.concatenate(kept),
         bad=dict(bad),
-        odd={name: cells for frame in frames for name, cells in frame.odd.items()},
+        odd=frozenset(name for frame in frames for name in frame.odd),
         places=_join_places(frames, starts),
         named_by=first.named_by if all(f.named_by == first.named_by for f in frames) else None,
         source_digest=digest,

@@ -94,15 +94,15 @@ def _fill_by_blocks(files: Files, missing: tuple[str, ...], sink: Sink) -> None:
         if other.names != names:
             raise DataError(f"{path} has other columns than {files.paths[0]}")
     guesses = {name: Guess(markers(missing, name, names)) for name in names}
-    row = 0
+    count = 0
     for rows in _rows(files, formats):
         for name, guess in guesses.items():
-            guess.look(rows.cells[name].combine_chunks(), row)
-        row += rows.cells.num_rows
-    if not row:
+            guess.look(rows.cells[name].combine_chunks())
+        count += rows.cells.num_rows
+    if not count:
         raise DataError(f"{files.name} holds a header and no rows")
     sink.start(pa.schema([(name, guess.kind) for name, guess in guesses.items()]))
-    sink.odd = {name: guess.odd for name, guess in guesses.items() if guess.odd is not None}
+    sink.odd = [name for name, guess in guesses.items() if guess.odd]
     for rows in _rows(files, formats):
         for position, problem in rows.bad.items():
             sink.reject(sink.num_rows + position, problem)

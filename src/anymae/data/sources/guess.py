@@ -6,8 +6,6 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from anymae.data.frame import OddCells
-
 MISSING = ("", "NaN", "NA", "?")
 """Cells that are missing, besides those that `data.missing` declares."""
 
@@ -21,7 +19,7 @@ _LONGEST = 18
 """Digits of an integer that a number of 64 bits holds, whatever they are."""
 
 _FAMILIES = (pa.int64(), pa.float64(), pa.bool_(), pa.timestamp("us"))
-_SHOWN = 10
+_FEW = 10
 _GLANCE = 64
 _ODD_SHARE = 0.05
 
@@ -112,7 +110,6 @@ class Guess:
         self.missing = missing
         self._families: tuple[pa.DataType, ...] | None = None
         self._seen = self._odd = 0
-        self._rows: list[int] = []
         self._hopeless = False
 
     @property
@@ -123,13 +120,12 @@ class Guess:
         return self._families[0] if self._families else pa.large_string()
 
     @property
-    def odd(self) -> OddCells | None:
-        """The cells that keep a string column from being numeric, if they are few."""
-        few = 0 < self._odd <= self._seen * _ODD_SHARE
-        return OddCells(self._odd, tuple(self._rows)) if few and not self._hopeless else None
+    def odd(self) -> bool:
+        """Whether but a few cells keep a string column from being numeric."""
+        return 0 < self._odd <= self._seen * _ODD_SHARE and not self._hopeless
 
-    def look(self, cells: pa.Array, row: int) -> None:
-        """Take the next cells, the first of which stands in `row`."""
+    def look(self, cells: pa.Array) -> None:
+        """Take the next cells."""
         if self._hopeless:
             return
         if self._families is None:
@@ -152,7 +148,7 @@ class Guess:
             self._seen += len(cells)
             self._hopeless = not numeric and not self._families
             return
-        self._count_odd(cells, row)
+        self._count_odd(cells)
 
     def _fits(self, cells: pa.Array, kind: pa.DataType) -> bool:
         try:
@@ -162,11 +158,9 @@ class Guess:
             return False
         return kind not in (pa.int64(), pa.float64()) or not holds_names(cells)
 
-    def _count_odd(self, cells: pa.Array, row: int) -> None:
+    def _count_odd(self, cells: pa.Array) -> None:
         filled = _filled(cells, self.missing)
         odd = pc.invert(pc.match_substring_regex(filled, NUMBER)).fill_null(False)
-        positions = pc.indices_nonzero(odd).to_numpy()
         self._seen += len(cells)
-        self._odd += len(positions)
-        self._rows += [row + int(position) for position in positions[: _SHOWN - len(self._rows)]]
-        self._hopeless = self._odd > max(_SHOWN, self._seen * _ODD_SHARE) or holds_names(cells)
+        self._odd += pc.sum(odd).as_py() or 0
+        self._hopeless = self._odd > max(_FEW, self._seen * _ODD_SHARE) or holds_names(cells)
