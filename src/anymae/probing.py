@@ -19,7 +19,7 @@ import torch
 from sklearn.feature_extraction.text import HashingVectorizer
 from sklearn.neighbors import KNeighborsClassifier, KNeighborsRegressor
 
-from anymae.config import DataConfig
+from anymae.config import DataConfig, parse
 from anymae.data.dataset import Dataset
 from anymae.errors import DataError
 from anymae.hub import Model
@@ -144,6 +144,7 @@ def probe(
         config: Device and precision.
 
     Raises:
+        ConfigError: `task` or `num_labels` is none that can be.
         DataError: The data do not fit the model, or the targets hold nothing to learn from.
     """
     started = time.perf_counter()
@@ -154,9 +155,8 @@ def probe(
     model = open_model(run)
     dataset = open_rows(model, data, data_config)
     # Linear models take no negative weights; metrics do.
-    shares = FinetuneConfig(
-        task=task, num_labels=num_labels, valid_share=0.2, negative_weights="zero"
-    )
+    asked = {"task": task, "num_labels": num_labels}
+    shares = parse(FinetuneConfig, {**asked, "valid_share": 0.2, "negative_weights": "zero"})
     found, rows, test = label(dataset, data_config, shares, seed=seed)
     judged_on, held = ("test", test) if len(test) else ("valid", rows.valid)
     fitted = np.union1d(rows.train, rows.valid) if len(test) else rows.train

@@ -65,6 +65,16 @@ def test_labels_that_cannot_be_learned(
         assert_refused(command, tmp_path, *words, expected=expected)
 
 
+@pytest.mark.parametrize("verb", ["finetune", "probe", "compare"])
+def test_a_number_of_labels_that_is_too_small(
+    verb: str, command: Command, run: Path, tmp_path: Path
+) -> None:
+    data = labelled(tmp_path / "data.csv", list(range(24)))
+    words = [verb, *([] if verb == "compare" else [run]), data, "--target", "y", "--n-labels", 0]
+    words += [] if verb == "probe" else ["--out", tmp_path / "m"]
+    assert_refused(command, tmp_path, *words, expected="num_labels is 0; it should be greater")
+
+
 @pytest.mark.parametrize(
     ("model", "labels", "expected"),
     [

@@ -20,7 +20,7 @@ import torch
 from anymae.comparison.baseline import Features, read_baseline
 from anymae.comparison.result import GUIDED, JOINED, NONE, RANDOM, RAW, Comparison
 from anymae.comparison.study import Study, open_study
-from anymae.config import DataConfig, Recipe
+from anymae.config import DataConfig, Recipe, parse
 from anymae.data.frame import Frame
 from anymae.data.splits import split_rows
 from anymae.errors import ConfigError, DataError, InterruptedRunError
@@ -98,7 +98,8 @@ def compare(
     short = shorthands({"preset": preset, "steps": steps, "minutes": minutes})
     study, notes = open_study(data, config, {**short, **(settings or {})}, Path(out))
     own = {name: read_baseline(name, file, study.frame) for name, file in (baselines or {}).items()}
-    asked = FinetuneConfig(task=task, num_labels=num_labels, test_share=TEST_SHARE)
+    shares = {"task": task, "num_labels": num_labels, "test_share": TEST_SHARE}
+    asked = parse(FinetuneConfig, shares)
     trials = _draw_all(study, asked, seeds)
     study.claim()
     for note in notes:
