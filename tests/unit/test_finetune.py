@@ -547,6 +547,13 @@ def test_classes_named_as_long_as_rows_of_one_length_are_classes() -> None:
     assert done.task.classes == ("non", "yes")
 
 
+def test_whole_numbers_too_large_for_codes_are_amounts(model: MaskedAutoencoder) -> None:
+    data = table(y=[1e20, 2e20, 3e20] * (COUNT // 3))
+    done = finetune(model, data, target="y", training={"steps": 1, "learning_rate": 1e-3})
+    assert done.task.type == "regression"
+    assert done.valid_loss is not None and done.valid_loss < 10
+
+
 def test_bad_requests_are_one_sentence(model: MaskedAutoencoder, tmp_path: Path) -> None:
     data = table(y=TARGETS["binary"]["y"])
     with pytest.raises(DataError, match="there is no column 'z'"):

@@ -24,6 +24,8 @@ Labels = Mapping[str, pa.Array]
 MOST_CLASSES = 20
 """Distinct whole numbers that are taken for classes; more are an amount."""
 
+LARGEST = float(np.finfo(np.float32).max)
+"""Number that answers and weights, which have 32 bits, can hold."""
 
 FEWEST_COMPARED, ALIKE = 5, 0.95
 """Rows by which strings can be said to be as long as their rows, and the share that has to be."""
@@ -227,8 +229,9 @@ def _refuse_words_among_numbers(name: str, column: pa.Array) -> None:
 
 
 def _is_whole(column: pa.Array) -> bool:
-    """Tell whether all numbers are whole; as if they were where there are none."""
-    return pc.all(pc.equal(pc.floor(column), column)).as_py() is not False
+    """Tell whether all are whole numbers of 64 bits; as if they were where there are none."""
+    whole = pc.and_(pc.equal(pc.floor(column), column), pc.less(pc.abs(column), 2.0**63))
+    return pc.all(whole).as_py() is not False
 
 
 def _numbers(name: str, column: pa.Array, role: str = "target") -> Array:
@@ -244,6 +247,12 @@ def _numbers(name: str, column: pa.Array, role: str = "target") -> Array:
     values = np.array(numbers.to_numpy(zero_copy_only=False), np.float64)
     if np.isinf(values).any():
         raise DataError(f"{role} {name!r} holds infinity; repair it or make it a missing cell")
+    large = values[np.abs(values) > LARGEST]
+    if len(large):
+        raise DataError(
+            f"{role} {name!r} holds {large[0]:g}, and numbers of up to {LARGEST:.1e} can be "
+            "computed with; give it in other units"
+        )
     return values
 
 
