@@ -10,7 +10,8 @@ from typing import Annotated, Any, Literal, Self, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
-from anymae.errors import ConfigError, nearest
+from anymae.errors import ConfigError
+from anymae.wording import explain
 
 NUM_SPECIAL = 6
 """Tokens before the first byte: PAD 0, BOS 1, EOS 2, MASK 3, CLS 4, SEP 5; a byte b is b + 6."""
@@ -364,35 +365,7 @@ def parse(model: type[Model], values: Mapping[str, Any], *, where: str = "") -> 
     try:
         return model.model_validate(dict(values))
     except ValidationError as error:
-        raise ConfigError(_explain(model, error, where)) from None
-
-
-def _explain(model: type[BaseModel], error: ValidationError, where: str) -> str:
-    """One sentence for the first problem that pydantic found."""
-    first = error.errors()[0]
-    path = [str(part) for part in first["loc"]]
-    key = ".".join(path)
-    prefix = f"{where}: " if where else ""
-    if first["type"] == "extra_forbidden":
-        return f"{prefix}unknown key {key!r}{nearest(path[-1], _fields_at(model, path[:-1]))}"
-    if first["type"] == "missing":
-        return f"{prefix}{key} is missing and has no default; set it"
-    problem = first["msg"].removeprefix("Value error, ")
-    if not key or first["type"] == "value_error":
-        return f"{prefix}{problem}"
-    problem = problem[:1].lower() + problem[1:]
-    return f"{prefix}{key} is {first['input']!r}; {problem.replace('input should', 'it should')}"
-
-
-def _fields_at(model: type[BaseModel], path: list[str]) -> list[str]:
-    """Names of the fields of the section that `path` leads to."""
-    section: Any = model
-    for part in path:
-        field = getattr(section, "model_fields", {}).get(part)
-        if field is None:
-            break
-        section = field.annotation
-    return list(getattr(section, "model_fields", model.model_fields))
+        raise ConfigError(explain(model, error, where)) from None
 
 
 def _divides(name: str, value: int, by_name: str, by: int) -> None:

@@ -1,0 +1,35 @@
+"""What pydantic found wrong with a config, in a sentence that names the way out."""
+
+from typing import Any
+
+from pydantic import BaseModel, ValidationError
+
+from anymae.errors import nearest
+
+
+def explain(model: type[BaseModel], error: ValidationError, where: str) -> str:
+    """One sentence for the first problem that pydantic found."""
+    first = error.errors()[0]
+    path = [str(part) for part in first["loc"]]
+    key = ".".join(path)
+    prefix = f"{where}: " if where else ""
+    if first["type"] == "extra_forbidden":
+        return f"{prefix}unknown key {key!r}{nearest(path[-1], _fields_at(model, path[:-1]))}"
+    if first["type"] == "missing":
+        return f"{prefix}{key} is missing and has no default; set it"
+    problem = first["msg"].removeprefix("Value error, ")
+    if not key or first["type"] == "value_error":
+        return f"{prefix}{problem}"
+    problem = problem[:1].lower() + problem[1:]
+    return f"{prefix}{key} is {first['input']!r}; {problem.replace('input should', 'it should')}"
+
+
+def _fields_at(model: type[BaseModel], path: list[str]) -> list[str]:
+    """Names of the fields of the section that `path` leads to."""
+    section: Any = model
+    for part in path:
+        field = getattr(section, "model_fields", {}).get(part)
+        if field is None:
+            break
+        section = field.annotation
+    return list(getattr(section, "model_fields", model.model_fields))
