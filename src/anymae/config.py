@@ -22,6 +22,9 @@ SEP = 5
 VOCABULARY = 256 + NUM_SPECIAL
 """Number of tokens of the `bytes` kind."""
 
+LARGEST_SEED = 2**32 - 1
+"""That NumPy and scikit-learn take."""
+
 InputKind = Literal["bytes", "values", "table", "image"]
 Positive = Annotated[int, Field(gt=0)]
 Fraction = Annotated[float, Field(ge=0, lt=1)]
@@ -30,7 +33,9 @@ Fraction = Annotated[float, Field(ge=0, lt=1)]
 class Section(BaseModel):
     """A group of settings: frozen, strict about types and names."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid", strict=True, protected_namespaces=())
+    model_config = ConfigDict(
+        frozen=True, extra="forbid", strict=True, allow_inf_nan=False, protected_namespaces=()
+    )
 
 
 class InputConfig(Section):
@@ -249,7 +254,7 @@ class TrainingConfig(Section):
     bf16 where the processor multiplies it itself; what it came to is stored with the run."""
     device: str = "auto"
     """`auto`, `cpu`, `cuda`, `cuda:1`, `mps`."""
-    seed: Annotated[int, Field(ge=0)] = 0
+    seed: Annotated[int, Field(ge=0, le=LARGEST_SEED)] = 0
     """Fixes initial weights, the order of rows, crops and masks."""
     threads: Positive | None = None
     """CPU threads; null takes all cores, and the number is stored with the run."""

@@ -58,6 +58,10 @@ FLAGS: dict[str, tuple[list[str], str]] = {
     "negative steps": (["--steps", "-5"], "steps"),
     "no steps": (["--steps", "0"], "steps"),
     "steps that are no number": (["--steps", "many"], "--steps"),
+    "endless epochs": (["--epochs", "inf"], "epochs is inf; it should be a finite number"),
+    "endless minutes": (["--minutes", "inf"], "minutes is inf; it should be a finite number"),
+    "infinite rate": (["--learning-rate", "inf"], "rate is inf; it should be a finite number"),
+    "seed of too many bits": (["--seed", str(2**32)], "less than or equal to 4294967295"),
     "two lengths": (["--steps", "5", "--epochs", "1"], "epochs"),
     "unknown preset": (["--preset", "tinny"], "did you mean 'tiny'"),
     "unknown kind": (["--kind", "byte"], "bytes"),
@@ -201,6 +205,14 @@ def test_commands_that_make_no_sense(
     words: list[str], expected: str, command: Command, tmp_path: Path
 ) -> None:
     assert_refused(command, tmp_path, *words, expected=expected)
+
+
+@pytest.mark.parametrize("seed", [-1, 2**32])
+def test_seeds_that_no_generator_takes(
+    seed: int, command: Command, tmp_path: Path, run: Path, good: Path
+) -> None:
+    for words in (["probe", run, good, "--target", "y"], ["quickstart", "--out", tmp_path / "q"]):
+        assert_refused(command, tmp_path, *words, "--seed", seed, expected="--seed")
 
 
 def test_debug_shows_where_an_error_was_raised(tmp_path: Path) -> None:

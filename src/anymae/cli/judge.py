@@ -47,7 +47,10 @@ def probe(
             "--n-labels", metavar="N", help="Fit to N labels; a fifth judges if no rows test."
         ),
     ] = None,
-    seed: Annotated[int, typer.Option("--seed", help="Splits, labels, random encoder.")] = 0,
+    seed: Annotated[
+        int,
+        typer.Option("--seed", min=0, max=2**32 - 1, help="Splits, labels, random encoder."),
+    ] = 0,
     json: JsonFlag = False,
 ) -> None:
     """Judge frozen embeddings beside raw features and an encoder with random weights.

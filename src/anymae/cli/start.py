@@ -22,7 +22,7 @@ def quickstart(
     steps: Annotated[
         int | None, typer.Option("--steps", min=1, help="Optimizer steps of each run.")
     ] = None,
-    seed: Annotated[int, typer.Option("--seed", min=0, help="Of both runs.")] = 0,
+    seed: Annotated[int, typer.Option("--seed", min=0, max=2**32 - 1, help="Of both runs.")] = 0,
     overwrite: Annotated[
         bool, typer.Option("--overwrite", help="Replace an earlier quickstart.")
     ] = False,
