@@ -215,6 +215,11 @@ def test_seeds_that_no_generator_takes(
         assert_refused(command, tmp_path, *words, "--seed", seed, expected="--seed")
 
 
+def test_inspect_refuses_what_pretrain_does(command: Command, tmp_path: Path, good: Path) -> None:
+    words = ["inspect", good, "--on-bad-row", "skp"]
+    assert_refused(command, tmp_path, *words, expected="it should be 'error' or 'skip'")
+
+
 def test_debug_shows_where_an_error_was_raised(tmp_path: Path) -> None:
     from anymae.errors import DataError
 

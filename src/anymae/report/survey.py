@@ -53,7 +53,11 @@ def survey(
     Raises:
         UserInputError: The data cannot be read, or no run can come of them.
     """
-    made = plan(data, recipe=recipe, settings={**(settings or {}), "data.on_bad_row": "skip"})
+    asked = dict(settings or {})
+    # Another word is left to be refused.
+    if asked.get("data.on_bad_row", "error") == "error":
+        asked["data.on_bad_row"] = "skip"
+    made = plan(data, recipe=recipe, settings=asked)
     config = made.job.recipe.data
     return Survey(describe(made.dataset, config, against=against), made)
 
