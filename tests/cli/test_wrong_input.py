@@ -62,6 +62,8 @@ FLAGS: dict[str, tuple[list[str], str]] = {
     "endless minutes": (["--minutes", "inf"], "minutes is inf; it should be a finite number"),
     "infinite rate": (["--learning-rate", "inf"], "rate is inf; it should be a finite number"),
     "seed of too many bits": (["--seed", str(2**32)], "less than or equal to 4294967295"),
+    "negative time": (["--stop-after", "-1", "--steps", "1"], "--stop-after is -1; give it in"),
+    "time that is no number": (["--stop-after", "nan", "--steps", "1"], "--stop-after is nan"),
     "two lengths": (["--steps", "5", "--epochs", "1"], "epochs"),
     "unknown preset": (["--preset", "tinny"], "did you mean 'tiny'"),
     "unknown kind": (["--kind", "byte"], "bytes"),

@@ -7,6 +7,8 @@ import time
 from types import FrameType, TracebackType
 from typing import Self
 
+from anymae.errors import ConfigError
+
 logger = logging.getLogger(__name__)
 
 
@@ -18,9 +20,14 @@ class Requests:
 
     Args:
         stop_after: Minutes after which to save and leave; `None` has no limit.
+
+    Raises:
+        ConfigError: They are negative or no number.
     """
 
     def __init__(self, stop_after: float | None = None) -> None:
+        if stop_after is not None and not stop_after >= 0:
+            raise ConfigError(f"--stop-after is {stop_after:g}; give it in minutes, at least 0")
         self._deadline = None if stop_after is None else time.monotonic() + 60 * stop_after
         self._signal: signal.Signals | None = None
         self._save = False
