@@ -73,6 +73,14 @@ def test_named_string_column_always_wins() -> None:
     assert roles_of(columns, column=("source",)).kind == "bytes"
 
 
+def test_a_column_named_twice_counts_once() -> None:
+    columns = {"smiles": WORDS, "a": NUMBERS, "b": NUMBERS}
+    for kind in (None, "bytes"):
+        roles = roles_of(columns, column=("smiles", "smiles"), kind=kind)
+        assert (roles.kind, roles.inputs) == ("bytes", ("smiles",))
+    assert roles_of(columns, column=("a", "b", "a")).inputs == ("a", "b")
+
+
 @pytest.mark.parametrize(
     ("name", "reason"),
     [

@@ -201,7 +201,7 @@ def _choose(frame: Frame, config: DataConfig, free: list[str]) -> tuple[InputKin
     lists = [
         name for name in free if _is_numbers(types[name]) and hasattr(types[name], "value_type")
     ]
-    given = list(config.column)
+    given = list(dict.fromkeys(config.column))
     if config.kind == "image":
         raise DataError(f"images come as arrays or folders of pictures; {frame.name} has columns")
     if config.kind in ("bytes", "values"):
