@@ -46,7 +46,7 @@ def columns(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 LABELS: dict[str, tuple[list[object], str]] = {
     "one class": (["toxic"] * 24, "has one value, 'toxic', in all"),
-    "missing labels": ([""] * 24, "has no value in any of"),
+    "missing labels": ([""] * 24, "(0 of all 24 rows have one); fill it in"),
     "a word among numbers": (["1.5", "high", *range(22)], "'high' where most values are numbers"),
     "few numbers too large to be classes": ([1e300, -1e300] * 12, "holds 1e+300, and numbers of"),
     "numbers too large": ([(n + 1) * 1e100 for n in range(24)], "give it in other units"),

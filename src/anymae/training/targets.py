@@ -111,7 +111,11 @@ def infer_task(
     known = {name: column.take(pa.array(train)).drop_null() for name, column in labels.items()}
     for name, column in known.items():
         if not len(column):
-            raise DataError(f"target {name!r} has no value in any of {len(train):,} training rows")
+            rows, given = len(labels[name]), len(labels[name]) - labels[name].null_count
+            raise DataError(
+                f"target {name!r} has no value in any of the training rows ({given:,} of all "
+                f"{rows:,} rows have one); fill it in there, or name another with --target"
+            )
         if len(column.unique()) < 2:
             raise DataError(
                 f"target {name!r} has one value, {column[0].as_py()!r}, in all {len(column):,} "
