@@ -119,6 +119,15 @@ def test_column_without_anything_in_it_is_dropped_by_name() -> None:
     assert set(reasons(roles)) == {"nothing", "words"}
 
 
+def test_a_table_without_inputs_says_why_and_what_to_do() -> None:
+    columns = {"nothing": pa.nulls(12), "label": FEW}
+    said = "nothing has no cell that is not missing; label is named like a target; bring one back"
+    with pytest.raises(DataError, match=said):
+        roles_of(columns, kind="table")
+    with pytest.raises(DataError, match="not missing; add one with numbers or words in it"):
+        roles_of({"nothing": pa.nulls(12)})
+
+
 def test_roles_are_never_inputs() -> None:
     columns = dict.fromkeys("abcdefgh", NUMBERS)
     roles = roles_of(

@@ -155,11 +155,28 @@ def test_rows_of_other_lengths_without_quotes_keep_their_places(tmp_path: Path) 
 @any_block_size
 def test_bytes_that_are_no_text_are_named_by_line(tmp_path: Path) -> None:
     content = "a,b\n1,é\n".encode() + b"2,\xe9\n3,x\n"
-    with pytest.raises(DataError, match="the first, line 3, is not valid UTF-8"):
+    with pytest.raises(
+        DataError, match="line 3, is not valid UTF-8; save the file as UTF-8, or leave"
+    ):
         read(tmp_path, content)
     frame = read(tmp_path, content, SKIP)
     assert frame.table.to_pydict() == {"a": [1, None, 3], "b": ["é", None, "x"]}
     assert frame.bad == {1: "is not valid UTF-8"}
+
+
+@pytest.mark.parametrize("config", [DataConfig(), SKIP])
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [
+        (b"a,b\n1,\xe9\n2,\xe8\n", "is not valid UTF-8; no other row is left: save the file as"),
+        (b"a,b\n1\n2\n", "the first, line 2, has 1 cell.*; no other row is left: repair it"),
+    ],
+)
+def test_a_file_without_a_row_that_can_be_read(
+    content: bytes, said: str, config: DataConfig, tmp_path: Path
+) -> None:
+    with pytest.raises(DataError, match=said):
+        read(tmp_path, content, config)
 
 
 @any_block_size

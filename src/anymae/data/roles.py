@@ -298,8 +298,14 @@ def _table_inputs(
         name for name in free if name in given or (name not in reasons and (back or not given))
     ]
     if not inputs:
-        left = "; ".join(f"{name} is {reason}" for name, reason in reasons.items())
-        raise DataError(f"{frame.name} has no input column: {left}; bring one back with --column")
+        never = (_LISTS, _EMPTY)
+        left = "; ".join(
+            f"{name} {'' if reason in never else 'is '}{reason}" for name, reason in reasons.items()
+        )
+        way_out = "bring one back with --column"
+        if set(reasons.values()) <= set(never):
+            way_out = "add one with numbers or words in it"
+        raise DataError(f"{frame.name} has no input column: {left}; {way_out}")
     return inputs, {name: reasons.get(name, "not named") for name in free if name not in inputs}
 
 

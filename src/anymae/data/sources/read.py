@@ -6,6 +6,7 @@ import os
 from anymae.config import DataConfig
 from anymae.data.frame import Frame
 from anymae.data.sources.base import SOURCES, Source, source_of
+from anymae.data.sources.lines import NOT_UTF8
 from anymae.data.sources.locate import locate
 from anymae.data.where import select
 from anymae.errors import DataError
@@ -25,8 +26,8 @@ def read_source(data: object, config: DataConfig) -> Frame:
         All rows as one table; `rows` are those that `config.where` keeps.
 
     Raises:
-        DataError: The data cannot be read, or rows of it cannot and `config.on_bad_row` is
-            `error`.
+        DataError: The data cannot be read, or all its rows cannot, or some cannot and
+            `config.on_bad_row` is `error`.
         UserInputError: The filter or the cache does not work.
 
     >>> frame = read_source(["CCO", "c1ccccc1"], DataConfig())
@@ -61,11 +62,14 @@ def _source_for(data: object) -> Source:
 
 
 def _report_bad(frame: Frame, config: DataConfig) -> None:
-    """Stop at rows that could not be read, or count them."""
+    """Stop at rows that could not be read, or count them where others could."""
     row, problem = next(iter(frame.bad.items()))
     count = len(frame.bad)
     rows = "1 row" if count == 1 else f"{count:,} rows"
     text = f"{frame.name}: {rows} cannot be read; the first, {frame.where(row)}, {problem}"
+    repair = "save the file as UTF-8" if problem == NOT_UTF8 else "repair it"
+    if count == frame.table.num_rows:
+        raise DataError(f"{text}; no other row is left: {repair}")
     if config.on_bad_row == "error":
-        raise DataError(f"{text}; repair it, or leave such rows out with --on-bad-row skip")
+        raise DataError(f"{text}; {repair}, or leave such rows out with --on-bad-row skip")
     logger.warning("%s", text)
