@@ -18,6 +18,11 @@ def explain(model: type[BaseModel], error: ValidationError, where: str) -> str:
     if first["type"] == "missing":
         return f"{prefix}{key} is missing and has no default; set it"
     problem = first["msg"].removeprefix("Value error, ")
+    if len(path) > 1 and path[-1] not in _fields_at(model, path[:-1]) and not path[-1].isdecimal():
+        # A value of one of several types: pydantic names it once for each.
+        others = [one["msg"] for one in error.errors() if one["loc"][:-1] == first["loc"][:-1]]
+        key = ".".join(path[:-1])
+        problem = " or ".join(others).replace(" or Input should be", " or")
     if not key or first["type"] == "value_error":
         return f"{prefix}{problem}"
     problem = problem[:1].lower() + problem[1:]

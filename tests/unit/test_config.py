@@ -79,6 +79,19 @@ def test_contradictions_and_unknown_keys_are_refused_with_a_way_out(
     assert "\n" not in str(caught.value)
 
 
+@pytest.mark.parametrize(
+    ("value", "words"),
+    [
+        ("abc", "batch_size is 'abc'; it should be a valid integer or 'auto'"),
+        (0, "batch_size is 0; it should be greater than 0 or 'auto'"),
+    ],
+)
+def test_a_value_of_several_types_is_told_all_of_them(value: object, words: str) -> None:
+    with pytest.raises(ConfigError) as caught:
+        parse(TrainingConfig, {"batch_size": value}, where="training")
+    assert str(caught.value) == f"training: {words}"
+
+
 def test_configs_are_frozen() -> None:
     with pytest.raises(ValidationError, match="frozen"):
         MaskingConfig().ratio = 0.5  # type: ignore[misc]
