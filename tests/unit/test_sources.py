@@ -510,6 +510,10 @@ def test_folders_without_or_with_several_formats_are_refused(tmp_path: Path) -> 
     with pytest.raises(DataError, match="folder without data files"):
         read_source(tmp_path, CONFIG)
     (tmp_path / "a.csv").write_text("a\n1\n")
+    (tmp_path / "c.xyz").write_text("a\n1\n")
+    with pytest.raises(DataError, match=r"c\.xyz ends in '\.xyz', which no source reads"):
+        read_source(tmp_path, CONFIG)
+    (tmp_path / "c.xyz").unlink()
     (tmp_path / "b.txt").write_text("a\n1\n")
     with pytest.raises(DataError, match=r"several formats \(.csv, .txt\)"):
         read_source(tmp_path, CONFIG)

@@ -32,8 +32,12 @@ def locate(name: str) -> Files:
     else:
         with reading(name):
             paths = _find(name)
-    extensions = sorted({extension(path.name) for path in paths})
-    sources = {source_of(one, name) for one in extensions}
+    # Files of a URL lie in the cache, which the user did not name.
+    called = {
+        extension(path.name): name if "://" in name else str(path) for path in reversed(paths)
+    }
+    extensions = sorted(called)
+    sources = {source_of(one, called[one]) for one in extensions}
     packed = [path for path in paths if path.suffix.lower() in COMPRESSION]
     if packed and not all(source.compressed for source in sources):
         raise DataError(f"{packed[0]} is compressed as a whole; decompress it")
