@@ -404,6 +404,8 @@ def test_a_row_with_one_input_has_no_score(tmp_path: Path) -> None:
     assert pd.read_parquet(tmp_path / "a.parquet").inputs[2] == 1
     with pytest.raises(UserInputError, match="reference 2 has one input and so no score"):
         score_to_file(model, cells, tmp_path / "b.parquet", reference=2)
+    with pytest.raises(UserInputError, match="'xx' is a string and the run reads table inputs"):
+        score_to_file(model, cells, tmp_path / "b.parquet", reference="xx")
     assert not list(tmp_path.glob("b.parquet*"))
 
 

@@ -7,7 +7,6 @@ Shapes: R rows, D width.
 """
 
 import logging
-import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -45,6 +44,7 @@ from anymae.inference.layouts import (
     VectorLayout,
 )
 from anymae.inference.novelty import unlike_training, warn_unlike
+from anymae.inference.reference import reference_score
 from anymae.inference.rows import OutputRows, open_rows
 from anymae.inference.stream import (
     Progress,
@@ -305,7 +305,7 @@ def score_to_file(
     scores = Scores(model, num_masks, seed)
     against = None
     if reference is not None:
-        against = _reference_score(scores, model, data, reference, data_config, config)
+        against = reference_score(scores, model, data, reference, data_config, config)
     identity = {"verb": "score", "masks": scores.num_masks, "seed": seed, "reference": against}
     return _write(
         scores, ScoreLayout(against), model, data, Path(out), data_config, config, progress,
@@ -355,36 +355,6 @@ def _write(
         computation, layout, dataset, out,
         config=config, identity={**identity, **settings}, progress=progress, notes=notes,
     )  # fmt: skip
-
-
-def _reference_score(
-    scores: Scores,
-    model: Model,
-    data: object,
-    reference: int | str,
-    data_config: DataConfig | None,
-    config: ComputeConfig | None,
-) -> float:
-    """Score the one row that others are compared with."""
-    if isinstance(reference, str):
-        dataset, index = open_rows(model, [reference]), np.array([0])
-    else:
-        dataset = open_rows(model, data, data_config)
-        index = np.flatnonzero(dataset.rows.numbers_of(np.arange(len(dataset))) == reference)
-        if not len(index):
-            raise UserInputError(
-                f"reference row {reference} is not among the {len(dataset):,} rows that can be "
-                "scored; rows count from 0"
-            )
-    config = config or ComputeConfig()
-    with placed(scores.model, config):
-        values = compute(scores, dataset, index, config).values
-    found = float(ScoreLayout().matrix(values)[0, 0])
-    if math.isnan(found):
-        raise UserInputError(
-            f"the reference {reference!r} has one input and so no score; name one with at least two"
-        )
-    return found
 
 
 def _like(data: object, values: FloatArray, kept: IntArray | None) -> Any:  # noqa: ANN401

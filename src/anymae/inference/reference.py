@@ -1,0 +1,53 @@
+"""The row that others are compared with when scores are written."""
+
+import math
+
+import numpy as np
+
+from anymae.config import DataConfig
+from anymae.errors import UserInputError
+from anymae.hub import Model
+from anymae.inference.computations import Scores
+from anymae.inference.compute import ComputeConfig, compute, placed
+from anymae.inference.layouts import ScoreLayout
+from anymae.inference.rows import open_rows
+
+
+def reference_score(
+    scores: Scores,
+    model: Model,
+    data: object,
+    reference: int | str,
+    data_config: DataConfig | None,
+    config: ComputeConfig | None,
+) -> float:
+    """Score the one row that others are compared with.
+
+    Raises:
+        UserInputError: There is no such row, or it has no score.
+    """
+    kind = model.config.input.kind
+    if isinstance(reference, str) and kind != "bytes":
+        raise UserInputError(
+            f"the reference {reference!r} is a string and the run reads {kind} inputs; name a "
+            "row number, from 0"
+        )
+    if isinstance(reference, str):
+        dataset, index = open_rows(model, [reference]), np.array([0])
+    else:
+        dataset = open_rows(model, data, data_config)
+        index = np.flatnonzero(dataset.rows.numbers_of(np.arange(len(dataset))) == reference)
+        if not len(index):
+            raise UserInputError(
+                f"reference row {reference} is not among the {len(dataset):,} rows that can be "
+                "scored; rows count from 0"
+            )
+    config = config or ComputeConfig()
+    with placed(scores.model, config):
+        values = compute(scores, dataset, index, config).values
+    found = float(ScoreLayout().matrix(values)[0, 0])
+    if math.isnan(found):
+        raise UserInputError(
+            f"the reference {reference!r} has one input and so no score; name one with at least two"
+        )
+    return found
