@@ -617,13 +617,16 @@ QUICK = {"steps": 2, "learning_rate": 1e-3}
 
 
 def test_without_validation_rows_the_folder_is_written_all_the_same(
-    model: MaskedAutoencoder, tmp_path: Path
+    model: MaskedAutoencoder, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
+    caplog.set_level("INFO", logger="anymae")
     answers = np.r_[RANDOM.normal(size=COUNT - 2), np.nan, np.nan]
     data = table(y=answers, part=["train"] * (COUNT - 2) + ["valid"] * 2)
     done = finetune(model, data, target="y", out=tmp_path / "m", data_config=ONE_PART,
                     training=QUICK)  # fmt: skip
     assert done.valid_loss is None and done.history[0]["tried"] == [(1e-3, None)]
+    assert done.steps == (2,)
+    assert "rate 0.001: no validation row has a label; step 2 is kept" in caplog.messages
     assert isinstance(load(tmp_path / "m"), Predictor)
 
 

@@ -59,7 +59,8 @@ class Finetuned:
     """Hash of which rows are in which part."""
     learning_rate: float
     steps: tuple[int, ...]
-    """Step of the best look, by seed; 0 is the head alone, on the frozen encoder."""
+    """Step of the best look, by seed, 0 being the head alone, on the frozen encoder; the last one
+    where no row validates."""
     valid_loss: float | None
     """Mean over seeds."""
     evaluations: dict[str, Evaluation] = field(repr=False)

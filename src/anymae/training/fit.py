@@ -70,7 +70,7 @@ class Fitted(NamedTuple):
     """On the validation rows."""
     rate: float
     step: int
-    """Of the best look; 0 is the head alone, on the frozen encoder."""
+    """Of the best look, 0 being the head alone, on the frozen encoder; the last without looks."""
     looks: list[tuple[int, float]]
     """Step and validation loss."""
     tried: list[tuple[float, float]]
@@ -194,7 +194,7 @@ class _Trainer:
         )
         with _frozen_encoder(self._start):
             head: Groups = [{"params": [p for p in self._start.parameters() if p.requires_grad]}]
-            best, _ = self._loop(self._start, head, training)
+            best, *_ = self._loop(self._start, head, training)
         self._start.load_state_dict(best)
 
     def train(self, rate: float) -> Fitted:
@@ -205,16 +205,20 @@ class _Trainer:
         predictor.load_state_dict(self._start.state_dict())
         predictor.to(self._processes.device).train()
         groups = layer_groups(predictor, decay=self._config.layer_decay, training=training)
-        best, looks = self._loop(predictor, groups, training)
+        best, last, looks = self._loop(predictor, groups, training)
         predictor.load_state_dict(best)
-        step, loss = min(looks, key=lambda look: look[1]) if looks else (0, float("nan"))
-        logger.info("rate %g: best validation loss %.4g at step %d", rate, loss, step)
+        if looks:
+            step, loss = min(looks, key=lambda look: look[1])
+            logger.info("rate %g: best validation loss %.4g at step %d", rate, loss, step)
+        else:
+            step, loss = last, float("nan")
+            logger.info("rate %g: no validation row has a label; step %d is kept", rate, step)
         return Fitted(predictor.cpu().eval(), loss, rate, step, looks, [(rate, loss)])
 
     def _loop(
         self, predictor: Predictor, groups: Groups, training: TrainingConfig
-    ) -> tuple[Mapping[str, Tensor], list[tuple[int, float]]]:
-        """Return the weights of the best look, the start among them, and all looks."""
+    ) -> tuple[Mapping[str, Tensor], int, list[tuple[int, float]]]:
+        """Return the weights of the best look, the start among them, the last step, all looks."""
         processes, train = self._processes, self._rows.train
         before = {name: t.detach().cpu().clone() for name, t in predictor.state_dict().items()}
         lengths = None if self._lengths is None else self._lengths[train]
@@ -242,11 +246,11 @@ class _Trainer:
             report=None if self._tally is None else self._tally.part(steps),
         ).run(self._requests)  # fmt: skip
         if monitor is None:
-            return predictor.state_dict(), []
+            return predictor.state_dict(), trained.step, []
         start_loss = monitor.looks[0][1]
         if trained.best_weights is None or start_loss <= (trained.best_loss or 0.0):
-            return before, monitor.looks
-        return trained.best_weights, monitor.looks
+            return before, trained.step, monitor.looks
+        return trained.best_weights, trained.step, monitor.looks
 
     @torch.no_grad()
     def _features(self) -> np.ndarray:
