@@ -252,12 +252,31 @@ def test_column_that_one_of_several_files_lacks_is_refused_if_it_is_used(tmp_pat
     for without in paths:
         for missing, use in (("b", "input"), ("y", "target"), ("n", "id")):
             write(without, missing)
+            if (without, missing) == ("train", "b"):
+                continue
             said = rf"{without}\.csv lacks column '{missing}', which is used as {use}"
             with pytest.raises(DataError, match=said):
                 open_data(paths["train"], config)
     write("test", "b")
     dropped = config.model_copy(update={"drop": ("b",)})
     assert open_data(paths["train"], dropped).roles.inputs == ("a",)
+
+
+def test_columns_that_the_training_file_lacks_are_no_inputs(tmp_path: Path) -> None:
+    whole = pd.DataFrame({"a": np.sqrt(ALL), "smiles": [f"C{i}" for i in ALL], "y": ALL / 3})
+    whole.drop(columns="smiles").to_csv(tmp_path / "train.csv", index=False)
+    whole.to_csv(tmp_path / "valid.csv", index=False)
+    config = DataConfig(valid=str(tmp_path / "valid.csv"), target=("y",))
+    first = open_data(tmp_path / "train.csv", config)
+    stored = open_data(tmp_path / "train.csv", config, preparation=first.preparation)
+    for dataset in (first, stored):
+        assert (dataset.roles.kind, dataset.roles.inputs) == ("table", ("a",))
+        assert "left out, not in the training file: smiles" in dataset.roles.describe()
+    assert dataset.column("smiles")[-1].as_py() == f"C{ALL[-1]}"
+    with pytest.raises(
+        DataError, match=r"train\.csv lacks column 'smiles', which is used as input"
+    ):
+        open_data(tmp_path / "train.csv", config.model_copy(update={"column": ("smiles",)}))
 
 
 @pytest.mark.parametrize("resident", [1 << 26, 0])

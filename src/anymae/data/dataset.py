@@ -226,8 +226,7 @@ def open_data(
         # A stored run's codes may be of its target, which rows to be predicted lack.
         check_codes(declared, frame.table.column_names)
     resolve = resolve_roles if preparation is None else preparation.resolve_roles
-    roles = resolve(frame, config)
-    parts.check(roles)
+    roles = parts.roles(resolve, config)
     _check_text(frame, roles)
     kind = KINDS[roles.kind](frame, roles, config)
     rows = Rows(frame, roles, rows_to_leave_out(frame, kind.bad, config), parts.files)

@@ -1,6 +1,7 @@
 """Training, validation and test files as one table, so that they are read alike."""
 
 import hashlib
+from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 
 import numpy as np
@@ -9,7 +10,7 @@ import pyarrow as pa
 
 from anymae.config import DataConfig
 from anymae.data.frame import Frame, Places
-from anymae.data.roles import Roles
+from anymae.data.roles import LeftOut, Roles, named
 from anymae.data.sources import read_source
 from anymae.errors import DataError
 
@@ -24,13 +25,28 @@ class ReadParts:
     """0, 1 or 2 for each row of its table: training, validation or test file; `None` for one."""
     lacking: dict[str, str] = field(default_factory=dict)
     """For each column that not all files have, a file that lacks it."""
+    extra: frozenset[str] = frozenset()
+    """Columns that the training file lacks."""
 
-    def check(self, roles: Roles) -> None:
-        """Refuse columns that are used and that a file lacks.
+    def roles(self, resolve: Callable[[Frame, DataConfig], Roles], config: DataConfig) -> Roles:
+        """Decide the roles of columns; those that the training file lacks are inputs of nothing.
+
+        Args:
+            resolve: Decides them for a single file.
+            config: Roles given by the user.
 
         Raises:
-            DataError: There is one.
+            DataError: `resolve` finds none that fit, or a file lacks a column that is used.
         """
+        extra = sorted(self.extra - named(config))
+        found = resolve(replace(self.frame, table=self.frame.table.drop_columns(extra)), config)
+        left = [LeftOut(column=name, reason="not in the training file") for name in extra]
+        roles = found.model_copy(update={"left_out": (*found.left_out, *left)})
+        self._check(roles)
+        return roles
+
+    def _check(self, roles: Roles) -> None:
+        """Refuse columns that are used and that a file lacks."""
         single = {name: getattr(roles, name) for name in ("id", "split", "group", "weight")}
         used = {column: name for name, column in single.items() if column is not None}
         used |= dict.fromkeys(roles.target, "target") | dict.fromkeys(roles.inputs, "input")
@@ -50,11 +66,11 @@ def read_parts(data: object, config: DataConfig) -> ReadParts:
         DataError: A file cannot be read, or its columns cannot stand beside the others.
     """
     frame = read_source(data, config)
-    named = [(part, path) for part, path in ((1, config.valid), (2, config.test)) if path]
-    if not named:
+    others = [(part, path) for part, path in ((1, config.valid), (2, config.test)) if path]
+    if not others:
         return ReadParts(frame)
-    frames = [frame, *(read_source(path, config) for _, path in named)]
-    parts = [0, *(part for part, _ in named)]
+    frames = [frame, *(read_source(path, config) for _, path in others)]
+    parts = [0, *(part for part, _ in others)]
     files = np.repeat(np.array(parts, np.int8), [other.table.num_rows for other in frames])
     names = [dict.fromkeys(other.table.column_names) for other in frames]
     lacking = {
@@ -63,7 +79,8 @@ def read_parts(data: object, config: DataConfig) -> ReadParts:
         for other, there in zip(frames, names, strict=True)
         for column in one.keys() - there.keys()
     }
-    return ReadParts(_join(frames), files, lacking)
+    extra = frozenset().union(*names[1:]) - names[0].keys()
+    return ReadParts(_join(frames), files, lacking, extra)
 
 
 def _join(frames: list[Frame]) -> Frame:

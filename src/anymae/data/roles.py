@@ -139,8 +139,13 @@ def _assigned(config: DataConfig) -> set[str]:
     return {*config.target, *config.drop, *(name for name in single if name is not None)}
 
 
+def named(config: DataConfig) -> set[str]:
+    """Columns that the user named, as inputs or for something else."""
+    return _assigned(config) | set(config.column)
+
+
 def _check_names(names: Sequence[str], config: DataConfig) -> None:
-    for name in sorted(_assigned(config) | set(config.column)):
+    for name in sorted(named(config)):
         if name not in names:
             raise DataError(f"there is no column {name!r}{nearest(name, names)}")
     for name in config.column:
