@@ -8,14 +8,24 @@ import pytest
 SOURCE = Path(__file__).parents[2] / "src" / "anymae"
 
 LAYERS = [
-    {"errors", "registry", "config", "presets", "recipes", "randomness", "files", "task"},
+    {
+        "errors",
+        "registry",
+        "config",
+        "presets",
+        "recipes",
+        "randomness",
+        "files",
+        "task",
+        "wording",
+    },
     {"nn", "masking"},
     {"model", "data", "predictor"},
     {"hub", "inference", "training", "evaluation", "metrics", "probing"},
     {"estimators", "benchmark", "comparison", "report", "compat", "quickstart"},
     {"cli"},
 ]
-NO_TORCH = {"errors", "registry", "config", "presets", "recipes", "files", "task", "cli"}
+NO_TORCH = {"errors", "registry", "config", "presets", "recipes", "files", "task", "wording", "cli"}
 FILES = sorted(SOURCE.rglob("*.py"))
 
 

@@ -43,19 +43,9 @@ def judge(losses: Sequence[float], last_look: Mapping[str, float | None]) -> Ver
     # No checkpoint holds the weights before training, however good they were.
     last, best, trivial_loss = losses[-1], min(losses[1:] or losses), look["trivial_loss"]
     below = 1 - best / trivial_loss if trivial_loss > 0 else 0.0
-    rank = look["effective_rank"]
-    if math.isnan(rank):
-        return Verdict(
-            "collapsed",
-            "collapsed: the embeddings of some training rows are not finite; lower "
-            "training.learning_rate, or look for extreme values in the data",
-        )
-    if rank < COLLAPSED_RANK or look["embedding_std"] < SMALLEST_STD:
-        return Verdict(
-            "collapsed",
-            f"collapsed: all rows have nearly the same embedding (effective rank {rank:.1f}); "
-            "lower training.learning_rate, or raise masking.ratio",
-        )
+    collapsed = _collapse(look["effective_rank"], look["embedding_std"])
+    if collapsed is not None:
+        return Verdict("collapsed", f"collapsed: {collapsed}")
     if look["valid_loss_own_masks"] < 0.9 * look["trivial_loss_own_masks"] and (
         below < BARELY or last > NARROWED * best
     ):
@@ -89,3 +79,18 @@ def judge(losses: Sequence[float], last_look: Mapping[str, float | None]) -> Ver
     else:
         more = "and has levelled off: a larger preset could go further"
     return Verdict("learning", f"learning: {under}, {more}")
+
+
+def _collapse(rank: float, std: float) -> str | None:
+    """Say how embeddings have become useless, and what to do; `None` if they are not."""
+    if math.isnan(rank):
+        return (
+            "the embeddings of some training rows are not finite; lower training.learning_rate, "
+            "or look for extreme values in the data"
+        )
+    if rank < COLLAPSED_RANK or std < SMALLEST_STD:
+        return (
+            f"all rows have nearly the same embedding (effective rank {rank:.1f}); lower "
+            "training.learning_rate, or raise masking.ratio"
+        )
+    return None
