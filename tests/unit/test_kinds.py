@@ -182,6 +182,12 @@ def test_codes_of_a_target_hold_and_rows_without_it_are_read_all_the_same(kind: 
         open_data(data, config.model_copy(update={"missing": ("yy=-1",)}))
 
 
+def test_numbers_too_large_to_be_scaled_are_named() -> None:
+    huge = np.where(ALL % 2, 1.0, -1.0) * (1e200 + ALL * 1e198)
+    with pytest.raises(DataError, match=r"'a' holds numbers of up to 1\.4e\+200.*--drop a"):
+        open_data(pa.table({"a": huge, "b": ALL / 3}))
+
+
 def test_declared_code_of_an_unknown_column_is_an_error() -> None:
     with pytest.raises(DataError, match=r"'aeg'.*did you mean 'age'"):
         check_codes(["aeg=0"], ["age"])

@@ -14,6 +14,7 @@ import pyarrow.compute as pc
 from pydantic import Field
 
 from anymae.config import Section
+from anymae.errors import DataError
 
 FloatArray = npt.NDArray[np.float64]
 
@@ -78,9 +79,16 @@ class CellStatistics(Section):
         numbers = numbers[np.isfinite(numbers)]
         if not len(numbers):
             return cls(name=name, type=kind)
-        center, spread = float(numbers.mean()), float(numbers.std())
+        with np.errstate(over="ignore"):
+            center, spread = float(numbers.mean()), float(numbers.std())
         lowest, low, high, highest = np.quantile(numbers, [0.001, 0.1, 0.9, 0.999])
         if highest - lowest <= HEAVY_TAIL * (high - low):
+            if not np.isfinite([center, spread]).all():
+                largest = np.abs(numbers).max()
+                raise DataError(
+                    f"column {name!r} holds numbers of up to {largest:.2g}, too large to be "
+                    f"scaled; divide them, or leave the column out with --drop {name}"
+                )
             return cls(name=name, type=kind, center=center, scale=spread or 1.0)
         quantiles = np.quantile(numbers, _SHARES)
         # Ties, such as the many zeros of a count, share the middle of their scores.
