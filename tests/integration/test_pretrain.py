@@ -230,6 +230,16 @@ def test_a_probe_knows_no_class_that_its_rows_do_not_have(
     small(tmp_path / "run", data, steps=4, probe_target="color")
 
 
+def test_a_probe_whose_rows_have_no_value_is_told_by_its_flag(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    data = frame(600)
+    data["few"] = [None] * 200 + [1.0, 2.0] + [None] * 398
+    monkeypatch.setattr("anymae.training.session.MOST_LOOKED_AT", 5)
+    with pytest.raises(DataError, match="another column with --probe-target"):
+        small(tmp_path / "run", data, steps=4, probe_target="few")
+
+
 def test_a_report_shows_validation_rows_of_the_run(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -11,6 +11,7 @@ import pyarrow as pa
 import torch
 
 from anymae.data.dataset import Dataset
+from anymae.errors import DataError
 from anymae.metrics import HEADLINE, measure
 from anymae.predictor import to_answers
 from anymae.training.linear import fit_linear
@@ -41,6 +42,11 @@ class OnlineProbe:
         column = read_labels(dataset, [target])[target]
         known = column.is_valid().to_numpy(zero_copy_only=False)
         self._train, self._valid = train[known[train]], valid[known[valid]]
+        if not len(self._train):
+            raise DataError(
+                f"{target!r} has no value in the {len(train):,} training rows that are looked at; "
+                "name another column with --probe-target"
+            )
         # Other rows may be of classes that these are not.
         labels = {target: column.take(pa.array(np.concatenate([self._train, self._valid])))}
         here = np.arange(len(labels[target]))
