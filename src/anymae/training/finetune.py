@@ -31,7 +31,7 @@ from anymae.model import Backbone
 from anymae.predictor import Ensemble, Predictor
 from anymae.task import FinetuneConfig, TaskConfig
 from anymae.training.fit import Fitted, Rows, count_steps, finetune_training, fit
-from anymae.training.labelling import label
+from anymae.training.labelling import check_weights, label
 from anymae.training.processes import Processes
 from anymae.training.progress import Report, Tally, notebook_progress
 from anymae.training.requests import Requests
@@ -139,6 +139,7 @@ def finetune(
     model = open_model(run)
     dataset = open_rows(model, data, asked.data)
     labelled = label(dataset, asked.data, asked.config, seed=asked.training.seed)
+    check_weights(labelled[1])
     with Processes(asked.training.device) as processes, notebook_progress(progress) as told:
         fitted = _fit_seeds(one_encoder(model), *labelled[:2], asked, processes, told)
         writes = processes.is_main

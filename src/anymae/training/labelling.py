@@ -3,8 +3,6 @@
 Shapes: R rows, T targets.
 """
 
-from collections.abc import Mapping
-
 import numpy as np
 import numpy.typing as npt
 from sklearn.model_selection import GroupShuffleSplit, train_test_split
@@ -65,8 +63,6 @@ def label(
         if task.type == "regression":
             task = infer_task(labels, train, type=task.type, readout=config.readout)
     weights = _training_weights(read_weights(dataset), config)
-    if weights is not None:
-        _check_weights(weights, {"training": train, "validation": valid})
     return task, Rows(Labelled(dataset, standardise(task, truth), weights), train, valid), test
 
 
@@ -125,10 +121,15 @@ def _draw_labels(
     return drawn[kept], drawn[held]
 
 
-def _check_weights(weights: npt.NDArray[np.float32], parts: Mapping[str, IntArray]) -> None:
-    """Refuse a part whose loss would be a sum of nothing."""
-    for name, index in parts.items():
-        if len(index) and not weights[index].any():
+def check_weights(rows: Rows) -> None:
+    """Refuse a part whose loss would be a sum of nothing.
+
+    Raises:
+        DataError: All training or all validation rows have the weight 0.
+    """
+    weights = rows.labelled.weights
+    for name, index in (("training", rows.train), ("validation", rows.valid)):
+        if weights is not None and len(index) and not weights[index].any():
             raise DataError(
                 f"all {len(index):,} {name} rows have the weight 0; give some of them a weight "
                 "above 0, or split the rows otherwise"
