@@ -225,6 +225,8 @@ def compare(
     for verdict in found.verdicts():
         typer.echo(verdict)
     run, words = found.folder / "guided-seed0", data_flags.words()
+    if not data_flags.target:
+        words += [word for name in found.task.targets for word in ("--target", name)]
     next_step(quoted("anymae", "finetune", run, data, *words, "--out", "models/NAME"))
 
 

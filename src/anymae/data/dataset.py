@@ -251,7 +251,7 @@ def _check_text(frame: Frame, roles: Roles) -> None:
     used |= dict.fromkeys(roles.target, "target")
     if roles.split is not None:
         used[roles.split] = "split"
-    for name in used.keys() & set(frame.table.column_names):
+    for name in [name for name in used if name in set(frame.table.column_names)]:
         try:
             frame.table[name].validate(full=True)
         except pa.ArrowInvalid:
