@@ -328,6 +328,11 @@ class DataConfig(Section):
     pack: bool = False
     """Join short strings, with SEP between them, up to `input.length`."""
 
+    @property
+    def unpacked(self) -> Self:
+        """The same, but with a row for each string."""
+        return self.model_copy(update={"pack": False})
+
 
 class Recipe(Section):
     """A whole run: what `--recipe` reads, `--dry-run` prints and `run.yaml` stores."""

@@ -6,7 +6,8 @@ import sys
 
 import pytest
 
-from anymae.cli import main
+from anymae import config
+from anymae.cli import main, options
 
 VERBS = {
     "Start": ["quickstart", "inspect"],
@@ -33,6 +34,10 @@ def test_help_answers_within_half_a_second() -> None:
 
     # Time of the processor, which is all that it takes, and does not depend on other processes.
     assert min(seconds() for _ in range(3)) < 0.5
+
+
+def test_flags_bound_seeds_as_recipes_do() -> None:
+    assert options.LARGEST_SEED == config.LARGEST_SEED
 
 
 @pytest.mark.parametrize(

@@ -8,7 +8,15 @@ from typing import Annotated, Any
 import typer
 
 from anymae.cli.console import next_step, quoted, show_json, show_table, training_progress
-from anymae.cli.options import ComputeFlags, DataArgument, DataFlags, JsonFlag, RunArgument, spread
+from anymae.cli.options import (
+    LARGEST_SEED,
+    ComputeFlags,
+    DataArgument,
+    DataFlags,
+    JsonFlag,
+    RunArgument,
+    spread,
+)
 from anymae.errors import UserInputError
 
 _PANEL = "Judge"
@@ -49,7 +57,7 @@ def probe(
     ] = None,
     seed: Annotated[
         int,
-        typer.Option("--seed", min=0, max=2**32 - 1, help="Splits, labels, random encoder."),
+        typer.Option("--seed", min=0, max=LARGEST_SEED, help="Splits, labels, random encoder."),
     ] = 0,
     json: JsonFlag = False,
 ) -> None:

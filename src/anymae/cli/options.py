@@ -21,6 +21,9 @@ if TYPE_CHECKING:
 
 Returned = TypeVar("Returned")
 
+LARGEST_SEED = 2**32 - 1
+"""As in `anymae.config`, which `--help` does not wait for."""
+
 _DATA = "Data"
 _COLUMNS = "Roles of columns"
 

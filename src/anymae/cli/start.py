@@ -6,7 +6,14 @@ from typing import Annotated
 import typer
 
 from anymae.cli.console import next_step, progress, quoted, show_json, show_table
-from anymae.cli.options import DataArgument, DataFlags, JsonFlag, OverwriteFlag, spread
+from anymae.cli.options import (
+    LARGEST_SEED,
+    DataArgument,
+    DataFlags,
+    JsonFlag,
+    OverwriteFlag,
+    spread,
+)
 
 _PANEL = "Start"
 
@@ -22,7 +29,7 @@ def quickstart(
     steps: Annotated[
         int | None, typer.Option("--steps", min=1, help="Optimizer steps of each run.")
     ] = None,
-    seed: Annotated[int, typer.Option("--seed", min=0, max=2**32 - 1, help="Of both runs.")] = 0,
+    seed: Annotated[int, typer.Option("--seed", min=0, max=LARGEST_SEED, help="Of both runs.")] = 0,
     overwrite: Annotated[
         bool, typer.Option("--overwrite", help="Replace an earlier quickstart.")
     ] = False,

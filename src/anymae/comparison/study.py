@@ -105,6 +105,5 @@ def open_study(
         fixed["length"] = prepared.input.length
     decided = decided.model_copy(update={"data": decided.data.model_copy(update=fixed)})
     # As `probe` would, refuse rows that are too long to be embedded, before anything is trained.
-    alone = config.model_copy(update={"pack": False})
-    dataset = open_data(data, alone, preparation=prepared)
+    dataset = open_data(data, config.unpacked, preparation=prepared)
     return Study(dataset, config, decided, out), [*job.dataset.roles.describe(), *job.notes]

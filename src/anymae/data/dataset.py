@@ -251,7 +251,13 @@ def _check_text(frame: Frame, roles: Roles) -> None:
     used |= dict.fromkeys(roles.target, "target")
     if roles.split is not None:
         used[roles.split] = "split"
-    for name in [name for name in used if name in set(frame.table.column_names)]:
+    schema = frame.table.schema
+    for name in used:
+        # Other types were checked when they were read, and columns that are not there are later.
+        if schema.get_field_index(name) < 0 or not pa.types.is_large_string(
+            schema.field(name).type
+        ):
+            continue
         try:
             frame.table[name].validate(full=True)
         except pa.ArrowInvalid:

@@ -85,7 +85,7 @@ def open_rows(model: Model, data: object, config: DataConfig | None = None) -> D
         UserInputError: The model does not know how numbers were scaled.
     """
     # Rows are told apart here, however a training joined them.
-    config = (config or DataConfig()).model_copy(update={"pack": False})
+    config = (config or DataConfig()).unpacked
     if model.data is not None:
         return open_data(data, config, preparation=Preparation.from_json(model.data))
     wanted = model.config.input

@@ -164,7 +164,7 @@ def _masks(folder: Path, *, prefix: str) -> list[Block]:
         if model.data is None or not (folder / "run.yaml").exists():
             return [Block(note=f"{folder.name} knows no data, so no rows are shown.")]
         recipe = load_recipe(folder / "run.yaml")
-        config = recipe.data.model_copy(update={"pack": False})
+        config = recipe.data.unpacked
         if config.path is None:
             return [Block(note=f"The data of {folder.name} came from Python: no rows are shown.")]
         preparation = Preparation.from_json(model.data)

@@ -275,13 +275,12 @@ def _fit_seeds(
 
 def _write(folder: Path, result: Finetuned, asked: _Asked, hashes: npt.NDArray[np.uint64]) -> None:
     """Write the folder; the weights last, so that it is whole once they are there."""
-    found = {"format_version": 1, "asked": asked.to_json(), **result.to_json()}
     folder.mkdir(parents=True, exist_ok=True)
     stale = [path.name for path in folder.glob("evaluation-*.json")]
     for name in (WEIGHTS, *OWN, *stale):
         (folder / name).unlink(missing_ok=True)
     remove_leftovers(folder)
-    write_json(folder / RESULT, found)
+    write_json(folder / RESULT, {"format_version": 1, "asked": asked.to_json(), **result.to_json()})
     write_tensors(folder / SEEN, {"hashes": torch.from_numpy(np.sort(hashes).view(np.int64))})
     write_text(folder / CARD, model_card(result.model) + _results(result))
     write_model(result.model, folder)

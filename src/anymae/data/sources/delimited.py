@@ -72,11 +72,6 @@ class _Format(NamedTuple):
     """Lines up to the end of the header."""
 
 
-def _fill(files: Files, missing: tuple[str, ...], sink: Sink) -> None:
-    with _long_cells():
-        _fill_by_blocks(files, missing, sink)
-
-
 @contextmanager
 def _long_cells() -> Iterator[None]:
     """Let Python's parser read cells longer than it does by itself."""
@@ -87,7 +82,8 @@ def _long_cells() -> Iterator[None]:
         csv.field_size_limit(limit)
 
 
-def _fill_by_blocks(files: Files, missing: tuple[str, ...], sink: Sink) -> None:
+@_long_cells()
+def _fill(files: Files, missing: tuple[str, ...], sink: Sink) -> None:
     formats = [_sniff(files, number) for number in range(len(files.paths))]
     names = formats[0].names
     for path, other in zip(files.paths, formats, strict=True):
