@@ -14,7 +14,7 @@ VERBS = {
     "Train": ["pretrain", "finetune"],
     "Use": ["embed", "predict", "score", "show"],
     "Judge": ["probe", "evaluate", "compare", "benchmark", "report"],
-    "Exchange": ["convert"],
+    "Exchange": ["export", "convert"],
 }
 
 

@@ -354,6 +354,17 @@ def test_bad_rows_are_told_by_inspect_and_stop_pretrain(command: Command, tmp_pa
     assert "line 3" in refused.err
 
 
+def test_export_tells_shapes_and_how_near_the_numbers_are(
+    command: Command, run: Path, tmp_path: Path
+) -> None:
+    outcome = command("export", run, "--out", tmp_path / "model.onnx")
+    assert "inputs (rows x inputs), valid (rows x inputs) -> vector" in outcome.out
+    assert "largest difference to torch" in outcome.out
+    again = command("export", run, "--out", tmp_path / "model.onnx", "--overwrite", "--json").json
+    assert again["inputs"]["valid"] == ["rows", "inputs"]
+    assert again["difference"] < 1e-4
+
+
 def test_convert_says_what_it_made(command: Command, golden_folder: Path, tmp_path: Path) -> None:
     from safetensors.torch import load_file, save_file
 

@@ -200,6 +200,9 @@ def test_several_reports_need_a_place(command: Command, tmp_path: Path, run: Pat
         (["embed"], "RUN"),
         (["convert", "absent"], "--out"),
         (["convert", "absent", "--out", "run"], "there is no absent"),
+        (["export", "absent", "--out", "model.onnx"], "there is no folder absent"),
+        (["export", "absent", "--out", "model.pt"], "expected .onnx"),
+        (["export", "absent", "--to", "tflite", "--out", "model.onnx"], "tflite"),
         (["--wrong"], "--wrong"),
     ],
 )

@@ -59,8 +59,15 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 @pytest.mark.timeout(300)
 def test_the_page_about_use_runs(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     verbs = run_commands(DOCS / "use.md", capsys)
-    assert verbs >= {"embed", "score", "probe", "finetune", "predict"}
-    for name in ("embeddings.parquet", "states.parquet", "odd.csv", "variants.csv", "answers.csv"):
+    assert verbs >= {"embed", "score", "probe", "finetune", "predict", "export"}
+    for name in (
+        "embeddings.parquet",
+        "states.parquet",
+        "odd.csv",
+        "variants.csv",
+        "answers.csv",
+        "mol.onnx",
+    ):
         assert (folder / name).exists()
     assert (folder / "models/solubility/evaluation-labelled-test.json").exists()
     with warnings.catch_warnings():

@@ -1,19 +1,51 @@
 """Verbs that bring models in and take them out."""
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
 
 from anymae.cli.console import next_step, show_json
-from anymae.cli.options import JsonFlag
+from anymae.cli.options import JsonFlag, OverwriteFlag, RunArgument
 
 _PANEL = "Exchange"
 
 
 def register(app: typer.Typer) -> None:
     """Add the verbs of this module."""
-    app.command(rich_help_panel=_PANEL)(convert)
+    for verb in (export, convert):
+        app.command(rich_help_panel=_PANEL)(verb)
+
+
+def export(
+    run: RunArgument,
+    out: Annotated[Path, typer.Option("--out", help="File to write: .onnx.")],
+    to: Annotated[Literal["onnx"], typer.Option("--to", help="Format of the file.")] = "onnx",
+    overwrite: OverwriteFlag = False,
+    json: JsonFlag = False,
+) -> None:
+    """Write a model as one ONNX file, its numbers compared with torch's first.
+
+    Example: anymae export runs/mol --to onnx --out mol.onnx
+    """
+    from anymae.export import export_onnx
+
+    written = export_onnx(run, out, overwrite=overwrite)
+    if json:
+        show_json(
+            {
+                "file": str(out),
+                "inputs": written.inputs,
+                "output": written.output,
+                "difference": written.difference,
+            }
+        )
+        return
+    shapes = ", ".join(
+        f"{name} ({' x '.join(map(str, shape))})" for name, shape in written.inputs.items()
+    )
+    typer.echo(f"{out}: {shapes} -> {written.output}")
+    typer.echo(f"largest difference to torch, rows of several lengths: {written.difference:.1e}")
 
 
 def convert(

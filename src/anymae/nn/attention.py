@@ -90,7 +90,7 @@ def _map(q: Tensor, k: Tensor, bias: Tensor | None) -> Tensor:
     scale = 1 / math.sqrt(q.shape[-1])
     scores = torch.baddbmm(q.new_empty(()), q, k.transpose(1, 2), beta=0, alpha=scale)
     if bias is not None:
-        scores.unflatten(0, (len(bias), -1)).add_(bias)
+        scores.unflatten(0, (bias.shape[0], -1)).add_(bias)
     return scores.softmax(-1)
 
 

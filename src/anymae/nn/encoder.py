@@ -142,8 +142,8 @@ class PerceiverEncoder(_Blocks):
     def hidden_states(self, embedded: Tensor, valid: Tensor | None) -> Iterator[Encoded]:
         """Yield the latents after each layer."""
         # Every row starts from the same latents: their norm and projection are computed once.
-        x = self.latents.expand(len(embedded), -1, -1)
-        q = self.first.queries(self.latents).expand(len(embedded), -1, -1)
+        x = self.latents.expand(embedded.shape[0], -1, -1)
+        q = self.first.queries(self.latents).expand(embedded.shape[0], -1, -1)
         x = self.first(x, q, embedded, key_bias(valid, embedded.dtype))
         yield from self._run(x, None, None)
 

@@ -68,8 +68,8 @@ class QueryReadout(nn.Module):
     def forward(self, layers: Sequence[Encoded]) -> Tensor:
         """Return `(B, width)`."""
         latents, valid = layers[-1]
-        x = self.query.expand(len(latents), -1, -1)
-        q = self.layer.queries(self.query).expand(len(latents), -1, -1)
+        x = self.query.expand(latents.shape[0], -1, -1)
+        q = self.layer.queries(self.query).expand(latents.shape[0], -1, -1)
         read = self.layer(x, q, self.latent_norm(latents), key_bias(valid, latents.dtype))
         out: Tensor = self.norm(read).squeeze(1)
         return out
