@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from anymae.probing import probe as probe
     from anymae.training.finetune import finetune as finetune
     from anymae.training.pretrain import pretrain as pretrain
+    from anymae.tuning import tune as tune
 
 __version__ = "0.1.0"
 
@@ -36,6 +37,7 @@ _HOMES = {
     "probe": "anymae.probing",
     "evaluate": "anymae.evaluation",
     "compare": "anymae.comparison",
+    "tune": "anymae.tuning",
     "Classifier": "anymae.estimators",
     "Embedder": "anymae.estimators",
     "Regressor": "anymae.estimators",

@@ -11,7 +11,7 @@ from anymae.cli import main, options
 
 VERBS = {
     "Start": ["quickstart", "inspect"],
-    "Train": ["pretrain", "finetune"],
+    "Train": ["pretrain", "finetune", "tune"],
     "Use": ["embed", "predict", "score", "show"],
     "Judge": ["probe", "evaluate", "compare", "benchmark", "report"],
     "Exchange": ["export", "convert"],

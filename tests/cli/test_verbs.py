@@ -354,6 +354,26 @@ def test_bad_rows_are_told_by_inspect_and_stop_pretrain(command: Command, tmp_pa
     assert "line 3" in refused.err
 
 
+def test_tune_ranks_its_trials_and_names_the_recipe(
+    command: Command, molecules: Path, tmp_path: Path
+) -> None:
+    words = ("tune", molecules, "--column", "smiles", "--target", "y", "--preset", "tiny")
+    words = (*words, "--steps", 2, "--trials", 2, "--device", "cpu", "--out", tmp_path / "t")
+    words = (*words, *TINY[-6:])
+    outcome = command(*words)
+    assert outcome.status == 0, outcome.err
+    assert outcome.out.startswith("regression of y; rows: 48 pretrained, ")
+    assert "settings as asked for" in outcome.out
+    assert "chosen on " in outcome.out.splitlines()[-1]
+    recipe = tmp_path / "t" / "best.yaml"
+    columns = "--column smiles --target y"
+    said = f"next: anymae pretrain {molecules} {columns} --recipe {recipe} --out runs/NAME"
+    assert outcome.err.splitlines()[-1] == said
+    found = command(*words, "--json").json
+    assert [trial["number"] for trial in found["trials"]] == [0, 1]
+    assert found["recipe"] == str(recipe)
+
+
 def test_export_tells_shapes_and_how_near_the_numbers_are(
     command: Command, run: Path, tmp_path: Path
 ) -> None:

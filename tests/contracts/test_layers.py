@@ -22,7 +22,7 @@ LAYERS = [
     {"nn", "masking"},
     {"model", "data", "predictor"},
     {"hub", "inference", "training", "evaluation", "metrics", "probing"},
-    {"estimators", "benchmark", "comparison", "report", "compat", "export", "quickstart"},
+    {"estimators", "benchmark", "comparison", "report", "compat", "export", "quickstart", "tuning"},
     {"cli"},
 ]
 NO_TORCH = {"errors", "registry", "config", "presets", "recipes", "files", "task", "wording", "cli"}

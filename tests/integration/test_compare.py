@@ -9,7 +9,7 @@ import pytest
 from scipy import stats
 
 import anymae
-from anymae.comparison import Comparison, run
+from anymae.comparison import Comparison, run, study
 from anymae.config import DataConfig
 from anymae.data.frame import Frame
 from anymae.errors import ConfigError, DataError, FolderError, InterruptedRunError, UserInputError
@@ -109,8 +109,8 @@ def test_no_test_row_is_pretrained_on_or_fitted_to(
             judged.append(words[3:5])
             super().__init__(*words, **keywords)
 
-    run_pretrain = run.pretrain
-    monkeypatch.setattr(run, "pretrain", pretrain)
+    run_pretrain = study.pretrain
+    monkeypatch.setattr(study, "pretrain", pretrain)
     monkeypatch.setattr(run, "Judge", Judge)
     compare(tmp_path / "out", data_config=DataConfig(group=group))
     assert len(pools) == 4 and len(judged) == 2
@@ -170,7 +170,7 @@ def test_a_cut_comparison_goes_on_and_ends_the_same(
     assert first.stat().st_mtime_ns == written
     assert again.scores == {name: done.scores[name] for name in again.scores}
     assert weights(out / "random-seed1") == weights(done.folder / "random-seed1")
-    monkeypatch.setattr(run, "pretrain", None)
+    monkeypatch.setattr(study, "pretrain", None)
     few = compare(out, num_labels=20)
     assert few.rows["fitted"] == 20
     assert few.scores != again.scores
@@ -182,8 +182,8 @@ def test_a_stopped_comparison_says_how_to_go_on(
     def stop(*words: object, **keywords: Any) -> object:
         return run_pretrain(*words, **keywords, stop_after=0.0)
 
-    run_pretrain = run.pretrain
-    monkeypatch.setattr(run, "pretrain", stop)
+    run_pretrain = study.pretrain
+    monkeypatch.setattr(study, "pretrain", stop)
     with pytest.raises(InterruptedRunError, match="the same command goes on from here"):
         compare(tmp_path / "out")
 
@@ -192,7 +192,7 @@ def test_another_comparison_in_the_same_folder_is_refused(done: Comparison) -> N
     before = (done.folder / "compare.json").read_bytes()
     with pytest.raises(FolderError, match=r"training\.steps is 4, not 3"):
         compare(done.folder, steps=4)
-    with pytest.raises(FolderError, match="holds another comparison"):
+    with pytest.raises(FolderError, match="is of other data or settings"):
         compare(done.folder, table().slice(0, 50))
     with pytest.raises(FolderError, match="holds something already"):
         compare(done.folder / "guided-seed0")
@@ -207,7 +207,7 @@ def test_as_many_other_rows_are_another_comparison(tmp_path: Path) -> None:
         return compare(tmp_path / "out", data, data_config=config, seeds=2, steps=1)
 
     kept("fold != 0")
-    with pytest.raises(FolderError, match="holds another comparison"):
+    with pytest.raises(FolderError, match="is of other data or settings"):
         kept("fold != 1")
     kept("fold != 0")
 

@@ -16,6 +16,11 @@ from commands import TINY
 DOCS = Path(__file__).parents[2] / "docs"
 README = DOCS.parent / "README.md"
 SMALL = ("--steps", *TINY[1:6], *TINY[-6:])
+QUICK = {
+    "pretrain": SMALL,
+    "tune": (*SMALL[:2], *TINY[-6:]),
+    "finetune": ("--steps", "20"),
+}
 
 
 def blocks(page: Path, language: str) -> list[str]:
@@ -30,7 +35,7 @@ def run_commands(page: Path, capsys: pytest.CaptureFixture[str]) -> set[str]:
     assert {words[0] for words in typed} <= {"anymae", "make"}
     commands = [words[1:] for words in typed if words[0] == "anymae"]
     for words in commands:
-        quick = {"pretrain": SMALL, "finetune": ("--steps", "20")}.get(words[0], ())
+        quick = QUICK.get(words[0], ())
         status = main([*words, *quick])
         assert status == 0, (words, capsys.readouterr().err)
     return {words[0] for words in commands}
@@ -59,7 +64,7 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 @pytest.mark.timeout(300)
 def test_the_page_about_use_runs(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     verbs = run_commands(DOCS / "use.md", capsys)
-    assert verbs >= {"embed", "score", "probe", "finetune", "predict", "export"}
+    assert verbs >= {"embed", "score", "probe", "finetune", "predict", "export", "tune"}
     for name in (
         "embeddings.parquet",
         "states.parquet",

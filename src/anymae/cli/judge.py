@@ -15,6 +15,7 @@ from anymae.cli.options import (
     DataFlags,
     JsonFlag,
     RunArgument,
+    RunFlags,
     spread,
 )
 from anymae.errors import UserInputError
@@ -159,31 +160,6 @@ def _stem(data: Path) -> str:
     known = {ending for key in SOURCES for ending in SOURCES[key].extensions}
     ending = extension(data.name)
     return data.name[: data.name.lower().rindex(ending)] if ending in known else data.name
-
-
-@dataclass(frozen=True, kw_only=True)
-class RunFlags:
-    """What the pretraining runs of a comparison have in common."""
-
-    preset: Annotated[str | None, typer.Option("--preset", help="tiny, small, base.")] = None
-    steps: Annotated[int | None, typer.Option("--steps", help="Optimizer steps of a run.")] = None
-    minutes: Annotated[
-        float | None, typer.Option("--minutes", help="Wall-clock budget of a run.")
-    ] = None
-    device: Annotated[
-        str | None, typer.Option("--device", help="auto, cpu, cuda, cuda:1 or mps.")
-    ] = None
-    setting: Annotated[
-        list[str] | None,
-        typer.Option("--set", metavar="A.B=C", help="Any key of a recipe; repeatable."),
-    ] = None
-
-    def settings(self) -> dict[str, object]:
-        """Return the flags that were used, as keys of a recipe."""
-        from anymae.recipes import parse_settings
-        from anymae.training.pretrain import shorthands
-
-        return {**shorthands(vars(self)), **parse_settings(self.setting or ())}
 
 
 def compare(

@@ -128,6 +128,27 @@ class ComputeFlags:
         return parse(ComputeConfig, {"device": self.device, "precision": self.precision})
 
 
+@dataclass(frozen=True, kw_only=True)
+class RunFlags:
+    """What the pretraining runs of a comparison or a search have in common."""
+
+    preset: Annotated[str | None, Option("--preset", help="tiny, small, base.")] = None
+    steps: Annotated[int | None, Option("--steps", help="Optimizer steps of a run.")] = None
+    minutes: Annotated[float | None, Option("--minutes", help="Wall-clock budget of a run.")] = None
+    device: Annotated[str | None, Option("--device", help="auto, cpu, cuda, cuda:1 or mps.")] = None
+    setting: Annotated[
+        list[str] | None,
+        Option("--set", metavar="A.B=C", help="Any key of a recipe; repeatable."),
+    ] = None
+
+    def settings(self) -> dict[str, object]:
+        """Return the flags that were used, as keys of a recipe."""
+        from anymae.recipes import parse_settings
+        from anymae.training.pretrain import shorthands
+
+        return {**shorthands(vars(self)), **parse_settings(self.setting or ())}
+
+
 def spread(verb: Callable[..., Returned]) -> Callable[..., Returned]:
     """Replace each parameter that is a dataclass by one keyword for each of its fields.
 

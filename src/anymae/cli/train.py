@@ -11,9 +11,19 @@ from anymae.cli.console import (
     next_step,
     quoted,
     show_json,
+    show_table,
     training_progress,
 )
-from anymae.cli.options import DataArgument, DataFlags, JsonFlag, OverwriteFlag, RunArgument, spread
+from anymae.cli.options import (
+    LARGEST_SEED,
+    DataArgument,
+    DataFlags,
+    JsonFlag,
+    OverwriteFlag,
+    RunArgument,
+    RunFlags,
+    spread,
+)
 from anymae.errors import UserInputError
 from anymae.training.progress import duration
 
@@ -26,7 +36,7 @@ _PANEL = "Train"
 
 def register(app: typer.Typer) -> None:
     """Add the verbs of this module."""
-    for verb in (pretrain, finetune):
+    for verb in (pretrain, finetune, tune):
         app.command(rich_help_panel=_PANEL)(spread(verb))
 
 
@@ -250,3 +260,54 @@ def _report_model(model: "Finetuned", *, json: bool) -> None:
         words = ", ".join(f"{name} {estimate}" for name, estimate in found.overall.items())
         typer.echo(f"{part}, {found.rows:,} rows: {words}")
     next_step(quoted("anymae", "predict", model.folder, "DATA", "--out", "answers.csv"))
+
+
+def tune(
+    data: DataArgument,
+    run_flags: RunFlags,
+    data_flags: DataFlags,
+    out: Annotated[
+        Path, typer.Option("--out", help="Folder for the runs; the same command goes on in it.")
+    ] = Path("tune"),
+    trials: Annotated[
+        int, typer.Option("--trials", metavar="K", min=1, help="Pretraining runs.")
+    ] = 20,
+    num_labels: Annotated[
+        int | None, typer.Option("--n-labels", metavar="N", help="Use N labels only.")
+    ] = None,
+    seed: Annotated[
+        int, typer.Option("--seed", min=0, max=LARGEST_SEED, help="Rows, trials, weights, masks.")
+    ] = 0,
+    json: JsonFlag = False,
+) -> None:
+    """Search for mask and model settings that serve a target, judged on validation rows.
+
+    Example: anymae tune esol.csv --column smiles --target solubility --steps 1000 --out tune/esol
+    """
+    from anymae.tuning import tune as run_search
+
+    with training_progress("tune") as told:
+        found = run_search(
+            data,
+            out=out,
+            trials=trials,
+            settings=run_flags.settings(),
+            data_config=data_flags.config(),
+            num_labels=num_labels,
+            seed=seed,
+            progress=told,
+        )
+    if json:
+        show_json(found.to_json())
+        return
+    counts = ", ".join(f"{count:,} {part}" for part, count in found.rows.items())
+    typer.echo(f"{found.task.type} of {', '.join(found.task.targets)}; rows: {counts}")
+    rows = [[str(t.number), f"{t.score:.4f}", t.words] for t in found.ranked]
+    rows += [[str(t.number), "not finite", t.words] for t in found.trials if t.score is None]
+    show_table(["trial", found.metric, "settings"], rows)
+    typer.echo(
+        f"one run each, chosen on {found.rows['judged']:,} validation rows, so the best score "
+        "flatters; other rows tell what it is worth"
+    )
+    words = [*data_flags.words(), "--recipe", found.recipe, "--out", "runs/NAME"]
+    next_step(quoted("anymae", "pretrain", data, *words))

@@ -9,7 +9,7 @@ Shapes: R rows, F features.
 
 import logging
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -19,13 +19,16 @@ import torch
 
 from anymae.comparison.baseline import Features, read_baseline
 from anymae.comparison.result import GUIDED, JOINED, NONE, RANDOM, RAW, Comparison
-from anymae.comparison.study import Study, open_study
-from anymae.config import DataConfig, Recipe, parse
+from anymae.comparison.study import (
+    TEST_SHARE,
+    Study,
+    Told,
+    open_study,
+    require_both_classes,
+)
+from anymae.config import DataConfig, parse
 from anymae.data.frame import Frame
-from anymae.data.splits import split_rows
-from anymae.errors import ConfigError, DataError, InterruptedRunError
-from anymae.files import remove_folder
-from anymae.hub import Model, load
+from anymae.errors import ConfigError, DataError
 from anymae.inference.computations import Reading
 from anymae.inference.compute import ComputeConfig
 from anymae.inference.rows import open_rows
@@ -34,21 +37,17 @@ from anymae.probing import Judge, embeddings, raw_features
 from anymae.recipes import apply_settings
 from anymae.task import FinetuneConfig, TaskConfig, TaskType
 from anymae.training.fit import Rows
-from anymae.training.folder import CHECKPOINTS, RunFolder
 from anymae.training.labelling import label
-from anymae.training.pretrain import pretrain, shorthands
-from anymae.training.progress import Progress
+from anymae.training.pretrain import shorthands
 from anymae.training.resolve import resolve_job
 from anymae.training.session import make_model
 
 logger = logging.getLogger(__name__)
 
 IntArray = npt.NDArray[np.int64]
-Told = Callable[[Progress], None] | None
-
 MASKINGS = {GUIDED: "guided", RANDOM: "random"}
-TEST_SHARE = 0.2
-"""Of the rows, where the data name no test rows."""
+VARIED = ("masking.kind", "training.seed")
+"""Settings in which the runs differ."""
 READING: Reading = "layers"
 
 
@@ -96,12 +95,17 @@ def compare(
     config, names = data_config or DataConfig(), (target,) if isinstance(target, str) else target
     config = config.model_copy(update={"target": tuple(names) or config.target})
     short = shorthands({"preset": preset, "steps": steps, "minutes": minutes})
-    study, notes = open_study(data, config, {**short, **(settings or {})}, Path(out))
+    given = {**short, **(settings or {})}
+    for name in VARIED:
+        if name in given:
+            raise ConfigError(f"{name} is varied by the comparison and cannot be set; leave it out")
+    study, notes = open_study(data, config, given, Path(out), "compare.json")
     own = {name: read_baseline(name, file, study.frame) for name, file in (baselines or {}).items()}
     shares = {"task": task, "num_labels": num_labels, "test_share": TEST_SHARE}
     asked = parse(FinetuneConfig, shares)
     trials = _draw_all(study, asked, seeds)
     study.claim()
+    study.write(None)
     for note in notes:
         logger.info("%s", note)
     return _compare(study, trials, own, progress)
@@ -131,15 +135,9 @@ def _draw(study: Study, asked: FinetuneConfig, seed: int) -> _Trial:
     task, labelled, test = label(dataset, study.config, asked, seed=seed)
     if not len(test):
         raise DataError("no test row has a label; name some in the split column, or leave it out")
-    truth = labelled.labelled.targets[test]
-    ranked = task.type in ("binary", "multilabel")
-    if ranked and not (np.nanmin(truth, 0) < np.nanmax(truth, 0)).any():
-        raise DataError(f"the {len(test):,} test rows have one class; name others with --split")
-    # The test part as `label` draws it, with its unlabelled rows.
-    parts = split_rows(dataset.rows, study.config, seed, valid_share=0.0, test_share=TEST_SHARE)
-    kept = np.setdiff1d(np.arange(len(dataset)), parts.test)
-    pool = study.frame.keep(dataset.rows.numbers_of(kept))
-    return _Trial(seed, task, labelled, np.union1d(labelled.train, labelled.valid), test, pool)
+    require_both_classes(task, labelled.labelled.targets[test], "test")
+    fitted = np.union1d(labelled.train, labelled.valid)
+    return _Trial(seed, task, labelled, fitted, test, study.pool(seed))
 
 
 def _compare(
@@ -159,7 +157,7 @@ def _compare(
         folder=study.out,
         seconds=round(time.perf_counter() - started, 2),
     )
-    study.write(result)
+    study.write(result.to_json())
     return result
 
 
@@ -175,8 +173,9 @@ def _features(
     index = np.r_[trial.fitted, trial.test]
     found = {}
     for name, masking in MASKINGS.items():
-        folder = study.out / f"{masking}-seed{trial.seed}"
-        model = _pretrained(folder, trial.pool, recipe, masking, progress)
+        run = f"{masking}-seed{trial.seed}"
+        settings = {"masking.kind": masking}
+        model = study.pretrained(run, trial.pool, recipe, settings, progress)
         found[name] = embeddings(model, dataset, index, READING, compute)
     found[NONE] = embeddings(untrained, dataset, index, READING, compute)
     numbers = dataset.rows.numbers_of(index)
@@ -186,25 +185,6 @@ def _features(
         found[name] = features
         found[name + JOINED] = np.concatenate([features, found[GUIDED]], 1)
     return found
-
-
-def _pretrained(folder: Path, pool: Frame, recipe: Recipe, masking: str, progress: Told) -> Model:
-    """Return the encoder of a run, which is started or continued unless it is finished."""
-    if not RunFolder(folder).is_finished:
-        logger.info("pretraining %s", folder)
-        settings = {"masking.kind": masking}
-        try:
-            pretrain(
-                pool, out=folder, recipe=recipe, settings=settings, resume=True, progress=progress
-            )
-        except InterruptedRunError as error:
-            stopped = str(error).partition(";")[0]
-            raise InterruptedRunError(
-                f"{folder} {stopped}; everything is saved: the same command goes on from here"
-            ) from None
-        # The weights are whole; what was needed to go on after a cut only takes room.
-        remove_folder(folder / CHECKPOINTS)
-    return load(folder)
 
 
 def _judge(study: Study, trial: _Trial, features: Mapping[str, Features]) -> dict[str, float]:

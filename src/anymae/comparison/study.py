@@ -1,38 +1,53 @@
-"""What all seeds of a comparison share: rows, recipe and folder."""
+"""What several pretraining runs on the same data share: rows, recipe and folder."""
 
 import hashlib
-from collections.abc import Mapping
-from dataclasses import dataclass
+import logging
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
-from anymae.comparison.result import Comparison
 from anymae.config import DataConfig, Recipe
 from anymae.data.dataset import Dataset, open_data
 from anymae.data.frame import Frame
-from anymae.errors import ConfigError, FolderError
-from anymae.files import read_json, require_free, require_writable, write_json
+from anymae.data.splits import split_rows
+from anymae.errors import DataError, FolderError, InterruptedRunError
+from anymae.files import read_json, remove_folder, require_free, require_writable, write_json
+from anymae.hub import Model, load
 from anymae.recipes import apply_settings
+from anymae.task import TaskConfig
+from anymae.training.folder import CHECKPOINTS, RunFolder
+from anymae.training.pretrain import pretrain
+from anymae.training.progress import Progress
 from anymae.training.resolve import differing, resolve_job, resolved_recipe
 
-VARIED = ("masking.kind", "training.seed")
-"""Settings in which the runs differ."""
-RESULT = "compare.json"
+logger = logging.getLogger(__name__)
+
+FloatArray = npt.NDArray[np.float32]
+Told = Callable[[Progress], None] | None
+
+TEST_SHARE = 0.2
+"""Of the rows, where the data name no test rows."""
 
 
 @dataclass(frozen=True)
 class Study:
-    """What is compared, and where the runs are kept."""
+    """What is studied, and where the runs are kept."""
 
     dataset: Dataset
     """All rows; positions count in it."""
     config: DataConfig
     """How they were read and are split."""
     recipe: Recipe
-    """Of the runs, but for masking and seed; its `data` read any rows of `frame`."""
+    """Of the runs, but for what varies; its `data` read any rows of `frame`."""
     out: Path
+    file: str
+    """In the folder: what was asked for and what came of it."""
+    also: Mapping[str, Any] = field(default_factory=dict)
+    """What else was asked for, in plain values."""
 
     @property
     def frame(self) -> Frame:
@@ -41,7 +56,7 @@ class Study:
 
     @property
     def asked(self) -> dict[str, Any]:
-        """What another comparison would differ in; labels, baselines and seeds may change."""
+        """What another study would differ in."""
         recipe = self.recipe.model_dump(mode="json", exclude_unset=True)
         rows = self.dataset.rows
         kept = hashlib.sha256(rows.numbers_of(np.arange(len(rows))).tobytes())
@@ -51,38 +66,81 @@ class Study:
             "data": self.frame.digest,
             "rows": len(rows),
             "kept": kept.hexdigest(),
+            **self.also,
         }
 
-    def claim(self) -> None:
+    def pool(self, seed: int) -> Frame:
+        """Return the rows to pretrain on: all but those of the test part."""
+        parts = split_rows(
+            self.dataset.rows, self.config, seed, valid_share=0.0, test_share=TEST_SHARE
+        )
+        kept = np.setdiff1d(np.arange(len(self.dataset)), parts.test)
+        return self.frame.keep(self.dataset.rows.numbers_of(kept))
+
+    def claim(self) -> dict[str, Any] | None:
         """Take the folder.
+
+        Returns:
+            What came of the same study before, if it was begun.
 
         Raises:
             FolderError: It holds something else.
         """
-        path = self.out / RESULT
+        path = self.out / self.file
         if not path.exists():
             require_free(self.out)
-        else:
-            require_writable(self.out)
-            found = differing(read_json(path).get("asked", {}), self.asked)
-            if found:
-                raise FolderError(
-                    f"{self.out} holds another comparison ({'; '.join(found[:3])}); name a new "
-                    "folder with --out"
-                )
-        self.write(None)
+            self.write(None)
+            return None
+        require_writable(self.out)
+        stored = read_json(path)
+        found = differing(stored.get("asked", {}), self.asked)
+        if found:
+            raise FolderError(
+                f"{path} is of other data or settings ({'; '.join(found[:3])}); name a new "
+                "folder with --out"
+            )
+        result: dict[str, Any] | None = stored.get("result")
+        return result
 
-    def write(self, result: Comparison | None) -> None:
+    def write(self, result: Mapping[str, Any] | None) -> None:
         """Write what was asked for and what came of it."""
         self.out.mkdir(parents=True, exist_ok=True)
-        found = None if result is None else result.to_json()
-        write_json(self.out / RESULT, {"format_version": 1, "asked": self.asked, "result": found})
+        write_json(
+            self.out / self.file, {"format_version": 1, "asked": self.asked, "result": result}
+        )
+
+    def pretrained(
+        self, name: str, pool: Frame, recipe: Recipe, settings: Mapping[str, object], told: Told
+    ) -> Model:
+        """Return the encoder of a run, which is started or continued unless it is finished."""
+        folder = self.out / name
+        if not RunFolder(folder).is_finished:
+            logger.info("pretraining %s", folder)
+            try:
+                pretrain(
+                    pool, out=folder, recipe=recipe, settings=settings, resume=True, progress=told
+                )
+            except InterruptedRunError as error:
+                stopped = str(error).partition(";")[0]
+                raise InterruptedRunError(
+                    f"{folder} {stopped}; everything is saved: the same command goes on from here"
+                ) from None
+            # The weights are whole; what was needed to go on after a cut only takes room.
+            remove_folder(folder / CHECKPOINTS)
+        return load(folder)
 
 
 def open_study(
-    data: object, config: DataConfig, settings: Mapping[str, object], out: Path
+    data: object, config: DataConfig, settings: Mapping[str, object], out: Path, file: str
 ) -> tuple[Study, list[str]]:
-    """Open the data and decide what they leave open, so that runs differ in mask and seed alone.
+    """Open the data and decide what they leave open, so that runs differ in what varies alone.
+
+    Args:
+        data: A path or a Python object.
+        config: Columns, roles, splits.
+        settings: Keys of the recipe.
+        out: Where the runs are kept.
+        file: What the study is called there.
 
     Returns:
         The study, and what a user should know in sentences.
@@ -90,9 +148,6 @@ def open_study(
     Raises:
         UserInputError: Something does not fit.
     """
-    for name in VARIED:
-        if name in settings:
-            raise ConfigError(f"{name} is varied by the comparison and cannot be set; leave it out")
     recipe = apply_settings(Recipe(data=config), settings)
     config = recipe.data
     job = resolve_job(data, recipe)
@@ -106,4 +161,20 @@ def open_study(
     decided = decided.model_copy(update={"data": decided.data.model_copy(update=fixed)})
     # As `probe` would, refuse rows that are too long to be embedded, before anything is trained.
     dataset = open_data(data, config.unpacked, preparation=prepared)
-    return Study(dataset, config, decided, out), [*job.dataset.roles.describe(), *job.notes]
+    return Study(dataset, config, decided, out, file), [*job.dataset.roles.describe(), *job.notes]
+
+
+def require_both_classes(task: TaskConfig, truth: FloatArray, part: str) -> None:
+    """Check that rows can be judged by how they are ranked.
+
+    Args:
+        task: What is predicted.
+        truth: `(R, T)`, the targets of the rows; NaN where not known.
+        part: Which rows these are.
+
+    Raises:
+        DataError: All have the same class, of every target.
+    """
+    ranked = task.type in ("binary", "multilabel")
+    if ranked and not (np.nanmin(truth, 0) < np.nanmax(truth, 0)).any():
+        raise DataError(f"the {len(truth):,} {part} rows have one class; name others with --split")

@@ -1,0 +1,190 @@
+"""A search in miniature: what it looks at, what it leaves alone, what a cut costs."""
+
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pytest
+
+import anymae
+from anymae import tuning
+from anymae.comparison import study
+from anymae.config import DataConfig
+from anymae.data.frame import Frame
+from anymae.errors import (
+    ConfigError,
+    DataError,
+    FolderError,
+    MissingExtraError,
+    NonFiniteError,
+)
+from anymae.recipes import load_recipe
+from anymae.tuning import SPACE, TunedTrial, Tuning
+from runs import Cut, strings
+
+pytest.importorskip("optuna", reason="needs anymae[tune]")
+
+COUNT = 60
+TINY = {
+    "encoder.width": 16,
+    "encoder.num_heads": 2,
+    "training.threads": 1,
+    "training.batch_size": 16,
+    "training.device": "cpu",
+}
+
+
+def table(**columns: object) -> pa.Table:
+    texts = strings(COUNT)
+    return pa.table(
+        {"smiles": texts, "y": [text.count("C") / len(text) for text in texts], **columns}
+    )
+
+
+def tune(out: Path, data: object = None, **options: Any) -> Tuning:
+    options = {"settings": TINY, "steps": 2, "trials": 4, "preset": "tiny", **options}
+    options = {"target": "y", **options}
+    return anymae.tune(table() if data is None else data, out=out, **options)
+
+
+@pytest.fixture(scope="module")
+def done(tmp_path_factory: pytest.TempPathFactory) -> Tuning:
+    return tune(tmp_path_factory.mktemp("tune") / "out")
+
+
+def test_the_best_trial_is_the_one_with_the_least_error(done: Tuning) -> None:
+    assert done.metric == "rmse"
+    scores = [trial.score for trial in done.trials]
+    assert done.best.score == min(score for score in scores if score is not None)
+    assert len(set(scores)) == len(scores) == 4
+    assert done.trials[0].settings == {}
+    for trial in done.trials[1:]:
+        assert set(trial.settings) <= set(SPACE)
+        floor = "masking.random_floor" in trial.settings
+        assert floor == (trial.settings["masking.kind"] == "guided")
+
+
+def test_the_recipe_is_that_of_the_best_trial(done: Tuning, tmp_path: Path) -> None:
+    recipe = load_recipe(done.recipe)
+    ours = anymae.pretrain(strings(), out=tmp_path / "run", recipe=done.recipe)
+    theirs = done.recipe.parent / f"trial-{done.best.number:03}"
+    mine, other = anymae.load(ours.folder).config, anymae.load(theirs).config
+    assert (mine.encoder, mine.masking) == (other.encoder, other.masking)
+    assert recipe.training["steps"] == 2
+    assert recipe.data == DataConfig(), "it is for other data too"
+    assert "on which it was chosen" in done.recipe.read_text()
+
+
+def test_no_test_row_is_pretrained_on_fitted_to_or_judged_by(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    parts = ["train"] * 40 + ["valid"] * 10 + ["test"] * 10
+    pools: list[Frame] = []
+    judged: list[tuple[np.ndarray, np.ndarray]] = []
+    run_pretrain = study.pretrain
+
+    def pretrain(pool: Frame, **keywords: Any) -> object:
+        pools.append(pool)
+        return run_pretrain(pool, **keywords)
+
+    class Judge(tuning.Judge):
+        def __init__(self, *words: Any, **keywords: Any) -> None:
+            judged.append(words[3:5])
+            super().__init__(*words, **keywords)
+
+    monkeypatch.setattr(study, "pretrain", pretrain)
+    monkeypatch.setattr(tuning, "Judge", Judge)
+    found = tune(
+        tmp_path / "out", table(part=parts), trials=2, data_config=DataConfig(split="part")
+    )
+    assert [len(pool) for pool in pools] == [50, 50]
+    for fitted, held in judged:
+        assert fitted.tolist() == list(range(40))
+        assert held.tolist() == list(range(40, 50))
+    assert found.rows == {"pretrained": 50, "fitted": 40, "judged": 10}
+
+
+def test_a_cut_search_goes_on_and_ends_the_same(done: Tuning, tmp_path: Path) -> None:
+    steps: list[int] = []
+
+    def cut(progress: Any) -> None:
+        steps.append(progress.step)
+        if len(steps) == 3:  # the first step of the second trial
+            raise Cut
+
+    out = tmp_path / "out"
+    with pytest.raises(Cut):
+        tune(out, progress=cut)
+    again = tune(out, trials=3)
+    timeless = [(trial.settings, trial.score) for trial in again.trials]
+    assert timeless == [(trial.settings, trial.score) for trial in done.trials[:3]]
+    assert len(tune(out, trials=4).trials) == 4
+    with pytest.raises(FolderError, match=r"num_labels is 20, not None"):
+        tune(out, num_labels=20)
+
+
+def test_what_is_set_is_not_varied(tmp_path: Path) -> None:
+    settings = {**TINY, "masking.kind": "random", "encoder.depth": 1}
+    found = tune(tmp_path / "out", settings=settings, trials=2)
+    assert set(found.trials[1].settings) == {"masking.ratio", "training.learning_rate"}
+
+
+def test_a_trial_that_diverges_is_told_and_passed_over(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run_pretrain, calls = study.pretrain, 0
+
+    def pretrain(pool: Frame, **keywords: Any) -> object:
+        nonlocal calls
+        calls += 1
+        if calls in (1, 3, 4):
+            raise NonFiniteError("the loss is not finite")
+        return run_pretrain(pool, **keywords)
+
+    monkeypatch.setattr(study, "pretrain", pretrain)
+    found = tune(tmp_path / "out", trials=3)
+    assert [trial.score is None for trial in found.trials] == [True, False, True]
+    assert found.best.number == 1
+    with pytest.raises(NonFiniteError, match="all 1 trials"):
+        tune(tmp_path / "other", trials=1)
+
+
+def test_scores_are_ranked_by_what_the_metric_means(done: Tuning, tmp_path: Path) -> None:
+    trials = tuple(TunedTrial(n, {}, score, 1.0) for n, score in enumerate([0.7, None, 0.9, 0.9]))
+    found = Tuning(done.task, "roc_auc", {}, trials, tmp_path)
+    assert [trial.number for trial in found.ranked] == [2, 3, 0]
+
+
+@pytest.mark.parametrize(
+    ("options", "error", "message"),
+    [
+        ({"target": ()}, DataError, "no target"),
+        ({"trials": 0}, ConfigError, "--trials is 0"),
+        ({"settings": {**TINY, **dict.fromkeys(SPACE, 1)}}, ConfigError, "nothing|every setting"),
+    ],
+)
+def test_what_cannot_be_searched_writes_nothing(
+    options: dict[str, Any], error: type[Exception], message: str, tmp_path: Path
+) -> None:
+    with pytest.raises(error, match=message):
+        tune(tmp_path / "out", **options)
+    assert not (tmp_path / "out").exists()
+
+
+def test_validation_rows_of_one_class_are_refused(tmp_path: Path) -> None:
+    parts = ["train"] * 40 + ["valid"] * 10 + ["test"] * 10
+    classes = [row % 2 for row in range(40)] + [0] * 20
+    with pytest.raises(DataError, match="10 validation rows have one class"):
+        tune(
+            tmp_path / "out", table(part=parts, active=classes), target="active",
+            data_config=DataConfig(split="part"),
+        )  # fmt: skip
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_missing_optuna_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "optuna", None)
+    with pytest.raises(MissingExtraError, match=r"anymae\[tune\]"):
+        tune(tmp_path / "out")
