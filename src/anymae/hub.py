@@ -13,7 +13,7 @@ from typing import Any
 import safetensors.torch
 import torch
 
-from anymae.errors import ConfigError, FolderError
+from anymae.errors import ConfigError, FolderError, UserInputError
 from anymae.files import (
     read_json,
     read_tensors,
@@ -35,6 +35,9 @@ CONFIG = "config.json"
 WEIGHTS = "model.safetensors"
 DATA = "data.json"
 CARD = "README.md"
+
+PUBLISHED = (CONFIG, WEIGHTS, DATA, CARD)
+"""Files of a folder that are on the hub."""
 
 _HUB = "hf://"
 
@@ -131,6 +134,59 @@ def resolve(source: str | Path) -> Path:
         f"there is no folder {folder}; name a run folder, or {_HUB}owner/name for a model on "
         "the Hugging Face hub"
     )
+
+
+def published_files(folder: str | Path) -> dict[str, int]:
+    """Return the files that `push` uploads, with their sizes in bytes.
+
+    Raises:
+        FolderError: The folder does not hold a finished run that can be read.
+    """
+    folder = resolve(Path(folder))
+    load(folder)
+    found = (folder / name for name in PUBLISHED)
+    return {path.name: path.stat().st_size for path in found if path.exists()}
+
+
+def push(folder: str | Path, name: str, *, private: bool = False) -> str:
+    """Upload a model to the Hugging Face hub: its configuration, weights, data description, card.
+
+    Nothing else in the folder leaves it. The data description names columns and categories; no
+    file holds a row of the data.
+
+    Args:
+        folder: A run folder.
+        name: `hf://owner/name`; made if it is not there.
+        private: Make it so that only its owner sees it.
+
+    Returns:
+        The address of the upload.
+
+    Raises:
+        FolderError: The folder holds no finished run, or the hub refuses.
+        UserInputError: The name is none of the hub.
+    """
+    repository = name.removeprefix(_HUB)
+    if not name.startswith(_HUB) or repository.count("/") != 1 or "@" in repository:
+        raise UserInputError(f"{name!r} is no place on the hub; write {_HUB}owner/name")
+    files = published_files(folder)
+    from huggingface_hub import HfApi
+
+    api = HfApi()
+    try:
+        # What is there stays as private as it is.
+        api.create_repo(repository, private=private or None, exist_ok=True)
+        done = api.upload_folder(
+            repo_id=repository, folder_path=folder, allow_patterns=list(files),
+            commit_message="Upload a model",
+        )  # fmt: skip
+    except Exception as error:  # whatever the client and the network raise
+        problem = (str(error).strip() or type(error).__name__).splitlines()[0]
+        raise FolderError(
+            f"{name} could not be written on the Hugging Face hub ({problem}); check the name and "
+            "the connection, and log in with `hf auth login`"
+        ) from None
+    return str(done.commit_url)
 
 
 def read_config(folder: Path) -> dict[str, Any]:
@@ -230,7 +286,7 @@ def _download(name: str) -> Path:
         folder = snapshot_download(
             repository,
             revision=revision or None,
-            allow_patterns=[CONFIG, WEIGHTS, DATA, CARD],
+            allow_patterns=list(PUBLISHED),
         )
     except (HfHubHTTPError, HFValidationError, LocalEntryNotFoundError, OSError) as error:
         problem = str(error).strip().splitlines()[0]

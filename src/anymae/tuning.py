@@ -187,6 +187,8 @@ def _space(given: Mapping[str, object], trials: int) -> list[str]:
     space = [name for name in SPACE if name not in given]
     if given.get("masking.kind", "guided") != "guided":
         space = [name for name in space if name not in OF_GUIDED]
+    if given.get("init") is not None:  # which brings its own sizes
+        space = [name for name in space if not name.startswith("encoder.")]
     if trials < 1 or not space:
         found = "every setting of the search is set" if trials > 0 else f"--trials is {trials}"
         raise ConfigError(f"{found}; there must be something to try")

@@ -14,7 +14,7 @@ VERBS = {
     "Train": ["pretrain", "finetune", "tune"],
     "Use": ["embed", "predict", "score", "show"],
     "Judge": ["probe", "evaluate", "compare", "benchmark", "report"],
-    "Exchange": ["export", "convert"],
+    "Exchange": ["export", "push", "convert"],
 }
 
 

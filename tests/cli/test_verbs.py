@@ -385,6 +385,17 @@ def test_export_tells_shapes_and_how_near_the_numbers_are(
     assert again["difference"] < 1e-4
 
 
+def test_push_lists_what_it_would_upload(
+    command: Command, run: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("socket.socket.connect", lambda *_: pytest.fail("network"))
+    outcome = command("push", run, "hf://owner/name", "--dry-run")
+    names = [line.partition(":")[0] for line in outcome.out.splitlines()]
+    assert names == ["config.json", "model.safetensors", "data.json", "README.md"]
+    found = command("push", run, "hf://owner/name", "--dry-run", "--json").json
+    assert (list(found["files"]), found["uploaded"]) == (names, None)
+
+
 def test_convert_says_what_it_made(command: Command, golden_folder: Path, tmp_path: Path) -> None:
     from safetensors.torch import load_file, save_file
 

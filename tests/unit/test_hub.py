@@ -2,12 +2,14 @@
 
 import json
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
 
 import anymae
-from anymae.errors import FolderError
+from anymae import hub
+from anymae.errors import FolderError, UserInputError
 from anymae.model import MaskedAutoencoder
 from tiny import tiny_config, tiny_inputs
 
@@ -104,6 +106,57 @@ def test_a_hub_name_that_cannot_be_fetched_is_one_sentence(
     monkeypatch.setattr("huggingface_hub.snapshot_download", fetch)
     with pytest.raises(FolderError, match=r"could not be fetched .*\(offline\)"):
         anymae.load("hf://owner/name")
+
+
+class Hub:
+    """Stands for the hub's interface, and remembers what it was asked for."""
+
+    def __init__(self, asked: dict[str, object], error: Exception | None = None) -> None:
+        self.asked, self.error = asked, error
+
+    def create_repo(self, name: str, *, private: bool | None, exist_ok: bool) -> None:
+        if self.error is not None:
+            raise self.error
+        self.asked.update(name=name, private=private, exist_ok=exist_ok)
+
+    def upload_folder(self, **asked: object) -> SimpleNamespace:
+        self.asked.update(asked)
+        return SimpleNamespace(commit_url="https://huggingface.co/owner/name/commit/1")
+
+
+def test_a_push_uploads_the_model_and_nothing_else(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (folder / "run.yaml").write_text("data: {path: /home/me/secret.csv}")
+    asked: dict[str, object] = {}
+    monkeypatch.setattr("huggingface_hub.HfApi", lambda: Hub(asked))
+    assert hub.push(folder, "hf://owner/name", private=True).endswith("/commit/1")
+    assert asked["name"] == asked["repo_id"] == "owner/name"
+    assert asked["private"] is True
+    assert asked["allow_patterns"] == ["config.json", "model.safetensors", "README.md"]
+    sizes = hub.published_files(folder)
+    assert sizes["config.json"] == (folder / "config.json").stat().st_size
+    hub.push(folder, "hf://owner/name")
+    assert asked["private"] is None, "what is there stays as private as it is"
+
+
+def test_a_push_that_cannot_be_is_one_sentence(
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from huggingface_hub.errors import LocalTokenNotFoundError
+
+    for name in ("owner/name", "hf://name", "hf://owner/name@main", "hf://a/b/c"):
+        with pytest.raises(UserInputError, match="hf://owner/name"):
+            hub.push(folder, name)
+    with pytest.raises(FolderError, match="there is no folder"):
+        hub.push(tmp_path / "absent", "hf://owner/name")
+    error = LocalTokenNotFoundError("no token\nand more")
+    monkeypatch.setattr("huggingface_hub.HfApi", lambda: Hub({}, error))
+    with pytest.raises(FolderError, match=r"\(no token\).* log in"):
+        hub.push(folder, "hf://owner/name")
+    (folder / "model.safetensors").unlink()
+    with pytest.raises(FolderError, match="has not finished"):
+        hub.push(folder, "hf://owner/name")
 
 
 def edit_config(folder: Path, **changes: object) -> None:

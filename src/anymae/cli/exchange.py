@@ -13,7 +13,7 @@ _PANEL = "Exchange"
 
 def register(app: typer.Typer) -> None:
     """Add the verbs of this module."""
-    for verb in (export, convert):
+    for verb in (export, push, convert):
         app.command(rich_help_panel=_PANEL)(verb)
 
 
@@ -46,6 +46,37 @@ def export(
     )
     typer.echo(f"{out}: {shapes} -> {written.output}")
     typer.echo(f"largest difference to torch, rows of several lengths: {written.difference:.1e}")
+
+
+def push(
+    run: Annotated[Path, typer.Argument(metavar="RUN", help="Run folder.")],
+    name: Annotated[str, typer.Argument(metavar="NAME", help="hf://owner/name; made if need be.")],
+    private: Annotated[
+        bool, typer.Option("--private", help="Make it so that only its owner sees it.")
+    ] = False,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="List what would be uploaded, and stop.")
+    ] = False,
+    json: JsonFlag = False,
+) -> None:
+    """Upload a model to the Hugging Face hub: configuration, weights, data description, card.
+
+    Example: anymae push runs/mol hf://owner/molecules --private
+    """
+    from anymae.hub import published_files
+    from anymae.hub import push as upload
+
+    files = published_files(run)
+    if not json:
+        for file, size in files.items():
+            typer.echo(f"{file}: {size:,} bytes")
+    where = None if dry_run else upload(run, name, private=private)
+    if json:
+        show_json({"files": files, "uploaded": where})
+        return
+    if where is not None:
+        typer.echo(where)
+        next_step(f"anymae embed {name} DATA --out embeddings.parquet")
 
 
 def convert(
