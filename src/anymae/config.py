@@ -333,6 +333,11 @@ class DataConfig(Section):
         """The same, but with a row for each string."""
         return self.model_copy(update={"pack": False})
 
+    @property
+    def files(self) -> tuple[str, ...]:
+        """Files that are read beside the data."""
+        return tuple(name for name in (self.valid, self.test) if name is not None)
+
 
 class Recipe(Section):
     """A whole run: what `--recipe` reads, `--dry-run` prints and `run.yaml` stores."""

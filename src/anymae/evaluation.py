@@ -19,7 +19,7 @@ from anymae.data.batch import valid_of
 from anymae.data.dataset import Dataset
 from anymae.data.splits import named_parts
 from anymae.errors import DataError, FolderError, UserInputError
-from anymae.files import read_tensors, write_json
+from anymae.files import read_tensors, require_apart, write_json
 from anymae.hub import Model
 from anymae.inference.api import open_model
 from anymae.inference.computations import Answers
@@ -109,12 +109,15 @@ def evaluate(
     Raises:
         DataError: The data do not fit the model, lack a target or hold a new class.
         UserInputError: The model was pretrained only, or answers another target.
+        FolderError: `plot` is among the data.
     """
     if plot is not None and Path(plot).suffix not in PLOTS:
         raise UserInputError(f"cannot draw {plot}; name a file that ends in {', '.join(PLOTS)}")
+    data_config = data_config or DataConfig()
+    if plot is not None:
+        require_apart(Path(plot), data, *data_config.files)
     answers = Answers(open_model(model))
     task = answers.model.task
-    data_config = data_config or DataConfig()
     if data_config.target not in ((), task.targets):
         raise UserInputError(
             f"the model answers {', '.join(task.targets)}, not {', '.join(data_config.target)}; "
@@ -192,12 +195,16 @@ def evaluate_rows(
     return evaluation, truth, found
 
 
-def check_store(path: Path) -> None:
+def check_store(path: Path, *read: object) -> None:
     """Refuse a place that `store` cannot write, before anything is computed.
+
+    Args:
+        path: The file.
+        read: What is read: paths, or anything else.
 
     Raises:
         UserInputError: It is not named as JSON.
-        FolderError: Its folder is not there, or it is a folder itself.
+        FolderError: Its folder is not there, it is a folder itself, or it holds the data.
     """
     if path.suffix != ".json":
         raise UserInputError(f"{path} ends in {path.suffix!r}; name a file that ends in .json")
@@ -207,6 +214,7 @@ def check_store(path: Path) -> None:
         raise FolderError(
             f"there is no folder {path.parent} to write {path.name} in; make it first"
         )
+    require_apart(path, *read)
 
 
 def store(evaluation: Evaluation, path: Path) -> None:

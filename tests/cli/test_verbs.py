@@ -293,6 +293,9 @@ def test_the_data_that_are_read_are_not_written_over(
         ["score", run, data, "--out", data, "--overwrite"],
         ["show", run, data, "--out", data, "--overwrite"],
         ["inspect", data, "--groups-out", data, "--overwrite"],
+        ["embed", run, molecules, "--valid", data, "--out", data, "--overwrite"],
+        ["show", run, molecules, "--test", data, "--out", data, "--overwrite"],
+        ["inspect", molecules, "--against", data, "--groups-out", data, "--overwrite"],
         ["report", run, "--out", page],
     ):
         assert command(*words).status == 2, words

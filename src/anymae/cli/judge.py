@@ -118,7 +118,7 @@ def evaluate(
     from anymae.evaluation import evaluate as run_evaluation
 
     if out is not None:
-        check_store(out)
+        check_store(out, data, *data_flags.config().files)
     found = run_evaluation(
         model,
         data,

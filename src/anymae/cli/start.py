@@ -86,7 +86,8 @@ def inspect(
     from anymae.training.pretrain import shorthands
 
     if groups_out is not None:
-        check_groups_file(groups_out, data, overwrite=overwrite)
+        read = (data, against, *data_flags.config().files)
+        check_groups_file(groups_out, *read, overwrite=overwrite)
     settings = shorthands({**data_flags.given(), "preset": preset})
     found = survey(data, settings=settings, against=against)
     groups = None

@@ -168,12 +168,12 @@ def describe(dataset: Dataset, config: DataConfig, *, against: object | None = N
     )
 
 
-def check_groups_file(path: Path, data: object, *, overwrite: bool) -> None:
+def check_groups_file(path: Path, *read: object, overwrite: bool) -> None:
     """Refuse a file that groups cannot or must not be written to.
 
     Args:
         path: The file.
-        data: What is read: a path, or anything else.
+        read: What is read: paths, or anything else.
         overwrite: Replace the file if it is there.
 
     Raises:
@@ -185,7 +185,7 @@ def check_groups_file(path: Path, data: object, *, overwrite: bool) -> None:
         raise DataError(f"{path} ends in {path.suffix!r}; groups are written as .csv or .parquet")
     if path.is_dir() or (path.exists() and not overwrite):
         raise FolderError(f"{path} exists; remove it, name another, or add --overwrite")
-    require_apart(path, data)
+    require_apart(path, *read)
     require_writable(path.parent)
 
 
@@ -205,7 +205,7 @@ def write_groups(dataset: Dataset, path: str | Path, *, overwrite: bool = False)
         FolderError: The file exists and may not be replaced.
     """
     path = Path(path)
-    check_groups_file(path, None, overwrite=overwrite)
+    check_groups_file(path, overwrite=overwrite)
     frame = dataset.rows.frame
     numbers = dataset.rows.numbers_of(np.arange(len(dataset)))
     if frame.shape is None:

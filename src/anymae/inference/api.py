@@ -219,7 +219,8 @@ def embed_to_file(
         FolderError: `out` exists.
         DataError: The data do not fit the model.
     """
-    check_output(Path(out), data, overwrite=overwrite)
+    data_config = data_config or DataConfig()
+    check_output(Path(out), data, *data_config.files, overwrite=overwrite)
     model = open_model(run)
     what = InputStates(model) if per_input else Embeddings(model, reading)
     if per_input and Path(out).suffix != ".parquet":
@@ -258,7 +259,8 @@ def predict_to_file(
         DataError: The data do not fit the model.
         UserInputError: The model was pretrained only.
     """
-    check_output(Path(out), data, overwrite=overwrite)
+    data_config = data_config or DataConfig()
+    check_output(Path(out), data, *data_config.files, overwrite=overwrite)
     answers = Answers(fine_tuned(open_model(model)))
     layout = AnswerLayout(answers.model.task)
     return _write(
@@ -300,7 +302,8 @@ def score_to_file(
         DataError: The data do not fit the model, or there is no such reference.
         UserInputError: The model is a fine-tuned one.
     """
-    check_output(Path(out), data, overwrite=overwrite)
+    data_config = data_config or DataConfig()
+    check_output(Path(out), data, *data_config.files, overwrite=overwrite)
     model = open_model(run)
     scores = Scores(model, num_masks, seed)
     against = None

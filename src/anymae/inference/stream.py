@@ -132,12 +132,12 @@ def write_rows(
     )
 
 
-def check_output(out: Path, data: object, *, overwrite: bool) -> None:
+def check_output(out: Path, *read: object, overwrite: bool) -> None:
     """Refuse a file that cannot or must not be written.
 
     Args:
         out: The file.
-        data: What is read: a path, or anything else.
+        read: What is read: paths, or anything else.
         overwrite: Replace the file if it is there.
 
     Raises:
@@ -150,7 +150,7 @@ def check_output(out: Path, data: object, *, overwrite: bool) -> None:
         raise FolderError(f"{out} is a folder; name a file")
     if out.exists() and not overwrite:
         raise FolderError(f"{out} exists; remove it, name another, or add --overwrite")
-    require_apart(out, data)
+    require_apart(out, *read)
 
 
 def id_of(dataset: Dataset) -> str | None:

@@ -50,7 +50,8 @@ def show_rows(
     out = Path(out)
     if out.exists() and not overwrite:
         raise FolderError(f"{out} exists; remove it, name another, or add --overwrite")
-    require_apart(out, data)
+    data_config = data_config or DataConfig()
+    require_apart(out, data, *data_config.files)
     model, dataset = _open(run, data, data_config)
     inputs = model.config.input
     counted = rows_counted(inputs)
