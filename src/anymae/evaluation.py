@@ -299,12 +299,19 @@ def _by_group(
     if dataset.roles.group is None:
         return {}
     column = dataset.column(dataset.roles.group).take(pa.array(index)).combine_chunks()
-    names = np.array([str(value) for value in column.to_pylist()])
+    if pa.types.is_large_string(column.type):
+        # Groups may be any bytes, which need not be text.
+        column = column.cast(pa.large_binary())
+    names = np.array([_name_of(value) for value in column.to_pylist()])
     groups, counts = np.unique(names, return_counts=True)
     out = {}
     for group in groups[np.argsort(-counts, kind="stable")][:MOST_GROUPS]:
         out[str(group)] = measured(names == group).mean
     return out
+
+
+def _name_of(group: object) -> str:
+    return group.decode(errors="backslashreplace") if isinstance(group, bytes) else str(group)
 
 
 def _confusion(

@@ -201,11 +201,11 @@ def test_columns_cost_what_they_are_not_what_their_square_is(tmp_path: Path) -> 
     names = ",".join(f"g{number}" for number in range(3_000))
     for name in ("train", "test"):
         (tmp_path / f"{name}.csv").write_text(names + "\n" + f"{',1.5' * 3_000}\n"[1:] * 4)
-    started = time.perf_counter()
+    started = time.process_time()
     config = DataConfig(test=str(tmp_path / "test.csv"))
     parts = read_parts(tmp_path / "train.csv", config)
     assert parts.frame.table.shape == (8, 3_000)
-    assert time.perf_counter() - started < 8, "took 25 s where each column looked at all others"
+    assert time.process_time() - started < 8, "took 25 s where each column looked at all others"
 
 
 def test_strings_of_another_name_are_read_only_if_they_are_likely_meant() -> None:

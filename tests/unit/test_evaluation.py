@@ -47,6 +47,13 @@ def table(**columns: object) -> pd.DataFrame:
     return pd.DataFrame({"smiles": strings(60), **columns})
 
 
+def test_groups_of_bytes_need_not_be_text(model: MaskedAutoencoder) -> None:
+    data = table(y=["no", "yes"] * 30, g=[b"\xff\xfe", b"ab", None] * 20)
+    predictor, config = Predictor.from_pretrained(model, BINARY), DataConfig(group="g")
+    found = evaluate(predictor, data, data_config=config, resamples=0)
+    assert set(found.groups) == {r"\xff\xfe", "ab", "None"}
+
+
 def test_metrics_are_those_of_the_answers(model: MaskedAutoencoder) -> None:
     random = np.random.default_rng(1)
     predictor = Predictor.from_pretrained(model, BINARY)

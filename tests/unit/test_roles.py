@@ -191,6 +191,7 @@ def test_lists_of_numbers_are_values() -> None:
     [
         DataConfig(column=("text",), split="raw"),
         DataConfig(column=("text",), target=("raw",)),
+        DataConfig(column=("text",), id="raw"),
         DataConfig(column=("x", "raw"), kind="table"),
     ],
 )

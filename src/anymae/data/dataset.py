@@ -249,8 +249,9 @@ def _check_text(frame: Frame, roles: Roles) -> None:
     """Refuse bytes that are no text where words are read; inputs that are bytes may be any."""
     used = dict.fromkeys(roles.inputs if roles.kind == "table" else (), "input")
     used |= dict.fromkeys(roles.target, "target")
-    if roles.split is not None:
-        used[roles.split] = "split"
+    for name, role in ((roles.split, "split"), (roles.id, "id")):
+        if name is not None:
+            used[name] = role
     schema = frame.table.schema
     for name in used:
         # Other types were checked when they were read, and columns that are not there are later.
