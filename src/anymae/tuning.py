@@ -10,7 +10,7 @@ import time
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, Literal
 
 import numpy as np
 
@@ -31,41 +31,17 @@ from anymae.inference.compute import ComputeConfig
 from anymae.inference.rows import open_rows
 from anymae.metrics import HEADLINE
 from anymae.probing import Judge, embeddings
+from anymae.proposals import Proposals, open_space, settings_of
 from anymae.recipes import apply_settings, dump_recipe
 from anymae.task import FinetuneConfig, TaskConfig, TaskType
 from anymae.training.fit import Rows
 from anymae.training.labelling import label
 from anymae.training.pretrain import shorthands
 
-if TYPE_CHECKING:
-    import optuna
-
 logger = logging.getLogger(__name__)
 
 READING: Reading = "layers"
 BEST = "best.yaml"
-
-
-class Range(NamedTuple):
-    """Numbers to choose from, evenly or (`log`) by their orders of magnitude."""
-
-    low: float
-    high: float
-    log: bool = False
-
-
-SPACE: Mapping[str, Range | tuple[str | int | float, ...]] = {
-    "masking.kind": ("guided", "random"),
-    "masking.ratio": Range(0.1, 0.7),
-    "masking.draw": ("top", "sample"),
-    "masking.random_floor": (0.0, 0.25, 0.5, 0.75),
-    "encoder.depth": (2, 4, 6),
-    "training.learning_rate": Range(3e-4, 3e-3, log=True),
-}
-"""What is searched, but for what the user sets."""
-
-OF_GUIDED = ("masking.draw", "masking.random_floor")
-"""Settings that other maskings do not have."""
 
 
 @dataclass(frozen=True)
@@ -172,7 +148,9 @@ def tune(
     config = config.model_copy(update={"target": tuple(names) or config.target})
     short = shorthands({"preset": preset, "steps": steps, "minutes": minutes})
     given = {**short, **(settings or {}), "training.seed": seed}
-    space = _space(given, trials)
+    if trials < 1:
+        raise ConfigError(f"--trials is {trials}; there must be something to try")
+    space = open_space(given)
     study, notes = open_study(data, config, given, Path(out), "tune.json")
     also = {"target": list(study.dataset.roles.target), "task": task, "num_labels": num_labels}
     search = _Search(replace(study, also=also), given, space, *_label(study, also, seed), seed)
@@ -180,19 +158,6 @@ def tune(
     for note in notes:
         logger.info("%s", note)
     return search.go_on(done, trials, progress)
-
-
-def _space(given: Mapping[str, object], trials: int) -> list[str]:
-    """Return the settings that vary: those that are not given."""
-    space = [name for name in SPACE if name not in given]
-    if given.get("masking.kind", "guided") != "guided":
-        space = [name for name in space if name not in OF_GUIDED]
-    if given.get("init") is not None:  # which brings its own sizes
-        space = [name for name in space if not name.startswith("encoder.")]
-    if trials < 1 or not space:
-        found = "every setting of the search is set" if trials > 0 else f"--trials is {trials}"
-        raise ConfigError(f"{found}; there must be something to try")
-    return space
 
 
 @dataclass(frozen=True)
@@ -221,15 +186,26 @@ class _Search:
         """Run what is missing; `done` trials count."""
         found = list(done)
         while len(found) < trials:
-            found.append(self.run(found, told))
+            settings = self.propose(found) if found else {}
+            if settings is None:
+                logger.info("%d trials are all that there are to try", len(found))
+                break
+            found.append(self.run(len(found), settings, told))
             self.study.write({"trials": [asdict(trial) for trial in found]})
             logger.info("trial %d of %d: %s", len(found), trials, _told(found[-1], self.metric))
         return self.conclude(found)
 
-    def run(self, done: Sequence[TunedTrial], told: Told) -> TunedTrial:
+    def propose(self, done: Sequence[TunedTrial]) -> dict[str, Any] | None:
+        """Choose settings that were not tried; `None` once all were."""
+        direction: Literal["minimize", "maximize"]
+        direction = "minimize" if self.metric in ERRORS else "maximize"
+        first = settings_of(self.study.recipe, self.space)
+        tried = [(trial.settings or first, trial.score) for trial in done]
+        return Proposals(self.space, direction, self.seed).after(tried)
+
+    def run(self, number: int, settings: dict[str, Any], told: Told) -> TunedTrial:
         """Pretrain once more, and judge the features."""
-        started, number = time.perf_counter(), len(done)
-        settings = self.propose(done) if number else {}
+        started = time.perf_counter()
         recipe = apply_settings(self.study.recipe, settings)
         pool = self.study.pool(self.seed)
         try:
@@ -238,31 +214,6 @@ class _Search:
         except NonFiniteError:
             score = None
         return TunedTrial(number, settings, score, round(time.perf_counter() - started, 2))
-
-    def propose(self, done: Sequence[TunedTrial]) -> dict[str, Any]:
-        """Choose settings in the light of the trials so far, and of nothing else."""
-        import optuna
-
-        before = optuna.logging.get_verbosity()
-        optuna.logging.set_verbosity(optuna.logging.WARNING)
-        try:
-            found = optuna.create_study(
-                direction="minimize" if self.metric in ERRORS else "maximize",
-                sampler=optuna.samplers.TPESampler(seed=self.seed + len(done)),
-            )
-            distributions = {name: _distribution(name) for name in self.space}
-            for trial in done[1:]:
-                found.add_trial(_as_optuna(trial, distributions))
-            asked = found.ask(fixed_distributions=distributions).params
-        finally:
-            optuna.logging.set_verbosity(before)
-        if asked.get("masking.kind", "guided") != "guided":
-            asked = {name: value for name, value in asked.items() if name not in OF_GUIDED}
-        # Two digits of a number say all that there is to know.
-        return {
-            name: float(f"{value:.2g}") if isinstance(SPACE[name], Range) else value
-            for name, value in asked.items()
-        }
 
     def judge(self, model: Model, recipe: Recipe) -> float:
         """Fit a linear model to frozen features, and measure it on validation rows."""
@@ -314,28 +265,6 @@ def _label(study: Study, asked: Mapping[str, Any], seed: int) -> tuple[TaskConfi
         raise DataError("no validation row has a label to judge by; name some in the split column")
     require_both_classes(task, rows.labelled.targets[rows.valid], "validation")
     return task, rows
-
-
-def _distribution(name: str) -> "optuna.distributions.BaseDistribution":
-    from optuna.distributions import CategoricalDistribution, FloatDistribution
-
-    values = SPACE[name]
-    if isinstance(values, Range):
-        return FloatDistribution(values.low, values.high, log=values.log)
-    return CategoricalDistribution(values)
-
-
-def _as_optuna(
-    trial: TunedTrial, distributions: Mapping[str, "optuna.distributions.BaseDistribution"]
-) -> "optuna.trial.FrozenTrial":
-    from optuna.trial import TrialState, create_trial
-
-    return create_trial(
-        params=trial.settings,
-        distributions={name: distributions[name] for name in trial.settings},
-        value=trial.score,
-        state=TrialState.FAIL if trial.score is None else TrialState.COMPLETE,
-    )
 
 
 def _told(trial: TunedTrial, metric: str) -> str:

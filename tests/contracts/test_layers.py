@@ -22,7 +22,17 @@ LAYERS = [
     {"nn", "masking"},
     {"model", "data", "predictor"},
     {"hub", "inference", "training", "evaluation", "metrics", "probing"},
-    {"estimators", "benchmark", "comparison", "report", "compat", "export", "quickstart", "tuning"},
+    {
+        "estimators",
+        "benchmark",
+        "comparison",
+        "report",
+        "compat",
+        "export",
+        "quickstart",
+        "proposals",
+        "tuning",
+    },
     {"cli"},
 ]
 NO_TORCH = {"errors", "registry", "config", "presets", "recipes", "files", "task", "wording", "cli"}

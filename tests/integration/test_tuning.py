@@ -20,8 +20,9 @@ from anymae.errors import (
     MissingExtraError,
     NonFiniteError,
 )
+from anymae.proposals import SPACE, Proposals
 from anymae.recipes import load_recipe
-from anymae.tuning import SPACE, TunedTrial, Tuning
+from anymae.tuning import TunedTrial, Tuning
 from runs import Cut, strings
 
 pytest.importorskip("optuna", reason="needs anymae[tune]")
@@ -129,6 +130,60 @@ def test_what_is_set_is_not_varied(tmp_path: Path) -> None:
     settings = {**TINY, "masking.kind": "random", "encoder.depth": 1}
     found = tune(tmp_path / "out", settings=settings, trials=2)
     assert set(found.trials[1].settings) == {"masking.ratio", "training.learning_rate"}
+
+
+def test_no_settings_are_tried_twice_and_a_search_ends_where_none_are_left(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    fixed = {"masking.kind": "random", "masking.ratio": 0.3, "training.learning_rate": 1e-3}
+    with caplog.at_level("INFO", "anymae"):
+        found = tune(tmp_path / "out", settings={**TINY, **fixed}, trials=5)
+    tried = [trial.settings.get("encoder.depth", 4) for trial in found.trials]
+    assert sorted(tried) == [2, 4, 6] and tried[0] == 4, "which `tiny` has"
+    assert "3 trials are all that there are to try" in caplog.text
+
+
+def test_a_space_is_used_up_though_the_sampler_sticks_to_what_was_good() -> None:
+    space = ("masking.kind", "masking.draw", "masking.random_floor", "encoder.depth")
+    proposals, tried = Proposals(space, "maximize", 0), [({"encoder.depth": 12}, 0.0)]
+    while (settings := proposals.after(tried)) is not None:
+        good = settings["masking.kind"] == "guided" and settings["encoder.depth"] == 2
+        tried.append((settings, 1.0 + good))
+    assert len(tried) == 1 + 3 * (2 * 4 + 1)
+    assert len({str(sorted(settings.items())) for settings, _ in tried}) == len(tried)
+
+
+def test_proposals_know_the_settings_that_were_asked_for(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen: list[Any] = []
+
+    class Spy(Proposals):
+        def after(self, tried: Any) -> Any:
+            seen.append(tried)
+            return super().after(tried)
+
+    monkeypatch.setattr(tuning, "Proposals", Spy)
+    settings = {**TINY, "encoder.depth": 3, "training.learning_rate": 1e-2}
+    found = tune(tmp_path / "out", settings=settings, trials=2)
+    given = {"masking.kind": "guided", "masking.ratio": 0.3}
+    given |= {"masking.draw": "sample", "masking.random_floor": 0.5}
+    assert seen == [[(given, found.trials[0].score)]]
+    outside = [({"masking.ratio": 0.9}, 1.0)]
+    assert Proposals(("masking.ratio",), "minimize", 0).after(outside) is not None
+
+
+def test_seeds_share_no_proposals_and_may_be_the_largest() -> None:
+    space = ("masking.ratio", "training.learning_rate")
+    found = []
+    for seed in (0, 1, 2**32 - 1):
+        tried: list[tuple[dict[str, Any], float | None]] = [({}, 1.0)]
+        for _ in range(5):
+            settings = Proposals(space, "minimize", seed).after(tried)
+            assert settings is not None
+            tried.append((settings, 1.0))
+        found += [str(settings) for settings, _ in tried[1:]]
+    assert len(set(found)) == 15
 
 
 def test_a_trial_that_diverges_is_told_and_passed_over(
