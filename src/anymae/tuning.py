@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
+from pydantic import TypeAdapter, ValidationError
 
 from anymae.benchmark.suite import ERRORS
 from anymae.comparison.study import (
@@ -31,7 +32,7 @@ from anymae.inference.compute import ComputeConfig
 from anymae.inference.rows import open_rows
 from anymae.metrics import HEADLINE
 from anymae.probing import Judge, embeddings
-from anymae.proposals import Proposals, open_space, settings_of
+from anymae.proposals import SPACE, Proposals, open_space, settings_of
 from anymae.recipes import apply_settings, dump_recipe
 from anymae.task import FinetuneConfig, TaskConfig, TaskType
 from anymae.training.fit import Rows
@@ -152,7 +153,10 @@ def tune(
         raise ConfigError(f"--trials is {trials}; there must be something to try")
     space = open_space(given)
     study, notes = open_study(data, config, given, Path(out), "tune.json")
-    also = {"target": list(study.dataset.roles.target), "task": task, "num_labels": num_labels}
+    # A default that is named makes the same recipe, but no longer varies.
+    varied = {name: list(SPACE[name]) for name in space}
+    target = list(study.dataset.roles.target)
+    also = {"target": target, "task": task, "num_labels": num_labels, "space": varied}
     search = _Search(replace(study, also=also), given, space, *_label(study, also, seed), seed)
     done = search.claim()
     for note in notes:
@@ -179,8 +183,13 @@ class _Search:
 
     def claim(self) -> list[TunedTrial]:
         """Take the folder; returns the trials that are done."""
-        before = self.study.claim() or {"trials": []}
-        return [TunedTrial(**trial) for trial in before["trials"]]
+        before = self.study.claim()
+        if before is None:
+            return []
+        try:
+            return TypeAdapter(list[TunedTrial]).validate_python(before.get("trials"))
+        except ValidationError:
+            raise self.study.damaged() from None
 
     def go_on(self, done: list[TunedTrial], trials: int, told: Told) -> Tuning:
         """Run what is missing; `done` trials count."""

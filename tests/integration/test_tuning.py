@@ -1,6 +1,8 @@
 """A search in miniature: what it looks at, what it leaves alone, what a cut costs."""
 
+import json
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -124,6 +126,49 @@ def test_a_cut_search_goes_on_and_ends_the_same(done: Tuning, tmp_path: Path) ->
     assert len(tune(out, trials=4).trials) == 4
     with pytest.raises(FolderError, match=r"num_labels is 20, not None"):
         tune(out, num_labels=20)
+
+
+def test_another_space_is_another_search(done: Tuning) -> None:
+    folder = done.recipe.parent
+    before = (folder / "tune.json").read_bytes()
+    for name, default in (("masking.ratio", 0.3), ("encoder.depth", 4)):
+        with pytest.raises(FolderError, match=rf"space\.{name} is None, not \["):
+            tune(folder, settings={**TINY, name: default}, trials=5)
+    assert (folder / "tune.json").read_bytes() == before
+
+
+def test_a_finished_run_of_other_settings_is_no_trial(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def cut(*words: object) -> float:
+        raise Cut
+
+    with monkeypatch.context() as patch, pytest.raises(Cut):
+        patch.setattr(tuning._Search, "judge", cut)
+        tune(tmp_path / "out", trials=1)
+    run = tmp_path / "out" / "trial-000" / "run.yaml"
+    run.write_text(run.read_text().replace("ratio: 0.3", "ratio: 0.4"))
+    with pytest.raises(FolderError, match=r"trial-000 is a run of .*ratio is 0\.3, not 0\.4"):
+        tune(tmp_path / "out", trials=1)
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        lambda stored: stored["result"]["trials"][1].pop("seconds"),
+        lambda stored: stored["result"].pop("trials"),
+        lambda stored: stored.update(result=[]),
+        lambda stored: stored.pop("asked"),
+    ],
+)
+def test_a_damaged_record_is_told(
+    damage: Callable[[dict[str, Any]], object], done: Tuning, tmp_path: Path
+) -> None:
+    stored = json.loads((done.recipe.parent / "tune.json").read_text())
+    damage(stored)
+    (tmp_path / "tune.json").write_text(json.dumps(stored))
+    with pytest.raises(FolderError, match=r"tune\.json is damaged; name a new folder"):
+        tune(tmp_path)
 
 
 def test_what_is_set_is_not_varied(tmp_path: Path) -> None:

@@ -17,9 +17,9 @@ from anymae.data.splits import split_rows
 from anymae.errors import DataError, FolderError, InterruptedRunError
 from anymae.files import read_json, remove_folder, require_free, require_writable, write_json
 from anymae.hub import Model, load
-from anymae.recipes import apply_settings
+from anymae.recipes import apply_settings, load_recipe
 from anymae.task import TaskConfig
-from anymae.training.folder import CHECKPOINTS, RunFolder
+from anymae.training.folder import CHECKPOINTS, RECIPE, RunFolder
 from anymae.training.pretrain import pretrain
 from anymae.training.progress import Progress
 from anymae.training.resolve import differing, resolve_job, resolved_recipe
@@ -84,7 +84,7 @@ class Study:
             What came of the same study before, if it was begun.
 
         Raises:
-            FolderError: It holds something else.
+            FolderError: It holds something else, or is damaged.
         """
         path = self.out / self.file
         if not path.exists():
@@ -93,14 +93,20 @@ class Study:
             return None
         require_writable(self.out)
         stored = read_json(path)
-        found = differing(stored.get("asked", {}), self.asked)
+        asked, result = stored.get("asked"), stored.get("result")
+        if not isinstance(asked, dict) or not isinstance(result, dict | None):
+            raise self.damaged()
+        found = differing(asked, self.asked)
         if found:
             raise FolderError(
                 f"{path} is of other data or settings ({'; '.join(found[:3])}); name a new "
                 "folder with --out"
             )
-        result: dict[str, Any] | None = stored.get("result")
         return result
+
+    def damaged(self) -> FolderError:
+        """Return what to raise where the file holds something else than was written."""
+        return FolderError(f"{self.out / self.file} is damaged; name a new folder with --out")
 
     def write(self, result: Mapping[str, Any] | None) -> None:
         """Write what was asked for and what came of it."""
@@ -112,7 +118,12 @@ class Study:
     def pretrained(
         self, name: str, pool: Frame, recipe: Recipe, settings: Mapping[str, object], told: Told
     ) -> Model:
-        """Return the encoder of a run, which is started or continued unless it is finished."""
+        """Return the encoder of a run, which is started or continued unless it is finished.
+
+        Raises:
+            FolderError: A finished run has other settings.
+            InterruptedRunError: Asked to stop; what was computed is saved.
+        """
         folder = self.out / name
         if not RunFolder(folder).is_finished:
             logger.info("pretraining %s", folder)
@@ -127,7 +138,27 @@ class Study:
                 ) from None
             # The weights are whole; what was needed to go on after a cut only takes room.
             remove_folder(folder / CHECKPOINTS)
+        _require_same(folder, apply_settings(recipe, settings))
         return load(folder)
+
+
+def _require_same(folder: Path, recipe: Recipe) -> None:
+    """Refuse a finished run of other settings: its scores would be told of these."""
+    stored = load_recipe(folder / RECIPE)
+    for section in ("masking", "encoder", "training"):
+        mine, other = getattr(stored, section), getattr(recipe, section)
+        # What a recipe leaves open was decided in the run, such as minutes that became steps.
+        decided = {
+            name: value
+            for name, value in other.items()
+            if name in mine and value not in (None, "auto")
+        }
+        found = differing({name: mine[name] for name in decided}, decided, f"{section}.")
+        if found:
+            raise FolderError(
+                f"{folder} is a run of other settings ({'; '.join(found[:3])}); remove it, or "
+                "name a new folder with --out"
+            )
 
 
 def open_study(
