@@ -9,6 +9,7 @@ import numpy as np
 
 from anymae.config import Recipe
 from anymae.errors import ConfigError
+from anymae.recipes import apply_settings
 
 if TYPE_CHECKING:
     import optuna
@@ -55,6 +56,24 @@ def open_space(given: Mapping[str, object]) -> list[str]:
     if not space:
         raise ConfigError("every setting of the search is set; there must be something to try")
     return space
+
+
+def require_allowed(recipe: Recipe, space: Sequence[str]) -> None:
+    """Check that whatever may be proposed is allowed beside the settings of a recipe.
+
+    Raises:
+        ConfigError: Something is not.
+    """
+    for name in space:
+        values = SPACE[name]
+        for value in (values.low, values.high) if isinstance(values, Range) else values:
+            try:
+                apply_settings(recipe, {name: value})
+            except ConfigError as error:
+                reason = str(error).removeprefix(f"{name.partition('.')[0]}: ")
+                raise ConfigError(
+                    f"the search may try {name}={value}, and {reason}; set {name} too"
+                ) from None
 
 
 def settings_of(recipe: Recipe, space: Sequence[str]) -> Settings:

@@ -150,6 +150,24 @@ def apply_settings(recipe: Recipe, settings: Mapping[str, object]) -> Recipe:
     return make_recipe(values)
 
 
+def flat_settings(settings: Mapping[str, object]) -> dict[str, object]:
+    """Return the same settings with one for each key, where a section is given as a whole.
+
+    As in `apply_settings`, a section replaces what was set of it before.
+
+    >>> flat_settings({"masking": {"kind": "span", "ratio": 0.5}, "preset": "tiny"})
+    {'masking.kind': 'span', 'masking.ratio': 0.5, 'preset': 'tiny'}
+    """
+    found: dict[str, object] = {}
+    for name, value in settings.items():
+        if name not in SECTIONS or not isinstance(value, Mapping):
+            found[name] = value
+            continue
+        found = {other: kept for other, kept in found.items() if not other.startswith(f"{name}.")}
+        found |= {f"{name}.{key}": each for key, each in value.items()}
+    return found
+
+
 def dump_recipe(recipe: Recipe, *, comment: str = "") -> str:
     """Return a recipe as YAML that `load_recipe` reads back; what was never set is left out."""
     values = recipe.model_dump(mode="json", exclude_unset=True)

@@ -32,8 +32,8 @@ from anymae.inference.compute import ComputeConfig
 from anymae.inference.rows import open_rows
 from anymae.metrics import HEADLINE
 from anymae.probing import Judge, embeddings
-from anymae.proposals import SPACE, Proposals, open_space, settings_of
-from anymae.recipes import apply_settings, dump_recipe
+from anymae.proposals import SPACE, Proposals, open_space, require_allowed, settings_of
+from anymae.recipes import apply_settings, dump_recipe, flat_settings
 from anymae.task import FinetuneConfig, TaskConfig, TaskType
 from anymae.training.fit import Rows
 from anymae.training.labelling import label
@@ -148,11 +148,14 @@ def tune(
     config, names = data_config or DataConfig(), (target,) if isinstance(target, str) else target
     config = config.model_copy(update={"target": tuple(names) or config.target})
     short = shorthands({"preset": preset, "steps": steps, "minutes": minutes})
-    given = {**short, **(settings or {}), "training.seed": seed}
+    given = flat_settings({**short, **(settings or {})})
+    if "training.seed" in given:
+        raise ConfigError("training.seed is set by --seed; leave it out")
     if trials < 1:
         raise ConfigError(f"--trials is {trials}; there must be something to try")
-    space = open_space(given)
+    given, space = {**given, "training.seed": seed}, open_space(given)
     study, notes = open_study(data, config, given, Path(out), "tune.json")
+    require_allowed(study.recipe, space)
     # A default that is named makes the same recipe, but no longer varies.
     varied = {name: list(SPACE[name]) for name in space}
     target = list(study.dataset.roles.target)

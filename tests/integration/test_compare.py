@@ -228,6 +228,9 @@ REFUSED: dict[str, tuple[dict[str, Any], type[UserInputError], str]] = {
     "no target": ({"target": ()}, DataError, "--target"),
     "too many labels": ({"num_labels": 59}, DataError, "59 labels"),
     "a masking of its own": ({"settings": {"masking.kind": "span"}}, ConfigError, "masking.kind"),
+    "a masking in a section": (
+        {"settings": {"masking": {"kind": "span"}}}, ConfigError, "masking.kind is varied"
+    ),
     "rows too long": (
         {"settings": {**TINY, "data.length": 8}}, DataError, "choose --too-long"
     ),

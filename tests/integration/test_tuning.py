@@ -177,6 +177,15 @@ def test_what_is_set_is_not_varied(tmp_path: Path) -> None:
     assert set(found.trials[1].settings) == {"masking.ratio", "training.learning_rate"}
 
 
+def test_a_section_sets_each_of_its_keys(tmp_path: Path) -> None:
+    sections = {"masking": {"kind": "span", "ratio": 0.4}, "encoder": {"depth": 1}}
+    found = tune(tmp_path / "out", settings={**sections, **TINY}, trials=2)
+    assert set(found.trials[1].settings) == {"training.learning_rate"}
+    recipe = load_recipe(found.recipe)
+    assert recipe.masking == {"kind": "span", "ratio": 0.4}
+    assert recipe.training["seed"] == 0
+
+
 def test_no_settings_are_tried_twice_and_a_search_ends_where_none_are_left(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -263,6 +272,14 @@ def test_scores_are_ranked_by_what_the_metric_means(done: Tuning, tmp_path: Path
         ({"target": ()}, DataError, "no target"),
         ({"trials": 0}, ConfigError, "--trials is 0"),
         ({"settings": {**TINY, **dict.fromkeys(SPACE, 1)}}, ConfigError, "nothing|every setting"),
+        ({"settings": {**TINY, "training.seed": 7}}, ConfigError, "training.seed is set by --seed"),
+        ({"settings": {"training": {"seed": 7}}}, ConfigError, "training.seed is set by --seed"),
+        (
+            {"settings": {**TINY, "masking.ratio_low": 0.3}},
+            ConfigError,
+            r"the search may try masking\.ratio=0\.1, and masking\.ratio_low is 0\.3, above "
+            r"masking\.ratio 0\.1; set masking\.ratio too",
+        ),
     ],
 )
 def test_what_cannot_be_searched_writes_nothing(

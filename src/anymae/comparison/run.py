@@ -34,7 +34,7 @@ from anymae.inference.compute import ComputeConfig
 from anymae.inference.rows import open_rows
 from anymae.metrics import HEADLINE
 from anymae.probing import Judge, embeddings, raw_features
-from anymae.recipes import apply_settings
+from anymae.recipes import apply_settings, flat_settings
 from anymae.task import FinetuneConfig, TaskConfig, TaskType
 from anymae.training.fit import Rows
 from anymae.training.labelling import label
@@ -95,7 +95,7 @@ def compare(
     config, names = data_config or DataConfig(), (target,) if isinstance(target, str) else target
     config = config.model_copy(update={"target": tuple(names) or config.target})
     short = shorthands({"preset": preset, "steps": steps, "minutes": minutes})
-    given = {**short, **(settings or {})}
+    given = flat_settings({**short, **(settings or {})})
     for name in VARIED:
         if name in given:
             raise ConfigError(f"{name} is varied by the comparison and cannot be set; leave it out")
