@@ -21,7 +21,7 @@ from anymae.comparison.study import (
     Study,
     Told,
     open_study,
-    require_both_classes,
+    require_judges,
 )
 from anymae.config import DataConfig, Recipe, parse
 from anymae.errors import ConfigError, DataError, MissingExtraError, NonFiniteError
@@ -36,7 +36,7 @@ from anymae.proposals import SPACE, Proposals, open_space, require_allowed, sett
 from anymae.recipes import apply_settings, dump_recipe, flat_settings
 from anymae.task import FinetuneConfig, TaskConfig, TaskType
 from anymae.training.fit import Rows
-from anymae.training.labelling import label
+from anymae.training.labelling import check_weights, label
 from anymae.training.pretrain import shorthands
 
 logger = logging.getLogger(__name__)
@@ -272,10 +272,13 @@ class _Search:
 
 def _label(study: Study, asked: Mapping[str, Any], seed: int) -> tuple[TaskConfig, Rows]:
     shares = {"task": asked["task"], "num_labels": asked["num_labels"], "test_share": TEST_SHARE}
-    task, rows, _ = label(study.dataset, study.config, parse(FinetuneConfig, shares), seed=seed)
+    # Linear models take no negative weights; metrics do.
+    config = parse(FinetuneConfig, {**shares, "negative_weights": "zero"})
+    task, rows, _ = label(study.dataset, study.config, config, seed=seed)
     if not len(rows.valid):
         raise DataError("no validation row has a label to judge by; name some in the split column")
-    require_both_classes(task, rows.labelled.targets[rows.valid], "validation")
+    require_judges(rows.labelled, task, rows.valid, "validation")
+    check_weights(rows)
     return task, rows
 
 

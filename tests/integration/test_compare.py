@@ -139,6 +139,12 @@ def test_a_split_column_decides_the_test_and_features_keep_to_their_rows(tmp_pat
     assert all("one seed tells no interval" in words for words in found.verdicts())
 
 
+def test_negative_weights_are_only_measured_with(tmp_path: Path) -> None:
+    data = table(w=[-0.1, *[1.0] * (COUNT - 1)])
+    found = compare(tmp_path / "out", data, seeds=1, data_config=DataConfig(weight="w"))
+    assert found.scores[GUIDED][0] > 0
+
+
 def test_pictures_with_labels_are_compared(tmp_path: Path) -> None:
     draw = np.random.default_rng(0)
     label = np.arange(40) % 3
@@ -230,6 +236,14 @@ REFUSED: dict[str, tuple[dict[str, Any], type[UserInputError], str]] = {
     "a masking of its own": ({"settings": {"masking.kind": "span"}}, ConfigError, "masking.kind"),
     "a masking in a section": (
         {"settings": {"masking": {"kind": "span"}}}, ConfigError, "masking.kind is varied"
+    ),
+    "test rows that do not count": (
+        {
+            "data": table(w=[0.0, 1.0] * (COUNT // 2), split=["test", "train"] * (COUNT // 2)),
+            "data_config": DataConfig(weight="w", split="split"),
+        },
+        DataError,
+        "weights of the 30 test rows add up to 0",
     ),
     "rows too long": (
         {"settings": {**TINY, "data.length": 8}}, DataError, "choose --too-long"

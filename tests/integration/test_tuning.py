@@ -301,6 +301,29 @@ def test_validation_rows_of_one_class_are_refused(tmp_path: Path) -> None:
     assert not (tmp_path / "out").exists()
 
 
+@pytest.mark.parametrize(
+    ("weights", "message"),
+    [
+        ([1.0] * 40 + [0.0] * 10 + [1.0] * 10, r"weights of the 10 validation rows add up to 0"),
+        ([0.0] * 40 + [1.0] * 20, r"all 40 training rows have the weight 0"),
+    ],
+)
+def test_rows_that_do_not_count_are_refused(
+    weights: list[float], message: str, tmp_path: Path
+) -> None:
+    parts = ["train"] * 40 + ["valid"] * 10 + ["test"] * 10
+    config = DataConfig(split="part", weight="w")
+    with pytest.raises(DataError, match=message):
+        tune(tmp_path / "out", table(part=parts, w=weights), data_config=config)
+    assert not (tmp_path / "out").exists()
+
+
+def test_negative_weights_are_only_measured_with(tmp_path: Path) -> None:
+    data = table(w=[-0.1, *[1.0] * (COUNT - 1)])
+    found = tune(tmp_path / "out", data, trials=1, data_config=DataConfig(weight="w"))
+    assert found.best.score is not None
+
+
 def test_a_missing_optuna_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "optuna", None)
     with pytest.raises(MissingExtraError, match=r"anymae\[tune\]"):

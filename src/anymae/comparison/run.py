@@ -24,7 +24,7 @@ from anymae.comparison.study import (
     Study,
     Told,
     open_study,
-    require_both_classes,
+    require_judges,
 )
 from anymae.config import DataConfig, parse
 from anymae.data.frame import Frame
@@ -37,7 +37,7 @@ from anymae.probing import Judge, embeddings, raw_features
 from anymae.recipes import apply_settings, flat_settings
 from anymae.task import FinetuneConfig, TaskConfig, TaskType
 from anymae.training.fit import Rows
-from anymae.training.labelling import label
+from anymae.training.labelling import check_weights, label
 from anymae.training.pretrain import shorthands
 from anymae.training.resolve import resolve_job
 from anymae.training.session import make_model
@@ -102,7 +102,8 @@ def compare(
     study, notes = open_study(data, config, given, Path(out), "compare.json")
     own = {name: read_baseline(name, file, study.frame) for name, file in (baselines or {}).items()}
     shares = {"task": task, "num_labels": num_labels, "test_share": TEST_SHARE}
-    asked = parse(FinetuneConfig, shares)
+    # Linear models take no negative weights; metrics do.
+    asked = parse(FinetuneConfig, {**shares, "negative_weights": "zero"})
     trials = _draw_all(study, asked, seeds)
     study.claim()
     study.write(None)
@@ -135,8 +136,9 @@ def _draw(study: Study, asked: FinetuneConfig, seed: int) -> _Trial:
     task, labelled, test = label(dataset, study.config, asked, seed=seed)
     if not len(test):
         raise DataError("no test row has a label; name some in the split column, or leave it out")
-    require_both_classes(task, labelled.labelled.targets[test], "test")
+    require_judges(labelled.labelled, task, test, "test")
     fitted = np.union1d(labelled.train, labelled.valid)
+    check_weights(Rows(labelled.labelled, fitted, fitted[:0]))
     return _Trial(seed, task, labelled, fitted, test, study.pool(seed))
 
 

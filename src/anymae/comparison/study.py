@@ -23,10 +23,11 @@ from anymae.training.folder import CHECKPOINTS, RECIPE, RunFolder
 from anymae.training.pretrain import pretrain
 from anymae.training.progress import Progress
 from anymae.training.resolve import differing, resolve_job, resolved_recipe
+from anymae.training.targets import Labelled, read_weights
 
 logger = logging.getLogger(__name__)
 
-FloatArray = npt.NDArray[np.float32]
+IntArray = npt.NDArray[np.int64]
 Told = Callable[[Progress], None] | None
 
 TEST_SHARE = 0.2
@@ -195,17 +196,24 @@ def open_study(
     return Study(dataset, config, decided, out, file), [*job.dataset.roles.describe(), *job.notes]
 
 
-def require_both_classes(task: TaskConfig, truth: FloatArray, part: str) -> None:
-    """Check that rows can be judged by how they are ranked.
+def require_judges(labelled: Labelled, task: TaskConfig, index: IntArray, part: str) -> None:
+    """Check that rows can judge: they count, and can be ranked where they are to be.
 
     Args:
+        labelled: Rows with their targets.
         task: What is predicted.
-        truth: `(R, T)`, the targets of the rows; NaN where not known.
+        index: Positions of the rows that judge.
         part: Which rows these are.
 
     Raises:
-        DataError: All have the same class, of every target.
+        DataError: Their weights add up to nothing, or all have the same class, of every target.
     """
+    weights, truth = read_weights(labelled.dataset), labelled.targets[index]
+    if weights is not None and not weights[index].sum() > 0:
+        raise DataError(
+            f"the weights of the {len(index):,} {part} rows add up to {weights[index].sum():g}; "
+            "give some of them a weight above 0, or split the rows otherwise"
+        )
     ranked = task.type in ("binary", "multilabel")
     if ranked and not (np.nanmin(truth, 0) < np.nanmax(truth, 0)).any():
-        raise DataError(f"the {len(truth):,} {part} rows have one class; name others with --split")
+        raise DataError(f"the {len(index):,} {part} rows have one class; name others with --split")
