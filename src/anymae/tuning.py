@@ -36,7 +36,7 @@ from anymae.proposals import SPACE, Proposals, open_space, require_allowed, sett
 from anymae.recipes import apply_settings, dump_recipe, flat_settings
 from anymae.task import FinetuneConfig, TaskConfig, TaskType
 from anymae.training.fit import Rows
-from anymae.training.labelling import check_weights, label
+from anymae.training.labelling import check_weights, draw_parts, label_parts
 from anymae.training.pretrain import shorthands
 
 logger = logging.getLogger(__name__)
@@ -234,7 +234,7 @@ class _Search:
         config = ComputeConfig(device=recipe.training["device"])
         features = embeddings(model, dataset, np.r_[rows.train, rows.valid], READING, config)
         judge = Judge(
-            self.study.dataset, self.task, rows.labelled.targets, rows.train, rows.valid,
+            rows.labelled.dataset, self.task, rows.labelled.targets, rows.train, rows.valid,
             resamples=0, seed=self.seed,
         )  # fmt: skip
         score = judge.linear("encoder", READING, features).mean(self.metric)
@@ -274,7 +274,9 @@ def _label(study: Study, asked: Mapping[str, Any], seed: int) -> tuple[TaskConfi
     shares = {"task": asked["task"], "num_labels": asked["num_labels"], "test_share": TEST_SHARE}
     # Linear models take no negative weights; metrics do.
     config = parse(FinetuneConfig, {**shares, "negative_weights": "zero"})
-    task, rows, _ = label(study.dataset, study.config, config, seed=seed)
+    # Whatever follows cannot look at test labels, not even to tell the task by.
+    parts = draw_parts(study.dataset, study.config, config, seed=seed)
+    task, rows, _ = label_parts(study.sealed(parts.test), parts, config, seed=seed)
     if not len(rows.valid):
         raise DataError("no validation row has a label to judge by; name some in the split column")
     require_judges(rows.labelled, task, rows.valid, "validation")

@@ -301,6 +301,24 @@ def test_validation_rows_of_one_class_are_refused(tmp_path: Path) -> None:
     assert not (tmp_path / "out").exists()
 
 
+def test_labels_of_test_rows_change_nothing(tmp_path: Path) -> None:
+    parts = ["train"] * 40 + ["valid"] * 10 + ["test"] * 10
+    classes = [("no", "yes")[row % 2] for row in range(50)]
+    found = []
+    for name, others in (("a", ["yes"] * 10), ("b", ["zzz"] * 10), ("c", [None] * 10)):
+        data = table(part=parts, active=[*classes, *others])
+        config = DataConfig(split="part", column=("smiles",))
+        options = {"target": "active", "trials": 1, "data_config": config}
+        found.append(tune(tmp_path / name, data, **options))
+    assert [each.task.classes for each in found] == [("no", "yes")] * 3
+    assert len({each.best.score for each in found}) == 1
+    # The rows are drawn as they are, whatever is hidden after.
+    config = DataConfig(split_by="stratified")
+    stratified = tune(tmp_path / "d", trials=1, data_config=config)
+    assert stratified.rows["pretrained"] == 48
+    assert stratified.rows["fitted"] + stratified.rows["judged"] == 48
+
+
 @pytest.mark.parametrize(
     ("weights", "message"),
     [

@@ -1,14 +1,17 @@
 """What several pretraining runs on the same data share: rows, recipe and folder."""
 
+import copy
 import hashlib
 import logging
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+import pyarrow as pa
+import pyarrow.compute as pc
 
 from anymae.config import DataConfig, Recipe
 from anymae.data.dataset import Dataset, open_data
@@ -77,6 +80,18 @@ class Study:
         )
         kept = np.setdiff1d(np.arange(len(self.dataset)), parts.test)
         return self.frame.keep(self.dataset.rows.numbers_of(kept))
+
+    def sealed(self, test: IntArray) -> Dataset:
+        """Return the data set without the labels of its test rows."""
+        found, rows = copy.copy(self.dataset), copy.copy(self.dataset.rows)
+        hidden = np.zeros(self.frame.table.num_rows, np.bool_)
+        hidden[rows.numbers_of(test)] = True
+        table = self.frame.table
+        for name in rows.roles.target:
+            blank = pc.if_else(pa.array(hidden), pa.scalar(None, table[name].type), table[name])
+            table = table.set_column(table.column_names.index(name), name, blank)
+        found.rows, rows.frame = rows, replace(self.frame, table=table)
+        return found
 
     def claim(self) -> dict[str, Any] | None:
         """Take the folder.

@@ -9,7 +9,7 @@ from sklearn.model_selection import GroupShuffleSplit, train_test_split
 
 from anymae.config import DataConfig
 from anymae.data.dataset import Dataset
-from anymae.data.splits import split_rows
+from anymae.data.splits import Parts, split_rows
 from anymae.errors import DataError
 from anymae.task import FinetuneConfig, TaskConfig
 from anymae.training.fit import Rows
@@ -42,14 +42,42 @@ def label(
     Raises:
         DataError: No target is named, or it holds nothing to learn from.
     """
+    parts = draw_parts(dataset, data_config, config, seed=seed)
+    return label_parts(dataset, parts, config, seed=seed)
+
+
+def draw_parts(
+    dataset: Dataset, data_config: DataConfig, config: FinetuneConfig, *, seed: int
+) -> Parts:
+    """Say which rows are for what, those without a known target too.
+
+    Args:
+        dataset: Its roles name the targets.
+        data_config: How the rows are split.
+        config: Shares, number of labels.
+        seed: Draws rows where the data do not say which.
+
+    Raises:
+        DataError: No target is named, or the rows cannot be split so.
+    """
     if not dataset.roles.target:
         raise DataError("no target is named; say which column to predict with --target")
-    labels = read_labels(dataset, dataset.roles.target)
     # A number of labels counts those that validate, so these are drawn from it.
     share = 0.0 if config.num_labels is not None else config.valid_share
-    parts = split_rows(
+    return split_rows(
         dataset.rows, data_config, seed, valid_share=share, test_share=config.test_share
     )
+
+
+def label_parts(
+    dataset: Dataset, parts: Parts, config: FinetuneConfig, *, seed: int
+) -> tuple[TaskConfig, Rows, IntArray]:
+    """Find the task and each row's targets for rows that are split: `label` does both.
+
+    Raises:
+        DataError: A target holds nothing to learn from.
+    """
+    labels = read_labels(dataset, dataset.roles.target)
     known = np.zeros(len(dataset), np.bool_)
     for column in labels.values():
         known |= column.is_valid().to_numpy(zero_copy_only=False)
