@@ -70,7 +70,8 @@ class Tuning:
     task: TaskConfig
     metric: str
     rows: dict[str, int]
-    """`pretrained`, `fitted` and `judged` rows; none is of the test part."""
+    """`pretrained` (the rows that validate the runs included), `fitted` and `judged` rows; none
+    is of the test part."""
     trials: tuple[TunedTrial, ...]
     """In the order in which they ran."""
     recipe: Path
@@ -119,20 +120,21 @@ def tune(
     """Search for settings whose frozen features predict a target best.
 
     The first trial takes the settings as they are, the others vary those in `SPACE` that are not
-    set, at the same number of steps (Optuna's tree-structured Parzen estimator). Each trial is
-    kept: the same call goes on where it was cut, and one with more trials adds to them.
+    set, with the same budget (Optuna's tree-structured Parzen estimator). Each trial is kept: the
+    same call goes on where it was cut, and one with more trials adds to them.
 
     Args:
         data: Rows, some of them with labels: a path or a Python object.
         target: Columns to predict; may be named in `data_config` instead.
         out: Folder for the runs, `tune.json` and the best recipe, `best.yaml`.
-        trials: Pretraining runs.
+        trials: Pretraining runs, those that are done included; fewer where there are no more
+            settings to try.
         preset: Size of the model.
         steps: Optimizer steps of a run.
         minutes: Wall-clock budget of a run instead.
         settings: Further keys of the recipe, which are not varied then.
         data_config: Columns, roles, splits; a fifth of the rows is left alone as a test part
-            where it names none.
+            where no split is named.
         task: The task, where the values of the targets do not tell.
         num_labels: Labels to fit to and to judge on; `None` takes all but those of the test part.
         seed: Draws rows, trials, initial weights, order and masks.
@@ -155,12 +157,7 @@ def tune(
         raise ConfigError(f"--trials is {trials}; there must be something to try")
     given, space = {**given, "training.seed": seed}, open_space(given)
     study, notes = open_study(data, config, given, Path(out), "tune.json")
-    require_allowed(study.recipe, space)
-    # A default that is named makes the same recipe, but no longer varies.
-    varied = {name: list(SPACE[name]) for name in space}
-    target = list(study.dataset.roles.target)
-    also = {"target": target, "task": task, "num_labels": num_labels, "space": varied}
-    search = _Search(replace(study, also=also), given, space, *_label(study, also, seed), seed)
+    search = _plan(study, given, space, {"task": task, "num_labels": num_labels}, seed)
     done = search.claim()
     for note in notes:
         logger.info("%s", note)
@@ -270,10 +267,26 @@ class _Search:
         return found
 
 
+def _plan(
+    study: Study,
+    given: Mapping[str, object],
+    space: Sequence[str],
+    asked: Mapping[str, Any],
+    seed: int,
+) -> _Search:
+    """Check what settings and labels allow, before the folder is taken."""
+    require_allowed(study.recipe, space)
+    task, rows = _label(study, asked, seed)
+    # A default that is named makes the same recipe, but no longer varies.
+    varied = {name: list(SPACE[name]) for name in space}
+    also = {**asked, "target": list(study.dataset.roles.target), "space": varied}
+    return _Search(replace(study, also=also), given, space, task, rows, seed)
+
+
 def _label(study: Study, asked: Mapping[str, Any], seed: int) -> tuple[TaskConfig, Rows]:
-    shares = {"task": asked["task"], "num_labels": asked["num_labels"], "test_share": TEST_SHARE}
     # Linear models take no negative weights; metrics do.
-    config = parse(FinetuneConfig, {**shares, "negative_weights": "zero"})
+    shares = {"test_share": TEST_SHARE, "negative_weights": "zero"}
+    config = parse(FinetuneConfig, {**asked, **shares})
     # Whatever follows cannot look at test labels, not even to tell the task by.
     parts = draw_parts(study.dataset, study.config, config, seed=seed)
     task, rows, _ = label_parts(study.sealed(parts.test), parts, config, seed=seed)

@@ -5,12 +5,14 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.csv
 import pytest
 from scipy import stats
 
 import anymae
 from anymae.comparison import Comparison, run, study
 from anymae.config import DataConfig
+from anymae.data.dataset import open_data
 from anymae.data.frame import Frame
 from anymae.errors import ConfigError, DataError, FolderError, InterruptedRunError, UserInputError
 from runs import Cut, strings, weights
@@ -137,6 +139,28 @@ def test_a_split_column_decides_the_test_and_features_keep_to_their_rows(tmp_pat
     assert found.rows == {"pretrained": 36, "fitted": 36, "test": 12}
     assert found.scores["answer"][0] < 0.2 * found.scores[NONE][0]
     assert all("one seed tells no interval" in words for words in found.verdicts())
+
+
+def test_rows_of_the_validation_file_validate_the_runs(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    files = {}
+    for name, rows in (("train", (0, 40)), ("valid", (40, 10)), ("test", (50, 10))):
+        files[name] = str(tmp_path / f"{name}.csv")
+        pyarrow.csv.write_csv(table().slice(*rows), files[name])
+    pools: list[Frame] = []
+    run_pretrain = study.pretrain
+
+    def pretrain(pool: Frame, **keywords: Any) -> object:
+        pools.append(pool)
+        return run_pretrain(pool, **keywords)
+
+    monkeypatch.setattr(study, "pretrain", pretrain)
+    config = DataConfig(valid=files["valid"], test=files["test"], column=("smiles",))
+    compare(tmp_path / "out", files["train"], seeds=1, data_config=config)
+    for pool in pools:
+        parts = open_data(pool, DataConfig(column=("smiles",), target=("y",))).parts
+        assert parts.valid.tolist() == list(range(40, 50)) and not len(parts.test)
 
 
 def test_negative_weights_are_only_measured_with(tmp_path: Path) -> None:

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.csv
 import pytest
 
 import anymae
@@ -25,7 +26,7 @@ from anymae.errors import (
 from anymae.proposals import SPACE, Proposals
 from anymae.recipes import load_recipe
 from anymae.tuning import TunedTrial, Tuning
-from runs import Cut, strings
+from runs import Cut, strings, weights
 
 pytest.importorskip("optuna", reason="needs anymae[tune]")
 
@@ -301,6 +302,20 @@ def test_validation_rows_of_one_class_are_refused(tmp_path: Path) -> None:
     assert not (tmp_path / "out").exists()
 
 
+def test_files_split_rows_as_a_column_does(tmp_path: Path) -> None:
+    parts, files = ["train"] * 40 + ["valid"] * 10 + ["test"] * 10, {}
+    for name, rows in (("train", (0, 40)), ("valid", (40, 10)), ("test", (50, 10))):
+        files[name] = str(tmp_path / f"{name}.csv")
+        pyarrow.csv.write_csv(table().slice(*rows), files[name])
+    by_file = DataConfig(valid=files["valid"], test=files["test"], column=("smiles",))
+    by_column = DataConfig(split="part", column=("smiles",))
+    one = tune(tmp_path / "a", files["train"], trials=1, data_config=by_file)
+    other = tune(tmp_path / "b", table(part=parts), trials=1, data_config=by_column)
+    assert one.rows == other.rows == {"pretrained": 50, "fitted": 40, "judged": 10}
+    assert weights(tmp_path / "a" / "trial-000") == weights(tmp_path / "b" / "trial-000")
+    assert one.best.score == other.best.score
+
+
 def test_labels_of_test_rows_change_nothing(tmp_path: Path) -> None:
     parts = ["train"] * 40 + ["valid"] * 10 + ["test"] * 10
     classes = [("no", "yes")[row % 2] for row in range(50)]
@@ -320,19 +335,19 @@ def test_labels_of_test_rows_change_nothing(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("weights", "message"),
+    ("cells", "message"),
     [
         ([1.0] * 40 + [0.0] * 10 + [1.0] * 10, r"weights of the 10 validation rows add up to 0"),
         ([0.0] * 40 + [1.0] * 20, r"all 40 training rows have the weight 0"),
     ],
 )
 def test_rows_that_do_not_count_are_refused(
-    weights: list[float], message: str, tmp_path: Path
+    cells: list[float], message: str, tmp_path: Path
 ) -> None:
     parts = ["train"] * 40 + ["valid"] * 10 + ["test"] * 10
     config = DataConfig(split="part", weight="w")
     with pytest.raises(DataError, match=message):
-        tune(tmp_path / "out", table(part=parts, w=weights), data_config=config)
+        tune(tmp_path / "out", table(part=parts, w=cells), data_config=config)
     assert not (tmp_path / "out").exists()
 
 

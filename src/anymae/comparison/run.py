@@ -83,7 +83,8 @@ def compare(
         steps: Optimizer steps of a run.
         minutes: Wall-clock budget of a run instead.
         settings: Further keys of the recipe, such as `{"masking.ratio": 0.5}`.
-        data_config: Columns, roles, splits; a fifth of the rows tests where it names none.
+        data_config: Columns, roles, splits; a fifth of the rows tests where no split is
+            named.
         task: The task, where the values of the targets do not tell.
         num_labels: Labels to fit to; `None` takes all that do not test.
         progress: Called after each step of pretraining.

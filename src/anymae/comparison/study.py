@@ -34,7 +34,7 @@ IntArray = npt.NDArray[np.int64]
 Told = Callable[[Progress], None] | None
 
 TEST_SHARE = 0.2
-"""Of the rows, where the data name no test rows."""
+"""Of the rows, where no split is named."""
 
 
 @dataclass(frozen=True)

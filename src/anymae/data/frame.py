@@ -75,6 +75,9 @@ class Frame:
     """Where rows stand in the user's files."""
     named_by: str | None = None
     """Column that holds what a user calls a row (the header in FASTA, the file of an image)."""
+    parts: npt.NDArray[np.int8] | None = None
+    """0, 1 or 2 for each row of `table`: of the training, validation or test file; `None` for
+    one file."""
     source_digest: str | None = None
     """sha256 of the files' content; `None` for data handed over in Python."""
 

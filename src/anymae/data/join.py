@@ -68,7 +68,7 @@ def read_parts(data: object, config: DataConfig) -> ReadParts:
     frame = read_source(data, config)
     others = [(part, path) for part, path in ((1, config.valid), (2, config.test)) if path]
     if not others:
-        return ReadParts(frame)
+        return ReadParts(frame, frame.parts)
     frames = [frame, *(read_source(path, config) for _, path in others)]
     parts = [0, *(part for part, _ in others)]
     files = np.repeat(np.array(parts, np.int8), [other.table.num_rows for other in frames])
@@ -80,7 +80,7 @@ def read_parts(data: object, config: DataConfig) -> ReadParts:
         for column in one.keys() - there.keys()
     }
     extra = frozenset().union(*names[1:]) - names[0].keys()
-    return ReadParts(_join(frames), files, lacking, extra)
+    return ReadParts(replace(_join(frames), parts=files), files, lacking, extra)
 
 
 def _join(frames: list[Frame]) -> Frame:
