@@ -31,7 +31,7 @@ from anymae.inference.computations import Reading
 from anymae.inference.compute import ComputeConfig
 from anymae.inference.rows import open_rows
 from anymae.metrics import HEADLINE
-from anymae.probing import Judge, embeddings
+from anymae.probing import Judge, ProbeRow, embeddings
 from anymae.proposals import SPACE, Proposals, open_space, require_allowed, settings_of
 from anymae.recipes import apply_settings, dump_recipe, flat_settings
 from anymae.task import FinetuneConfig, TaskConfig, TaskType
@@ -53,7 +53,8 @@ class TunedTrial:
     settings: dict[str, Any]
     """What was tried; empty for the first, which takes the settings as they were asked for."""
     score: float | None
-    """The metric on validation rows; `None` where the loss stopped being finite."""
+    """The metric on validation rows, of several numbers in standard deviations of the training
+    rows; `None` where the loss stopped being finite."""
     seconds: float
 
     @property
@@ -234,12 +235,24 @@ class _Search:
             rows.labelled.dataset, self.task, rows.labelled.targets, rows.train, rows.valid,
             resamples=0, seed=self.seed,
         )  # fmt: skip
-        score = judge.linear("encoder", READING, features).mean(self.metric)
+        score = self.score(judge.linear("encoder", READING, features))
         if score is None:
             raise DataError(
                 f"{self.metric} is not defined on the {len(rows.valid):,} validation rows"
             )
         return score
+
+    def score(self, row: ProbeRow) -> float | None:
+        """Return the metric over all targets; of several numbers in deviations of training rows.
+
+        Else the target in the largest unit would choose alone.
+        """
+        if len(self.task.std) < 2:
+            return row.mean(self.metric)
+        found = zip(self.task.targets, self.task.std, strict=True)
+        errors = [(row.metrics[name][self.metric].value, std) for name, std in found]
+        known = [error / std for error, std in errors if error is not None]
+        return float(np.mean(known)) if known else None
 
     def conclude(self, done: Sequence[TunedTrial]) -> Tuning:
         """Rank the trials, and write the recipe of the best."""

@@ -362,7 +362,10 @@ def test_tune_ranks_its_trials_and_names_the_recipe(
 ) -> None:
     words = ("tune", molecules, "--column", "smiles", "--target", "y", "--preset", "tiny")
     words = (*words, "--steps", 2, "--trials", 2, "--device", "cpu", "--out", tmp_path / "t")
-    words = (*words, *TINY[-6:])
+    words = (*words, *TINY[-6:], "--task", "regression")
+    refused = command(*words[:-1], "regresion")
+    assert refused.status == 2 and "task is 'regresion'" in refused.err
+    assert not (tmp_path / "t").exists()
     outcome = command(*words)
     assert outcome.status == 0, outcome.err
     assert outcome.out.startswith("regression of y; rows: 48 pretrained, ")

@@ -302,6 +302,18 @@ def test_validation_rows_of_one_class_are_refused(tmp_path: Path) -> None:
     assert not (tmp_path / "out").exists()
 
 
+def test_no_unit_outweighs_another(tmp_path: Path) -> None:
+    config = DataConfig(column=("smiles",))
+    share = np.array(table()["y"].to_pylist())
+    found = [
+        tune(tmp_path / str(unit), table(z=share[::-1] * unit), target=("y", "z"), trials=2,
+             data_config=config)
+        for unit in (1.0, 1e6)
+    ]  # fmt: skip
+    small, large = ([trial.score for trial in each.trials] for each in found)
+    assert small == pytest.approx(large, rel=1e-3)
+
+
 def test_files_split_rows_as_a_column_does(tmp_path: Path) -> None:
     parts, files = ["train"] * 40 + ["valid"] * 10 + ["test"] * 10, {}
     for name, rows in (("train", (0, 40)), ("valid", (40, 10)), ("test", (50, 10))):

@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass, fields
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, cast
 
 import typer
 
@@ -28,10 +28,16 @@ from anymae.errors import UserInputError
 from anymae.training.progress import duration
 
 if TYPE_CHECKING:
+    from anymae.task import TaskType
     from anymae.training.finetune import Finetuned
     from anymae.training.pretrain import Run
 
 _PANEL = "Train"
+
+TaskFlag = Annotated[
+    str | None,
+    typer.Option("--task", help="regression, binary, multiclass or multilabel; else inferred."),
+]
 
 
 def register(app: typer.Typer) -> None:
@@ -208,10 +214,7 @@ def finetune(
     out: Annotated[Path, typer.Option("--out", help="Folder for the model: new or empty.")],
     training_flags: TrainingFlags,
     data_flags: DataFlags,
-    task: Annotated[
-        str | None,
-        typer.Option("--task", help="regression, binary, multiclass or multilabel; else inferred."),
-    ] = None,
+    task: TaskFlag = None,
     num_labels: Annotated[
         int | None, typer.Option("--n-labels", metavar="N", help="Learn from N labels only.")
     ] = None,
@@ -272,6 +275,7 @@ def tune(
     trials: Annotated[
         int, typer.Option("--trials", metavar="K", min=1, help="Pretraining runs.")
     ] = 20,
+    task: TaskFlag = None,
     num_labels: Annotated[
         int | None, typer.Option("--n-labels", metavar="N", help="Use N labels only.")
     ] = None,
@@ -293,6 +297,7 @@ def tune(
             trials=trials,
             settings=run_flags.settings(),
             data_config=data_flags.config(),
+            task=cast("TaskType | None", task),
             num_labels=num_labels,
             seed=seed,
             progress=told,
