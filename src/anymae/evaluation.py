@@ -17,9 +17,10 @@ import pyarrow as pa
 from anymae.config import DataConfig
 from anymae.data.batch import valid_of
 from anymae.data.dataset import Dataset
+from anymae.data.sources.locate import require_apart
 from anymae.data.splits import named_parts
 from anymae.errors import DataError, FolderError, UserInputError
-from anymae.files import read_tensors, require_apart, write_json
+from anymae.files import read_tensors, write_json
 from anymae.hub import Model
 from anymae.inference.api import open_model
 from anymae.inference.computations import Answers

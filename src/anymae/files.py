@@ -9,7 +9,7 @@ import json
 import os
 import re
 import shutil
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -36,23 +36,6 @@ def require_free(folder: Path) -> None:
     if folder.is_dir() and any(folder.iterdir()):
         raise FolderError(f"{folder} holds something already; name a new or empty folder")
     require_writable(folder)
-
-
-def require_apart(out: Path, *read: object) -> None:
-    """Refuse to write over what is read.
-
-    Args:
-        out: The file to write.
-        read: Paths of files and folders, globs, or Python objects, which no file is.
-
-    Raises:
-        FolderError: `out` is one of these files, or in one of the folders.
-    """
-    if not out.exists():
-        return
-    for source in read:
-        if isinstance(source, (str, Path)) and any(_holds(path, out) for path in _named(source)):
-            raise FolderError(f"{out} is among the data that are read; name another file to write")
 
 
 def require_writable(folder: Path) -> None:
@@ -250,20 +233,6 @@ def sha256(path: Path) -> str:
     """Return the sha256 of a file's content, in hexadecimal."""
     with path.open("rb") as opened:
         return hashlib.file_digest(opened, "sha256").hexdigest()
-
-
-def _named(source: str | Path) -> Iterable[Path]:
-    """Return the files and folders that a path or a glob means."""
-    path = Path(source).absolute()
-    if path.exists():
-        return [path]
-    return Path(path.anchor).glob(str(path.relative_to(path.anchor)))
-
-
-def _holds(path: Path, out: Path) -> bool:
-    if path.is_dir():
-        return out.resolve().is_relative_to(path.resolve())
-    return out.samefile(path)
 
 
 def _write(path: Path, write: Callable[[Path], object]) -> None:

@@ -68,21 +68,6 @@ def test_only_an_absent_or_empty_folder_is_free(tmp_path: Path) -> None:
             files.require_free(taken)
 
 
-@pytest.mark.parametrize("read", ["in/a.csv", "in", "in/*.csv", "**/a.csv", "link.csv", "in/../in"])
-def test_what_is_read_is_not_written_over(
-    read: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.chdir(tmp_path)
-    (tmp_path / "in").mkdir()
-    (tmp_path / "in" / "a.csv").write_text("kept")
-    (tmp_path / "link.csv").symlink_to(tmp_path / "in" / "a.csv")
-    with pytest.raises(FolderError, match="among the data that are read"):
-        files.require_apart(Path("in/a.csv"), [1, 2], "absent.csv", read)
-    files.require_apart(Path("in/new.csv"), read)
-    (tmp_path / "other.csv").write_text("")
-    files.require_apart(Path("other.csv"), [1, 2], None, read)
-
-
 def test_a_read_only_folder_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(files.os, "access", lambda path, mode: False)
     with pytest.raises(FolderError, match="read-only"):

@@ -25,8 +25,9 @@ from anymae.data.duplicates import (
 from anymae.data.kinds.base import sample
 from anymae.data.kinds.cells import CellStatistics
 from anymae.data.roles import Roles
+from anymae.data.sources.locate import require_apart
 from anymae.errors import DataError, FolderError
-from anymae.files import require_apart, require_writable, write_file
+from anymae.files import require_writable, write_file
 
 SHOWN = 10
 """Bad rows that are named at most, of each sort."""

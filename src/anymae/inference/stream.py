@@ -21,13 +21,13 @@ import torch
 from torch import nn
 
 from anymae.data.dataset import Dataset
+from anymae.data.sources.locate import require_apart
 from anymae.errors import DataError, FolderError, UserInputError
 from anymae.files import (
     read_json,
     read_tensors,
     remove_folder,
     remove_leftovers,
-    require_apart,
     write_file,
     write_json,
     write_tensors,

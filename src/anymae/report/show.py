@@ -7,8 +7,8 @@ import numpy as np
 from anymae.config import DataConfig
 from anymae.data.dataset import Dataset
 from anymae.data.preparation import Preparation
+from anymae.data.sources.locate import require_apart
 from anymae.errors import FolderError, UserInputError
-from anymae.files import require_apart
 from anymae.hub import load
 from anymae.inference.rows import open_rows
 from anymae.model import MaskedAutoencoder

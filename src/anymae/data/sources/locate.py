@@ -3,12 +3,14 @@
 import hashlib
 import logging
 import os
+from collections.abc import Iterator
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING
+from urllib.parse import unquote
 
 from anymae.data.cache import cache_folder
 from anymae.data.sources.base import DAMAGE, Files, reading, source_of
-from anymae.errors import DataError, MissingExtraError
+from anymae.errors import DataError, FolderError, MissingExtraError
 
 if TYPE_CHECKING:
     from fsspec import AbstractFileSystem
@@ -52,21 +54,59 @@ def locate(name: str) -> Files:
     return Files(name, tuple(paths), extensions[0])
 
 
+def require_apart(out: Path, *read: object) -> None:
+    """Refuse to write over what is read, or into a folder whose files are.
+
+    Args:
+        out: The file to write.
+        read: Paths of files and folders, globs, URLs, or Python objects, which no file is.
+
+    Raises:
+        FolderError: It is one of these files, or would be one the next time.
+    """
+    for source in read:
+        if isinstance(source, (str, Path)) and _reads(str(source), out):
+            raise FolderError(f"{out} is among the data that are read; name another file to write")
+
+
+def _reads(name: str, out: Path) -> bool:
+    """Tell whether reading `name` reads the file `out`, once it is there."""
+    if "://" in name:
+        scheme, _, rest = name.partition("://")
+        return scheme == "file" and _reads(unquote(rest), out)
+    path = Path(name)
+    if path.is_dir():
+        folder, file = path.resolve(), out.resolve()
+        return file.is_relative_to(folder) and _is_named_as_data(file, folder)
+    try:
+        # What a glob does not find now is not replaced.
+        return out.exists() and any(out.samefile(one) for one in _match(path))
+    except ValueError:  # no pattern; reading says so
+        return False
+
+
+def _match(path: Path) -> Iterator[Path]:
+    """Go through the files and folders that a path or a glob names."""
+    if path.exists():
+        return iter([path])
+    return Path(path.anchor).glob(str(path.relative_to(path.anchor)))
+
+
 def _find(name: str) -> list[Path]:
     """Return the files that a path, folder or glob names."""
     if Path(name).is_file():
         paths = [Path(name)]
     elif Path(name).is_dir():
-        paths = [path for path in sorted(Path(name).rglob("*")) if _is_data(path, Path(name))]
+        folder = Path(name)
+        paths = [
+            path
+            for path in sorted(folder.rglob("*"))
+            if path.is_file() and _is_named_as_data(path, folder)
+        ]
         if not paths:
             raise DataError(f"{name} is a folder without data files")
     else:
-        pattern = Path(name)
-        paths = [
-            path
-            for path in sorted(Path(pattern.anchor).glob(str(pattern.relative_to(pattern.anchor))))
-            if path.is_file()
-        ]
+        paths = [path for path in sorted(_match(Path(name))) if path.is_file()]
         if not paths:
             raise DataError(f"{name} does not exist; a file, a folder or a glob is expected")
     return paths
@@ -84,10 +124,10 @@ def extension(name: str) -> str:
     return suffixes[-1] if suffixes else ""
 
 
-def _is_data(path: Path, folder: Path) -> bool:
+def _is_named_as_data(path: Path, folder: Path) -> bool:
     """Pass over hidden files and the notes of other programs (`_SUCCESS`, `README.md`)."""
     hidden = any(part.startswith((".", "_")) for part in path.relative_to(folder).parts)
-    return path.is_file() and not hidden and path.suffix.lower() not in ("", ".md", ".json")
+    return not hidden and path.suffix.lower() not in ("", ".md", ".json")
 
 
 def _fetch(url: str) -> list[Path]:
