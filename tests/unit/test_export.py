@@ -88,6 +88,28 @@ def test_the_answers_of_all_members_come_out(reading: str, tmp_path: Path) -> No
         )
 
 
+@pytest.mark.parametrize(("mean", "std"), [(1e6, 1.0), (2e-6, 1e-6)])
+def test_amounts_are_compared_in_standard_deviations(
+    mean: float, std: float, tmp_path: Path
+) -> None:
+    task = TaskConfig(type="regression", targets=("y",), mean=(mean,), std=(std,))
+    config = tiny_config("table", length=3)
+    model = Predictor(config, task).eval()
+    content = export_onnx(model, tmp_path / "model.onnx").path.read_bytes()
+    model.output.bias.data += 0.5
+    with pytest.raises(AnymaeError, match=r"differs from torch by 0\.[45]"):
+        export._compare(export._Answers(model), content, config.input)
+
+
+def test_a_file_tells_nothing_of_where_it_was_made(tmp_path: Path) -> None:
+    model = MaskedAutoencoder(tiny_config(length=4))
+    content = export_onnx(model, tmp_path / "model.onnx").path.read_bytes()
+    again = export_onnx(model, tmp_path / "again.onnx").path.read_bytes()
+    assert str(Path(export.__file__).parent).encode() not in content
+    assert b"site-packages" not in content
+    assert content == again
+
+
 def test_a_run_gives_the_embeddings_that_embed_writes(tmp_path: Path) -> None:
     small(tmp_path / "run", steps=2)
     written = export_onnx(tmp_path / "run", tmp_path / "model.onnx")
