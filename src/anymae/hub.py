@@ -6,6 +6,7 @@ reaches the network unless it is asked for in these words.
 """
 
 import json
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -163,30 +164,60 @@ def push(folder: str | Path, name: str, *, private: bool = False) -> str:
         The address of the upload.
 
     Raises:
-        FolderError: The folder holds no finished run, or the hub refuses.
+        FolderError: The folder holds no finished run, the hub refuses, or the place is there,
+            public, and is to be private.
         UserInputError: The name is none of the hub.
     """
-    repository = name.removeprefix(_HUB)
-    if not name.startswith(_HUB) or repository.count("/") != 1 or "@" in repository:
-        raise UserInputError(f"{name!r} is no place on the hub; write {_HUB}owner/name")
+    repository = repository_of(name)
     files = published_files(folder)
     from huggingface_hub import HfApi
 
     api = HfApi()
     try:
-        # What is there stays as private as it is.
+        # Of a place that is there already this changes nothing.
         api.create_repo(repository, private=private or None, exist_ok=True)
-        done = api.upload_folder(
-            repo_id=repository, folder_path=folder, allow_patterns=list(files),
-            commit_message="Upload a model",
-        )  # fmt: skip
+        is_public = not api.repo_info(repository).private
     except Exception as error:  # whatever the client and the network raise
-        problem = (str(error).strip() or type(error).__name__).splitlines()[0]
+        raise _refused(name, error) from None
+    if private and is_public:
         raise FolderError(
-            f"{name} could not be written on the Hugging Face hub ({problem}); check the name and "
-            "the connection, and log in with `hf auth login`"
-        ) from None
+            f"{name} is there already, and public; name another, or make it private on the hub"
+        )
+    try:
+        done = api.upload_folder(
+            repo_id=repository,
+            folder_path=folder,
+            allow_patterns=list(files),
+            # A description that an earlier model left would be read as this one's.
+            delete_patterns=list(PUBLISHED),
+            commit_message="Upload a model",
+        )
+    except Exception as error:  # as above
+        raise _refused(name, error) from None
     return str(done.commit_url)
+
+
+def repository_of(name: str) -> str:
+    """Return `owner/name` of a place that `push` can write to.
+
+    Raises:
+        UserInputError: It is none.
+
+    >>> repository_of("hf://owner/name")
+    'owner/name'
+    """
+    repository = name.removeprefix(_HUB)
+    if not name.startswith(_HUB) or not re.fullmatch(r"[\w.-]+/[\w.-]+", repository):
+        raise UserInputError(f"{name!r} is no place on the hub; write {_HUB}owner/name")
+    return repository
+
+
+def _refused(name: str, error: Exception) -> FolderError:
+    problem = (str(error).strip() or type(error).__name__).splitlines()[0]
+    return FolderError(
+        f"{name} could not be written on the Hugging Face hub ({problem}); check the name and the "
+        "connection, and log in with `hf auth login`"
+    )
 
 
 def read_config(folder: Path) -> dict[str, Any]:

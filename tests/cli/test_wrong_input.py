@@ -204,7 +204,7 @@ def test_several_reports_need_a_place(command: Command, tmp_path: Path, run: Pat
         (["export", "absent", "--out", "model.pt"], "expected .onnx"),
         (["export", "absent", "--to", "tflite", "--out", "model.onnx"], "tflite"),
         (["push", "absent", "hf://owner/name"], "there is no folder absent"),
-        (["push", "absent", "owner/name"], "there is no folder absent"),
+        (["push", "absent", "owner/name", "--dry-run"], "hf://owner/name"),
         (["--wrong"], "--wrong"),
     ],
 )

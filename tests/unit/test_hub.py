@@ -111,13 +111,18 @@ def test_a_hub_name_that_cannot_be_fetched_is_one_sentence(
 class Hub:
     """Stands for the hub's interface, and remembers what it was asked for."""
 
-    def __init__(self, asked: dict[str, object], error: Exception | None = None) -> None:
-        self.asked, self.error = asked, error
+    def __init__(
+        self, asked: dict[str, object], error: Exception | None = None, *, public: bool = False
+    ) -> None:
+        self.asked, self.error, self.public = asked, error, public
 
     def create_repo(self, name: str, *, private: bool | None, exist_ok: bool) -> None:
         if self.error is not None:
             raise self.error
         self.asked.update(name=name, private=private, exist_ok=exist_ok)
+
+    def repo_info(self, name: str) -> SimpleNamespace:
+        return SimpleNamespace(private=not self.public)
 
     def upload_folder(self, **asked: object) -> SimpleNamespace:
         self.asked.update(asked)
@@ -134,10 +139,23 @@ def test_a_push_uploads_the_model_and_nothing_else(
     assert asked["name"] == asked["repo_id"] == "owner/name"
     assert asked["private"] is True
     assert asked["allow_patterns"] == ["config.json", "model.safetensors", "README.md"]
+    assert "data.json" in asked["delete_patterns"], "one that another model left is not this one's"  # type: ignore[operator]
     sizes = hub.published_files(folder)
     assert sizes["config.json"] == (folder / "config.json").stat().st_size
     hub.push(folder, "hf://owner/name")
     assert asked["private"] is None, "what is there stays as private as it is"
+
+
+def test_what_is_to_be_private_is_not_uploaded_to_a_public_place(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: dict[str, object] = {}
+    monkeypatch.setattr("huggingface_hub.HfApi", lambda: Hub(asked, public=True))
+    with pytest.raises(FolderError, match="there already, and public"):
+        hub.push(folder, "hf://owner/name", private=True)
+    assert "folder_path" not in asked
+    hub.push(folder, "hf://owner/name")
+    assert asked["folder_path"] == folder
 
 
 def test_a_push_that_cannot_be_is_one_sentence(
@@ -145,7 +163,7 @@ def test_a_push_that_cannot_be_is_one_sentence(
 ) -> None:
     from huggingface_hub.errors import LocalTokenNotFoundError
 
-    for name in ("owner/name", "hf://name", "hf://owner/name@main", "hf://a/b/c"):
+    for name in ("owner/name", "hf://name", "hf://owner/name@main", "hf://a/b/c", "hf:///b"):
         with pytest.raises(UserInputError, match="hf://owner/name"):
             hub.push(folder, name)
     with pytest.raises(FolderError, match="there is no folder"):

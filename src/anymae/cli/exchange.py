@@ -63,9 +63,10 @@ def push(
 
     Example: anymae push runs/mol hf://owner/molecules --private
     """
-    from anymae.hub import published_files
+    from anymae.hub import published_files, repository_of
     from anymae.hub import push as upload
 
+    repository_of(name)
     files = published_files(run)
     if not json:
         for file, size in files.items():
