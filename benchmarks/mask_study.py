@@ -1,11 +1,13 @@
 """What masks hide on the digits, how hard that is, and whether the encoder gets better by it.
 
-    python benchmarks/mask_study.py --out results [--seeds 4]
+    python benchmarks/mask_study.py --out results [--seeds 4] [--only masks]
 
 First, masks of many kinds are put on the rows of one encoder, pretrained with random masks: the
 reconstruction loss under them, how alike the hidden pixels are (mean squared correlation of two
 hidden pixels, against that of a hidden and a visible one), and how evenly they fall (entropy of
-the pixels' shares, 1 is even). Then encoders pretrained with some of these masks are probed with
+the pixels' shares, 1 is even). *Relative* masks follow attention divided by what all queries
+together pay to an input, so that an input that everyone looks at is no more likely to go. Then
+encoders pretrained with some of these masks are probed with
 50 and 200 labels, 20 draws each, on all other rows outside the test part: a number with far less
 noise than a benchmark's, which has one draw and few validation rows. Weights are taken from
 `--out` where they are, as `anymae benchmark digits` leaves them, and made there where not.
@@ -33,7 +35,8 @@ from anymae.benchmark.location import data_folder
 from anymae.benchmark.suite import SUITES, TaskData, take
 from anymae.config import MaskingConfig
 from anymae.inference.rows import open_rows
-from anymae.masking import MASKINGS
+from anymae.masking import MASKINGS, FirstAttention
+from anymae.masking.guided import GuidedMasking
 from anymae.model import MaskedAutoencoder
 from anymae.randomness import Draws, row_keys
 from harness import machine
@@ -47,7 +50,33 @@ LABELS, LABEL_DRAWS = (50, 200), 20
 STRENGTHS = (1e-3, 1e-2, 1e-1)
 """Inverse penalties; the best of each draw counts, the same for every arm."""
 
+
+class _Relative:
+    """The first attention, relative to the mean over all queries of a row and all heads."""
+
+    def __init__(self, attention: FirstAttention) -> None:
+        self._attention = attention
+        self.num_inputs, self.num_heads = attention.num_inputs, attention.num_heads
+        self.candidates, self.most_candidates = attention.candidates, attention.most_candidates
+
+    def weights(self, queries: Tensor, heads: Tensor | None) -> Tensor:
+        every = torch.arange(self.most_candidates).expand(len(queries), -1)
+        popular = self._attention.weights(every, None).mean(1, keepdim=True)
+        return self._attention.weights(queries, heads) / popular.clamp(min=1e-9)
+
+
+@MASKINGS.register("relative")
+class RelativeMasking(GuidedMasking):
+    """Guided masks that follow relative attention."""
+
+    def __call__(
+        self, valid: Tensor | None, draws: Draws, *, attention: FirstAttention, progress: float
+    ) -> Tensor:
+        return super().__call__(valid, draws, attention=_Relative(attention), progress=progress)
+
+
 _BY_ATTENTION = {"kind": "guided", "random_floor": 0.0, "hide_queries": False}
+_RELATIVE = {**_BY_ATTENTION, "kind": "relative", "draw": "top"}
 MASKS: dict[str, dict[str, Any]] = {
     "random": {"kind": "random"},
     "squares of 2": {"kind": "block", "block_side": 2},
@@ -67,6 +96,8 @@ MASKS: dict[str, dict[str, Any]] = {
     "guided, ranked, 12 inputs a query": {
         **_BY_ATTENTION, "draw": "top", "inputs_per_query": 12.0,
     },
+    "relative, ranked": _RELATIVE,
+    "relative, ranked, 12 inputs a query": {**_RELATIVE, "inputs_per_query": 12.0},
 }  # fmt: skip
 ARMS = (
     "random",
@@ -158,23 +189,42 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--out", type=Path, default=Path("results"), help="records and weights")
     parser.add_argument("--seeds", type=int, default=4)
+    parser.add_argument("--only", choices=["masks", "probes"], help="leave the rest as stored")
     options = parser.parse_args()
     torch.set_num_threads(1)
     warnings.simplefilter("ignore", ConvergenceWarning)
-    encoder, data = encoder_of("random", 0, options.out)
+    found = json.loads(STORED.read_text())
+    if options.only != "probes":
+        found["masks"] = {"machine": machine(), "rows": _shown(study_masks(options.out))}
+    if options.only != "masks":
+        rows = _shown(study_probes(options.out, options.seeds))
+        found["probes"] = {"machine": machine(), "rows": rows}
+    STORED.write_text(json.dumps(found, indent=1) + "\n")
+
+
+def study_masks(out: Path) -> Iterator[dict[str, Any]]:
+    """Put masks on rows of one encoder."""
+    encoder, data = encoder_of("random", 0, out)
     inputs = take(data.inputs, data.parts.train[:ROWS])
     dataset = open_rows(encoder.model, inputs, data.config)
-    pixels = dataset.batch(np.arange(len(dataset))).inputs
-    masks = list(masks_of(encoder.model, pixels))
-    found: dict[str, Any] = {"machine": machine(), "masks": masks, "probes": []}
-    for line in found["masks"]:
-        print(json.dumps(line), flush=True)
-    for seed in range(options.seeds):
+    yield from masks_of(encoder.model, dataset.batch(np.arange(len(dataset))).inputs)
+
+
+def study_probes(out: Path, seeds: int) -> Iterator[dict[str, Any]]:
+    """Probe encoders pretrained with some of the masks."""
+    for seed in range(seeds):
         for arm in ARMS:
-            encoder, data = encoder_of(arm, seed, options.out)
-            found["probes"].append({"arm": arm, "seed": seed, **probed(encoder, data)})
-            print(json.dumps(found["probes"][-1]), flush=True)
-    STORED.write_text(json.dumps(found, indent=1) + "\n")
+            encoder, data = encoder_of(arm, seed, out)
+            yield {"arm": arm, "seed": seed, **probed(encoder, data)}
+
+
+def _shown(lines: Iterator[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Print lines as they come."""
+    kept = []
+    for line in lines:
+        print(json.dumps(line), flush=True)
+        kept.append(line)
+    return kept
 
 
 if __name__ == "__main__":
