@@ -132,6 +132,25 @@ def test_an_arm_on_other_rows_than_the_others_is_refused(
     assert not record.exists()
 
 
+def test_an_arm_pretrained_on_another_corpus_is_refused(
+    done: tuple[Path, list[Record]], tmp_path: Path
+) -> None:
+    out = tmp_path / "out"
+    shutil.copytree(done[0], out)
+    (path,) = out.rglob("final/pretraining_guided_seed0.json")
+    found = json.loads(path.read_text())
+    assert len(found["data"]["corpus"]) == 64
+    found["data"]["corpus"] = "another"
+    path.write_text(json.dumps(found))
+    with pytest.raises(ConfigError, match="computed on other rows than those of --data"):
+        run(out, arms=("random",))
+    assert not list(out.rglob("pretraining_random*"))
+    # Records of before do not say.
+    del found["data"]["corpus"]
+    path.write_text(json.dumps(found))
+    assert run(out, arms=("random",))
+
+
 def test_weights_without_a_record_are_not_taken_up(
     done: tuple[Path, list[Record]], tmp_path: Path
 ) -> None:

@@ -14,6 +14,7 @@ from anymae.benchmark.prepare import prepare_corpus
 from anymae.benchmark.record import (
     JobName,
     Record,
+    check_rows,
     command_on,
     describe_machine,
     write_record,
@@ -125,6 +126,8 @@ class ArmEncoder:
 
     def _pretrain(self) -> Record:
         recipe, corpus = self._recipe, self.cleaned.corpus
+        digest = resolve_job(corpus.inputs, recipe).dataset.preparation.fingerprint
+        check_rows(self.where.out, self._name, "corpus", digest)
         started = time.monotonic()
         run = pretrain(
             corpus.inputs, out=self._folder, recipe=recipe, resume=True, no_examples=True
@@ -138,6 +141,7 @@ class ArmEncoder:
             command=command_on(self._name, self.where.device),
             machine=describe_machine(self.where.threads, self.where.device),
             data={
+                "corpus": digest,
                 "rows": num_rows(corpus.inputs),
                 "flagged": corpus.flagged,
                 "removed": self.cleaned.removed,

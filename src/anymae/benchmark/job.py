@@ -23,7 +23,7 @@ from anymae.benchmark.record import (
     JobName,
     Method,
     Record,
-    check_split,
+    check_rows,
     command_on,
     describe_machine,
 )
@@ -40,10 +40,12 @@ def run_job(where: Where, name: JobName, arm: Arm, encoder: ArmEncoder | None) -
         encoder: That of the arm; `None` for the plain baseline.
     """
     task = where.suite.tasks[name.task]
-    pretraining = None if encoder is None else encoder.record
     started = time.monotonic()
     prepared = prepare_task(where.suite, task, where.budget, name.seed)
-    check_split(where.out, name, prepared.split)
+    check_rows(where.out, name, "split", prepared.split)
+    waiting = time.monotonic()
+    pretraining = None if encoder is None else encoder.record
+    started += time.monotonic() - waiting
     methods = _Methods(task, prepared, name.seed)
     if encoder is None:
         methods.plain_baseline()

@@ -76,7 +76,7 @@ class Record(Section):
     machine: dict[str, Any]
     """Versions, platform, threads, and the GPU where the encoder was on one."""
     data: dict[str, Any]
-    """Hash of the split, rows of each part, leaks."""
+    """Hash of the split or the corpus, rows of each part, leaks."""
     asked: dict[str, Any]
     """What budget and arm asked for (`asked_of`); a command that asks otherwise is refused."""
     settings: dict[str, Any]
@@ -115,20 +115,21 @@ def read_records(out: Path) -> list[Record]:
     return [read_record(path) for path in sorted(out.glob("*/*/*/*.json"))]
 
 
-def check_split(out: Path, name: JobName, split: str) -> None:
+def check_rows(out: Path, name: JobName, key: Literal["split", "corpus"], digest: str) -> None:
     """Refuse rows other than those of the other arms, from which differences are taken.
 
     Args:
         out: The results folder.
-        name: The job that is to run.
-        split: Hash of its rows.
+        name: The job that is to run, or the pretraining.
+        key: Which rows: the task's, or what is pretrained on.
+        digest: Hash of these rows.
 
     Raises:
-        ConfigError: A record of the same task and seed has another.
+        ConfigError: A record of the same task and seed has another. One without is no evidence.
     """
     for path in sorted((out / name.file).parent.glob(f"{name.task}_*_seed{name.seed}.json")):
         record = read_record(path)
-        if record.job.task == name.task and record.data["split"] != split:
+        if record.job.task == name.task and record.data.get(key, digest) != digest:
             raise ConfigError(
                 f"{path} was computed on other rows than those of --data; name the data that it "
                 "is from, or another --out"
