@@ -147,9 +147,10 @@ def _fetch(url: str) -> list[Path]:
 
 
 def _expand(system: "AbstractFileSystem", path: str) -> list[str]:
-    if any(sign in path for sign in "*?["):
+    # On the web a question mark begins what a server is asked for.
+    if any(sign in path for sign in ("*[" if _is_web(system) else "*?[")):
         found = sorted(system.glob(path))
-    elif system.isdir(path):
+    elif _is_folder(system, path):
         found = [one for one in sorted(system.find(path)) if not one.endswith((".md", ".json"))]
         found = [one for one in found if not PurePosixPath(one).name.startswith((".", "_"))]
     else:
@@ -159,9 +160,24 @@ def _expand(system: "AbstractFileSystem", path: str) -> list[str]:
     return found
 
 
+def _is_web(system: "AbstractFileSystem") -> bool:
+    return "http" in system.protocol
+
+
+def _is_folder(system: "AbstractFileSystem", path: str) -> bool:
+    # A web server tells by sending all of it, so what is named like a file is one there.
+    is_file = _is_web(system) and extension(_name(system, path)) != ""
+    return not is_file and bool(system.isdir(path))
+
+
+def _name(system: "AbstractFileSystem", path: str) -> str:
+    """Return the name of a file, without what a web server is asked for beside it."""
+    return PurePosixPath(path.partition("?")[0] if _is_web(system) else path).name
+
+
 def _version(system: "AbstractFileSystem", path: str) -> str:
     """Return what differs between versions of a file."""
-    if "http" not in system.protocol:
+    if not _is_web(system):
         return str(system.ukey(path))
     # There `ukey` is the URL alone.
     info = system.info(path)
@@ -173,7 +189,7 @@ def _copy(system: "AbstractFileSystem", path: str, url: str) -> Path:
     """Copy one file, unless the same version of it was copied before."""
     version = _version(system, path)
     version = hashlib.sha256(f"{url}\n{path}\n{version}".encode()).hexdigest()[:32]
-    place = cache_folder() / "downloads" / version / PurePosixPath(path).name
+    place = cache_folder() / "downloads" / version / _name(system, path)
     if not place.exists():
         size = system.size(path)  # not all servers tell
         told = "" if size is None else f" ({size / 1e6:.1f} MB)"
