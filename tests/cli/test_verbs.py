@@ -313,9 +313,10 @@ def test_the_next_command_reads_the_data_alike(
     assert outcome.err.splitlines()[-1] == (
         f"next: anymae pretrain {molecules} {' '.join(flags)} --preset tiny --out runs/NAME"
     )
-    outcome = command("probe", run, molecules, "--target", "y")
+    outcome = command("probe", run, molecules, "--target", "y", "--task", "regression")
+    assert outcome.out.startswith("regression of y")
     assert outcome.err.splitlines()[-1] == (
-        f"next: anymae finetune {run} {molecules} --target y --out models/NAME"
+        f"next: anymae finetune {run} {molecules} --target y --task regression --out models/NAME"
     )
 
 

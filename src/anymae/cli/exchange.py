@@ -1,7 +1,8 @@
 """Verbs that bring models in and take them out."""
 
+from enum import StrEnum
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated
 
 import typer
 
@@ -9,6 +10,12 @@ from anymae.cli.console import next_step, show_json
 from anymae.cli.options import JsonFlag, OverwriteFlag, RunArgument
 
 _PANEL = "Exchange"
+
+
+class Format(StrEnum):
+    """What a model can be exported to."""
+
+    ONNX = "onnx"
 
 
 def register(app: typer.Typer) -> None:
@@ -20,7 +27,7 @@ def register(app: typer.Typer) -> None:
 def export(
     run: RunArgument,
     out: Annotated[Path, typer.Option("--out", help="File to write: .onnx.")],
-    to: Annotated[Literal["onnx"], typer.Option("--to", help="Format of the file.")] = "onnx",
+    to: Annotated[Format, typer.Option("--to", help="Format of the file.")] = Format.ONNX,
     overwrite: OverwriteFlag = False,
     json: JsonFlag = False,
 ) -> None:

@@ -3,7 +3,7 @@
 from dataclasses import dataclass, fields
 from enum import StrEnum
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, cast
 
 import typer
 
@@ -16,9 +16,13 @@ from anymae.cli.options import (
     JsonFlag,
     RunArgument,
     RunFlags,
+    TaskFlag,
     spread,
 )
 from anymae.errors import UserInputError
+
+if TYPE_CHECKING:
+    from anymae.task import TaskType
 
 _PANEL = "Judge"
 
@@ -56,6 +60,7 @@ def probe(
             "--n-labels", metavar="N", help="Fit to N labels; a fifth judges if no rows test."
         ),
     ] = None,
+    task: TaskFlag = None,
     seed: Annotated[
         int,
         typer.Option("--seed", min=0, max=LARGEST_SEED, help="Splits, labels, random encoder."),
@@ -72,6 +77,7 @@ def probe(
     found = run_probe(
         run,
         data,
+        task=cast("TaskType | None", task),
         data_config=data_flags.config(),
         num_labels=num_labels,
         seed=seed,
@@ -90,7 +96,7 @@ def probe(
         for target, estimates in row.metrics.items()
     ]
     show_table(["features", "model", "target", name], rows)
-    words = data_flags.words()
+    words = [*data_flags.words(), *_task_words(task)]
     next_step(quoted("anymae", "finetune", run, data, *words, "--out", "models/NAME"))
 
 
@@ -179,6 +185,7 @@ def compare(
     num_labels: Annotated[
         int | None, typer.Option("--n-labels", metavar="N", help="Fit to N labels only.")
     ] = None,
+    task: TaskFlag = None,
     json: JsonFlag = False,
 ) -> None:
     """Find out whether pretraining helps here: guided, random and none beside plain features.
@@ -195,6 +202,7 @@ def compare(
             seeds=seeds,
             settings=run_flags.settings(),
             data_config=data_flags.config(),
+            task=cast("TaskType | None", task),
             num_labels=num_labels,
             progress=told,
         )
@@ -211,7 +219,12 @@ def compare(
     run, words = found.folder / "guided-seed0", data_flags.words()
     if not data_flags.target:
         words += [word for name in found.task.targets for word in ("--target", name)]
+    words += _task_words(task)
     next_step(quoted("anymae", "finetune", run, data, *words, "--out", "models/NAME"))
+
+
+def _task_words(task: str | None) -> list[str]:
+    return [] if task is None else ["--task", task]
 
 
 def _baseline(text: str) -> tuple[str, str]:

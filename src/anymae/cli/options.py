@@ -37,6 +37,10 @@ DataArgument = Annotated[
 ]
 OutOption = Annotated[Path, Option("--out", help="File to write: .parquet, .csv or .npy.")]
 OverwriteFlag = Annotated[bool, Option("--overwrite", help="Replace what is there.")]
+TaskFlag = Annotated[
+    str | None,
+    Option("--task", help="regression, binary, multiclass or multilabel; else inferred."),
+]
 JsonFlag = Annotated[
     bool, Option("--json", help="Print one JSON object on stdout and nothing else.")
 ]

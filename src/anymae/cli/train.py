@@ -22,6 +22,7 @@ from anymae.cli.options import (
     OverwriteFlag,
     RunArgument,
     RunFlags,
+    TaskFlag,
     spread,
 )
 from anymae.errors import UserInputError
@@ -33,11 +34,6 @@ if TYPE_CHECKING:
     from anymae.training.pretrain import Run
 
 _PANEL = "Train"
-
-TaskFlag = Annotated[
-    str | None,
-    typer.Option("--task", help="regression, binary, multiclass or multilabel; else inferred."),
-]
 
 
 def register(app: typer.Typer) -> None:
