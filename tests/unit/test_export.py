@@ -48,11 +48,11 @@ def published_widths() -> ModelConfig:
     "config",
     [
         tiny_config("bytes"),
-        tiny_config("table", length=6),
-        tiny_config("image", "perceiver"),
         published_widths(),
+        pytest.param(tiny_config("table", length=6), marks=pytest.mark.slow),
+        pytest.param(tiny_config("image", "perceiver"), marks=pytest.mark.slow),
     ],
-    ids=["bytes", "table", "image", "published widths"],
+    ids=["bytes", "published widths", "table", "image"],
 )
 def test_the_vector_is_the_mean_over_valid_latents(config: ModelConfig, tmp_path: Path) -> None:
     model = MaskedAutoencoder(config)
@@ -60,6 +60,9 @@ def test_the_vector_is_the_mean_over_valid_latents(config: ModelConfig, tmp_path
     assert model.training, "the model is left as it was"
     model.eval()
     assert written.output == "vector"
+    content = written.path.read_bytes()
+    assert str(Path(export.__file__).parent).encode() not in content, "where it was made"
+    assert b"site-packages" not in content
     assert written.difference < 1e-5
     rows = 7
     inputs = tiny_inputs(config, rows)
@@ -72,7 +75,7 @@ def test_the_vector_is_the_mean_over_valid_latents(config: ModelConfig, tmp_path
             np.testing.assert_allclose(found[row], alone[0].mean(0), atol=1e-5)
 
 
-@pytest.mark.parametrize("reading", ["query", "layers"])
+@pytest.mark.parametrize("reading", ["query", pytest.param("layers", marks=pytest.mark.slow)])
 def test_the_answers_of_all_members_come_out(reading: str, tmp_path: Path) -> None:
     task = CLASSES.model_copy(update={"readout": ReadoutConfig(kind=reading)})  # type: ignore[arg-type]
     config = tiny_config("bytes", "perceiver")
@@ -88,7 +91,9 @@ def test_the_answers_of_all_members_come_out(reading: str, tmp_path: Path) -> No
         )
 
 
-@pytest.mark.parametrize(("mean", "std"), [(1e6, 1.0), (2e-6, 1e-6)])
+@pytest.mark.parametrize(
+    ("mean", "std"), [(1e6, 1.0), pytest.param(2e-6, 1e-6, marks=pytest.mark.slow)]
+)
 def test_amounts_are_compared_in_standard_deviations(
     mean: float, std: float, tmp_path: Path
 ) -> None:
@@ -101,13 +106,11 @@ def test_amounts_are_compared_in_standard_deviations(
         export._compare(export._Answers(model), content, config.input)
 
 
-def test_a_file_tells_nothing_of_where_it_was_made(tmp_path: Path) -> None:
+@pytest.mark.slow
+def test_the_same_model_makes_the_same_file(tmp_path: Path) -> None:
     model = MaskedAutoencoder(tiny_config(length=4))
-    content = export_onnx(model, tmp_path / "model.onnx").path.read_bytes()
-    again = export_onnx(model, tmp_path / "again.onnx").path.read_bytes()
-    assert str(Path(export.__file__).parent).encode() not in content
-    assert b"site-packages" not in content
-    assert content == again
+    one, other = (export_onnx(model, tmp_path / name).path for name in ("a.onnx", "b.onnx"))
+    assert one.read_bytes() == other.read_bytes()
 
 
 def test_a_run_gives_the_embeddings_that_embed_writes(tmp_path: Path) -> None:
