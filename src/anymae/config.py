@@ -5,7 +5,7 @@ holds a whole run: data, model, masking and training. Both are strict: an unknow
 that names the nearest known one.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Annotated, Any, Literal, Self, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
@@ -332,6 +332,11 @@ class DataConfig(Section):
     def unpacked(self) -> Self:
         """The same, but with a row for each string."""
         return self.model_copy(update={"pack": False})
+
+    def aimed_at(self, target: str | Iterable[str]) -> Self:
+        """The same, but with these targets, if there are any."""
+        names = (target,) if isinstance(target, str) else tuple(target)
+        return self.model_copy(update={"target": names}) if names else self
 
     @property
     def files(self) -> tuple[str, ...]:

@@ -20,8 +20,8 @@ import torch
 from torch import Tensor, nn
 
 from anymae.config import NUM_SPECIAL, VOCABULARY, InputConfig
-from anymae.errors import AnymaeError, FolderError, MissingExtraError, UserInputError
-from anymae.files import require_writable, told, write_bytes
+from anymae.errors import AnymaeError, MissingExtraError, UserInputError
+from anymae.files import require_replaceable, require_writable, told, write_bytes
 from anymae.hub import Model, load
 from anymae.inference.compute import ComputeConfig, placed
 from anymae.model import Backbone, MaskedAutoencoder
@@ -248,10 +248,7 @@ def _shapes(file: "onnx.ModelProto") -> dict[str, tuple[int | str, ...]]:
 def _check_output(out: Path, *, overwrite: bool) -> None:
     if out.suffix != ".onnx":
         raise UserInputError(f"{out} ends in {out.suffix!r}; expected .onnx")
-    if out.is_dir():
-        raise FolderError(f"{out} is a folder; name a file")
-    if out.exists() and not overwrite:
-        raise FolderError(f"{out} exists; remove it, name another, or add --overwrite")
+    require_replaceable(out, overwrite=overwrite)
     require_writable(out.parent)
 
 

@@ -38,6 +38,18 @@ def require_free(folder: Path) -> None:
     require_writable(folder)
 
 
+def require_replaceable(file: Path, *, overwrite: bool) -> None:
+    """Check that a file may be written: it is absent, or may be replaced.
+
+    Raises:
+        FolderError: It is a folder, or it is there and `overwrite` is false.
+    """
+    if file.is_dir():
+        raise FolderError(f"{file} is a folder; name a file")
+    if file.exists() and not overwrite:
+        raise FolderError(f"{file} exists; remove it, name another, or add --overwrite")
+
+
 def require_writable(folder: Path) -> None:
     """Check that a folder, or the nearest one above it that exists, can be written.
 

@@ -6,10 +6,11 @@ reaches the network unless it is asked for in these words.
 """
 
 import json
+import logging
 import re
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import safetensors.torch
 import torch
@@ -25,6 +26,8 @@ from anymae.files import (
 )
 from anymae.model import MaskedAutoencoder
 from anymae.predictor import Ensemble, Predictor, build, describe
+
+logger = logging.getLogger(__name__)
 
 Model = MaskedAutoencoder | Predictor | Ensemble
 """What a folder can hold: a pretrained model, a fine-tuned one, or several fine-tuned ones."""
@@ -137,6 +140,14 @@ def resolve(source: str | Path) -> Path:
     )
 
 
+class Pushed(NamedTuple):
+    """What was uploaded."""
+
+    files: dict[str, int]
+    """Names, and sizes in bytes."""
+    address: str
+
+
 def published_files(folder: str | Path) -> dict[str, int]:
     """Return the files that `push` uploads, with their sizes in bytes.
 
@@ -149,7 +160,7 @@ def published_files(folder: str | Path) -> dict[str, int]:
     return {path.name: path.stat().st_size for path in found if path.exists()}
 
 
-def push(folder: str | Path, name: str, *, private: bool = False) -> str:
+def push(folder: str | Path, name: str, *, private: bool = False) -> Pushed:
     """Upload a model to the Hugging Face hub: its configuration, weights, data description, card.
 
     Nothing else in the folder leaves it. The data description names columns and categories; no
@@ -161,7 +172,7 @@ def push(folder: str | Path, name: str, *, private: bool = False) -> str:
         private: Make it so that only its owner sees it.
 
     Returns:
-        The address of the upload.
+        The files with their sizes, and the address of the upload.
 
     Raises:
         FolderError: The folder holds no finished run, the hub refuses, or the place is there,
@@ -170,6 +181,8 @@ def push(folder: str | Path, name: str, *, private: bool = False) -> str:
     """
     repository = repository_of(name)
     files = published_files(folder)
+    for file, size in files.items():
+        logger.info("%s: %s bytes to %s", file, f"{size:,}", name)
     from huggingface_hub import HfApi
 
     api = HfApi()
@@ -194,7 +207,7 @@ def push(folder: str | Path, name: str, *, private: bool = False) -> str:
         )
     except Exception as error:  # as above
         raise _refused(name, error) from None
-    return str(done.commit_url)
+    return Pushed(files, str(done.commit_url))
 
 
 def repository_of(name: str) -> str:

@@ -148,10 +148,7 @@ def probe(
         DataError: The data do not fit the model, or the targets hold nothing to learn from.
     """
     started = time.perf_counter()
-    names = (target,) if isinstance(target, str) else tuple(target)
-    data_config = data_config or DataConfig()
-    if names:
-        data_config = data_config.model_copy(update={"target": names})
+    data_config = (data_config or DataConfig()).aimed_at(target)
     model = open_model(run)
     dataset = open_rows(model, data, data_config)
     # Linear models take no negative weights; metrics do.

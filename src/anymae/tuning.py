@@ -9,6 +9,7 @@ import logging
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
+from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal
 
@@ -17,31 +18,29 @@ from pydantic import TypeAdapter, ValidationError
 
 from anymae.benchmark.suite import ERRORS
 from anymae.comparison.study import (
-    TEST_SHARE,
+    READING,
     Study,
     Told,
+    labelling,
     open_study,
     require_judges,
 )
-from anymae.config import DataConfig, Recipe, parse
+from anymae.config import DataConfig, Recipe
+from anymae.data.frame import Frame
 from anymae.errors import ConfigError, DataError, MissingExtraError, NonFiniteError
 from anymae.files import write_text
 from anymae.hub import Model
-from anymae.inference.computations import Reading
-from anymae.inference.compute import ComputeConfig
-from anymae.inference.rows import open_rows
 from anymae.metrics import HEADLINE
-from anymae.probing import Judge, ProbeRow, embeddings
+from anymae.probing import Judge, ProbeRow
 from anymae.proposals import SPACE, Proposals, open_space, require_allowed, settings_of
 from anymae.recipes import apply_settings, dump_recipe, flat_settings
-from anymae.task import FinetuneConfig, TaskConfig, TaskType
+from anymae.task import TaskConfig, TaskType
 from anymae.training.fit import Rows
 from anymae.training.labelling import check_weights, draw_parts, label_parts
 from anymae.training.pretrain import shorthands
 
 logger = logging.getLogger(__name__)
 
-READING: Reading = "layers"
 BEST = "best.yaml"
 
 
@@ -148,8 +147,7 @@ def tune(
         NonFiniteError: No trial kept a finite loss.
     """
     _require_optuna()
-    config, names = data_config or DataConfig(), (target,) if isinstance(target, str) else target
-    config = config.model_copy(update={"target": tuple(names) or config.target})
+    config = (data_config or DataConfig()).aimed_at(target)
     short = shorthands({"preset": preset, "steps": steps, "minutes": minutes})
     given = flat_settings({**short, **(settings or {})})
     if "training.seed" in given:
@@ -181,6 +179,11 @@ class _Search:
     @property
     def metric(self) -> str:
         return HEADLINE[self.task.type]
+
+    @cached_property
+    def pool(self) -> Frame:
+        """Rows to pretrain on."""
+        return self.study.pool(self.seed)
 
     def claim(self) -> list[TunedTrial]:
         """Take the folder; returns the trials that are done."""
@@ -217,20 +220,17 @@ class _Search:
         """Pretrain once more, and judge the features."""
         started = time.perf_counter()
         recipe = apply_settings(self.study.recipe, settings)
-        pool = self.study.pool(self.seed)
         try:
-            model = self.study.pretrained(f"trial-{number:03}", pool, recipe, {}, told)
-            score = self.judge(model, recipe)
+            model = self.study.pretrained(f"trial-{number:03}", self.pool, recipe, {}, told)
+            score = self.judge(model)
         except NonFiniteError:
             score = None
         return TunedTrial(number, settings, score, round(time.perf_counter() - started, 2))
 
-    def judge(self, model: Model, recipe: Recipe) -> float:
+    def judge(self, model: Model) -> float:
         """Fit a linear model to frozen features, and measure it on validation rows."""
-        rows = self.labelled
-        dataset = open_rows(model, self.study.frame, recipe.data)
-        config = ComputeConfig(device=recipe.training["device"])
-        features = embeddings(model, dataset, np.r_[rows.train, rows.valid], READING, config)
+        rows, inputs = self.labelled, self.study.rows_for(model)
+        features = self.study.features(model, inputs, np.r_[rows.train, rows.valid])
         judge = Judge(
             rows.labelled.dataset, self.task, rows.labelled.targets, rows.train, rows.valid,
             resamples=0, seed=self.seed,
@@ -258,7 +258,7 @@ class _Search:
         """Rank the trials, and write the recipe of the best."""
         study, rows = self.study, self.labelled
         counts = {
-            "pretrained": len(study.pool(self.seed)),
+            "pretrained": len(self.pool),
             "fitted": len(rows.train),
             "judged": len(rows.valid),
         }
@@ -297,9 +297,7 @@ def _plan(
 
 
 def _label(study: Study, asked: Mapping[str, Any], seed: int) -> tuple[TaskConfig, Rows]:
-    # Linear models take no negative weights; metrics do.
-    shares = {"test_share": TEST_SHARE, "negative_weights": "zero"}
-    config = parse(FinetuneConfig, {**asked, **shares})
+    config = labelling(asked["task"], asked["num_labels"])
     # Whatever follows cannot look at test labels, not even to tell the task by.
     parts = draw_parts(study.dataset, study.config, config, seed=seed)
     task, rows, _ = label_parts(study.sealed(parts.test), parts, config, seed=seed)

@@ -15,30 +15,15 @@ from anymae.config import DataConfig
 from anymae.data.dataset import open_data
 from anymae.data.frame import Frame
 from anymae.errors import ConfigError, DataError, FolderError, InterruptedRunError, UserInputError
-from runs import Cut, strings, weights
+from runs import Cut, weights
+from studies import COUNT, TINY, CutAfter, Watch, table
 
-TINY = {
-    "encoder.width": 16,
-    "encoder.depth": 1,
-    "encoder.num_heads": 2,
-    "training.threads": 1,
-    "training.batch_size": 16,
-    "training.device": "cpu",
-}
+SMALL = {**TINY, "encoder.depth": 1}
 GUIDED, NONE = "guided pretraining", "no pretraining"
-COUNT = 60
-
-
-def table(**columns: object) -> pa.Table:
-    """Strings and the share of an element in them; strings of one pattern make a group."""
-    texts = strings(COUNT)
-    share = [text.count("C") / len(text) for text in texts]
-    group = [text[:2] for text in texts]
-    return pa.table({"smiles": texts, "y": share, "group": group, **columns})
 
 
 def compare(out: Path, data: object = None, **options: Any) -> Comparison:
-    options = {"seeds": 2, "steps": 3, "settings": TINY, **options}
+    options = {"seeds": 2, "steps": 3, "settings": SMALL, **options}
     options = {"preset": "tiny", "target": "y", **options}
     return anymae.compare(table() if data is None else data, out=out, **options)
 
@@ -99,22 +84,9 @@ def test_sentences_say_what_the_intervals_say(tmp_path: Path, done: Comparison) 
 def test_no_test_row_is_pretrained_on_or_fitted_to(
     group: str | None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    pools: list[Frame] = []
-    judged: list[tuple[np.ndarray, np.ndarray]] = []
-
-    def pretrain(pool: Frame, **keywords: object) -> object:
-        pools.append(pool)
-        return run_pretrain(pool, **keywords)
-
-    class Judge(run.Judge):
-        def __init__(self, *words: Any, **keywords: Any) -> None:
-            judged.append(words[3:5])
-            super().__init__(*words, **keywords)
-
-    run_pretrain = study.pretrain
-    monkeypatch.setattr(study, "pretrain", pretrain)
-    monkeypatch.setattr(run, "Judge", Judge)
+    watch = Watch(monkeypatch, run)
     compare(tmp_path / "out", data_config=DataConfig(group=group))
+    pools, judged = watch.pools, watch.judged
     assert len(pools) == 4 and len(judged) == 2
     groups = np.array(table()["group"].to_pylist())
     for seed, (fitted, test) in enumerate(judged):
@@ -183,16 +155,9 @@ def test_pictures_with_labels_are_compared(tmp_path: Path) -> None:
 def test_a_cut_comparison_goes_on_and_ends_the_same(
     done: Comparison, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    steps: list[int] = []
-
-    def cut(progress: Any) -> None:
-        steps.append(progress.step)
-        if len(steps) == 5:  # the second step of the second run
-            raise Cut
-
     out = tmp_path / "out"
     with pytest.raises(Cut):
-        compare(out, progress=cut)
+        compare(out, progress=CutAfter(5))  # the second step of the second run
     first = out / "guided-seed0" / "model.safetensors"
     written = first.stat().st_mtime_ns
     assert not (out / "random-seed0" / "model.safetensors").exists()
@@ -270,7 +235,7 @@ REFUSED: dict[str, tuple[dict[str, Any], type[UserInputError], str]] = {
         "weights of the 30 test rows add up to 0",
     ),
     "rows too long": (
-        {"settings": {**TINY, "data.length": 8}}, DataError, "choose --too-long"
+        {"settings": {**SMALL, "data.length": 8}}, DataError, "choose --too-long"
     ),
 }  # fmt: skip
 

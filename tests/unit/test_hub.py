@@ -135,7 +135,9 @@ def test_a_push_uploads_the_model_and_nothing_else(
     (folder / "run.yaml").write_text("data: {path: /home/me/secret.csv}")
     asked: dict[str, object] = {}
     monkeypatch.setattr("huggingface_hub.HfApi", lambda: Hub(asked))
-    assert hub.push(folder, "hf://owner/name", private=True).endswith("/commit/1")
+    pushed = hub.push(folder, "hf://owner/name", private=True)
+    assert pushed.address.endswith("/commit/1")
+    assert pushed.files == hub.published_files(folder)
     assert asked["name"] == asked["repo_id"] == "owner/name"
     assert asked["private"] is True
     assert asked["allow_patterns"] == ["config.json", "model.safetensors", "README.md"]

@@ -21,6 +21,7 @@ from anymae.benchmark.record import (
 )
 from anymae.benchmark.suite import Budget, Suite, num_rows
 from anymae.config import Recipe
+from anymae.data.sources import read_source
 from anymae.files import remove_folder
 from anymae.hub import WEIGHTS, load
 from anymae.model import MaskedAutoencoder
@@ -126,7 +127,7 @@ class ArmEncoder:
 
     def _pretrain(self) -> Record:
         recipe, corpus = self._recipe, self.cleaned.corpus
-        digest = resolve_job(corpus.inputs, recipe).dataset.preparation.fingerprint
+        digest = read_source(corpus.inputs, recipe.data).digest
         check_rows(self.where.out, self._name, "corpus", digest)
         started = time.monotonic()
         run = pretrain(

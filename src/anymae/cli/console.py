@@ -14,6 +14,7 @@ import typer
 from anymae.training.progress import duration
 
 if TYPE_CHECKING:
+    from anymae.task import TaskConfig
     from anymae.training.progress import Progress as TrainingProgress
 
 PATIENCE = 2.0
@@ -43,6 +44,12 @@ def show_table(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
         table.add_row(*row)
     # What no terminal shows is not folded to the width of one.
     Console(width=None if sys.stdout.isatty() else 200).print(table)
+
+
+def show_task(task: "TaskConfig", rows: Mapping[str, int], more: str = "") -> None:
+    """Print what is predicted, and from how many rows of each sort."""
+    counts = ", ".join(f"{count:,} {part}" for part, count in rows.items())
+    typer.echo(f"{task.type} of {', '.join(task.targets)}; rows: {counts}{more}")
 
 
 @contextmanager

@@ -74,14 +74,12 @@ def push(
     from anymae.hub import push as upload
 
     repository_of(name)
-    files = published_files(run)
-    if not json:
-        for file, size in files.items():
-            typer.echo(f"{file}: {size:,} bytes")
-    where = None if dry_run else upload(run, name, private=private)
+    files, where = (published_files(run), None) if dry_run else upload(run, name, private=private)
     if json:
         show_json({"files": files, "uploaded": where})
         return
+    for file, size in files.items():
+        typer.echo(f"{file}: {size:,} bytes")
     if where is not None:
         typer.echo(where)
         next_step(f"anymae embed {name} DATA --out embeddings.parquet")

@@ -7,7 +7,14 @@ from typing import TYPE_CHECKING, Annotated, Any, cast
 
 import typer
 
-from anymae.cli.console import next_step, quoted, show_json, show_table, training_progress
+from anymae.cli.console import (
+    next_step,
+    quoted,
+    show_json,
+    show_table,
+    show_task,
+    training_progress,
+)
 from anymae.cli.options import (
     LARGEST_SEED,
     ComputeFlags,
@@ -86,9 +93,7 @@ def probe(
     if json:
         show_json(found.to_json())
         return
-    targets = ", ".join(found.task.targets)
-    counts = ", ".join(f"{count:,} {part}" for part, count in found.rows.items())
-    typer.echo(f"{found.task.type} of {targets}; rows: {counts}; with 95 % intervals")
+    show_task(found.task, found.rows, "; with 95 % intervals")
     name = HEADLINE[found.task.type]
     rows = [
         [f"{row.features} {row.reading}", row.model, target, str(estimates[name])]
@@ -209,9 +214,7 @@ def compare(
     if json:
         show_json(found.to_json())
         return
-    counts = ", ".join(f"{count:,} {part}" for part, count in found.rows.items())
-    targets = ", ".join(found.task.targets)
-    typer.echo(f"{found.task.type} of {targets}; rows: {counts}; {seeds} seeds")
+    show_task(found.task, found.rows, f"; {seeds} seeds")
     columns = ["features", f"{found.metric} ± sd", "gain over none", "gain over random"]
     show_table(columns, found.table())
     for verdict in found.verdicts():

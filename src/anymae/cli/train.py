@@ -12,6 +12,7 @@ from anymae.cli.console import (
     quoted,
     show_json,
     show_table,
+    show_task,
     training_progress,
 )
 from anymae.cli.options import (
@@ -301,8 +302,7 @@ def tune(
     if json:
         show_json(found.to_json())
         return
-    counts = ", ".join(f"{count:,} {part}" for part, count in found.rows.items())
-    typer.echo(f"{found.task.type} of {', '.join(found.task.targets)}; rows: {counts}")
+    show_task(found.task, found.rows)
     rows = [[str(t.number), f"{t.score:.4f}", t.words] for t in found.ranked]
     rows += [[str(t.number), "not finite", t.words] for t in found.trials if t.score is None]
     show_table(["trial", found.metric, "settings"], rows)

@@ -19,21 +19,12 @@ import torch
 
 from anymae.comparison.baseline import Features, read_baseline
 from anymae.comparison.result import GUIDED, JOINED, NONE, RANDOM, RAW, Comparison
-from anymae.comparison.study import (
-    TEST_SHARE,
-    Study,
-    Told,
-    open_study,
-    require_judges,
-)
-from anymae.config import DataConfig, parse
+from anymae.comparison.study import Study, Told, labelling, open_study, require_judges
+from anymae.config import DataConfig
 from anymae.data.frame import Frame
 from anymae.errors import ConfigError, DataError
-from anymae.inference.computations import Reading
-from anymae.inference.compute import ComputeConfig
-from anymae.inference.rows import open_rows
 from anymae.metrics import HEADLINE
-from anymae.probing import Judge, embeddings, raw_features
+from anymae.probing import Judge, raw_features
 from anymae.recipes import apply_settings, flat_settings
 from anymae.task import FinetuneConfig, TaskConfig, TaskType
 from anymae.training.fit import Rows
@@ -48,7 +39,6 @@ IntArray = npt.NDArray[np.int64]
 MASKINGS = {GUIDED: "guided", RANDOM: "random"}
 VARIED = ("masking.kind", "training.seed")
 """Settings in which the runs differ."""
-READING: Reading = "layers"
 
 
 def compare(
@@ -93,8 +83,7 @@ def compare(
         UserInputError: The request cannot be carried out; nothing was written.
         InterruptedRunError: Asked to stop; what was computed is saved.
     """
-    config, names = data_config or DataConfig(), (target,) if isinstance(target, str) else target
-    config = config.model_copy(update={"target": tuple(names) or config.target})
+    config = (data_config or DataConfig()).aimed_at(target)
     short = shorthands({"preset": preset, "steps": steps, "minutes": minutes})
     given = flat_settings({**short, **(settings or {})})
     for name in VARIED:
@@ -102,10 +91,7 @@ def compare(
             raise ConfigError(f"{name} is varied by the comparison and cannot be set; leave it out")
     study, notes = open_study(data, config, given, Path(out), "compare.json")
     own = {name: read_baseline(name, file, study.frame) for name, file in (baselines or {}).items()}
-    shares = {"task": task, "num_labels": num_labels, "test_share": TEST_SHARE}
-    # Linear models take no negative weights; metrics do.
-    asked = parse(FinetuneConfig, {**shares, "negative_weights": "zero"})
-    trials = _draw_all(study, asked, seeds)
+    trials = _draw_all(study, labelling(task, num_labels), seeds)
     study.claim()
     study.write(None)
     for note in notes:
@@ -171,16 +157,15 @@ def _features(
     recipe = apply_settings(study.recipe, {"training.seed": trial.seed})
     with torch.random.fork_rng(devices=[]):
         untrained = make_model(resolve_job(trial.pool, recipe)).eval()
-    dataset = open_rows(untrained, study.frame, recipe.data)
-    compute = ComputeConfig(device=recipe.training["device"])
+    dataset = study.rows_for(untrained)
     index = np.r_[trial.fitted, trial.test]
     found = {}
     for name, masking in MASKINGS.items():
         run = f"{masking}-seed{trial.seed}"
         settings = {"masking.kind": masking}
         model = study.pretrained(run, trial.pool, recipe, settings, progress)
-        found[name] = embeddings(model, dataset, index, READING, compute)
-    found[NONE] = embeddings(untrained, dataset, index, READING, compute)
+        found[name] = study.features(model, dataset, index)
+    found[NONE] = study.features(untrained, dataset, index)
     numbers = dataset.rows.numbers_of(index)
     plain = {RAW: raw_features(dataset, index)}
     plain |= {name: features[numbers] for name, features in own.items()}

@@ -13,15 +13,19 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from anymae.config import DataConfig, Recipe
+from anymae.config import DataConfig, Recipe, parse
 from anymae.data.dataset import Dataset, open_data
 from anymae.data.frame import Frame
 from anymae.data.splits import split_rows
 from anymae.errors import DataError, FolderError, InterruptedRunError
 from anymae.files import read_json, remove_folder, require_free, require_writable, write_json
 from anymae.hub import Model, load
+from anymae.inference.computations import Reading
+from anymae.inference.compute import ComputeConfig
+from anymae.inference.rows import open_rows
+from anymae.probing import embeddings
 from anymae.recipes import apply_settings, load_recipe
-from anymae.task import TaskConfig
+from anymae.task import FinetuneConfig, TaskConfig, TaskType
 from anymae.training.folder import CHECKPOINTS, RECIPE, RunFolder
 from anymae.training.pretrain import pretrain
 from anymae.training.progress import Progress
@@ -31,10 +35,12 @@ from anymae.training.targets import Labelled, read_weights
 logger = logging.getLogger(__name__)
 
 IntArray = npt.NDArray[np.int64]
+FloatArray = npt.NDArray[np.float32]
 Told = Callable[[Progress], None] | None
 
 TEST_SHARE = 0.2
 """Of the rows, where no split is named."""
+READING: Reading = "layers"
 
 
 @dataclass(frozen=True)
@@ -92,6 +98,15 @@ class Study:
             table = table.set_column(table.column_names.index(name), name, blank)
         found.rows, rows.frame = rows, replace(self.frame, table=table)
         return found
+
+    def rows_for(self, model: Model) -> Dataset:
+        """Return all rows as inputs of a run's model, positions as in `dataset`."""
+        return open_rows(model, self.frame, self.recipe.data)
+
+    def features(self, model: Model, rows: Dataset, index: IntArray) -> FloatArray:
+        """Return the frozen features of some rows, `(R, F)`."""
+        config = ComputeConfig(device=self.recipe.training["device"])
+        return embeddings(model, rows, index, READING, config)
 
     def claim(self) -> dict[str, Any] | None:
         """Take the folder.
@@ -209,6 +224,13 @@ def open_study(
     # As `probe` would, refuse rows that are too long to be embedded, before anything is trained.
     dataset = open_data(data, config.unpacked, preparation=prepared)
     return Study(dataset, config, decided, out, file), [*job.dataset.roles.describe(), *job.notes]
+
+
+def labelling(task: TaskType | None, num_labels: int | None) -> FinetuneConfig:
+    """Return how rows are labelled and divided, for linear models on frozen features."""
+    # These take no negative weights; metrics do.
+    fixed = {"test_share": TEST_SHARE, "negative_weights": "zero"}
+    return parse(FinetuneConfig, {"task": task, "num_labels": num_labels, **fixed})
 
 
 def require_judges(labelled: Labelled, task: TaskConfig, index: IntArray, part: str) -> None:

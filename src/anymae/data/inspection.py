@@ -26,8 +26,8 @@ from anymae.data.kinds.base import sample
 from anymae.data.kinds.cells import CellStatistics
 from anymae.data.roles import Roles
 from anymae.data.sources.locate import require_apart
-from anymae.errors import DataError, FolderError
-from anymae.files import require_writable, write_file
+from anymae.errors import DataError
+from anymae.files import require_replaceable, require_writable, write_file
 
 SHOWN = 10
 """Bad rows that are named at most, of each sort."""
@@ -184,8 +184,7 @@ def check_groups_file(path: Path, *read: object, overwrite: bool) -> None:
     """
     if path.suffix not in (".csv", ".parquet"):
         raise DataError(f"{path} ends in {path.suffix!r}; groups are written as .csv or .parquet")
-    if path.is_dir() or (path.exists() and not overwrite):
-        raise FolderError(f"{path} exists; remove it, name another, or add --overwrite")
+    require_replaceable(path, overwrite=overwrite)
     require_apart(path, *read)
     require_writable(path.parent)
 

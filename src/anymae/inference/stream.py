@@ -22,12 +22,13 @@ from torch import nn
 
 from anymae.data.dataset import Dataset
 from anymae.data.sources.locate import require_apart
-from anymae.errors import DataError, FolderError, UserInputError
+from anymae.errors import DataError, UserInputError
 from anymae.files import (
     read_json,
     read_tensors,
     remove_folder,
     remove_leftovers,
+    require_replaceable,
     write_file,
     write_json,
     write_tensors,
@@ -146,10 +147,7 @@ def check_output(out: Path, *read: object, overwrite: bool) -> None:
     """
     if out.suffix not in SUFFIXES:
         raise UserInputError(f"{out} ends in {out.suffix!r}; expected {', '.join(SUFFIXES)}")
-    if out.is_dir():
-        raise FolderError(f"{out} is a folder; name a file")
-    if out.exists() and not overwrite:
-        raise FolderError(f"{out} exists; remove it, name another, or add --overwrite")
+    require_replaceable(out, overwrite=overwrite)
     require_apart(out, *read)
 
 

@@ -8,7 +8,8 @@ from anymae.config import DataConfig
 from anymae.data.dataset import Dataset
 from anymae.data.preparation import Preparation
 from anymae.data.sources.locate import require_apart
-from anymae.errors import FolderError, UserInputError
+from anymae.errors import UserInputError
+from anymae.files import require_replaceable
 from anymae.hub import load
 from anymae.inference.rows import open_rows
 from anymae.model import MaskedAutoencoder
@@ -48,8 +49,7 @@ def show_rows(
         UserInputError: The model was fine-tuned: it masks nothing.
     """
     out = Path(out)
-    if out.exists() and not overwrite:
-        raise FolderError(f"{out} exists; remove it, name another, or add --overwrite")
+    require_replaceable(out, overwrite=overwrite)
     data_config = data_config or DataConfig()
     require_apart(out, data, *data_config.files)
     model, dataset = _open(run, data, data_config)

@@ -170,10 +170,7 @@ def _ask(
     config: FinetuneConfig | None,
     training: Mapping[str, object] | None,
 ) -> _Asked:
-    names = (target,) if isinstance(target, str) else tuple(target)
-    data, config = data or DataConfig(), config or FinetuneConfig()
-    if names:
-        data = data.model_copy(update={"target": names})
+    data, config = (data or DataConfig()).aimed_at(target), config or FinetuneConfig()
     chosen = finetune_training(training or {})
     if "learning_rate" in (training or {}):
         config = config.model_copy(update={"learning_rates": (chosen.learning_rate,)})
