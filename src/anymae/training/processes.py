@@ -118,6 +118,9 @@ class Processes:
 
     def prepare(self, model: nn.Module) -> nn.Module:
         """Move a model to the device and, with several processes, join its gradients."""
+        if self.world == 1:
+            # Accelerate would do no more, and forgets a model only with a whole garbage collection.
+            return model.to(self.device)
         prepared: nn.Module = self._accelerator.prepare_model(model)
         # Accelerate lists every model, for checkpoints of its own, and so keeps trials alive too.
         self._accelerator.free_memory()
