@@ -15,6 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from anymae.config import EncoderConfig
+from anymae.errors import ConfigError
 from anymae.nn.attention import ReadLayer, key_bias
 from anymae.nn.encoder import Encoded
 from anymae.registry import Registry
@@ -45,11 +46,20 @@ def make_readout(config: ReadoutConfig, encoder: EncoderConfig) -> Readout:
 
 @READOUTS.register("query")
 class QueryReadout(nn.Module):
-    """A learned query reads the normed latents; LayerNorm (epsilon 1e-12) follows."""
+    """A learned query reads the normed latents; LayerNorm (epsilon 1e-12) follows.
+
+    Raises:
+        ConfigError: Its heads cannot share a width evenly.
+    """
 
     def __init__(self, config: ReadoutConfig, encoder: EncoderConfig) -> None:
         super().__init__()
         width = config.width or encoder.width
+        for name, size in (("width", width), ("qk_width", config.qk_width or width)):
+            if size % config.num_heads:
+                raise ConfigError(
+                    f"readout.{name} {size} is no multiple of readout.num_heads {config.num_heads}"
+                )
         self.num_features = width
         self.query = nn.Parameter(torch.empty(1, width))
         self.latent_norm = nn.LayerNorm(encoder.width)
