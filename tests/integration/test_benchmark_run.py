@@ -3,7 +3,8 @@
 import json
 import os
 import shutil
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 
@@ -93,17 +94,22 @@ def test_what_is_done_is_not_done_again(
     assert changed == {out / records[2].job.file}
 
 
-def test_threads_are_left_as_they_were(tmp_path: Path) -> None:
-    before = torch.get_num_threads()
+@contextmanager
+def nothing_changed() -> Iterator[None]:
+    """Check that threads and environment, of which jobs have their own, are left as they were."""
+    before, environment = torch.get_num_threads(), dict(os.environ)
     torch.set_num_threads(2)
     try:
-        for jobs in (1, 2):
-            environment = dict(os.environ)
-            run(tmp_path / str(jobs), arms=("baseline", "none"), jobs=jobs)
-            assert torch.get_num_threads() == 2
-            assert dict(os.environ) == environment
+        yield
+        assert torch.get_num_threads() == 2
+        assert dict(os.environ) == environment
     finally:
         torch.set_num_threads(before)
+
+
+def test_threads_are_left_as_they_were(tmp_path: Path) -> None:
+    with nothing_changed():
+        run(tmp_path, arms=("baseline", "none"))
 
 
 def test_a_record_of_other_settings_is_refused(
@@ -183,7 +189,8 @@ def test_a_cut_pretraining_goes_on_and_ends_the_same(
 def test_two_processes_find_the_same_numbers(
     done: tuple[Path, list[Record]], tmp_path: Path
 ) -> None:
-    assert numbers(run(tmp_path, jobs=2)) == numbers(done[1])
+    with nothing_changed():
+        assert numbers(run(tmp_path, jobs=2)) == numbers(done[1])
 
 
 def test_a_killed_process_is_told_in_a_sentence(

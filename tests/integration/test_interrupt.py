@@ -61,7 +61,11 @@ def wait_for(folder: Path, pattern: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("command", "number"), [("quickstart", signal.SIGTERM), ("benchmark", signal.SIGINT)]
+    ("command", "number"),
+    [
+        pytest.param("quickstart", signal.SIGTERM, marks=pytest.mark.slow),
+        ("benchmark", signal.SIGINT),
+    ],
 )
 def test_it_ends_with_all_its_processes(
     tmp_path: Path, command: str, number: signal.Signals
