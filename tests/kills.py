@@ -18,10 +18,11 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from anymae import files
-from runs import history, last_checkpoint, small, weights
+from runs import history, last_checkpoint, small, tuned, weights
 
 PRIMITIVES = ("_write", "_sync", "_rename", "_remove")
 KILLED = -signal.SIGKILL
+TRAININGS: dict[str, Callable[..., object]] = {"pretrain": small, "finetune": tuned}
 
 
 class Point(NamedTuple):
@@ -48,10 +49,15 @@ def context() -> ForkServerContext:
 
 
 def start(
-    out: Path, *, kill: Kill | None = None, trace: Path | None = None, begun: Path | None = None
+    out: Path,
+    *,
+    training: str = "pretrain",
+    kill: Kill | None = None,
+    trace: Path | None = None,
+    begun: Path | None = None,
 ) -> ForkServerProcess:
-    """Start a child that goes on with the run in `out`, or begins it."""
-    child = context().Process(target=_run, args=(out, kill, trace, begun))
+    """Start a child that goes on with the training in `out`, or begins it."""
+    child = context().Process(target=_run, args=(out, training, kill, trace, begun))
     child.start()
     return child
 
@@ -71,10 +77,10 @@ def finish(child: ForkServerProcess) -> int | None:
     return status
 
 
-def points(folder: Path) -> list[Point]:
+def points(folder: Path, training: str = "pretrain") -> list[Point]:
     """Run once, uncut, in `folder / "uncut"`, and return the points at which it could be killed."""
     trace = folder / "trace"
-    assert finish(start(folder / "uncut", trace=trace)) == 0
+    assert finish(start(folder / "uncut", training=training, trace=trace)) == 0
     return [Point(number, name) for number, name in enumerate(trace.read_text().splitlines())]
 
 
@@ -88,13 +94,13 @@ def each_name(found: list[Point], times: int) -> Iterator[Point]:
             yield same[turn * len(same) // times]
 
 
-def killed_at(out: Path, kills: list[Kill]) -> None:
+def killed_at(out: Path, kills: list[Kill], training: str = "pretrain") -> None:
     """Kill a run at each of `kills`, counted anew in each child, then let it finish."""
-    for kill in kills:
-        status = finish(start(out, kill=kill))
+    for number, kill in enumerate(kills):
+        status = finish(start(out, training=training, kill=kill))
         # A resumed run makes fewer calls and may be through before its turn to be killed.
-        assert status in (KILLED, 0), status
-    assert finish(start(out)) == 0
+        assert status == KILLED or (number > 0 and status == 0), status
+    assert finish(start(out, training=training)) == 0
 
 
 def killed_at_random(out: Path, source: random.Random, *, longest: float, times: int) -> None:
@@ -129,7 +135,9 @@ def assert_same(out: Path, uncut: Path) -> None:
     assert not [path for path in out.rglob("*") if path.name.startswith(".")]
 
 
-def _run(out: Path, kill: Kill | None, trace: Path | None, begun: Path | None) -> None:
+def _run(
+    out: Path, training: str, kill: Kill | None, trace: Path | None, begun: Path | None
+) -> None:
     count = 0
 
     def watched(name: str, call: Callable[..., Any]) -> Callable[..., Any]:
@@ -151,4 +159,5 @@ def _run(out: Path, kill: Kill | None, trace: Path | None, begun: Path | None) -
 
     for name in PRIMITIVES:
         setattr(files, name, watched(name, getattr(files, name)))
-    small(out, resume=True, progress=lambda _: begun.touch() if begun is not None else None)
+    told = None if begun is None else lambda _: begun.touch()
+    TRAININGS[training](out, resume=True, progress=told)

@@ -6,6 +6,14 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import torch
+
+from anymae.config import ModelConfig, parse
+from anymae.data.dataset import open_data
+from anymae.model import MaskedAutoencoder
+from anymae.task import FinetuneConfig
+from anymae.training.finetune import finetune
+from anymae.training.finetuned import Finetuned
 from anymae.training.pretrain import Run, pretrain
 from anymae.training.progress import Progress
 
@@ -32,6 +40,31 @@ def small(out: Path, data: object = None, **keywords: Any) -> Run:
     }
     keywords = {"preset": "tiny", "steps": 12, "batch_size": 32, "device": "cpu", **keywords}
     return pretrain(strings() if data is None else data, out=out, settings=sizes, **keywords)
+
+
+def encoder(heads: int = 2) -> MaskedAutoencoder:
+    """A model of a few thousand weights, always the same, for `strings`."""
+    dataset = open_data(strings())
+    sizes = {"width": 16, "depth": 1, "num_heads": heads}
+    config = parse(ModelConfig, {"input": dataset.input.model_dump(), "encoder": sizes})
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        model = MaskedAutoencoder(config)
+    model.data = dataset.preparation.to_json()
+    return model
+
+
+def tuned(out: Path | None, data: object = None, *, heads: int = 2, **keywords: Any) -> Finetuned:
+    """Fine-tune `encoder` to the lengths of strings: two rates, 8 steps each, looked at by twos."""
+    lengths = [float(len(string)) for string in strings()]
+    data = {"x": strings(), "y": lengths} if data is None else data
+    config = {"learning_rates": (1e-3, 1e-2), "dropout": 0.1, **keywords.pop("config", {})}
+    training = {"steps": 8, "validate_every": 2, "batch_size": 16, "threads": 1, "device": "cpu"}
+    training |= keywords.pop("training", {})
+    return finetune(
+        encoder(heads), data, target="y", out=out, config=parse(FinetuneConfig, config),
+        training=training, **keywords,
+    )  # fmt: skip
 
 
 class Cut(BaseException):

@@ -9,7 +9,7 @@ import json
 import os
 import re
 import shutil
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -222,6 +222,39 @@ def write_folder(path: Path, fill: Callable[[Path], None]) -> None:
     _sync(path.parent)
 
 
+def replace_files(
+    folder: Path, fill: Callable[[Path], None], *, last: str, also: Iterable[str] = ()
+) -> None:
+    """Let `fill` write files beside those of a folder, then put them in their place.
+
+    Until all of them are written nothing is changed; from then on only names are, which takes no
+    room.
+
+    Args:
+        folder: Where they belong; made where it is not there.
+        fill: Writes them into the folder that it is given.
+        last: The one that is removed first and appears last: while it is absent, the folder is not
+            whole.
+        also: Other files that go with those that are replaced.
+    """
+    staged = folder / f"{STAGED}files"
+    remove_folder(staged)
+    staged.mkdir(parents=True)
+    try:
+        fill(staged)
+        _sync(staged)
+    except BaseException:
+        shutil.rmtree(staged, ignore_errors=True)
+        raise
+    names = sorted((path.name for path in staged.iterdir()), key=lambda name: name == last)
+    for name in (last, *also):
+        (folder / name).unlink(missing_ok=True)
+    for name in names:
+        _rename(staged / name, folder / name)
+    _sync(folder)
+    staged.rmdir()
+
+
 def remove_folder(path: Path) -> None:
     """Remove a folder, so that a kill on the way leaves nothing that looks like it."""
     if not path.is_dir():
@@ -239,6 +272,12 @@ def remove_leftovers(folder: Path) -> None:
     for path in folder.iterdir() if folder.is_dir() else ():
         if path.name.startswith((STAGED, REMOVED)):
             _remove(path) if path.is_dir() else path.unlink(missing_ok=True)
+
+
+def holds_nothing(folder: Path) -> bool:
+    """True where a folder is absent, or holds no more than a killed process left unfinished."""
+    names = [path.name for path in folder.iterdir()] if folder.is_dir() else []
+    return all(name.startswith((STAGED, REMOVED)) for name in names)
 
 
 def sha256(path: Path) -> str:

@@ -308,8 +308,8 @@ def _load_weights(model: torch.nn.Module, folder: Path) -> None:
     path = folder / WEIGHTS
     if not path.exists():
         raise FolderError(
-            f"{folder} holds no {WEIGHTS}: the run has not finished; continue it with "
-            "`anymae pretrain ... --resume`"
+            f"{folder} holds no {WEIGHTS}: its training has not finished; continue it by the same "
+            "command with --resume"
         )
     try:
         model.load_state_dict(read_tensors(path))

@@ -12,7 +12,7 @@ import pytest
 import anymae
 from anymae.config import ModelConfig
 from anymae.recipes import load_recipe
-from commands import TINY, Command
+from commands import TINY, Command, assert_refused
 
 
 def test_pretrain_leaves_a_run_that_loads(run: Path) -> None:
@@ -143,6 +143,24 @@ def test_finetune_predict_and_evaluate_go_together(
     assert "rmse" in shown.out
     as_json = command("finetune", run, *data, *words, "--out", model, "--overwrite", "--json")
     assert as_json.json["task"]["targets"] == ["y"]
+
+
+def test_finetune_leaves_and_goes_on(
+    command: Command, molecules: Path, run: Path, tmp_path: Path
+) -> None:
+    words = ("finetune", run, molecules, "--column", "smiles", "--target", "y", "--device", "cpu")
+    words = (*words, "--steps", 2, "--n-labels", 20, "--learning-rate", 1e-3)
+    words = (*words, "--out", tmp_path / "model")
+    outcome = command(*words, "--stop-after", 0)
+    assert outcome.status == 130
+    assert "everything is saved" in outcome.err.splitlines()[-1]
+    assert_refused(command, tmp_path, *words, expected="go on with --resume, or replace it")
+    first = command(*words, "--resume", "--json")
+    assert first.status == 0, first.err
+    again = command(*words, "--resume", "--json")
+    assert again.status == 0
+    assert "is finished; there is nothing left to do" in again.err
+    assert again.json == first.json
 
 
 def test_finetune_tells_how_far_it_is(

@@ -581,7 +581,10 @@ def test_overwrite_replaces_a_fine_tuned_model_only(
 ) -> None:
     data, training = table(y=TARGETS["binary"]["y"]), {"steps": 1, "learning_rate": 1e-3}
     finetune(model, data, target="y", out=tmp_path / "m", training=training)
-    with pytest.raises(FolderError, match="holds something already"):
+    with pytest.raises(
+        FolderError,
+        match=r"a fine-tuned model already; .* --resume, or replace it with --overwrite",
+    ):
         finetune(model, data, target="y", out=tmp_path / "m", training=training)
     again = table(y=TARGETS["multiclass"]["y"])
     finetune(model, again, target="y", out=tmp_path / "m", training=training, overwrite=True)
@@ -624,7 +627,7 @@ def test_without_validation_rows_the_folder_is_written_all_the_same(
     data = table(y=answers, part=["train"] * (COUNT - 2) + ["valid"] * 2)
     done = finetune(model, data, target="y", out=tmp_path / "m", data_config=ONE_PART,
                     training=QUICK)  # fmt: skip
-    assert done.valid_loss is None and done.history[0]["tried"] == [(1e-3, None)]
+    assert done.valid_loss is None and done.history[0]["tried"] == [[1e-3, None]]
     assert done.steps == (2,)
     assert "rate 0.001: no validation row has a label; step 2 is kept" in caplog.messages
     assert isinstance(load(tmp_path / "m"), Predictor)

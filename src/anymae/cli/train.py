@@ -31,7 +31,7 @@ from anymae.training.progress import duration
 
 if TYPE_CHECKING:
     from anymae.task import TaskType
-    from anymae.training.finetune import Finetuned
+    from anymae.training.finetuned import Finetuned
     from anymae.training.pretrain import Run
 
 _PANEL = "Train"
@@ -222,7 +222,13 @@ def finetune(
         list[str] | None,
         typer.Option("--set", metavar="A=B", help="Any key of FinetuneConfig; repeatable."),
     ] = None,
+    resume: Annotated[
+        bool, typer.Option("--resume", help="Go on where it was cut; else start.")
+    ] = False,
     overwrite: OverwriteFlag = False,
+    stop_after: Annotated[
+        float | None, typer.Option("--stop-after", metavar="MIN", help="Save and leave then.")
+    ] = None,
     json: JsonFlag = False,
 ) -> None:
     """Train all of a pretrained model to predict one target or several.
@@ -244,10 +250,13 @@ def finetune(
             data_config=data_flags.config(),
             config=parse(FinetuneConfig, asked, where="--set"),
             training=training_flags.given(),
+            resume=resume,
             overwrite=overwrite,
+            stop_after=stop_after,
             progress=told,
         )
-    _report_model(model, json=json)
+    if is_main_process():
+        _report_model(model, json=json)
 
 
 def _report_model(model: "Finetuned", *, json: bool) -> None:

@@ -3,6 +3,7 @@
 Shapes: B rows, N inputs, O outputs, T targets, C classes.
 """
 
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -125,13 +126,18 @@ class AnswerMonitor:
         objective: Knows the loss.
         batches: Positions of the validation rows, batch by batch.
         processes: Share the rows.
+        looks: What an earlier part of the training saw.
     """
 
     def __init__(
-        self, objective: AnswerObjective, batches: list[IntArray], processes: Processes
+        self,
+        objective: AnswerObjective,
+        batches: list[IntArray],
+        processes: Processes,
+        looks: Sequence[tuple[int, float]] = (),
     ) -> None:
         self._objective, self._batches, self._processes = objective, batches, processes
-        self.looks: list[tuple[int, float]] = []
+        self.looks = list(looks)
         """Step and loss of each look."""
 
     @torch.no_grad()

@@ -84,7 +84,7 @@ class Checkpoints:
         step = snapshot.state["step"]
         path = self.path(step)
         try:
-            write_folder(path, lambda staged: _fill(staged, snapshot))
+            write_checkpoint(path, snapshot)
             self._purge(step, best)
         except OSError as error:
             before = [earlier for earlier in self.steps() if earlier < step]
@@ -108,7 +108,7 @@ class Checkpoints:
             try:
                 return read_checkpoint(self.path(step), shapes)
             except AnymaeError as error:
-                logger.warning("%s; passed over", error)
+                logger.warning("%s: %s; passed over", self.folder, error)
         return None
 
     def _purge(self, saved: int, best: int | None) -> None:
@@ -118,6 +118,11 @@ class Checkpoints:
         for step in self.steps():
             if step not in kept and step != best:
                 remove_folder(self.path(step))
+
+
+def write_checkpoint(path: Path, snapshot: Snapshot) -> None:
+    """Write a folder that `read_checkpoint` reads, whole or not at all."""
+    write_folder(path, lambda staged: _fill(staged, snapshot))
 
 
 def _fill(folder: Path, snapshot: Snapshot) -> None:

@@ -3,87 +3,48 @@
 Shapes: R rows, T targets.
 """
 
+import hashlib
+import json
 import logging
 import math
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
-from html import escape
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
-import torch
 
 from anymae.config import DataConfig, TrainingConfig
 from anymae.data.dataset import Dataset
 from anymae.data.splits import Parts
-from anymae.errors import FolderError, UserInputError
-from anymae.evaluation import SEEN, Evaluation, evaluate_rows, row_hashes
-from anymae.files import remove_leftovers, require_free, write_json, write_tensors, write_text
-from anymae.hub import CARD, CONFIG, DATA, WEIGHTS, Model, model_card, write_model
+from anymae.errors import UserInputError
+from anymae.evaluation import evaluate_rows, row_hashes
+from anymae.files import read_json, remove_leftovers
+from anymae.hub import Model
 from anymae.inference.api import open_model
 from anymae.inference.computations import one_encoder
 from anymae.inference.compute import ComputeConfig
 from anymae.inference.rows import open_rows
+from anymae.inference.stream import digest
 from anymae.model import Backbone
-from anymae.predictor import Ensemble, Predictor
+from anymae.predictor import Ensemble
 from anymae.task import FinetuneConfig, TaskConfig
+from anymae.training.finetuned import RESULT, Finetuned, check_folder, is_finished, write_result
 from anymae.training.fit import Fitted, Rows, count_steps, finetune_training, fit
+from anymae.training.identity import FREE
 from anymae.training.labelling import check_weights, label
+from anymae.training.precision import settle_precision
 from anymae.training.processes import Processes
 from anymae.training.progress import Report, Tally, notebook_progress
 from anymae.training.requests import Requests
+from anymae.training.stages import TRAININGS, Stages, plain_looks, refuse_another
 
 logger = logging.getLogger(__name__)
 
 IntArray = npt.NDArray[np.int64]
-
-RESULT = "finetune.json"
-"""What was asked for and what came of it, in a fine-tuned model's folder."""
-OWN = (CONFIG, WEIGHTS, DATA, CARD, RESULT, SEEN)
-
-
-@dataclass(frozen=True)
-class Finetuned:
-    """A fine-tuned model and how good it is."""
-
-    model: Predictor | Ensemble = field(repr=False)
-    """In evaluation mode, on the CPU."""
-    folder: Path | None
-    task: TaskConfig
-    rows: dict[str, int]
-    """Labelled rows by part: train, valid, test."""
-    split: str
-    """Hash of which rows are in which part."""
-    learning_rate: float
-    steps: tuple[int, ...]
-    """Step of the best look, by seed, 0 being the head alone, on the frozen encoder; the last one
-    where no row validates."""
-    valid_loss: float | None
-    """Mean over seeds."""
-    evaluations: dict[str, Evaluation] = field(repr=False)
-    """On `valid` and, where there are such rows, `test`."""
-    history: list[dict[str, Any]] = field(repr=False)
-    """By seed: the best validation loss at each rate tried, and all looks at the best rate."""
-    seconds: float
-
-    def to_json(self) -> dict[str, Any]:
-        """Return plain values."""
-        skipped = ("model", "folder", "task", "evaluations")
-        plain = {name: value for name, value in vars(self).items() if name not in skipped}
-        return {
-            "folder": None if self.folder is None else str(self.folder),
-            "task": self.task.model_dump(mode="json"),
-            **plain,
-            "steps": list(self.steps),
-            "evaluations": {name: found.to_json() for name, found in self.evaluations.items()},
-        }
-
-    def _repr_html_(self) -> str:
-        parts = [found._repr_html_() for found in self.evaluations.values()]
-        return f"<h4>{escape(', '.join(self.task.targets))} ({self.task.type})</h4>{''.join(parts)}"
+PLACE = ("device", "precision", "threads")
+"""Where a finished model was made; that of `--resume` may be another."""
 
 
 def finetune(
@@ -95,20 +56,26 @@ def finetune(
     data_config: DataConfig | None = None,
     config: FinetuneConfig | None = None,
     training: Mapping[str, object] | None = None,
+    resume: bool = False,
     overwrite: bool = False,
+    stop_after: float | None = None,
     progress: Report | None = None,
 ) -> Finetuned:
     """Train all of a pretrained model to predict one target or several.
+
+    Cut anywhere and gone on with by `resume`, the weights have the same bytes as uncut, on a CPU.
 
     Args:
         run: A pretrained model, or a run folder or hub id.
         data: Rows with labels: a path or a Python object.
         target: Columns to predict; may be named in `data_config` instead.
-        out: Folder for the model; `None` writes nothing.
+        out: Folder for the model; `None` writes nothing, so that nothing can be gone on with.
         data_config: Columns, roles, splits.
         config: Task, head, and how to learn.
         training: Keys of `TrainingConfig`: `epochs`, `batch_size`, `learning_rate`, `seed` ...
+        resume: Go on where the fine-tuning in `out` was cut; begin it where there is none.
         overwrite: Replace a fine-tuned model in `out`.
+        stop_after: Minutes after which to save and leave.
         progress: Called after each step of all; where it is `None` a notebook shows a bar.
 
     Returns:
@@ -116,6 +83,7 @@ def finetune(
 
     Raises:
         UserInputError: The request cannot be carried out; nothing was written.
+        InterruptedRunError: Asked to stop; with `out`, everything is saved.
         NonFiniteError: The loss stopped being finite.
 
     >>> import numpy as np, anymae
@@ -131,22 +99,55 @@ def finetune(
     >>> finetune(model, table, target="oxygens", training={"steps": 3}).task.classes
     ('0', '1', '2')
     """
+    asked, requests = _ask(target, data_config, config, training), Requests(stop_after)
+    place = _Place(None if out is None else Path(out), resume, overwrite)
+    with notebook_progress(progress) as told:
+        return _finetune(run, data, asked, place, requests, told)
+
+
+def _finetune(
+    run: Model | str | Path,
+    data: object,
+    asked: "_Asked",
+    place: "_Place",
+    requests: Requests,
+    report: Report | None,
+) -> Finetuned:
     started = time.perf_counter()
-    asked = _ask(target, data_config, config, training)
-    folder = None if out is None else Path(out)
+    folder, resume, overwrite = place
     if folder is not None:
-        check_folder(folder, overwrite=overwrite)
+        check_folder(folder, run, resume=resume, overwrite=overwrite)
+    elif resume or overwrite:
+        raise UserInputError("there is no folder to go on with or to replace; name one with out")
     model = open_model(run)
-    dataset = open_rows(model, data, asked.data)
-    labelled = label(dataset, asked.data, asked.config, seed=asked.training.seed)
-    check_weights(labelled[1])
-    with Processes(asked.training.device) as processes, notebook_progress(progress) as told:
-        fitted = _fit_seeds(one_encoder(model), *labelled[:2], asked, processes, told)
+    encoder, dataset = one_encoder(model), open_rows(model, data, asked.data)
+    task, rows, test = label(dataset, asked.data, asked.config, seed=asked.training.seed)
+    _check_rows(rows, asked.config)
+    with Processes(asked.training.device) as processes:
+        stages = None
+        if folder is not None:
+            identity = asked.identify(encoder, task, rows, processes)
+            if resume and is_finished(folder):
+                return _finished(folder, identity, processes)
+            stages = Stages(folder / TRAININGS, identity, processes, resume=resume)
+            asked = asked.with_threads(stages.threads)
+        fitted = _fit_seeds(encoder, task, rows, asked, processes, requests, stages, report)
         writes = processes.is_main
-    result = _judge(fitted, dataset, *labelled[1:], asked, folder, started)
-    if folder is not None and writes:
-        _write(folder, result, asked, row_hashes(dataset, labelled[1].train))
+    result = _judge(fitted, dataset, rows, test, asked, folder, started)
+    if folder is not None and stages is not None and writes:
+        write_result(
+            folder, result, asked=asked.to_json(), identity=stages.identity,
+            hashes=row_hashes(dataset, rows.train),
+        )  # fmt: skip
     return result
+
+
+class _Place(NamedTuple):
+    """Where the model goes."""
+
+    folder: Path | None
+    resume: bool
+    overwrite: bool
 
 
 class _Asked(NamedTuple):
@@ -162,6 +163,38 @@ class _Asked(NamedTuple):
             "config": self.config.model_dump(mode="json"),
             "training": self.training.model_dump(mode="json", exclude_none=True),
         }
+
+    def identify(
+        self, model: Backbone, task: TaskConfig, rows: Rows, processes: Processes
+    ) -> dict[str, Any]:
+        """Return all that the weights follow from, as plain values."""
+        asked, batch = self.to_json(), self.training.batch_size
+        assert isinstance(batch, int)
+        # Settings that change no result are left out, and those that are compared by what they
+        # come to: of the rows of a step processes may have other shares.
+        left_out = (*FREE, "batch_size", "learning_rate", "seeds", "learning_rates")
+        for section in ("config", "training"):
+            kept = {key: value for key, value in asked[section].items() if key not in left_out}
+            asked[section] = kept
+        about = json.dumps(
+            [model.config.model_dump(mode="json"), model.data, digest(model)], sort_keys=True
+        )
+        return {
+            **asked,
+            "learning_rates": list(self.config.learning_rates),
+            "seeds": self.config.seeds,
+            "batch_size": batch * processes.world,
+            "encoder": hashlib.sha256(about.encode()).hexdigest(),
+            "task": task.model_dump(mode="json"),
+            "rows": rows.digest,
+            "device": processes.device.type,
+            "precision": settle_precision(self.training.precision, processes.device),
+            "threads": self.training.threads,
+        }
+
+    def with_threads(self, threads: int) -> "_Asked":
+        """Return the same with a number of CPU threads."""
+        return self._replace(training=self.training.model_copy(update={"threads": threads}))
 
 
 def _ask(
@@ -191,6 +224,7 @@ def _judge(
     model = predictors[0] if len(predictors) == 1 else Ensemble(predictors)
     parts = {"valid": rows.valid, "test": test}
     config, seed = ComputeConfig(device=asked.training.device), asked.training.seed
+    loss = float(np.mean([one.loss for one in fitted]))
     return Finetuned(
         model=model,
         folder=folder,
@@ -199,7 +233,7 @@ def _judge(
         split=Parts(rows.train, rows.valid, test).digest,
         learning_rate=fitted[0].rate,
         steps=tuple(one.step for one in fitted),
-        valid_loss=float(np.mean([one.loss for one in fitted])) if len(rows.valid) else None,
+        valid_loss=loss if math.isfinite(loss) else None,
         evaluations={
             name: evaluate_rows(
                 model, dataset, index, part=name, config=config, trained_on=rows.train
@@ -208,29 +242,39 @@ def _judge(
             if len(index)
         },
         history=[
-            {"seed": seed + number, "tried": _known(one.tried), "looks": _known(one.looks)}
+            {
+                "seed": seed + number,
+                "tried": plain_looks(one.tried),
+                "looks": plain_looks(one.looks),
+            }
             for number, one in enumerate(fitted)
         ],
         seconds=round(time.perf_counter() - started, 2),
     )
 
 
-def _known(pairs: Sequence[tuple[float, float]]) -> list[tuple[float, float | None]]:
-    """Write losses that were not measured, as there are no validation rows, as `None`."""
-    return [(key, None if math.isnan(loss) else loss) for key, loss in pairs]
-
-
-def check_folder(folder: Path, *, overwrite: bool) -> None:
-    """Refuse a folder that holds something, unless it is a fine-tuned model to be replaced.
+def _finished(folder: Path, identity: Mapping[str, Any], processes: Processes) -> Finetuned:
+    """Return a model that is there, if it is the one that is asked for.
 
     Raises:
-        FolderError: The folder is taken.
+        ConfigError: It was asked for otherwise.
     """
-    if overwrite and (folder / RESULT).exists():
-        return
-    if overwrite and folder.is_dir() and any(folder.iterdir()):
-        raise FolderError(f"{folder} holds no fine-tuned model to replace; name a new folder")
-    require_free(folder)
+    before = read_json(folder / RESULT).get("identity", {})
+    refuse_another(before, identity, f"the fine-tuned model in {folder}", PLACE)
+    logger.warning("%s is finished; there is nothing left to do", folder)
+    if processes.is_main:
+        # It may have been killed while it tidied up.
+        remove_leftovers(folder)
+    return Finetuned.read(folder)
+
+
+def _check_rows(rows: Rows, config: FinetuneConfig) -> None:
+    check_weights(rows)
+    if len(config.learning_rates) > 1 and not len(rows.valid):
+        raise UserInputError(
+            f"there are no validation rows to choose among {len(config.learning_rates)} learning "
+            "rates; name one with --learning-rate"
+        )
 
 
 def _fit_seeds(
@@ -239,15 +283,12 @@ def _fit_seeds(
     rows: Rows,
     asked: _Asked,
     processes: Processes,
+    requests: Requests,
+    stages: Stages | None,
     report: Report | None,
 ) -> list[Fitted]:
     """Train one predictor for each seed; the first one finds the learning rate."""
     config, training, rates = asked.config, asked.training, asked.config.learning_rates
-    if len(rates) > 1 and not len(rows.valid):
-        raise UserInputError(
-            f"there are no validation rows to choose among {len(rates)} learning rates; "
-            "name one with --learning-rate"
-        )
     found: list[Fitted] = []
     tally = None
     if report is not None:
@@ -258,33 +299,13 @@ def _fit_seeds(
             for each in fits
         )
         tally = Tally(report, count)
-    with Requests() as requests:
+    with requests:
         for number in range(config.seeds):
             seeded = training.model_copy(update={"seed": training.seed + number})
             one = fit(
                 model, task, rows, config=config, training=seeded, rates=rates,
-                processes=processes, requests=requests, tally=tally,
+                processes=processes, requests=requests, tally=tally, stages=stages,
             )  # fmt: skip
             found.append(one)
             rates = (one.rate,)
     return found
-
-
-def _write(folder: Path, result: Finetuned, asked: _Asked, hashes: npt.NDArray[np.uint64]) -> None:
-    """Write the folder; the weights last, so that it is whole once they are there."""
-    folder.mkdir(parents=True, exist_ok=True)
-    stale = [path.name for path in folder.glob("evaluation-*.json")]
-    for name in (WEIGHTS, *OWN, *stale):
-        (folder / name).unlink(missing_ok=True)
-    remove_leftovers(folder)
-    write_json(folder / RESULT, {"format_version": 1, "asked": asked.to_json(), **result.to_json()})
-    write_tensors(folder / SEEN, {"hashes": torch.from_numpy(np.sort(hashes).view(np.int64))})
-    write_text(folder / CARD, model_card(result.model) + _results(result))
-    write_model(result.model, folder)
-
-
-def _results(result: Finetuned) -> str:
-    lines = ["", "## Results", "", "| rows | metric | value |", "| --- | --- | --- |"]
-    for part, found in result.evaluations.items():
-        lines += [f"| {part} | {name} | {value} |" for name, value in found.overall.items()]
-    return "\n".join(lines) + "\n"

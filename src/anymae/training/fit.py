@@ -6,14 +6,16 @@ ones more slowly. The fitted head itself takes part in the choice of the best lo
 is never worse on the validation rows than a linear model on frozen features.
 """
 
+import hashlib
 import logging
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from functools import partial
 from typing import NamedTuple
 
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from anymae.config import TrainingConfig, parse
 from anymae.data.sampler import Order
@@ -30,11 +32,12 @@ from anymae.training.loader import StepLoader
 from anymae.training.loop import Loop, Rhythm
 from anymae.training.memory import freed_memory_kept
 from anymae.training.objective import IntArray
-from anymae.training.optim import Groups, make_optimizer
+from anymae.training.optim import Groups, layer_groups, make_optimizer
 from anymae.training.precision import settle_precision
 from anymae.training.processes import Processes
 from anymae.training.progress import Tally
 from anymae.training.requests import Requests
+from anymae.training.stages import Left, Looks, Stage, Stages, known_looks, plain_looks, rank
 from anymae.training.step import Stepper
 from anymae.training.targets import Labelled
 
@@ -71,7 +74,7 @@ class Fitted(NamedTuple):
     rate: float
     step: int
     """Of the best look, 0 being the head alone, on the frozen encoder; the last without looks."""
-    looks: list[tuple[int, float]]
+    looks: Looks
     """Step and validation loss."""
     tried: list[tuple[float, float]]
     """Rates and the best validation loss of each."""
@@ -85,6 +88,15 @@ class Rows(NamedTuple):
     """Positions in the data set."""
     valid: IntArray
     """Likewise; they choose the best look."""
+
+    @property
+    def digest(self) -> str:
+        """Hash of the inputs, of what is known about them, and of which rows are for what."""
+        found = hashlib.sha256(self.labelled.dataset.preparation.fingerprint.encode())
+        for array in (self.labelled.targets, self.labelled.weights, self.train, self.valid):
+            if array is not None:
+                found.update(np.ascontiguousarray(array).tobytes())
+        return found.hexdigest()
 
 
 def finetune_training(given: Mapping[str, object]) -> TrainingConfig:
@@ -113,6 +125,7 @@ def fit(
     processes: Processes,
     requests: Requests,
     tally: Tally | None = None,
+    stages: Stages | None = None,
 ) -> Fitted:
     """Train a predictor at each rate and keep the best on the validation rows.
 
@@ -126,6 +139,8 @@ def fit(
         processes: Where.
         requests: What the outside asks for.
         tally: Told of each step.
+        stages: Where what each training leaves is kept, so that a later call goes on from there;
+            `None` keeps nothing.
 
     Raises:
         NonFiniteError: The loss or gradient is not finite.
@@ -143,11 +158,11 @@ def fit(
             start = Predictor(start.config, task)
             start.data = model.data
         start.to(processes.device).train()
-        trainer = _Trainer(start, task, rows, config, training, processes, requests, tally)
+        trainer = _Trainer(start, task, rows, config, training, processes, requests, tally, stages)
         trainer.prepare_head()
         found = [trainer.train(rate) for rate in rates]
     tried = [(fitted.rate, fitted.loss) for fitted in found]
-    return min(found, key=lambda fitted: fitted.loss)._replace(tried=tried)
+    return min(found, key=lambda fitted: rank(fitted.loss))._replace(tried=tried)
 
 
 class _Trainer:
@@ -163,12 +178,15 @@ class _Trainer:
         processes: Processes,
         requests: Requests,
         tally: Tally | None,
+        stages: Stages | None,
     ) -> None:
         self._start, self._task, self._rows = start, task, rows
         self._config, self._training = config, training
-        self._processes, self._requests, self._tally = processes, requests, tally
+        self._processes, self._requests = processes, requests
+        self._tally, self._stages = tally, stages
         assert isinstance(training.batch_size, int)
         self._batch = training.batch_size
+        self._global_batch = self._batch * processes.world
         self._objective = AnswerObjective(
             rows.labelled, task, config=config, train=rows.train, seed=training.seed
         )
@@ -177,25 +195,31 @@ class _Trainer:
 
     def prepare_head(self) -> None:
         """Fit the head to frozen features."""
-        config, readout = self._config, self._start.readout
+        config, count = self._config, len(self._rows.train)
         if config.head_first == "none":
             return
-        if config.head_first == "probe" and isinstance(readout, MeanReadout):
-            train = self._rows.train
-            found = fit_linear(
-                self._task, self._features(), self._rows.labelled.targets[train],
-                weights=self._objective.row_weights(train), seed=self._training.seed,
-            )  # fmt: skip
-            set_head(self._start, found)
-            return
-        steps = head_steps(self._task, len(self._rows.train), config, self._training)
+        steps = head_steps(self._task, count, config, self._training, self._processes.world)
+        train = partial(self._train_head, steps) if steps else self._fit_head
+        self._start.load_state_dict(self._take("head", steps, train).weights)
+
+    def _fit_head(self, _stage: Stage | None) -> Left:
+        """Fit a linear model to the readout's features."""
+        train = self._rows.train
+        found = fit_linear(
+            self._task, self._features(), self._rows.labelled.targets[train],
+            weights=self._objective.row_weights(train), seed=self._training.seed,
+        )  # fmt: skip
+        set_head(self._start, found)
+        return Left(weights_of(self._start), 0, [])
+
+    def _train_head(self, steps: int, stage: Stage | None) -> Left:
+        """Train the head alone."""
         training = self._training.model_copy(
             update={"epochs": None, "steps": steps, "learning_rate": HEAD_RATE}
         )
         with _frozen_encoder(self._start):
             head: Groups = [{"params": [p for p in self._start.parameters() if p.requires_grad]}]
-            best, *_ = self._loop(self._start, head, training)
-        self._start.load_state_dict(best)
+            return self._loop(self._start, head, training, stage)
 
     def train(self, rate: float) -> Fitted:
         """Train all weights at one peak rate."""
@@ -205,52 +229,77 @@ class _Trainer:
         predictor.load_state_dict(self._start.state_dict())
         predictor.to(self._processes.device).train()
         groups = layer_groups(predictor, decay=self._config.layer_decay, training=training)
-        best, last, looks = self._loop(predictor, groups, training)
-        predictor.load_state_dict(best)
-        if looks:
-            step, loss = min(looks, key=lambda look: look[1])
+        left = self._take(
+            f"rate-{rate!r}", self._steps(training),
+            lambda stage: self._loop(predictor, groups, training, stage),
+        )  # fmt: skip
+        predictor.load_state_dict(left.weights)
+        if left.looks:
+            step, loss = min(left.looks, key=lambda look: rank(look[1]))
             logger.info("rate %g: best validation loss %.4g at step %d", rate, loss, step)
         else:
-            step, loss = last, float("nan")
+            step, loss = left.step, float("nan")
             logger.info("rate %g: no validation row has a label; step %d is kept", rate, step)
-        return Fitted(predictor.cpu().eval(), loss, rate, step, looks, [(rate, loss)])
+        return Fitted(predictor.cpu().eval(), loss, rate, step, left.looks, [(rate, loss)])
+
+    def _take(self, name: str, steps: int, train: Callable[[Stage | None], Left]) -> Left:
+        """Go through with a training, unless an earlier part of the fine-tuning has."""
+        if self._stages is None:
+            return train(None)
+        sizes = {name: tensor.shape for name, tensor in self._start.state_dict().items()}
+        stage = self._stages.stage(f"seed-{self._training.seed}-{name}", sizes)
+        left = stage.left()
+        if left is None:
+            left = train(stage)
+            stage.keep(left)
+        elif self._tally is not None:
+            self._tally.part(steps)
+        return left
+
+    def _steps(self, training: TrainingConfig) -> int:
+        return total_steps(training, -(-len(self._rows.train) // self._global_batch))
 
     def _loop(
-        self, predictor: Predictor, groups: Groups, training: TrainingConfig
-    ) -> tuple[Mapping[str, Tensor], int, list[tuple[int, float]]]:
-        """Return the weights of the best look, the start among them, the last step, all looks."""
+        self, predictor: Predictor, groups: Groups, training: TrainingConfig, stage: Stage | None
+    ) -> Left:
+        """Train; what is left has the weights of the best look, the start among them."""
         processes, train = self._processes, self._rows.train
-        before = {name: t.detach().cpu().clone() for name, t in predictor.state_dict().items()}
+        before = weights_of(predictor)
         lengths = None if self._lengths is None else self._lengths[train]
         order = Order(
-            len(train), batch_size=self._batch * processes.world, seed=training.seed,
-            lengths=lengths,
-        )  # fmt: skip
+            len(train), batch_size=self._global_batch, seed=training.seed, lengths=lengths
+        )
         loader = StepLoader(
             self._objective, order=order, rows=train, piece=self._batch,
             rank=processes.rank, world=processes.world,
         )  # fmt: skip
-        steps = total_steps(training, order.steps_per_epoch)
+        steps = self._steps(training)
         every = training.validate_every or max(1, steps // LOOKS)
+        start = None if stage is None else stage.start()
         monitor = None
         if len(self._rows.valid):
-            monitor = AnswerMonitor(self._objective, self._looked_at, processes)
+            seen = [] if start is None else known_looks(start.state["looks"])
+            monitor = AnswerMonitor(self._objective, self._looked_at, processes, seen)
         stepper = Stepper(
             processes.prepare(predictor), self._objective, make_optimizer(groups, training),
             config=training, processes=processes,
         )  # fmt: skip
         trained = Loop(
             model=predictor, stepper=stepper, loader=loader, monitor=monitor,
-            rhythm=Rhythm(steps, every, every, steps, training.patience),
+            rhythm=Rhythm(steps, every, every, training.checkpoint_every or every,
+                          training.patience),
             length=self._rows.labelled.dataset.input.length,
+            store=None if stage is None else stage.store,
+            extra=lambda: {"looks": [] if monitor is None else plain_looks(monitor.looks)},
             report=None if self._tally is None else self._tally.part(steps),
-        ).run(self._requests)  # fmt: skip
+        ).run(self._requests, start)  # fmt: skip
         if monitor is None:
-            return predictor.state_dict(), trained.step, []
-        start_loss = monitor.looks[0][1]
-        if trained.best_weights is None or start_loss <= (trained.best_loss or 0.0):
-            return before, trained.step, monitor.looks
-        return trained.best_weights, trained.step, monitor.looks
+            return Left(weights_of(predictor), trained.step, [])
+        if trained.best_step is None or rank(monitor.looks[0][1]) <= rank(trained.best_loss):
+            return Left(before, trained.step, monitor.looks)
+        best = trained.best_weights if stage is None else stage.best(trained.best_step)
+        assert best is not None
+        return Left(best, trained.step, monitor.looks)
 
     @torch.no_grad()
     def _features(self) -> np.ndarray:
@@ -272,6 +321,11 @@ class _Trainer:
         return list(batches(np.full(len(rows), length), EVALUATED_INPUTS))
 
 
+def weights_of(predictor: Predictor) -> dict[str, Tensor]:
+    """Copy a predictor's weights to the CPU."""
+    return {name: t.detach().cpu().clone() for name, t in predictor.state_dict().items()}
+
+
 def total_steps(training: TrainingConfig, steps_per_epoch: int) -> int:
     """Return the number of optimizer steps."""
     if training.steps is not None:
@@ -282,14 +336,14 @@ def total_steps(training: TrainingConfig, steps_per_epoch: int) -> int:
 
 
 def head_steps(
-    task: TaskConfig, num_rows: int, config: FinetuneConfig, training: TrainingConfig
+    task: TaskConfig, num_rows: int, config: FinetuneConfig, training: TrainingConfig, world: int
 ) -> int:
     """Return the steps that train the head alone; 0 where it is fitted, or left as it is."""
     fitted = config.head_first == "probe" and task.readout.kind != "query"
     if config.head_first == "none" or fitted:
         return 0
     assert isinstance(training.batch_size, int)
-    per_epoch = -(-num_rows // training.batch_size)
+    per_epoch = -(-num_rows // (training.batch_size * world))
     steps = max(round(config.head_epochs * per_epoch), FEWEST_STEPS)
     return min(steps, total_steps(training, per_epoch))
 
@@ -315,7 +369,7 @@ def count_steps(
     """
     assert isinstance(training.batch_size, int)
     per_epoch = -(-num_rows // (training.batch_size * world))
-    head = head_steps(task, num_rows, config, training)
+    head = head_steps(task, num_rows, config, training, world)
     return head + rates * total_steps(training, per_epoch)
 
 
@@ -328,39 +382,6 @@ def set_head(predictor: Predictor, found: LinearFit) -> None:
         readout.scale.copy_(torch.from_numpy(found.scale))
         predictor.output.weight.copy_(torch.from_numpy(found.weight))
         predictor.output.bias.copy_(torch.from_numpy(found.bias))
-
-
-def layer_groups(predictor: Predictor, *, decay: float, training: TrainingConfig) -> Groups:
-    """Group parameters by layer: the head learns at the full rate, each layer below more slowly.
-
-    The embedding is the lowest layer, the first attention the next, then the blocks.
-
-    Args:
-        predictor: The network.
-        decay: Rate of a layer as a multiple of that above it.
-        training: Weight decay of matrices.
-    """
-    top = predictor.config.encoder.depth + 2
-    groups: dict[tuple[int, bool], list[nn.Parameter]] = {}
-    for name, parameter in predictor.named_parameters():
-        groups.setdefault((_layer_of(name, top), parameter.dim() >= 2), []).append(parameter)
-    return [
-        {
-            "params": parameters,
-            "scale": decay ** (top - layer),
-            "weight_decay": training.weight_decay if is_matrix else 0.0,
-        }
-        for (layer, is_matrix), parameters in groups.items()
-    ]
-
-
-def _layer_of(name: str, top: int) -> int:
-    part, _, rest = name.partition(".")
-    if part == "embedding":
-        return 0
-    if part != "encoder":
-        return top
-    return 2 + int(rest.split(".")[1]) if rest.startswith("blocks.") else 1
 
 
 @contextmanager

@@ -7,7 +7,7 @@ What a step is stands in `step.py`, what is saved in `checkpoint.py`, what is tr
 import logging
 import math
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -95,7 +95,7 @@ class Loop(Generic[BatchT]):
         monitor: Evaluates; `None` never looks.
         store: Takes checkpoints; `None` keeps the best weights in memory.
         log: Takes numbers; `None` keeps none.
-        extra: Stored with each checkpoint as it is.
+        extra: Asked at each checkpoint for what is stored with it.
         captures: Where a step that may not be taken is captured; `None` captures nothing.
         with_examples: Whether captures may hold inputs.
         report: Called after each step.
@@ -109,7 +109,7 @@ class Loop(Generic[BatchT]):
     monitor: Monitor | None = None
     store: Store | None = None
     log: MetricsLog | None = None
-    extra: Mapping[str, Any] = field(default_factory=dict)
+    extra: Callable[[], Mapping[str, Any]] = dict
     captures: Path | None = None
     with_examples: bool = True
     report: Report | None = None
@@ -312,7 +312,7 @@ class Loop(Generic[BatchT]):
             if self.log is not None:
                 self.log.flush()
             optimizer = optimizer_tensors(self.stepper.optimizer, self.model)
-            values = {"format_version": 1, **asdict(state), **self.extra}
+            values = {"format_version": 1, **asdict(state), **self.extra()}
             self.store.save(Snapshot(_on_cpu(self.model), optimizer, values), best=state.best_step)
         self._saved = state.step
         processes.wait()

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from anymae.config import TrainingConfig
+from anymae.predictor import Predictor
 
 Groups = list[dict[str, Any]]
 
@@ -39,6 +40,39 @@ def decay_groups(model: nn.Module, config: TrainingConfig) -> Groups:
         {"params": matrices, "weight_decay": config.weight_decay},
         {"params": vectors, "weight_decay": 0.0},
     ]
+
+
+def layer_groups(predictor: Predictor, *, decay: float, training: TrainingConfig) -> Groups:
+    """Group parameters by layer: the head learns at the full rate, each layer below more slowly.
+
+    The embedding is the lowest layer, the first attention the next, then the blocks.
+
+    Args:
+        predictor: The network.
+        decay: Rate of a layer as a multiple of that above it.
+        training: Weight decay of matrices.
+    """
+    top = predictor.config.encoder.depth + 2
+    groups: dict[tuple[int, bool], list[nn.Parameter]] = {}
+    for name, parameter in predictor.named_parameters():
+        groups.setdefault((_layer_of(name, top), parameter.dim() >= 2), []).append(parameter)
+    return [
+        {
+            "params": parameters,
+            "scale": decay ** (top - layer),
+            "weight_decay": training.weight_decay if is_matrix else 0.0,
+        }
+        for (layer, is_matrix), parameters in groups.items()
+    ]
+
+
+def _layer_of(name: str, top: int) -> int:
+    part, _, rest = name.partition(".")
+    if part == "embedding":
+        return 0
+    if part != "encoder":
+        return top
+    return 2 + int(rest.split(".")[1]) if rest.startswith("blocks.") else 1
 
 
 def warmup_steps(config: TrainingConfig, steps: int) -> int:

@@ -150,7 +150,7 @@ class Session:
             monitor=monitor,
             store=self.store,
             log=MetricsLog(folder.metrics),
-            extra=settled.to_json(),
+            extra=settled.to_json,
             captures=folder.path,
             with_examples=not self.options.no_examples,
             report=self.options.progress,
