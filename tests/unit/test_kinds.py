@@ -191,6 +191,9 @@ def test_numbers_too_large_to_be_scaled_are_named() -> None:
 def test_declared_code_of_an_unknown_column_is_an_error() -> None:
     with pytest.raises(DataError, match=r"'aeg'.*did you mean 'age'"):
         check_codes(["aeg=0"], ["age"])
+    # A byte of the command line that is no UTF-8.
+    with pytest.raises(DataError, match="is no UTF-8 text"):
+        check_codes(["\udcff"], ["age"])
     assert blank(pa.array([" ? ", "NA", " x "], pa.large_string())).to_pylist() == [None, None, "x"]
 
 

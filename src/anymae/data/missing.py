@@ -10,16 +10,22 @@ from anymae.errors import DataError, nearest
 
 
 def check_codes(declared: Sequence[str], columns: Sequence[str]) -> None:
-    """Refuse codes of columns that are not there.
+    """Refuse codes of columns that are not there, and codes that no cell can hold.
 
     Args:
         declared: `-999` for all columns or `COLUMN=-999` for one.
         columns: Names of all columns, inputs or not.
 
     Raises:
-        DataError: A code names another column.
+        DataError: A code names another column, or is no text.
     """
     for code in declared:
+        try:
+            code.encode()
+        except UnicodeEncodeError:
+            raise DataError(
+                f"--missing {code!r} is no UTF-8 text, and no cell holds it; name another value"
+            ) from None
         name, equals, _ = code.rpartition("=")
         if equals and name not in columns:
             known = nearest(name, columns)
