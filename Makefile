@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
-.PHONY: help install quickstart test test-slow test-gpu check format lint types bench results clean
+.PHONY: help install quickstart test test-slow test-gpu check format lint types bench results docs clean
 
 help:  ## list the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*##/\t/' | expand -t 14
@@ -49,5 +49,9 @@ bench: install  ## time and memory against the direct way; says what got slower
 results: install  ## make docs/results.md from the records in results/
 	$(BIN)/python -m anymae.benchmark results docs/results.md
 
+docs: install  ## build the pages of docs/ as a site in site/
+	$(BIN)/python -m pip install --quiet -c constraints.txt -e '.[docs]'
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --quiet
+
 clean:  ## remove what the targets made
-	rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache build dist
+	rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache build dist site

@@ -7,6 +7,7 @@ import warnings
 from pathlib import Path
 
 import pytest
+import yaml
 
 from anymae.cli import main
 from anymae.data.sources import SOURCES
@@ -89,6 +90,17 @@ def test_the_commands_of_the_readme_run(folder: Path, capsys: pytest.CaptureFixt
     verbs = run_commands(README, capsys)
     assert verbs == {"inspect", "pretrain", "finetune", "predict"}
     assert (folder / "answers.csv").exists()
+
+
+def test_the_site_has_every_page_and_the_commands_of_the_readme() -> None:
+    nav = yaml.safe_load((DOCS.parent / "mkdocs.yml").read_text())["nav"]
+    named = re.findall(r"[\w/]+\.md", str(nav))
+    assert sorted(named) == sorted(path.name for path in DOCS.glob("*.md"))
+    typed = [
+        [shlex.split(line, comments=True) for line in blocks(page, "console")[-1].splitlines()]
+        for page in (DOCS / "index.md", README)
+    ]
+    assert typed[0][1:] == typed[1]
 
 
 def test_the_page_about_data_names_every_format() -> None:
