@@ -69,7 +69,9 @@ def test_each_verb_is_explained_with_an_example(
     verb: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert main([verb, "--help"]) == 0
-    assert f"Example: anymae {verb} " in " ".join(capsys.readouterr().out.split())
+    words = capsys.readouterr().out.split()
+    assert f"Example: anymae {verb} " in " ".join(words)
+    assert "--json" in words
 
 
 def test_without_words_help_is_shown(capsys: pytest.CaptureFixture[str]) -> None:

@@ -241,8 +241,21 @@ def test_show_and_report_write_self_contained_pages(
         assert "What is hidden" in text
         assert "http" not in text
         assert "<script" not in text
-    assert command("report", run).status == 0
+    outcome = command("report", run)
+    assert outcome.status == 0
+    assert outcome.err.splitlines()[-1] == f"next: anymae probe {run} LABELLED --target COL"
     assert (run / "report.html").exists()
+
+
+def test_show_and_report_print_one_json_object(
+    command: Command, molecules: Path, run: Path, tmp_path: Path
+) -> None:
+    page, both = tmp_path / "masks.html", tmp_path / "both.html"
+    outcome = command("show", run, molecules, "--rows", 2, "--out", page, "--json")
+    assert outcome.json == {"page": str(page), "rows": 2}
+    outcome = command("show", run, molecules, "--rows", 1, "--text", "--json")
+    assert "inputs hidden" in outcome.json["text"]
+    assert command("report", run, run, "--out", both, "--json").json == {"page": str(both)}
 
 
 def test_inspect_tells_data_plan_and_masks(

@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from anymae.cli.console import next_step, show_json
+from anymae.cli.console import next_step, quoted, show_json
 from anymae.cli.options import JsonFlag, OverwriteFlag, RunArgument
 
 _PANEL = "Exchange"
@@ -53,6 +53,7 @@ def export(
     )
     typer.echo(f"{out}: {shapes} -> {written.output}")
     typer.echo(f"largest difference to torch, rows of several lengths: {written.difference:.1e}")
+    next_step(quoted("anymae", "push", run, "hf://OWNER/NAME", "--dry-run"))
 
 
 def push(

@@ -339,6 +339,7 @@ def report(
     out: Annotated[
         Path | None, typer.Option("--out", help="HTML page; RUN/report.html for a single run.")
     ] = None,
+    json: JsonFlag = False,
 ) -> None:
     """Write one self-contained HTML page about a run, or several beside each other.
 
@@ -347,4 +348,8 @@ def report(
     from anymae.report import write_report
 
     page = write_report(runs, out=out)
+    if json:
+        show_json({"page": str(page)})
+        return
     typer.echo(f"{page}: open it in a browser")
+    next_step(quoted("anymae", "probe", runs[0], "LABELLED", "--target", "COL"))

@@ -153,6 +153,7 @@ def show(
     rows: Annotated[int, typer.Option("--rows", min=1, help="Rows to show at most.")] = 8,
     seed: Annotated[int, typer.Option("--seed", help="Fixes the masks.")] = 0,
     overwrite: OverwriteFlag = False,
+    json: JsonFlag = False,
 ) -> None:
     """Show what a model hides of real rows, and what it makes of them.
 
@@ -162,12 +163,19 @@ def show(
 
     if text:
         shown = show_rows_as_text(run, data, data_config=data_flags.config(), count=rows, seed=seed)
+        if json:
+            show_json({"text": shown})
+            return
         typer.echo(shown)
-        return
-    count = show_rows(
-        run, data, out, data_config=data_flags.config(), count=rows, seed=seed, overwrite=overwrite
-    )
-    typer.echo(f"{out}: masks and reconstructions of {count} rows")
+    else:
+        count = show_rows(
+            run, data, out, data_config=data_flags.config(), count=rows, seed=seed,
+            overwrite=overwrite,
+        )  # fmt: skip
+        if json:
+            show_json({"page": str(out), "rows": count})
+            return
+        typer.echo(f"{out}: masks and reconstructions of {count} rows")
     next_step(quoted("anymae", "report", run))
 
 
