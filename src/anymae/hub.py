@@ -298,8 +298,17 @@ import anymae
 model = anymae.load("path/to/this/folder")
 ```
 
-Method: Xie, Lee, Chen, Finn, *Self-guided Masked Autoencoders for Domain-agnostic
-Self-supervised Learning*, ICLR 2024.
+## How to cite
+
+```bibtex
+@inproceedings{{xie2024selfguided,
+  title = {{Self-guided Masked Autoencoders for Domain-agnostic Self-supervised Learning}},
+  author = {{Xie, Johnathan and Lee, Yoonho and Chen, Annie S. and Finn, Chelsea}},
+  booktitle = {{International Conference on Learning Representations}},
+  year = {{2024}},
+  url = {{https://arxiv.org/abs/2402.14789}},
+}}
+```
 """
 
 

@@ -31,9 +31,11 @@ from anymae.model import Backbone
 from anymae.predictor import Ensemble
 from anymae.task import FinetuneConfig, TaskConfig
 from anymae.training.finetuned import RESULT, Finetuned, check_folder, is_finished, write_result
-from anymae.training.fit import Fitted, Rows, count_steps, finetune_training, fit
+from anymae.training.fit import Fitted, Rows, finetune_training, fit
 from anymae.training.identity import FREE
 from anymae.training.labelling import check_weights, label
+from anymae.training.lengths import count_steps
+from anymae.training.methods import finetuning_methods
 from anymae.training.precision import settle_precision
 from anymae.training.processes import Processes
 from anymae.training.progress import Report, Tally, notebook_progress
@@ -135,8 +137,13 @@ def _finetune(
         writes = processes.is_main
     result = _judge(fitted, dataset, rows, test, asked, folder, started)
     if folder is not None and stages is not None and writes:
+        identity = stages.identity
+        methods = finetuning_methods(
+            task, asked.config, asked.training, rows=result.rows, batch=identity["batch_size"],
+            rate=result.learning_rate, kept=result.steps,
+        )  # fmt: skip
         write_result(
-            folder, result, asked=asked.to_json(), identity=stages.identity,
+            folder, result, asked=asked.to_json(), identity=identity, methods=methods,
             hashes=row_hashes(dataset, rows.train),
         )  # fmt: skip
     return result

@@ -148,6 +148,7 @@ def write_result(
     *,
     asked: Mapping[str, Any],
     identity: Mapping[str, Any],
+    methods: str,
     hashes: npt.NDArray[np.uint64],
 ) -> None:
     """Write the model's folder; one that was there goes once all of the new one is written.
@@ -157,6 +158,7 @@ def write_result(
         result: What came of it.
         asked: Settings, for people.
         identity: All that the weights follow from, to compare with what is asked for later.
+        methods: What was done, as a paper would say it.
         hashes: Of the training rows' inputs.
     """
 
@@ -164,7 +166,8 @@ def write_result(
         about = {"format_version": 1, "asked": asked, "identity": identity, **result.to_json()}
         write_json(staged / RESULT, about)
         write_tensors(staged / SEEN, {"hashes": torch.from_numpy(np.sort(hashes).view(np.int64))})
-        write_text(staged / CARD, model_card(result.model) + _results(result))
+        card = f"{model_card(result.model)}\n## Methods\n\n{methods}\n{_results(result)}"
+        write_text(staged / CARD, card)
         write_model(result.model, staged)
 
     stale = [path.name for path in folder.glob("evaluation-*.json")]

@@ -27,6 +27,7 @@ from anymae.predictor import Predictor
 from anymae.task import FinetuneConfig, TaskConfig
 from anymae.training.answers import AnswerMonitor, AnswerObjective
 from anymae.training.determinism import reproducible
+from anymae.training.lengths import head_steps, total_steps
 from anymae.training.linear import LinearFit, fit_linear
 from anymae.training.loader import StepLoader
 from anymae.training.loop import Loop, Rhythm
@@ -50,9 +51,6 @@ DEFAULTS: Mapping[str, object] = {
     "warmup": 0.1,
 }
 """Training settings where nothing else is said."""
-
-EPOCHS, FEWEST_STEPS = 30, 300
-"""How long to train when nothing is said: so many passes, but at least so many steps."""
 
 EVALUATED_INPUTS = 16_384
 """Inputs of a batch of rows that are only looked at."""
@@ -257,7 +255,7 @@ class _Trainer:
         return left
 
     def _steps(self, training: TrainingConfig) -> int:
-        return total_steps(training, -(-len(self._rows.train) // self._global_batch))
+        return total_steps(training, len(self._rows.train), self._global_batch)
 
     def _loop(
         self, predictor: Predictor, groups: Groups, training: TrainingConfig, stage: Stage | None
@@ -324,53 +322,6 @@ class _Trainer:
 def weights_of(predictor: Predictor) -> dict[str, Tensor]:
     """Copy a predictor's weights to the CPU."""
     return {name: t.detach().cpu().clone() for name, t in predictor.state_dict().items()}
-
-
-def total_steps(training: TrainingConfig, steps_per_epoch: int) -> int:
-    """Return the number of optimizer steps."""
-    if training.steps is not None:
-        return training.steps
-    if training.epochs is not None:
-        return max(1, round(training.epochs * steps_per_epoch))
-    return max(FEWEST_STEPS, EPOCHS * steps_per_epoch)
-
-
-def head_steps(
-    task: TaskConfig, num_rows: int, config: FinetuneConfig, training: TrainingConfig, world: int
-) -> int:
-    """Return the steps that train the head alone; 0 where it is fitted, or left as it is."""
-    fitted = config.head_first == "probe" and task.readout.kind != "query"
-    if config.head_first == "none" or fitted:
-        return 0
-    assert isinstance(training.batch_size, int)
-    per_epoch = -(-num_rows // (training.batch_size * world))
-    steps = max(round(config.head_epochs * per_epoch), FEWEST_STEPS)
-    return min(steps, total_steps(training, per_epoch))
-
-
-def count_steps(
-    task: TaskConfig,
-    num_rows: int,
-    config: FinetuneConfig,
-    training: TrainingConfig,
-    *,
-    world: int,
-    rates: int,
-) -> int:
-    """Return the steps of a `fit` in which nothing stops early.
-
-    Args:
-        task: What is predicted.
-        num_rows: Training rows.
-        config: How the head is prepared.
-        training: Length and batch.
-        world: Processes that share a batch.
-        rates: Learning rates that are tried.
-    """
-    assert isinstance(training.batch_size, int)
-    per_epoch = -(-num_rows // (training.batch_size * world))
-    head = head_steps(task, num_rows, config, training, world)
-    return head + rates * total_steps(training, per_epoch)
 
 
 def set_head(predictor: Predictor, found: LinearFit) -> None:

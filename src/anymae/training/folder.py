@@ -140,11 +140,18 @@ class RunFolder:
         """Add what is known at the end to the environment."""
         write_json(self.path / ENVIRONMENT, {**read_json(self.path / ENVIRONMENT), **facts})
 
-    def write_end(self, model: MaskedAutoencoder, facts: dict[str, Any]) -> None:
-        """Write the card; the weights come after it, last of all."""
+    def write_end(self, model: MaskedAutoencoder, facts: dict[str, Any], methods: str) -> None:
+        """Write the card; the weights come after it, last of all.
+
+        Args:
+            model: What came of the run.
+            facts: Its numbers, and `words`.
+            methods: What was done, as a paper would say it.
+        """
         numbers = {name: value for name, value in facts.items() if isinstance(value, (int, float))}
         rows = "".join(f"| {name} | {value:.4g} |\n" for name, value in numbers.items())
-        text = f"\n## This run\n\nIn words: {facts['words']}.\n\n| | |\n| --- | --- |\n{rows}"
+        text = f"\n## Methods\n\n{methods}\n"
+        text += f"\n## This run\n\nIn words: {facts['words']}.\n\n| | |\n| --- | --- |\n{rows}"
         write_text(self.path / CARD, model_card(model) + text)
 
 

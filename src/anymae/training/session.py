@@ -22,6 +22,7 @@ from anymae.training.identity import check_identity
 from anymae.training.log import GO_ON, MetricsLog, read_metrics
 from anymae.training.loop import Loop, Trained
 from anymae.training.memory import freed_memory_kept, peak_memory
+from anymae.training.methods import pretraining_methods
 from anymae.training.monitor import ReconstructionMonitor
 from anymae.training.objective import Monitor
 from anymae.training.online_probe import OnlineProbe
@@ -223,11 +224,27 @@ class Session:
             with told(f"the end of the run in {folder.path}", GO_ON):
                 folder.note({"seconds": trained.seconds, "peak_memory_mb": peak})
                 write_json(folder.path / DATA, model.data)
-                folder.write_end(model, facts)
+                folder.write_end(model, facts, self._methods(model, training, facts))
                 write_tensors(folder.path / WEIGHTS, model.state_dict())
             logger.info("%s", facts["words"])
         processes.wait()
         return model, facts
+
+    def _methods(
+        self, model: MaskedAutoencoder, training: TrainingConfig, facts: Mapping[str, Any]
+    ) -> str:
+        assert isinstance(training.batch_size, int)
+        dataset, processes = self.job.dataset, self.processes
+        rows = training.batch_size * training.accumulate * processes.world
+        return pretraining_methods(
+            self.job.config,
+            training,
+            facts,
+            parts=dataset.parts,
+            batch=round(rows * dataset.strings_per_row),
+            weights=sum(parameter.numel() for parameter in model.parameters()),
+            device=processes.device.type,
+        )
 
     def _score_validation(self, model: MaskedAutoencoder) -> None:
         """Note beside the model what reconstruction costs, to tell when other data are unlike."""

@@ -1,0 +1,60 @@
+"""How many steps the trainings of a fine-tuning take."""
+
+from anymae.config import TrainingConfig
+from anymae.task import FinetuneConfig, TaskConfig
+
+EPOCHS, FEWEST_STEPS = 30, 300
+"""How long to train when nothing is said: so many passes, but at least so many steps."""
+
+
+def total_steps(training: TrainingConfig, num_rows: int, batch: int) -> int:
+    """Return the optimizer steps of a training that nothing stops early.
+
+    Args:
+        training: How long.
+        num_rows: Training rows.
+        batch: Rows of a step.
+    """
+    steps_per_epoch = -(-num_rows // batch)
+    if training.steps is not None:
+        return training.steps
+    if training.epochs is not None:
+        return max(1, round(training.epochs * steps_per_epoch))
+    return max(FEWEST_STEPS, EPOCHS * steps_per_epoch)
+
+
+def head_steps(
+    task: TaskConfig, num_rows: int, config: FinetuneConfig, training: TrainingConfig, world: int
+) -> int:
+    """Return the steps that train the head alone; 0 where it is fitted, or left as it is."""
+    fitted = config.head_first == "probe" and task.readout.kind != "query"
+    if config.head_first == "none" or fitted:
+        return 0
+    assert isinstance(training.batch_size, int)
+    batch = training.batch_size * world
+    steps = max(round(config.head_epochs * -(-num_rows // batch)), FEWEST_STEPS)
+    return min(steps, total_steps(training, num_rows, batch))
+
+
+def count_steps(
+    task: TaskConfig,
+    num_rows: int,
+    config: FinetuneConfig,
+    training: TrainingConfig,
+    *,
+    world: int,
+    rates: int,
+) -> int:
+    """Return the steps of a `fit` in which nothing stops early.
+
+    Args:
+        task: What is predicted.
+        num_rows: Training rows.
+        config: How the head is prepared.
+        training: Length and batch.
+        world: Processes that share a batch.
+        rates: Learning rates that are tried.
+    """
+    assert isinstance(training.batch_size, int)
+    head = head_steps(task, num_rows, config, training, world)
+    return head + rates * total_steps(training, num_rows, training.batch_size * world)

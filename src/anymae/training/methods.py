@@ -1,0 +1,225 @@
+"""What was done, as a paper's methods section would say it, with the numbers of the run itself."""
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+from anymae.config import InputConfig, MaskingConfig, ModelConfig, TrainingConfig
+from anymae.data.splits import Parts
+from anymae.task import FinetuneConfig, TaskConfig
+from anymae.training.lengths import total_steps
+from anymae.training.optim import warmup_steps
+from anymae.training.progress import duration
+
+PAPER = "Xie et al. 2024"
+
+
+def pretraining_methods(
+    config: ModelConfig,
+    training: TrainingConfig,
+    facts: Mapping[str, Any],
+    *,
+    parts: Parts,
+    batch: int,
+    weights: int,
+    device: str,
+) -> str:
+    """Describe a pretraining run.
+
+    Args:
+        config: Of the model.
+        training: With steps and precision as they were settled.
+        facts: `steps`, `seconds` and, where rows were held out, `best_step`, `valid_loss` and
+            `trivial_loss`.
+        parts: Rows for training, validation and test.
+        batch: Rows of a step.
+        weights: Parameters in all.
+        device: Its type: `cpu`, `cuda` ...
+
+    Returns:
+        A paragraph.
+    """
+    guided = config.masking.kind == "guided"
+    what = "A self-guided masked autoencoder" if guided else "A masked autoencoder"
+    held = f"; {_count(len(parts.valid), 'row')} more were held out" if len(parts.valid) else ""
+    passes = facts["steps"] * batch / len(parts.train)
+    sentences = [
+        f"{what} ({PAPER}) was pretrained on {_count(len(parts.train), 'row')}, without "
+        f"labels{held}.",
+        f"Inputs were {_inputs(config.input)}.",
+        _network(config, weights),
+        _masks(config.masking),
+        f"Hidden inputs were reconstructed from the visible ones, {_LOSSES[config.input.kind]}.",
+        f"Training took {_count(facts['steps'], 'step')} of {_count(batch, 'row')} "
+        f"({passes:.3g} passes), "
+        f"{_optimizer(training, training.steps or facts['steps'])}, in {training.precision} on "
+        f"{_DEVICES.get(device, device)}, {duration(facts['seconds'])} in all, with seed "
+        f"{training.seed}.",
+        _kept(training, facts),
+    ]
+    return " ".join(filter(None, sentences))
+
+
+def finetuning_methods(
+    task: TaskConfig,
+    config: FinetuneConfig,
+    training: TrainingConfig,
+    *,
+    rows: Mapping[str, int],
+    batch: int,
+    rate: float,
+    kept: Sequence[int],
+) -> str:
+    """Describe a fine-tuning.
+
+    Args:
+        task: What is predicted.
+        config: How it was learned.
+        training: Batch, decay and so on.
+        rows: Labelled rows by part: train, valid, test.
+        batch: Rows of a step.
+        rate: The learning rate that was kept.
+        kept: Step whose weights were kept, by seed.
+
+    Returns:
+        A paragraph.
+    """
+    pretrained, total = config.start == "pretrained", total_steps(training, rows["train"], batch)
+    several = len(config.learning_rates) > 1
+    chosen = f"; {rows['valid']:,} more chose the step" + (" and the rate" if several else "")
+    head = config.head_first
+    if head == "probe" and task.readout.kind == "query":
+        head = "train"
+    sentences = [
+        f"{'A pretrained encoder' if pretrained else 'An encoder of random weights'} was trained, "
+        f"with {_READOUTS[task.readout.kind]}, to predict {_listed(task.targets)} "
+        f"({_TASKS[task.type]}) from {_count(rows['train'], 'labelled row')}"
+        f"{chosen if rows['valid'] else ''}.",
+        _HEADS[head],
+        f"Then all weights learned for up to {_count(total, 'step')} of {_count(batch, 'row')}, "
+        f"{_optimizer(training.model_copy(update={'learning_rate': rate}), total)}; each layer "
+        f"learned at {config.layer_decay:g} times the rate of the one above.",
+        f"Of the rates {_listed(f'{one:g}' for one in config.learning_rates)}, {rate:g} was kept."
+        if several
+        else "",
+        f"The weights are those after step "
+        f"{_listed(f'{step:,}' if step else '0 (the head alone)' for step in kept)}.",
+        f"{len(kept)} models of different seeds answer together." if len(kept) > 1 else "",
+    ]
+    return " ".join(filter(None, sentences))
+
+
+def _inputs(config: InputConfig) -> str:
+    length, numbers = config.length, f"{config.channels} numbers"
+    order = ", without an order" if config.positions == "none" else ""
+    categories = sum(count > 0 for count in config.categories)
+    match config.kind:
+        case "bytes":
+            return f"the bytes of strings, up to {length:,} of them"
+        case "table":
+            named = f", {categories} of them categorical" if categories else ""
+            return f"the {length:,} columns of a table{named}; numbers were standardised"
+        case "image" if config.grid is not None:
+            unit = f"squares of {config.patch} by {config.patch} pixels" if config.patch > 1 else ""
+            return f"{config.grid[0]} by {config.grid[1]} {unit or 'pixels'}, standardised"
+    return f"up to {length:,} vectors of {numbers}{order}, standardised"
+
+
+def _network(config: ModelConfig, weights: int) -> str:
+    encoder = config.encoder
+    read = "each visible input attended to all visible ones"
+    if encoder.kind == "perceiver":
+        read = f"{encoder.num_latents:,} learned latents read the visible inputs"
+    return (
+        f"In the {encoder.kind} encoder {read}; "
+        f"{_count(encoder.depth, 'self-attention block')} of width {encoder.width} with "
+        f"{_count(encoder.num_heads, 'head')} followed, and one attention layer decoded "
+        f"({weights:,} parameters in all)."
+    )
+
+
+def _masks(config: MaskingConfig) -> str:
+    share = f"{config.ratio:.0%} of each row's inputs were"
+    if config.ratio_low is not None:
+        share = f"Between {config.ratio_low:.0%} and {config.ratio:.0%} of each row's inputs were"
+    if config.kind != "guided":
+        how = _MASKINGS.get(config.kind, f"chosen by the masking {config.kind}")
+        return f"{share} hidden, {how.format(**config.model_dump())}."
+    heads = "averaged over heads" if config.head_choice == "mean" else "of a head drawn for each"
+    drawn = {
+        "top": "those to which sampled queries paid most attention",
+        "sample": "drawn in proportion to the attention that sampled queries paid",
+    }
+    more = ""
+    if config.hide_queries:
+        more += ", the queries' own inputs first"
+    if config.random_floor:
+        more += f"; {config.random_floor:.0%} of each mask was left to chance"
+    if config.random_start:
+        more += f"; over the first {config.random_start:.0%} of training masks went from random to "
+        more += "guided"
+    return (
+        f"{share} hidden: {drawn[config.draw]} in the model's own first attention layer, {heads}, "
+        f"one query for {config.inputs_per_query:g} hidden inputs{more}."
+    )
+
+
+def _optimizer(training: TrainingConfig, steps: int) -> str:
+    fall = "a cosine decay to 0" if training.schedule == "cosine" else "a constant rate after it"
+    clip = f", gradient norm clipped at {training.clip:g}" if training.clip is not None else ""
+    return (
+        f"with AdamW (peak learning rate {training.learning_rate:g}, weight decay "
+        f"{training.weight_decay:g}, beta2 {training.beta2:g}), a linear warm-up over "
+        f"{_count(warmup_steps(training, steps), 'step')} and {fall}{clip}"
+    )
+
+
+def _kept(training: TrainingConfig, facts: Mapping[str, Any]) -> str:
+    """Say whose weights they are, and what they were worth on rows that were held out."""
+    loss, trivial, step = (facts.get(name) for name in ("valid_loss", "trivial_loss", "best_step"))
+    if loss is None or trivial is None:
+        return ""
+    which = f"of step {step:,}" if step is not None else "of the last step"
+    chosen = " the best on the held-out rows" if training.keep == "best" and step else ""
+    return (
+        f"The weights are those {which},{chosen} with a loss of {loss:.4g} for each input under "
+        f"fixed, uniformly random masks; predicting what is usual loses {trivial:.4g}."
+    )
+
+
+def _count(number: int, thing: str) -> str:
+    return f"{number:,} {thing}{'s' * (number != 1)}"
+
+
+def _listed(words: Iterable[str]) -> str:
+    *first, last = words
+    return f"{', '.join(first)} and {last}" if first else last
+
+
+_LOSSES = {
+    "bytes": "by the cross-entropy of each byte",
+    "values": "by the squared error of each number",
+    "image": "by the squared error of each value",
+    "table": "by the squared error of numbers and the cross-entropy of categories",
+}
+_MASKINGS = {
+    "random": "uniformly at random",
+    "span": "in runs of {span_length:g} on average",
+    "block": "in squares of {block_side} by {block_side}",
+}
+_DEVICES = {"cpu": "CPUs", "cuda": "GPUs", "mps": "a GPU"}
+_READOUTS = {
+    "query": "a head whose learned query reads its output",
+    "mean": "a linear head on the mean of its output",
+    "layers": "a linear head on mean and deviation of the states after each layer",
+}
+_TASKS = {
+    "regression": "regression, squared error",
+    "binary": "two classes, cross-entropy",
+    "multiclass": "classes, cross-entropy",
+    "multilabel": "several yes or no questions, cross-entropy",
+}
+_HEADS = {
+    "probe": "The head was first fitted to frozen features.",
+    "train": "The head was first trained alone.",
+    "none": "The head began with random weights.",
+}

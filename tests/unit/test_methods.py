@@ -1,0 +1,101 @@
+"""The paragraph of a card says what was done, whatever was."""
+
+from typing import Any
+
+import numpy as np
+import pytest
+
+from anymae.config import MaskingConfig, TrainingConfig, parse
+from anymae.data.splits import Parts
+from anymae.masking import MASKINGS
+from anymae.task import FinetuneConfig, ReadoutConfig, TaskConfig
+from anymae.training.methods import finetuning_methods, pretraining_methods
+from tiny import tiny_config
+
+FACTS = {"steps": 1000, "seconds": 75.0, "best_step": 900, "valid_loss": 1.5, "trivial_loss": 2.25}
+
+
+def told(facts: dict[str, Any] = FACTS, *, valid: int = 20, **settings: Any) -> str:
+    """The paragraph of a run on 1,000 rows."""
+    parts = Parts(np.arange(1000), np.arange(valid), np.arange(0))
+    masking = settings.pop("masking", {})
+    config = tiny_config(settings.pop("content", "bytes"), settings.pop("encoder", "transformer"))
+    config = config.model_copy(update={"masking": parse(MaskingConfig, masking)})
+    training = parse(TrainingConfig, {"steps": 1000, "batch_size": 64, **settings})
+    return pretraining_methods(
+        config, training, facts, parts=parts, batch=64, weights=12_345, device="cpu"
+    )
+
+
+def test_a_run_is_told_with_its_numbers() -> None:
+    assert told(masking={"ratio": 0.3, "random_floor": 0.5}) == (
+        "A self-guided masked autoencoder (Xie et al. 2024) was pretrained on 1,000 rows, without "
+        "labels; 20 rows more were held out. Inputs were the bytes of strings, up to 24 of them. "
+        "In the transformer encoder each visible input attended to all visible ones; 2 "
+        "self-attention blocks of width 16 with 2 heads followed, and one attention layer decoded "
+        "(12,345 parameters in all). 30% of each row's inputs were hidden: those to which sampled "
+        "queries paid most attention in the model's own first attention layer, averaged over "
+        "heads, one query for 3 hidden inputs; 50% of each mask was left to chance. Hidden inputs "
+        "were reconstructed from the visible ones, by the cross-entropy of each byte. Training "
+        "took 1,000 steps of 64 rows (64 passes), with AdamW (peak learning rate 0.001, weight "
+        "decay 0.01, beta2 0.999), a linear warm-up over 100 steps and a cosine decay to 0, "
+        "gradient norm clipped at 1, in fp32 on CPUs, 1 min 15 s in all, with seed 0. The weights "
+        "are those of step 900, the best on the held-out rows with a loss of 1.5 for each input "
+        "under fixed, uniformly random masks; predicting what is usual loses 2.25."
+    )
+
+
+@pytest.mark.parametrize("content", ["bytes", "values", "table", "image"])
+@pytest.mark.parametrize("encoder", ["transformer", "perceiver"])
+@pytest.mark.parametrize("kind", sorted(MASKINGS))
+def test_every_kind_of_input_encoder_and_masking_has_its_words(
+    kind: str, encoder: str, content: str
+) -> None:
+    words = told(content=content, encoder=encoder, masking={"kind": kind})
+    assert ("self-guided" in words) == (kind == "guided")
+    assert ("latents read" in words) == (encoder == "perceiver")
+    assert not {"None", "nan"} & set(words.split())
+    assert "chosen by the masking" not in words
+
+
+@pytest.mark.parametrize(
+    ("settings", "words"),
+    [
+        ({"masking": {"ratio": 0.5, "ratio_low": 0.2}}, "Between 20% and 50% of each row's inputs"),
+        ({"masking": {"draw": "sample"}}, "drawn in proportion to the attention"),
+        ({"masking": {"head_choice": "sample"}}, "of a head drawn for each"),
+        ({"masking": {"hide_queries": True}}, "the queries' own inputs first"),
+        ({"masking": {"random_start": 0.25}}, "over the first 25% of training masks went from"),
+        ({"masking": {"kind": "own"}}, "hidden, chosen by the masking own."),
+        ({"schedule": "constant", "clip": None}, "100 steps and a constant rate after it, in fp32"),
+        ({"keep": "last"}, "The weights are those of step 900, with a loss of 1.5"),
+    ],
+)
+def test_settings_are_told(settings: dict[str, Any], words: str) -> None:
+    assert words in told(**settings)
+
+
+def test_without_held_out_rows_no_loss_is_told() -> None:
+    words = told({"steps": 10, "seconds": 1.0, "best_step": None}, valid=0)
+    assert "held" not in words
+    assert words.endswith("with seed 0.")
+
+
+def test_a_fine_tuning_is_told_with_its_numbers() -> None:
+    task = TaskConfig(
+        type="binary", targets=("toxic",), classes=("0", "1"), readout=ReadoutConfig(kind="mean")
+    )
+    words = finetuning_methods(
+        task, FinetuneConfig(), TrainingConfig(epochs=5, warmup=0.1), batch=32, rate=3e-4,
+        rows={"train": 160, "valid": 40, "test": 0}, kept=(20, 0),
+    )  # fmt: skip
+    assert words == (
+        "A pretrained encoder was trained, with a linear head on the mean of its output, to "
+        "predict toxic (two classes, cross-entropy) from 160 labelled rows; 40 more chose the step "
+        "and the rate. The head was first fitted to frozen features. Then all weights learned for "
+        "up to 25 steps of 32 rows, with AdamW (peak learning rate 0.0003, weight decay 0.01, "
+        "beta2 0.999), a linear warm-up over 2 steps and a cosine decay to 0, gradient norm "
+        "clipped at 1; each layer learned at 0.75 times the rate of the one above. Of the rates "
+        "0.0001, 0.0003 and 0.001, 0.0003 was kept. The weights are those after step 20 and 0 (the "
+        "head alone). 2 models of different seeds answer together."
+    )
