@@ -9,10 +9,12 @@ import signal
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 from anymae import files
 from anymae.config import DataConfig
+from anymae.data.dataset import open_data
 from anymae.errors import (
     ConfigError,
     FolderError,
@@ -23,8 +25,10 @@ from anymae.errors import (
 from anymae.hub import load
 from anymae.predictor import Ensemble, Predictor
 from anymae.training.finetune import finetune
+from anymae.training.fit import Rows
 from anymae.training.progress import Progress
-from kills import Kill, each_name, killed_at, points
+from anymae.training.targets import Labelled
+from kills import Kill, Point, each_name, killed_at, points
 from pairs import together
 from runs import Cut, cut_at, small, strings, tuned, weights
 
@@ -75,8 +79,17 @@ def test_cut_anywhere_it_ends_with_the_same_bytes(name: str, tmp_path: Path) -> 
     assert cuts[-1] - every < taken[0] <= cuts[-1]
 
 
-def test_killed_at_points_of_writing_it_ends_with_the_same_bytes(tmp_path: Path) -> None:
-    found = points(tmp_path, "finetune")
+@pytest.fixture(scope="module")
+def uncut(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, list[Point]]:
+    folder = tmp_path_factory.mktemp("kill")
+    return folder, points(folder, "finetune")
+
+
+@pytest.mark.parametrize("share", range(4))
+def test_killed_at_points_of_writing_it_ends_with_the_same_bytes(
+    share: int, uncut: tuple[Path, list[Point]]
+) -> None:
+    folder, found = uncut
     names = {point.name for point in found}
     for wanted in (
         "_rename uncut/.staged-trainings",
@@ -93,12 +106,12 @@ def test_killed_at_points_of_writing_it_ends_with_the_same_bytes(tmp_path: Path)
         *(p for p in chosen if p.name.endswith((".staged-files/model.safetensors", "trainings"))),
         *chosen[:: max(1, len(chosen) // 5)],
     ]
-    for turn, point in enumerate(some):
+    for turn, point in list(enumerate(some))[share::4]:
         kills = [Kill(point.number, after=bool(turn % 2))]
         if turn % 3 == 0:
             kills.append(Kill(point.number // 2, after=False))
-        killed_at(tmp_path / f"at-{turn}", kills, "finetune")
-        assert_same(tmp_path / f"at-{turn}", tmp_path / "uncut")
+        killed_at(folder / f"at-{turn}", kills, "finetune")
+        assert_same(folder / f"at-{turn}", folder / "uncut")
 
 
 @pytest.mark.slow
@@ -158,6 +171,13 @@ def test_it_does_not_go_on_as_another(case: dict[str, Any], words: str, tmp_path
         return
     with pytest.raises(ConfigError, match=words):
         tuned(tmp_path / "m", resume=True, **case)
+
+
+def test_a_row_that_moves_from_training_to_validation_makes_other_rows() -> None:
+    labelled = Labelled(open_data(strings()), np.zeros((90, 1), np.float32), None)
+    one, other = (Rows(labelled, np.arange(at), np.arange(at, 90)) for at in (80, 81))
+    assert one.digest != other.digest
+    assert one.digest == Rows(labelled, np.arange(80), np.arange(80, 90)).digest
 
 
 def test_what_changes_no_result_may_differ(tmp_path: Path) -> None:

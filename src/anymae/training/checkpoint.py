@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from anymae.errors import AnymaeError, FolderError
 from anymae.files import (
@@ -118,6 +118,11 @@ class Checkpoints:
         for step in self.steps():
             if step not in kept and step != best:
                 remove_folder(self.path(step))
+
+
+def weights_of(model: nn.Module) -> dict[str, Tensor]:
+    """Copy a model's weights to the CPU."""
+    return {name: t.detach().cpu().clone() for name, t in model.state_dict().items()}
 
 
 def write_checkpoint(path: Path, snapshot: Snapshot) -> None:

@@ -15,10 +15,10 @@ from typing import NamedTuple
 
 import numpy as np
 import torch
-from torch import Tensor
 
 from anymae.config import TrainingConfig, parse
 from anymae.data.sampler import Order
+from anymae.data.splits import Parts
 from anymae.errors import ConfigError
 from anymae.inference.compute import batches
 from anymae.model import Backbone
@@ -26,6 +26,7 @@ from anymae.nn.readout import MeanReadout
 from anymae.predictor import Predictor
 from anymae.task import FinetuneConfig, TaskConfig
 from anymae.training.answers import AnswerMonitor, AnswerObjective
+from anymae.training.checkpoint import weights_of
 from anymae.training.determinism import reproducible
 from anymae.training.lengths import head_steps, total_steps
 from anymae.training.linear import LinearFit, fit_linear
@@ -90,10 +91,11 @@ class Rows(NamedTuple):
     @property
     def digest(self) -> str:
         """Hash of the inputs, of what is known about them, and of which rows are for what."""
-        found = hashlib.sha256(self.labelled.dataset.preparation.fingerprint.encode())
-        for array in (self.labelled.targets, self.labelled.weights, self.train, self.valid):
-            if array is not None:
-                found.update(np.ascontiguousarray(array).tobytes())
+        dataset, targets, weights = self.labelled
+        split = Parts(self.train, self.valid, np.arange(0)).digest
+        found = hashlib.sha256(f"{dataset.preparation.fingerprint} {split}".encode())
+        for array in (targets, weights):
+            found.update(b"" if array is None else np.ascontiguousarray(array).tobytes())
         return found.hexdigest()
 
 
@@ -317,11 +319,6 @@ class _Trainer:
             return list(batches(self._lengths[rows].astype(np.int64), EVALUATED_INPUTS))
         length = self._rows.labelled.dataset.input.length
         return list(batches(np.full(len(rows), length), EVALUATED_INPUTS))
-
-
-def weights_of(predictor: Predictor) -> dict[str, Tensor]:
-    """Copy a predictor's weights to the CPU."""
-    return {name: t.detach().cpu().clone() for name, t in predictor.state_dict().items()}
 
 
 def set_head(predictor: Predictor, found: LinearFit) -> None:

@@ -8,7 +8,7 @@ from anymae.errors import ConfigError
 from anymae.recipes import LENGTHS
 from anymae.training.optim import warmup_steps
 from anymae.training.processes import Processes
-from anymae.training.resolve import Job, differing, total_steps
+from anymae.training.resolve import Job, differing, few, total_steps
 
 FREE = (
     "workers", "keep_checkpoints", "checkpoint_every", "recompute", "device", "threads", "precision"
@@ -67,9 +67,8 @@ def check_identity(
     found = Preparation.from_json(dict(data)).differences(job.dataset.preparation)
     found = [f"the data: {difference}" for difference in found] + differing(stored, asked)
     if found:
-        more = f" (and {len(found) - 5} more)" if len(found) > 5 else ""
         raise ConfigError(
-            f"cannot go on from step {state['step']} as another run: {'; '.join(found[:5])}{more}; "
+            f"cannot go on from step {state['step']} as another run: {few(found)}; "
             "repeat the command of the run, or start a new one from its weights with --init"
         )
     _check_length(job, state)

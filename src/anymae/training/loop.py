@@ -16,7 +16,7 @@ from typing import Any, Generic, NamedTuple, Protocol
 from torch import Tensor, nn
 
 from anymae.errors import InterruptedRunError, NonFiniteError
-from anymae.training.checkpoint import Snapshot
+from anymae.training.checkpoint import Snapshot, weights_of
 from anymae.training.clock import Clock
 from anymae.training.guard import refuse_step
 from anymae.training.loader import Piece, StepLoader
@@ -282,7 +282,7 @@ class Loop(Generic[BatchT]):
         if better and math.isfinite(look.loss):
             state.best_step, state.best_loss, state.looks_since_best = state.step, look.loss, 0
             if self.store is None:
-                self._best_weights = _on_cpu(self.model)
+                self._best_weights = weights_of(self.model)
             return True
         state.looks_since_best += 1
         return False
@@ -313,7 +313,9 @@ class Loop(Generic[BatchT]):
                 self.log.flush()
             optimizer = optimizer_tensors(self.stepper.optimizer, self.model)
             values = {"format_version": 1, **asdict(state), **self.extra()}
-            self.store.save(Snapshot(_on_cpu(self.model), optimizer, values), best=state.best_step)
+            self.store.save(
+                Snapshot(weights_of(self.model), optimizer, values), best=state.best_step
+            )
         self._saved = state.step
         processes.wait()
 
@@ -325,7 +327,3 @@ class Loop(Generic[BatchT]):
         self._saved = self._state.step
         if self.log is not None and self.stepper.processes.is_main:
             self.log.rewind(self._state.step)
-
-
-def _on_cpu(model: nn.Module) -> dict[str, Tensor]:
-    return {name: t.detach().cpu().clone() for name, t in model.state_dict().items()}

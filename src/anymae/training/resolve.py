@@ -4,7 +4,7 @@ Nothing is written here, so that whatever is wrong is found before there is a ru
 """
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -228,6 +228,16 @@ def read_recipe(recipe: str | Path | Recipe | None) -> tuple[Recipe, Path | None
     if isinstance(recipe, Recipe):
         return recipe, None
     return load_recipe(recipe), Path(recipe)
+
+
+def few(differences: Sequence[str]) -> str:
+    """Word the first of several differences, and how many more there are.
+
+    >>> few(["a is 1, not 2"])
+    'a is 1, not 2'
+    """
+    more = f" (and {len(differences) - 5} more)" if len(differences) > 5 else ""
+    return "; ".join(differences[:5]) + more
 
 
 def differing(mine: Mapping[str, Any], other: Mapping[str, Any], prefix: str = "") -> list[str]:

@@ -19,7 +19,7 @@ from anymae.files import read_json, remove_folder, told, write_folder, write_jso
 from anymae.training.checkpoint import Checkpoints, Snapshot, read_checkpoint, write_checkpoint
 from anymae.training.log import GO_ON
 from anymae.training.processes import Processes
-from anymae.training.resolve import differing
+from anymae.training.resolve import differing, few
 
 logger = logging.getLogger(__name__)
 
@@ -67,7 +67,7 @@ class Stages:
     def __init__(
         self, folder: Path, identity: Mapping[str, Any], processes: Processes, *, resume: bool
     ) -> None:
-        self.folder, self._identity, self._processes = folder, identity, processes
+        self.folder, self._identity, self.processes = folder, identity, processes
         self.threads: int = identity["threads"] or torch.get_num_threads()
         """CPU threads, the same as in the earlier part."""
         self.goes_on = resume and is_begun(folder)
@@ -85,13 +85,13 @@ class Stages:
 
     def begin(self) -> None:
         """Make the folder that of this fine-tuning; again and again has no effect."""
-        self._processes.wait()
-        if not self.goes_on and self._processes.is_main:
+        self.processes.wait()
+        if not self.goes_on and self.processes.is_main:
             with told(self.folder, GO_ON):
                 about = {"format_version": 1, "identity": self.identity}
                 write_folder(self.folder, lambda staged: write_json(staged / ASKED, about))
         self.goes_on = True
-        self._processes.wait()
+        self.processes.wait()
 
     def stage(self, name: str, sizes: Sizes) -> "Stage":
         """Return the place of a training.
@@ -100,14 +100,14 @@ class Stages:
             name: Its name.
             sizes: Shapes of its weights, by name.
         """
-        return Stage(self, name, sizes, self._processes)
+        return Stage(self, name, sizes)
 
 
 class Stage:
     """The place of one training."""
 
-    def __init__(self, stages: Stages, name: str, sizes: Sizes, processes: Processes) -> None:
-        self._stages, self._sizes, self._processes = stages, sizes, processes
+    def __init__(self, stages: Stages, name: str, sizes: Sizes) -> None:
+        self._stages, self._sizes, self._processes = stages, sizes, stages.processes
         self.folder = stages.folder / name
         self.store = Checkpoints(self.folder, keep=1)
 
@@ -185,10 +185,9 @@ def refuse_another(
     found = [words for name, words in HASHES.items() if before.get(name) != now.get(name)]
     found += differing(one, two)
     if found:
-        more = f" (and {len(found) - 5} more)" if len(found) > 5 else ""
         raise ConfigError(
-            f"{what} was asked for otherwise: {'; '.join(found[:5])}{more}; repeat its command, "
-            "replace it with --overwrite, or name a new folder"
+            f"{what} was asked for otherwise: {few(found)}; repeat its command, replace it with "
+            "--overwrite, or name a new folder"
         )
 
 
