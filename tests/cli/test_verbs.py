@@ -70,6 +70,16 @@ def test_dry_run_tells_memory_and_time_in_text_and_json(command: Command, molecu
     assert found["recipe"]["training"]["steps"] == 4
 
 
+def test_dry_run_counts_the_steps_that_epochs_take(
+    command: Command, molecules: Path, tmp_path: Path
+) -> None:
+    words = ["pretrain", molecules, *TINY[2:], "--epochs", "1", "--batch-size", "24"]
+    planned = command(*words, "--dry-run", "--json").json["steps"]
+    made = command(*words, "--out", tmp_path / "r", "--json").json["steps"]
+    # The last, smaller batch of a pass is a step too.
+    assert planned == made == 3
+
+
 def test_dry_run_keeps_what_a_probe_predicts_from_the_inputs(
     command: Command, tmp_path: Path
 ) -> None:

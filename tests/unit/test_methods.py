@@ -97,5 +97,5 @@ def test_a_fine_tuning_is_told_with_its_numbers() -> None:
         "beta2 0.999), a linear warm-up over 2 steps and a cosine decay to 0, gradient norm "
         "clipped at 1; each layer learned at 0.75 times the rate of the one above. Of the rates "
         "0.0001, 0.0003 and 0.001, 0.0003 was kept. The weights are those after step 20 and 0 (the "
-        "head alone). 2 models of different seeds answer together."
+        "head alone). 2 models, of seeds 0 and 1, answer together."
     )

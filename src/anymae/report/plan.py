@@ -15,6 +15,7 @@ from anymae.recipes import apply_settings, dump_recipe
 from anymae.report.examples import Example, reconstruct
 from anymae.report.rows import as_text
 from anymae.training.calibrate import activation_memory, heaviest_rows
+from anymae.training.lengths import total_steps
 from anymae.training.memory import weights_memory
 from anymae.training.objective import Counters
 from anymae.training.origin import begin_from
@@ -25,7 +26,7 @@ from anymae.training.resolve import (
     read_recipe,
     resolve_job,
     resolved_recipe,
-    total_steps,
+    steps_per_epoch,
     withhold,
 )
 from anymae.training.session import make_model
@@ -174,7 +175,7 @@ def plan(
             loss.item()
         seconds = (time.perf_counter() - started) / TIMED * batch_size / fitting
     model.zero_grad()
-    at_once = batch_size * job.training.accumulate * strings
+    passing = steps_per_epoch(job, batch_size * job.training.accumulate)
     return Plan(
         job=job,
         parameters=sum(parameter.numel() for parameter in model.parameters()),
@@ -182,6 +183,6 @@ def plan(
         device=device,
         memory=memory,
         step_seconds=seconds * job.training.accumulate,
-        steps=total_steps(job.training, max(1, round(len(rows) / at_once))),
+        steps=total_steps(job.training, passing),
         examples=reconstruct(model, job.dataset.batch(rows[:EXAMPLES])),
     )

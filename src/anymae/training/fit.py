@@ -28,7 +28,7 @@ from anymae.task import FinetuneConfig, TaskConfig
 from anymae.training.answers import AnswerMonitor, AnswerObjective
 from anymae.training.checkpoint import weights_of
 from anymae.training.determinism import reproducible
-from anymae.training.lengths import head_steps, total_steps
+from anymae.training.lengths import fit_steps, head_steps
 from anymae.training.linear import LinearFit, fit_linear
 from anymae.training.loader import StepLoader
 from anymae.training.loop import Loop, Rhythm
@@ -257,7 +257,7 @@ class _Trainer:
         return left
 
     def _steps(self, training: TrainingConfig) -> int:
-        return total_steps(training, len(self._rows.train), self._global_batch)
+        return fit_steps(training, len(self._rows.train), self._global_batch)
 
     def _loop(
         self, predictor: Predictor, groups: Groups, training: TrainingConfig, stage: Stage | None

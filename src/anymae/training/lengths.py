@@ -1,4 +1,6 @@
-"""How many steps the trainings of a fine-tuning take."""
+"""How many steps trainings take."""
+
+import math
 
 from anymae.config import TrainingConfig
 from anymae.task import FinetuneConfig, TaskConfig
@@ -7,8 +9,15 @@ EPOCHS, FEWEST_STEPS = 30, 300
 """How long to train when nothing is said: so many passes, but at least so many steps."""
 
 
-def total_steps(training: TrainingConfig, num_rows: int, batch: int) -> int:
-    """Return the optimizer steps of a training that nothing stops early.
+def total_steps(training: TrainingConfig, steps_per_epoch: int) -> int | None:
+    """Return the optimizer steps that steps or epochs ask for; `None` where neither is named."""
+    if training.epochs is not None:
+        return max(1, math.ceil(training.epochs * steps_per_epoch))
+    return training.steps
+
+
+def fit_steps(training: TrainingConfig, num_rows: int, batch: int) -> int:
+    """Return the optimizer steps of a fine-tuning that nothing stops early.
 
     Args:
         training: How long.
@@ -16,11 +25,8 @@ def total_steps(training: TrainingConfig, num_rows: int, batch: int) -> int:
         batch: Rows of a step.
     """
     steps_per_epoch = -(-num_rows // batch)
-    if training.steps is not None:
-        return training.steps
-    if training.epochs is not None:
-        return max(1, round(training.epochs * steps_per_epoch))
-    return max(FEWEST_STEPS, EPOCHS * steps_per_epoch)
+    asked = total_steps(training, steps_per_epoch)
+    return max(FEWEST_STEPS, EPOCHS * steps_per_epoch) if asked is None else asked
 
 
 def head_steps(
@@ -33,7 +39,7 @@ def head_steps(
     assert isinstance(training.batch_size, int)
     batch = training.batch_size * world
     steps = max(round(config.head_epochs * -(-num_rows // batch)), FEWEST_STEPS)
-    return min(steps, total_steps(training, num_rows, batch))
+    return min(steps, fit_steps(training, num_rows, batch))
 
 
 def count_steps(
@@ -57,4 +63,4 @@ def count_steps(
     """
     assert isinstance(training.batch_size, int)
     head = head_steps(task, num_rows, config, training, world)
-    return head + rates * total_steps(training, num_rows, training.batch_size * world)
+    return head + rates * fit_steps(training, num_rows, training.batch_size * world)

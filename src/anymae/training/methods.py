@@ -6,7 +6,7 @@ from typing import Any
 from anymae.config import InputConfig, MaskingConfig, ModelConfig, TrainingConfig
 from anymae.data.splits import Parts
 from anymae.task import FinetuneConfig, TaskConfig
-from anymae.training.lengths import total_steps
+from anymae.training.lengths import fit_steps
 from anymae.training.optim import warmup_steps
 from anymae.training.progress import duration
 
@@ -83,9 +83,10 @@ def finetuning_methods(
     Returns:
         A paragraph.
     """
-    pretrained, total = config.start == "pretrained", total_steps(training, rows["train"], batch)
+    pretrained, total = config.start == "pretrained", fit_steps(training, rows["train"], batch)
     several = len(config.learning_rates) > 1
     chosen = f"; {rows['valid']:,} more chose the step" + (" and the rate" if several else "")
+    seeds = [str(training.seed + number) for number in range(len(kept))]
     head = config.head_first
     if head == "probe" and task.readout.kind == "query":
         head = "train"
@@ -103,7 +104,9 @@ def finetuning_methods(
         else "",
         f"The weights are those after step "
         f"{_listed(f'{step:,}' if step else '0 (the head alone)' for step in kept)}.",
-        f"{len(kept)} models of different seeds answer together." if len(kept) > 1 else "",
+        f"{len(kept)} models, of seeds {_listed(seeds)}, answer together."
+        if len(kept) > 1
+        else f"The seed was {training.seed}.",
     ]
     return " ".join(filter(None, sentences))
 

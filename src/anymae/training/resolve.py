@@ -116,11 +116,14 @@ def resolved_recipe(job: Job, training: TrainingConfig) -> Recipe:
     )
 
 
-def total_steps(training: TrainingConfig, steps_per_epoch: int) -> int | None:
-    """Return the number of optimizer steps; `None` where minutes decide."""
-    if training.epochs is not None:
-        return max(1, math.ceil(training.epochs * steps_per_epoch))
-    return training.steps
+def steps_per_epoch(job: Job, global_batch: int) -> int:
+    """Return the steps of a pass over the training rows.
+
+    Args:
+        job: Whose rows.
+        global_batch: Rows of a step, of all processes together; several strings may share one.
+    """
+    return -(-len(job.dataset.parts.train) // round(global_batch * job.dataset.strings_per_row))
 
 
 def _set_fields(data: DataConfig) -> list[str]:

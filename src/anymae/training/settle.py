@@ -15,6 +15,7 @@ from anymae.data.sampler import Order
 from anymae.model import MaskedAutoencoder
 from anymae.training.calibrate import find_batch_size, step_seconds, steps_for, timed
 from anymae.training.identity import identify
+from anymae.training.lengths import total_steps
 from anymae.training.loader import StepLoader
 from anymae.training.loop import Rhythm
 from anymae.training.memory import within_memory
@@ -22,7 +23,7 @@ from anymae.training.objective import Counters, Monitor
 from anymae.training.precision import Precision, settle_precision
 from anymae.training.processes import Processes
 from anymae.training.reconstruction import ReconstructionObjective
-from anymae.training.resolve import Job, total_steps
+from anymae.training.resolve import Job, steps_per_epoch
 
 logger = logging.getLogger(__name__)
 
@@ -147,11 +148,6 @@ def settle_again(job: Job, state: Mapping[str, Any], processes: Processes) -> Se
     threads = torch.get_num_threads()
     identity = identify(job, processes, threads=threads, precision=settled.precision)
     return settled._replace(rhythm=settled.rhythm._replace(steps=wanted), identity=identity)
-
-
-def steps_per_epoch(job: Job, global_batch: int) -> int:
-    """Return the steps of a pass over the training rows."""
-    return -(-len(job.dataset.parts.train) // round(global_batch * job.dataset.strings_per_row))
 
 
 def make_rhythm(training: TrainingConfig, steps: int) -> Rhythm:
