@@ -144,6 +144,48 @@ def test_an_improvement_is_positive_whatever_the_metric() -> None:
     assert error is not None and score is not None
     assert error.verdict == "better" and score.verdict == "worse"
     assert paired_difference(lower, {0: 1.0}, smaller_is_better=True) is None
+
+
+def test_seeds_on_one_split_do_not_count_twice() -> None:
+    gains = {0: 0.05, 1: 0.31, 2: 0.29, 3: 0.02, 4: 0.19}
+    nothing = dict.fromkeys(gains, 0.0)
+    splits = {0: "a", 1: "b", 2: "c", 3: "a", 4: "b"}
+    alone = paired_difference(gains, nothing, smaller_is_better=False)
+    found = paired_difference(gains, nothing, smaller_is_better=False, splits=splits)
+    assert alone is not None and found is not None
+    mean = np.mean(list(gains.values()))
+    # The published formula, split by split.
+    total = 0.0
+    for split in "abc":
+        total += sum(gain - mean for seed, gain in gains.items() if splits[seed] == split) ** 2
+    error = np.sqrt(3 / 2 * total) / 5
+    width = stats.t.ppf(0.975, 2) * error
+    assert (found.low, found.high) == pytest.approx((mean - width, mean + width))
+    assert found.p == pytest.approx(2 * stats.t.sf(mean / error, 2))
+    assert (alone.verdict, found.verdict) == ("better", "undecided")
+    assert (found.mean, found.seeds, found.splits) == (alone.mean, 5, 3)
+
+
+@pytest.mark.parametrize("splits", ["aaaaa", "abcde"])
+def test_one_split_or_one_each_changes_no_interval(splits: str) -> None:
+    gains = {0: 0.05, 1: 0.31, 2: 0.29, 3: 0.02, 4: 0.19}
+    nothing = dict.fromkeys(gains, 0.0)
+    alone = paired_difference(gains, nothing, smaller_is_better=False)
+    found = paired_difference(
+        gains, nothing, smaller_is_better=False, splits=dict(enumerate(splits))
+    )
+    assert alone is not None and found is not None
+    assert found._replace(splits=alone.splits) == alone
+
+
+def test_splits_that_happen_to_agree_make_no_interval_narrower() -> None:
+    # The differences of each split cancel, which five values cannot show to be no accident.
+    gains, splits = {0: 0.1, 1: 0.3, 2: 0.2, 3: 0.3, 4: 0.1}, dict(enumerate("abcab"))
+    nothing = dict.fromkeys(gains, 0.0)
+    alone = paired_difference(gains, nothing, smaller_is_better=False)
+    found = paired_difference(gains, nothing, smaller_is_better=False, splits=splits)
+    assert alone is not None and found is not None
+    assert (found.low, found.high) == (alone.low, alone.high)
     assert summarise({4: 2.0}).deviation is None
 
 

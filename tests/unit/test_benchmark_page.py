@@ -3,6 +3,7 @@
 import json
 import re
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -117,7 +118,7 @@ def test_a_page_names_the_machines_and_what_ran_on_several(tmp_path: Path) -> No
     add(tmp_path, "50", "none", 0, 0.8, machine={"processor": "another", "threads": 1})
     add(tmp_path, "50", "guided", 1, 0.8, machine={"processor": "another", "threads": 1})
     page = read(tmp_path, tmp_path / "page.md")
-    assert "Encoders of 50 ran on several of them" in page
+    assert "Encoders of 50 were pretrained, probed or fine-tuned on several of them" in page
     cells = {
         line.split(" | ")[1]: line.split(" | ") for line in page.splitlines() if "| 50 (acc" in line
     }
@@ -136,6 +137,19 @@ def results(tmp_path: Path) -> Path:
         add(out, "50", f"guided:ratio={ratio}", 0, score, "tune")
         add(out, "50", f"guided:ratio={ratio}:hide_queries=false", 0, min(score, 0.75), "tune")
     return out
+
+
+def change(path: Path, **values: Any) -> None:
+    """Change values of a record; mappings are merged."""
+
+    def merge(before: dict[str, Any], more: dict[str, Any]) -> dict[str, Any]:
+        merged = {
+            name: merge(before[name], value) if isinstance(before.get(name), dict) else value
+            for name, value in more.items()
+        }
+        return {**before, **merged}
+
+    path.write_text(json.dumps(merge(json.loads(path.read_text()), values)))
 
 
 def read(results: Path, page: Path) -> str:
@@ -182,9 +196,15 @@ def test_words_follow_from_the_numbers(results: Path, tmp_path: Path) -> None:
     assert "of 2 tasks 1 better (digits/50 +0.0200), 0 worse, 1 undecided." in text
     assert "Against the plain baseline of the field: of 1 task 1 better (digits/50 +0.0740)" in text
     # Five runs of an arm on one task, three on the other: no claim about that one.
-    assert "5 runs of an arm or more, which 1 of them have: 1 better (digits/50 +0.0200)" in text
+    assert "1 of them has 5 runs of an arm or more" in text
+    assert "the correction over these leaves digits/50 +0.0200." in text
     assert "Not compared: digits/all." in text
     assert "Noise floor, random masks with other seeds minus random masks: 50 +0.0" in text
+    guided, random, again = (
+        np.array(SCORES["50", arm]) for arm in ("guided", "random", "random-again")
+    )
+    spreads = [float((arm - random).std(ddof=1)) for arm in (guided, again)]
+    assert f"in brackets of this noise: 50 {spreads[0]:.4f} ({spreads[1]:.4f})." in text
     assert "best at its last step in 2 of 8 jobs of guided" in text
     assert "one length of pretraining is stored for digits" in text
 
@@ -225,7 +245,7 @@ def test_what_is_left_of_many_intervals_is_named(tmp_path: Path) -> None:
         add(tmp_path, "all", "guided", seed, 0.8 + 0.01 * (-1) ** seed)
     text = read(tmp_path, tmp_path / "page.md")
     assert "of 3 tasks 2 better (digits/50 +0.0112, digits/200 +0.0160), 0 worse, 1" in text
-    assert "over all of them leaves digits/50." in text
+    assert "over all of them leaves digits/50 +0.0112." in text
 
 
 def test_a_joined_baseline_is_compared_with_joined_ones(results: Path, tmp_path: Path) -> None:
@@ -241,7 +261,7 @@ def test_a_joined_baseline_is_compared_with_joined_ones(results: Path, tmp_path:
     assert row.split(" | ")[4].startswith("**+0.0360 [")
     assert row.split(" | ")[5] == ""
     assert "joined likewise: of 1 task 1 better (digits/50 +0.0360)" in text
-    assert "| digits/50 | +0.1500 [+0.1500, +0.1500] | **+0.1140 [" in text
+    assert "| digits/50 | 5, 5, 0 | +0.1500 [+0.1500, +0.1500] | **+0.1140 [" in text
 
 
 def test_a_sweep_shows_validation_and_names_the_best_ratio(results: Path, tmp_path: Path) -> None:
@@ -282,6 +302,68 @@ def test_leaks_and_masks_are_told(results: Path, tmp_path: Path) -> None:
     assert "all: 30 by its flags, 2 by content." in page
     assert "50 7 to 11 test rows, 200 7 to 9 test rows." in page
     assert "| guided | all | 5 | 1,234 | 1,000 | 100 | 6,400 | 0.5 | sample, 25% |" in page
+    change(results / "digits/cpu/final/pretraining_guided_seed3.json", facts={"weights": 1240})
+    page = read(results, tmp_path / "results.md")
+    assert "| guided | all | 5 | 1,234 to 1,240 | 1,000 |" in page
+
+
+def test_seconds_of_pretraining_are_told_apart_by_machine(results: Path, tmp_path: Path) -> None:
+    for seed in (0, 1):
+        path = results / f"digits/cpu/final/pretraining_guided_seed{seed}.json"
+        change(path, machine={"gpu": "another"}, seconds=90.0)
+    page = read(results, tmp_path / "results.md")
+    assert "| 60 ± 0 on NVIDIA H200, 90 ± 0 on another |" in page
+    assert "Encoders of 50, 200 were pretrained, probed or fine-tuned on several" in page
+
+
+def test_seeds_on_few_splits_say_so(results: Path, tmp_path: Path) -> None:
+    def split(*names: str) -> str:
+        for arm in ("guided", "random", "none"):
+            for seed, name in enumerate(names):
+                path = results / f"digits/cpu/final/50_{arm}_seed{seed}.json"
+                change(path, data={"split": name})
+        return read(results, tmp_path / "results.md")
+
+    assert "| digits/50 (accuracy) | 5 on 3 splits | " in split("a", "b", "c", "a", "b")
+    # Trainings on the same rows, or each on its own.
+    assert "| digits/50 (accuracy) | 5 | **+0.0200 [" in split(*"aaaaa")
+    assert "| digits/50 (accuracy) | 5 | **+0.0200 [" in split(*"abcde")
+
+
+def test_encoders_of_another_run_of_the_pretraining_are_named(
+    results: Path, tmp_path: Path
+) -> None:
+    assert "another run of the same" not in read(results, tmp_path / "results.md")
+    for seed in (1, 4):
+        path = results / f"digits/cpu/final/50_guided_seed{seed}.json"
+        change(path, pretraining_seconds=61.0)
+    text = read(results, tmp_path / "results.md")
+    assert "tasks of that seed have: guided on 50, seeds 1, 4." in text
+
+
+def test_what_only_the_choice_of_a_method_decides_is_named(results: Path, tmp_path: Path) -> None:
+    assert "by itself" not in read(results, tmp_path / "results.md")
+    for seed in range(5):
+        # The same scores by either method, but validation took the worse one for random masks.
+        for arm, best in (("guided", "probe"), ("random", "finetune")):
+            scores = {"probe": 0.9 + seed / 100, "finetune": 0.8 + seed / 90}
+            methods = {name: {"test": {"accuracy": score}} for name, score in scores.items()}
+            path = results / f"digits/cpu/final/50_{arm}_seed{seed}.json"
+            change(path, best=best, methods=methods)
+    text = read(results, tmp_path / "results.md")
+    assert (
+        "50: that guided is better than random comes from which method validation preferred, "
+        "fine-tuning in 0 of 5 jobs of guided and 5 of 5 jobs of random; neither"
+    ) in text
+
+
+def test_rates_at_the_end_of_their_range_are_counted(results: Path, tmp_path: Path) -> None:
+    for seed in range(3):
+        settings = {"learning_rate": 0.1 if seed else 0.01, "learning_rates": [0.01, 0.1]}
+        path = results / f"digits/cpu/final/200_guided_seed{seed}.json"
+        change(path, methods={"finetune": {"settings": settings}})
+    text = read(results, tmp_path / "results.md")
+    assert "rates tried was best in 2 of 3 jobs of guided: there" in text
 
 
 def test_the_commands_of_record_ask_for_what_is_stored_and_no_more(results: Path) -> None:

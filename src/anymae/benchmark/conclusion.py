@@ -17,6 +17,9 @@ from anymae.benchmark.summary import Group
 ENOUGH = 5
 """Pretraining runs of an arm from which claims are made."""
 
+MUCH_ALIKE = 1 / 3
+"""Share by attention up to which guided masks differ little from random ones."""
+
 MOST_NAMES = 6
 """Tasks without a comparison that are named; more are counted."""
 
@@ -57,10 +60,11 @@ def conclude(groups: Sequence[Group]) -> Iterator[str]:
         yield f"{_judge(words, joined)}\n"
     yield from (f"{line}\n" for line in (*_shares(groups), *_gaps(groups)))
     yield (
-        "Published numbers stand beside each suite. Most come from larger models (up to 82 million "
-        "weights), and all from other corpora, often of a million rows and more, and from splits "
-        "or test rows that differ or are not known. So the arms here can be compared with each "
-        "other, not a row with the paper.\n"
+        "Where numbers are published for a task they stand with its suite. Those of the paper "
+        "come from larger models (up to 82 million weights) and corpora (often of a million rows "
+        "and more), or from other splits, other test rows or all labels; what is known of that "
+        "stands there too. So the arms here can be compared with each other, not a row with the "
+        "paper.\n"
     )
 
 
@@ -114,12 +118,13 @@ def _overview(
         if not runs:
             continue
         over_random, over_none, use = compared
+        splits = {one.difference.splits for one in compared if one.difference} - {1}
         joined = " (joined)" if use.arm == JOINED and use.difference else ""
         findable = over_random.difference
         rows.append(
             [
                 f"{name} ({task.metric})",
-                str(runs),
+                str(runs) + "".join(f" on {number} splits" for number in splits if number < runs),
                 show_difference(over_random.difference),
                 "" if findable is None else f"{findable.detectable:.4f}",
                 show_difference(over_none.difference),
@@ -136,10 +141,15 @@ def _joined(groups: Sequence[Group]) -> Iterator[str]:
     for group, task, name in _names(groups):
         gains = [group.compare(task, arm, BASELINE) for arm in JOINS]
         if sum(gain is not None for gain in gains) > 1:
-            rows.append([name, *map(show_difference, gains)])
+            runs = ", ".join("0" if gain is None else str(gain.seeds) for gain in gains)
+            rows.append([name, runs, *map(show_difference, gains)])
     if rows:
-        yield "What an encoder adds to the baseline that it is joined to, by how it was trained:\n"
-        yield table(["task", "guided masks", "random masks", "no pretraining"], rows)
+        yield (
+            "What an encoder adds to the baseline that it is joined to, by how it was trained; "
+            "where the numbers of runs differ, the columns are over different seeds, and the two "
+            "paragraphs below compare over shared ones:\n"
+        )
+        yield table(["task", "runs", "guided masks", "random masks", "no pretraining"], rows)
 
 
 def _judge(what: str, compared: Sequence[Comparison]) -> str:
@@ -148,22 +158,27 @@ def _judge(what: str, compared: Sequence[Comparison]) -> str:
     missing = [one.name for one in compared if one.difference is None]
     if not found:
         return f"{what}: no two seeds have both yet."
-    left = holm([difference.p for _, difference in found])
-    survivors = [one.name for (one, _), kept in zip(found, left, strict=True) if kept]
-    claims = [pair for pair in found if pair[1].seeds >= ENOUGH]
+    enough = [pair for pair in found if pair[1].seeds >= ENOUGH]
     by_chance = (1 - CONFIDENCE) * len(found)
     text = [
         f"{what}: of {len(found)} task{_plural(found)} {_count(found)}.",
         f"About {by_chance:.1f} of so many intervals would exclude zero without any difference; "
-        "Holm's correction over all of them leaves "
-        f"{', '.join(survivors) if survivors else 'none'}.",
-        f"Claims rest on {ENOUGH} runs of an arm or more, which {len(claims)} of them have"
-        + (f": {_count(claims)}." if claims else "."),
+        f"Holm's correction over all of them leaves {_survivors(found)}.",
+        f"{len(enough)} of them ha{'s' if len(enough) == 1 else 've'} {ENOUGH} runs of an arm or "
+        "more, without which nothing is claimed"
+        + (f"; the correction over these leaves {_survivors(enough)}." if enough else "."),
     ]
     if missing:
         listed = ", ".join(missing) if len(missing) <= MOST_NAMES else f"{len(missing)} others"
         text.append(f"Not compared: {listed}.")
     return " ".join(text)
+
+
+def _survivors(found: Sequence[tuple[Comparison, Difference]]) -> str:
+    """Name what is better or worse after Holm's correction over all that is given."""
+    left = holm([difference.p for _, difference in found])
+    kept = [pair for pair, stays in zip(found, left, strict=True) if stays]
+    return ", ".join(f"{one.name} {difference.mean:+.4f}" for one, difference in kept) or "none"
 
 
 def _plural(found: Sequence[object]) -> str:
@@ -194,14 +209,19 @@ def _shares(groups: Sequence[Group]) -> Iterator[str]:
         listed = "; ".join(
             f"{share:.0%} in {', '.join(of)}" for share, of in sorted(suites.items())
         )
-        alike = (
-            " So guided and random masks are much alike here, and what is compared is not the "
-            "paper's masks by rank; `docs/method.md` has what those gave on digits and HIGGS."
-        )
-        yield (
-            f"How much of a guided mask follows attention in these runs: {listed}. The rest is "
-            f"chance.{alike if max(suites) <= 0.5 else ''}"
-        )
+        words = f"How much of a guided mask follows attention in these runs: {listed}. The rest "
+        words += "is chance."
+        alike = [
+            suite for share, of in sorted(suites.items()) if share <= MUCH_ALIKE for suite in of
+        ]
+        if alike:
+            words += f" So guided and random masks are much alike in {', '.join(alike)}."
+        if max(suites) <= 0.5:
+            words += (
+                " What is compared is nowhere the paper's masks by rank; `docs/method.md` has what "
+                "those gave on digits and HIGGS."
+            )
+        yield words
 
 
 def _gaps(groups: Sequence[Group]) -> Iterator[str]:

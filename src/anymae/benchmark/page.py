@@ -5,7 +5,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from statistics import fmean
 
-from anymae.benchmark.arms import NONE, parse_arm, references
+from anymae.benchmark.arms import NONE, references
 from anymae.benchmark.candidates import choice_metric
 from anymae.benchmark.commands import commands
 from anymae.benchmark.conclusion import conclude, share_by_attention
@@ -13,6 +13,8 @@ from anymae.benchmark.curves import draw_curve
 from anymae.benchmark.markdown import show, show_difference, table
 from anymae.benchmark.record import Record, read_records
 from anymae.benchmark.sentences import (
+    by_choice,
+    from_to,
     frozen_only,
     last_looks,
     leaks,
@@ -20,6 +22,7 @@ from anymae.benchmark.sentences import (
     machines,
     machines_of,
     noise_floor,
+    other_runs,
 )
 from anymae.benchmark.suite import BASELINE, Task
 from anymae.benchmark.summary import Group, group_records
@@ -39,29 +42,35 @@ _HEAD = (
     "weights, order and masks: its difference to `random` is noise), `span` or `block` (the "
     "habits of the fields), `none` (the same network without pretraining), the plain "
     "`baseline` of the field, and `baseline+embedding` (that baseline joined with the frozen "
-    "guided encoder). `baseline+random` and `baseline+none` join it with an encoder of random "
-    "masks or without pretraining; in the columns *minus random* and *minus none* joined arms "
-    "are compared with these.\n"
+    "guided encoder: its features beside the baseline's own inputs, or a mix of the answers of "
+    "both, whichever is better on validation rows; a mix may come to one of them alone). "
+    "`baseline+random` and `baseline+none` join it with an encoder of random masks or without "
+    "pretraining; in the columns *minus random* and *minus none* joined arms are compared with "
+    "these.\n"
     "- Arms that pretrain share architecture, data order, steps, learning rates tried and "
-    "seeds; only the mask differs, and each ends with its last weights. Every encoder, also "
-    "that of `none`, is probed and fine-tuned in the same ways at the same rates.\n"
-    "- A *seed* fixes initial weights, order, masks and the draw of labels together, and is a"
-    " pretraining run of its own. Seeds share test rows, or take one of a suite's overlapping"
-    " splits in turn, so an interval tells what another training would give, not what other "
-    "test rows would.\n"
+    "seeds (but for `random-again`); only the mask differs, and each ends with its last weights. "
+    "Every encoder, also that of `none`, is probed and fine-tuned in the same ways at the same "
+    "rates.\n"
+    "- A *seed* fixes initial weights, order, masks and the draw of labels together, and is a "
+    "pretraining run of its own. Where seeds share test rows, an interval tells what another "
+    "training would give, not what other test rows would. Where they take one of several "
+    "overlapping splits in turn (*5 on 3 splits*), differences on one split may be alike, and the "
+    "interval is the wider one of five runs and of three splits.\n"
     "- Settings, epoch, reading of the features and strength of the penalty are chosen on "
     "validation rows, which come on top of the labels in a task's name, for every arm alike. "
     "Test labels are opened once by a job, at its end.\n"
     "- *Score* is the test metric of the method (frozen features with a linear model, or "
-    "fine-tuning) that was better on validation; mean and standard deviation over seeds.\n"
+    "fine-tuning) that was better on validation, the first where they tie; mean and standard "
+    "deviation over seeds.\n"
     "- *Differences* are paired by seed, positive where the arm is better, with the 95 % "
     "interval of Student's t; bold ones exclude zero, and those without any spread decide "
-    "nothing. *Findable* is the true difference that "
-    "so many runs, spread as these are, would find four times in five; it is rough where runs"
-    " are few.\n"
+    "nothing. *Findable* is the true difference that so many runs, spread as these are, would "
+    "find four times in five; it is rough where runs are few. Intervals take differences to be "
+    "about normal: by their signs alone five runs decide nothing (p is 0.06 at best).\n"
     "- *s* are seconds of wall time of one job on one thread (on a GPU where the machines of a "
     "suite name one), *with pretraining* those of the run that it shares with the suite's other "
-    "tasks added. A star: not all on one kind of machine.\n"
+    "tasks added. A star: not all on one kind of machine. Machines did other work beside, so "
+    "seconds tell what something takes, not which of two arms takes less.\n"
 )
 
 
@@ -96,7 +105,7 @@ def _section(group: Group, folder: Path) -> Iterator[str]:
     missing = [name for name in kind.tasks if name not in {task.name for task in group.tasks()}]
     if missing:
         yield f"Not run: {', '.join(missing)}.\n"
-    notes = (frozen_only, noise_floor, last_looks, leaks, machines)
+    notes = (frozen_only, noise_floor, last_looks, leaks, machines, other_runs)
     yield from (f"{line}\n" for note in notes for line in note(group))
     yield from _figures(group, folder)
     yield from _methods(group)
@@ -118,7 +127,7 @@ def _rows(group: Group, task: Task) -> Iterator[list[str]]:
         records = group.final(task, arm)
         places = machines_of(group, task, [arm])
         mixed = "*" if len(places) > 1 else ""
-        places |= {machine(record) for record in _pretrainings(group, task, arm)}
+        places |= {machine(record) for record in group.encoders_of(task, arm)}
         all_mixed = "*" if len(places) > 1 else ""
         others = ["" if other == arm else other for other in (*references(arm), BASELINE)]
         seconds = fmean(record.seconds for record in records)
@@ -134,12 +143,6 @@ def _rows(group: Group, task: Task) -> Iterator[list[str]]:
             f"{seconds:.0f}{mixed}",
             f"{whole:.0f}{all_mixed}",
         ]
-
-
-def _pretrainings(group: Group, task: Task, arm: str) -> list[Record]:
-    """Return the records of the runs that an arm's encoder comes from."""
-    encoder = parse_arm(arm).encoder
-    return [] if encoder is None else group.pretrainings(encoder.text, task.corpus)
 
 
 def _figures(group: Group, folder: Path) -> Iterator[str]:
@@ -170,6 +173,7 @@ def _methods(group: Group) -> Iterator[str]:
     if rows:
         yield "Guided masks by method, whichever validation preferred (secondary):\n"
         yield table(["task", "method", "guided minus random", "guided minus none"], rows)
+        yield from (f"{line}\n" for line in by_choice(group))
 
 
 def _sweeps(group: Group) -> Iterator[str]:
@@ -246,21 +250,28 @@ def _cost(records: Sequence[Record]) -> list[str]:
     """Describe the pretraining runs of one arm on one corpus."""
     facts, masks = records[0].facts, records[0].facts["masking"]
     share = f"{masks['draw']}, {share_by_attention(records[0]):.0%}"
-    corpora = sorted({int(record.data["rows"]) for record in records})
-    mixed = "*" if len({machine(record) for record in records}) > 1 else ""
     return [
         records[0].job.arm,
         records[0].job.corpus or "",
         str(len(records)),
-        f"{facts['weights']:,}",
-        " to ".join(f"{count:,}" for count in dict.fromkeys((corpora[0], corpora[-1]))),
+        from_to([int(record.facts["weights"]) for record in records]),
+        from_to([int(record.data["rows"]) for record in records]),
         f"{facts['steps']:,}",
         f"{facts['rows_visited']:,}",
         f"{masks['ratio']:g}",
         share if masks["kind"] == "guided" else "",
         *(_mean_fact(records, name) for name in ("valid_loss", "mask_entropy", "mask_overlap")),
-        show({record.job.seed: record.seconds for record in records}, digits=0) + mixed,
+        _seconds(records),
     ]
+
+
+def _seconds(records: Sequence[Record]) -> str:
+    """Show what runs took, apart by machine."""
+    places: dict[str, dict[int, float]] = {}
+    for record in records:
+        places.setdefault(machine(record), {})[record.job.seed] = record.seconds
+    shown = [(name, show(of, digits=0)) for name, of in sorted(places.items())]
+    return shown[0][1] if len(shown) == 1 else ", ".join(f"{of} on {name}" for name, of in shown)
 
 
 def _mean_fact(records: Sequence[Record], name: str) -> str:

@@ -11,17 +11,50 @@ from anymae.benchmark.summary import Group
 
 def noise_floor(group: Group) -> Iterator[str]:
     """Say how far apart two arms are that differ in nothing but their seeds."""
-    parts = []
+    parts, spreads = [], []
     for task in group.tasks():
         found = group.compare(task, "random-again", "random")
-        if found is not None:
-            parts.append(f"{task.name} {found.mean:+.4f} [{found.low:+.4f}, {found.high:+.4f}]")
+        if found is None:
+            continue
+        parts.append(f"{task.name} {found.mean:+.4f} [{found.low:+.4f}, {found.high:+.4f}]")
+        guided = group.compare(task, "guided", "random")
+        if guided is not None:
+            spreads.append(f"{task.name} {guided.deviation:.4f} ({found.deviation:.4f})")
     if parts:
         yield (
             "Noise floor, random masks with other seeds minus random masks: "
             f"{', '.join(parts)}. Weights and order differ here too, which guided and random "
-            "masks share, so paired differences may well be smaller than this noise."
+            "masks share."
         )
+    if spreads:
+        yield (
+            "Deviation over seeds of guided minus random masks, and in brackets of this noise: "
+            f"{', '.join(spreads)}."
+        )
+
+
+def by_choice(group: Group) -> Iterator[str]:
+    """Name comparisons that no method decides alone, but the choice among methods does."""
+    for task in group.tasks():
+        for other in ("random", NONE):
+            found = group.compare(task, "guided", other)
+            if found is None or found.verdict == "undecided":
+                continue
+            alone = [
+                group.compare(task, "guided", other, method=name) for name in ("probe", "finetune")
+            ]
+            if any(one is not None and one.verdict == found.verdict for one in alone):
+                continue
+            chosen = [
+                f"{sum(record.best == 'finetune' for record in records)} of {len(records)} jobs of "
+                f"{arm}"
+                for arm, records in ((arm, group.final(task, arm)) for arm in ("guided", other))
+            ]
+            yield (
+                f"{task.name}: that guided is {found.verdict} than {other} comes from which method "
+                f"validation preferred, fine-tuning in {' and '.join(chosen)}; neither method "
+                "shows it by itself."
+            )
 
 
 def leaks(group: Group) -> Iterator[str]:
@@ -42,7 +75,7 @@ def leaks(group: Group) -> Iterator[str]:
         for name in ("valid", "test"):
             counts = [int(row[f"{name} in train"]) for row in rows]
             if any(counts):
-                shared.append(f"{task.name} {_from_to(counts)} {name} rows")
+                shared.append(f"{task.name} {from_to(counts)} {name} rows")
     if shared:
         yield f"Rows that also occur among the labelled training rows: {', '.join(shared)}."
 
@@ -63,8 +96,8 @@ def frozen_only(group: Group) -> Iterator[str]:
 
 
 def last_looks(group: Group) -> Iterator[str]:
-    """Say how often fine-tuning was still improving when it ended."""
-    parts = []
+    """Say how often fine-tuning was still improving when it ended, or at the end of its rates."""
+    parts, edges = [], []
     for arm in ("guided", "random", NONE):
         methods = [
             record.methods["finetune"].settings
@@ -76,10 +109,19 @@ def last_looks(group: Group) -> Iterator[str]:
         last = sum(found["step"] == found["steps"] for found in looks)
         if looks:
             parts.append(f"{last} of {len(looks)} jobs of {arm}")
+        rates = [found for found in methods if len(found.get("learning_rates", ())) > 1]
+        highest = sum(found["learning_rate"] == max(found["learning_rates"]) for found in rates)
+        if rates:
+            edges.append(f"{highest} of {len(rates)} jobs of {arm}")
     if parts:
         yield (
             f"Fine-tuning was best at its last step in {', '.join(parts)}: there, more steps might "
             "have given more."
+        )
+    if edges:
+        yield (
+            f"The highest of the learning rates tried was best in {', '.join(edges)}: there, a "
+            "higher one might have given more."
         )
 
 
@@ -90,15 +132,40 @@ def machines(group: Group) -> Iterator[str]:
     yield f"Jobs by machine, one thread each: {listed}."
     if len(counts) == 1:
         return
-    mixed = [
-        task.name
-        for task in group.tasks()
-        if len(machines_of(group, task, _encoders(group, task))) > 1
-    ]
+    mixed = []
+    for task in group.tasks():
+        arms = _encoders(group, task)
+        runs = {machine(run) for arm in arms for run in group.encoders_of(task, arm)}
+        if len(runs) > 1 or len(machines_of(group, task, arms)) > 1:
+            mixed.append(task.name)
     if mixed:
         yield (
-            f"Encoders of {', '.join(mixed)} ran on several of them, so their seconds do not "
-            "compare, and differences there are between machines too."
+            f"Encoders of {', '.join(mixed)} were pretrained, probed or fine-tuned on several of "
+            "them, so their seconds do not compare, and differences there are between machines too."
+        )
+
+
+def other_runs(group: Group) -> Iterator[str]:
+    """Name jobs whose encoder is from another run of its pretraining than the one that is stored.
+
+    The seconds of a run, to the last digit, tell it from another one.
+    """
+    found: dict[tuple[str, str], list[int]] = {}
+    for task in group.tasks():
+        for arm in group.arms(task):
+            stored = {run.job.seed: run.seconds for run in group.encoders_of(task, arm)}
+            for record in group.final(task, arm):
+                used = record.pretraining_seconds
+                if used and stored.get(record.job.seed, used) != used:
+                    found.setdefault((task.name, arm), []).append(record.job.seed)
+    if found:
+        listed = "; ".join(
+            f"{arm} on {task}, seed{'s' * (len(seeds) > 1)} {', '.join(map(str, seeds))}"
+            for (task, arm), seeds in found.items()
+        )
+        yield (
+            "With an encoder of another run of the same pretraining than the one stored, which the "
+            f"other tasks of that seed have: {listed}."
         )
 
 
@@ -128,10 +195,10 @@ def _corpora(group: Group) -> dict[str, list[Record]]:
 
 
 def _range(records: Sequence[Record], name: str) -> str:
-    return _from_to([int(record.data[name]) for record in records])
+    return from_to([int(record.data[name]) for record in records])
 
 
-def _from_to(counts: Sequence[int]) -> str:
+def from_to(counts: Sequence[int]) -> str:
     """Write a count, or the least and the most over seeds."""
     low, high = min(counts), max(counts)
     return f"{low:,}" if low == high else f"{low:,} to {high:,}"

@@ -33,13 +33,16 @@ class Difference(NamedTuple):
 
     seeds: int
     """Seeds that both have."""
+    splits: int
+    """Splits of the rows that these seeds have."""
     mean: float
     deviation: float
+    """Over seeds."""
     low: float
     """Lower end of the 95 % interval (Student's t)."""
     high: float
     detectable: float
-    """True difference that so many seeds with this deviation find with a chance of 80 %."""
+    """True difference that so many seeds with this spread find with a chance of 80 %."""
     p: float
     """Chance of a mean at least as far from zero where there is no difference."""
 
@@ -71,9 +74,23 @@ def summarise(values: Mapping[int, float]) -> Summary:
 
 
 def paired_difference(
-    mine: Mapping[int, float], other: Mapping[int, float], *, smaller_is_better: bool
+    mine: Mapping[int, float],
+    other: Mapping[int, float],
+    *,
+    smaller_is_better: bool,
+    splits: Mapping[int, str] | None = None,
 ) -> Difference | None:
     """Compare two arms over the seeds that both have; `None` with fewer than two.
+
+    Differences on one split may be alike. So where some seeds share one of several splits the
+    interval is the wider of two: that of as many values as seeds, and that whose standard error
+    comes from the splits' sums (Liang and Zeger 1986, with the factor G / (G - 1) for G splits).
+
+    Args:
+        mine: Values of an arm by seed.
+        other: Those of another one.
+        smaller_is_better: Whether they are errors.
+        splits: Name of each seed's split; `None` takes every seed for itself.
 
     >>> found = paired_difference({0: 1.0, 1: 2.0}, {0: 0.0, 1: 1.5}, smaller_is_better=False)
     >>> found.mean, found.verdict
@@ -87,16 +104,26 @@ def paired_difference(
     count, mean, deviation = len(seeds), fmean(differences), stdev(differences)
     if deviation < ROUNDING:
         deviation = 0.0
-    error = deviation / count**0.5
-    width = _critical(count)
+    spreads = [(deviation / count**0.5, count)]
+    names = [str(seed) if splits is None else splits[seed] for seed in seeds]
+    num_splits = len(set(names))
+    if 1 < num_splits < count and deviation:
+        sums = dict.fromkeys(names, 0.0)
+        for name, difference in zip(names, differences, strict=True):
+            sums[name] += difference - mean
+        squares = sum(one**2 for one in sums.values())
+        spreads.append(((num_splits / (num_splits - 1) * squares) ** 0.5 / count, num_splits))
+    error, values = max(spreads, key=lambda spread: spread[0] * _critical(spread[1]))
+    width = _critical(values)
     return Difference(
         seeds=count,
+        splits=num_splits,
         mean=mean,
         deviation=deviation,
         low=mean - width * error,
         high=mean + width * error,
-        detectable=_detectable(count) * error,
-        p=float(2 * stats.t.sf(abs(mean) / error, count - 1)) if error else 1.0,
+        detectable=_detectable(values) * error,
+        p=float(2 * stats.t.sf(abs(mean) / error, values - 1)) if error else 1.0,
     )
 
 

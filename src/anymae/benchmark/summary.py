@@ -65,6 +65,11 @@ class Group(NamedTuple):
             and corpus in (None, record.job.corpus)
         ]
 
+    def encoders_of(self, task: Task, arm: str) -> list[Record]:
+        """Records of the pretraining runs that an arm's encoders on a task come from."""
+        encoder = parse_arm(arm).encoder
+        return [] if encoder is None else self.pretrainings(encoder.text, task.corpus)
+
     def best_ratios(self) -> dict[str, list[float]]:
         """Return the ratios of each masking that were best on validation: mean rank over tasks.
 
@@ -123,7 +128,17 @@ class Group(NamedTuple):
         """Return what an arm is better by than another, by their `values`."""
         mine, theirs = (self.values(task, name, stage, method) for name in (arm, other))
         metric = task.metric if stage == "final" else choice_metric(task)
-        return paired_difference(mine, theirs, smaller_is_better=metric in ERRORS)
+        return paired_difference(
+            mine, theirs, smaller_is_better=metric in ERRORS, splits=self._splits(task, arm, stage)
+        )
+
+    def _splits(self, task: Task, arm: str, stage: Stage) -> dict[int, str]:
+        """Return the hash of each seed's split of a task's rows; its own where none is stored."""
+        return {
+            record.job.seed: record.data.get("split", str(record.job.seed))
+            for record in self.records
+            if (record.job.stage, record.job.task, record.job.arm) == (stage, task.name, arm)
+        }
 
 
 def group_records(records: Iterable[Record]) -> list[Group]:

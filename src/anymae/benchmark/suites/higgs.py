@@ -62,7 +62,7 @@ class Higgs(Suite):
         "validation, by seed, and 33,984 are pretrained on and give the labels. The paper "
         "pretrained on up to 10.5 million rows and tested on others, so its numbers cannot be "
         "compared. Model: the paper's, 602,241 parameters. How guided masks are drawn was chosen "
-        "among three ways on validation rows, with 1,000 labels of seed 0 (`docs/method.md`)."
+        "between two ways on validation rows, with 1,000 labels of seed 0 (`docs/method.md`)."
     )
     files = (SMALL, EXTRA)
     arms = ("guided", "random", "random-again", "none", "baseline", "baseline+embedding")

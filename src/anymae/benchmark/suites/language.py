@@ -49,8 +49,10 @@ class Language(Suite):
     about = (
         "Sentences of film reviews as bytes, many of them parts of each other. The 60,614 training "
         "sentences are pretrained on and give the labels, 2,000 others validate, GLUE's 872 "
-        "development sentences are the test (GLUE's own test labels are not public). The paper "
-        "pretrained 82 M parameters on Wikipedia and books."
+        "development sentences are the test (GLUE's own test labels are not public). Of the "
+        "sentences that validate 1,774 are part of a training sentence, of the test's 2: scores on "
+        "validation rows, by which settings are chosen, are too good. The paper pretrained 82 M "
+        "parameters on Wikipedia and books and reports the same development sentences."
     )
     files = (FILE,)
     arms = ("guided", "random", "span", "none", "baseline", "baseline+embedding")

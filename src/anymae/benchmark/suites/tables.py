@@ -46,8 +46,9 @@ class Tables(Suite):
     about = (
         "California Housing, Adult, House 16H and Default of Credit Card Clients, each pretrained "
         "on its own training rows without their labels and learned from 1,000 labels. The splits "
-        "are those of tab-ddpm (Adult: the published test file, 3,000 of the training rows "
-        "validate, by seed). House prices are in logarithms."
+        "are those of tab-ddpm, but for Adult: the published test file is the test; of the "
+        "published 32,561 training rows 19,537 are at hand, and 3,000 of these validate, by seed. "
+        "House prices are in logarithms."
     )
     files = tuple(
         f"{FOLDER}/{name}.parquet" for name in ("california", "adult", "house", "default")
