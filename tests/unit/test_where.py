@@ -1,3 +1,5 @@
+from datetime import datetime
+
 import numpy as np
 import pyarrow as pa
 import pytest
@@ -14,6 +16,13 @@ ROWS = {
     "odd": [True, False, None, False, True],
     "small": pa.array([1, 2, 3, None, -1], pa.int8()),
     "score": [0.5, -1.0, 2.0, float("nan"), 3.5],
+    "net weight": [0, 1, 2, 3, 4],
+    "class": ["k"] * 5,
+    "\N{MICRO SIGN}": [0, 1, 2, 3, 4],
+    "day": pa.array(
+        [*(datetime(2024, 1, day) for day in (1, 2, 3)), None, datetime(2024, 1, 5)],
+        pa.timestamp("us"),
+    ),
 }
 
 
@@ -46,6 +55,13 @@ def kept(text: str) -> list[int]:
         ("small in [1]", [0]),
         ("small > 1", [1, 2]),
         ("age < 1e20", [0, 1, 3, 4]),
+        ("col('net weight') > 2 and col(\"class\") == 'k'", [3, 4]),
+        ("col('age') > 40", [3, 4]),
+        ("µ > 3", [4]),
+        ("day >= '2024-01-03'", [2, 4]),
+        ("'2024-01-02 12:00' < day < '2024-01-04'", [2]),
+        ("day in ['2024-01-01', '2024-01-05']", [0, 4]),
+        ("day is None", [3]),
     ],
 )
 def test_a_filter_keeps_what_it_says(text: str, rows: list[int]) -> None:
@@ -69,16 +85,23 @@ def test_a_filter_keeps_what_it_says(text: str, rows: list[int]) -> None:
         ("split is 'train'", "`is` goes with None only"),
         ("split in []", "is not a list"),
         ("1 == 1", "names no column"),
-        ("True", "names no column"),
+        ("True", "is not a comparison"),
         ("split in odd", "'odd' is not a list"),
         ("__import__('os').system('true')", "is not a comparison"),
         ("split == open('x')", "is neither a column nor a value"),
         ("[split for split in 'ab']", "is not a comparison"),
-        ("split > 3", "does not fit data"),
-        ("age in ['a']", "does not fit data"),
-        ("split in [1, 'a']", "values of one type"),
-        ("split in ['a', 1]", "values of one type"),
-        ("split in ['a', True]", "values of one type"),
+        ("split > 3", "column 'split' holds words, and 3 is none of them"),
+        ("age in ['a']", "column 'age' holds numbers, and 'a' is none of them"),
+        ("odd == 1", "column 'odd' holds true and false, and 1 is none of them"),
+        ("split > age", "does not fit data"),
+        ("day > 'soon'", "'soon' is no time such as '2024-01-31 08:30'"),
+        ("day == 2024", "column 'day' holds times, written"),
+        ("col('dai') is None", "no column 'dai'; did you mean 'day'"),
+        ("col('age', 'day') > 3", "is neither a column nor a value"),
+        ("net weight > 3", r"is no expression; .* col\('net weight'\) > 30"),
+        ("split in [1, 'a']", "'split' holds words, and 1 is none"),
+        ("split in ['a', True]", "'split' holds words, and True is none"),
+        ("1 in [1, 'a']", "values of one type"),
         ("age > 99999999999999999999", "takes more than 64 bits; write it like 1e20"),
         ("age in [1, -9223372036854775809]", "takes more than 64 bits"),
     ],

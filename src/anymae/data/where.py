@@ -1,6 +1,9 @@
 """Filters of rows: `split == 'train' and not in_tape_eval`, parsed, never run as Python."""
 
 import ast
+import unicodedata
+from collections.abc import Callable
+from datetime import datetime
 from typing import Any
 
 import numpy as np
@@ -27,8 +30,9 @@ def parse_where(text: str, schema: pa.Schema) -> pc.Expression:
     """Turn a filter into a pyarrow expression.
 
     It may hold column names, numbers, strings, True, False and None, comparisons (also chained),
-    `in`, `not in`, `is None`, `is not None`, `and`, `or`, `not` and brackets. A comparison with a
-    missing cell does not hold, whichever it is.
+    `in`, `not in`, `is None`, `is not None`, `and`, `or`, `not` and brackets. A name that Python
+    would not take for one is written `col("net weight")`; times are compared with strings. A
+    comparison with a missing cell does not hold, whichever it is.
 
     Raises:
         UserInputError: It holds something else, or a column that `schema` lacks.
@@ -37,23 +41,23 @@ def parse_where(text: str, schema: pa.Schema) -> pc.Expression:
     >>> str(parse_where("split == 'train' and 18 <= age < 65", schema))
     '((split == "train") and ((18 <= age) and (age < 65)))'
     """
+    return _parse(text, schema)[0]
+
+
+def _parse(text: str, schema: pa.Schema) -> tuple[pc.Expression, list[str]]:
+    """Return the expression and the columns in it."""
     try:
         tree = ast.parse(text.strip(), mode="eval")
     except (SyntaxError, ValueError, RecursionError, MemoryError):
         raise UserInputError(
             f"the filter {text!r} is no expression; expected is one such as "
-            "split == 'train' and age > 30"
+            "split == 'train' and col('net weight') > 30"
         ) from None
     parser = _Parser(text, schema)
-    if not _columns_of(text):
+    condition = parser.condition(tree.body)
+    if not parser.columns:
         raise parser.problem("it names no column")
-    return parser.condition(tree.body)
-
-
-def _columns_of(text: str) -> list[str]:
-    return sorted(
-        {node.id for node in ast.walk(ast.parse(text.strip())) if isinstance(node, ast.Name)}
-    )
+    return condition, sorted(parser.columns)
 
 
 def select(frame: Frame, text: str) -> Frame:
@@ -62,8 +66,8 @@ def select(frame: Frame, text: str) -> Frame:
     Raises:
         UserInputError: The filter cannot be understood, does not fit the columns, or keeps none.
     """
-    condition = parse_where(text, frame.table.schema)
-    table = frame.table.select(_columns_of(text))
+    condition, columns = _parse(text, frame.table.schema)
+    table = frame.table.select(columns)
     number = "".join(table.column_names) + "_"  # a name that no column has
     kept: list[npt.NDArray[np.int64]] = []
     try:
@@ -84,6 +88,10 @@ def select(frame: Frame, text: str) -> Frame:
 class _Parser:
     def __init__(self, text: str, schema: pa.Schema) -> None:
         self.text, self.schema = text, schema
+        self.columns: set[str] = set()
+        """Those met so far."""
+        # Python reads some letters, such as the sign for micro, as others that look the same.
+        self._as_read = {unicodedata.normalize("NFKC", name): name for name in schema.names}
 
     def condition(self, node: ast.expr) -> pc.Expression:
         """Parse what is true or false."""
@@ -102,11 +110,12 @@ class _Parser:
                 for left, sign, right in zip(operands[1:], signs[1:], operands[2:], strict=False):
                     result = result & self.comparison(left, sign, right)
                 return result
-            case ast.Name(name) if not pa.types.is_boolean(self.kind(name)):
-                raise self.problem(f"column {name!r} holds {self.kind(name)}, not true and false")
-            case ast.Name(name):
-                return pc.field(name)
-        raise self.problem(f"{ast.unparse(node)!r} is not a comparison")
+        name = self.column(node)
+        if name is None:
+            raise self.problem(f"{ast.unparse(node)!r} is not a comparison")
+        if not pa.types.is_boolean(self.kind(name)):
+            raise self.problem(f"column {name!r} holds {self.kind(name)}, not true and false")
+        return pc.field(name)
 
     def comparison(self, left: ast.expr, sign: ast.cmpop, right: ast.expr) -> pc.Expression:
         """Parse one comparison."""
@@ -114,29 +123,57 @@ class _Parser:
             case ast.In() | ast.NotIn():
                 if not isinstance(right, ast.List | ast.Tuple | ast.Set) or not right.elts:
                     raise self.problem(f"{ast.unparse(right)!r} is not a list of values")
+                operand, name = self.operand(left, None), self.column(left)
                 try:
-                    values = pa.array([self.constant(item) for item in right.elts])
+                    values = pa.array([self.value(item, name) for item in right.elts])
                 except (pa.ArrowInvalid, pa.ArrowTypeError):
                     raise self.problem("a list needs values of one type") from None
-                operand = self.operand(left)
                 found = operand.isin(values)
                 return found if isinstance(sign, ast.In) else ~found & operand.is_valid()
             case ast.Is() | ast.IsNot():
                 if not (isinstance(right, ast.Constant) and right.value is None):
                     raise self.problem("`is` goes with None only")
-                operand = self.operand(left)
+                operand = self.operand(left, None)
                 return operand.is_null() if isinstance(sign, ast.Is) else operand.is_valid()
         if any(isinstance(side, ast.Constant) and side.value is None for side in (left, right)):
             raise self.problem("a missing cell is found with `is None`")
-        result: pc.Expression = _COMPARISONS[type(sign)](self.operand(left), self.operand(right))
+        sides = self.operand(left, self.column(right)), self.operand(right, self.column(left))
+        result: pc.Expression = _COMPARISONS[type(sign)](*sides)
         return result
 
-    def operand(self, node: ast.expr) -> pc.Expression:
-        """Parse what is compared: a column or a value."""
-        if isinstance(node, ast.Name):
-            self.kind(node.id)
-            return pc.field(node.id)
-        return pc.scalar(self.constant(node))
+    def operand(self, node: ast.expr, other: str | None) -> pc.Expression:
+        """Parse what is compared: a column, or a value such as the column `other` holds."""
+        name = self.column(node)
+        return pc.scalar(self.value(node, other)) if name is None else pc.field(name)
+
+    def column(self, node: ast.expr) -> str | None:
+        """Return the name of a column; `None` for anything else."""
+        match node:
+            case ast.Name(name):
+                found = name if name in self.schema.names else self._as_read.get(name, name)
+            case ast.Call(ast.Name("col"), [ast.Constant(str() as found)], []):
+                pass
+            case _:
+                return None
+        self.kind(found)
+        self.columns.add(found)
+        return found
+
+    def value(self, node: ast.expr, name: str | None) -> bool | int | float | str | datetime:
+        """Parse a value that is compared with a column, if there is one."""
+        value = self.constant(node)
+        if name is None:
+            return value
+        kind = self.kind(name)
+        for is_kind, types, words in _VALUES:
+            if is_kind(kind) and type(value) not in types:
+                raise self.problem(f"column {name!r} holds {words}, and {value!r} is none of them")
+        if not pa.types.is_timestamp(kind):
+            return value
+        try:
+            return datetime.fromisoformat(str(value))
+        except ValueError:
+            raise self.problem(f"{value!r} is no time such as '2024-01-31 08:30'") from None
 
     def constant(self, node: ast.expr) -> bool | int | float | str:
         """Parse a value."""
@@ -160,3 +197,20 @@ class _Parser:
     def problem(self, what: str) -> UserInputError:
         """Return the error for something that is not understood."""
         return UserInputError(f"the filter {self.text!r} cannot be used: {what}")
+
+
+def _is_number(kind: pa.DataType) -> bool:
+    return bool(pa.types.is_integer(kind) or pa.types.is_floating(kind))
+
+
+def _is_string(kind: pa.DataType) -> bool:
+    return bool(pa.types.is_string(kind) or pa.types.is_large_string(kind))
+
+
+_VALUES: tuple[tuple[Callable[[pa.DataType], bool], tuple[type, ...], str], ...] = (
+    (_is_number, (int, float), "numbers"),
+    (_is_string, (str,), "words"),
+    (pa.types.is_boolean, (bool,), "true and false"),
+    (pa.types.is_timestamp, (str,), "times, written '2024-01-31 08:30'"),
+)
+"""By type of a column: the values that it can be compared with, and what to call them."""
