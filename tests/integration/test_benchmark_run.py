@@ -15,7 +15,7 @@ import torch
 from anymae.benchmark import run as run_module
 from anymae.benchmark import run_benchmark
 from anymae.benchmark.labels import Labels
-from anymae.benchmark.record import JobName, Record, read_records
+from anymae.benchmark.record import ENCODER, JobName, Record, read_records
 from anymae.benchmark.run import Chain
 from anymae.benchmark.suites.digits import Digits
 from anymae.data.splits import Parts
@@ -63,6 +63,8 @@ def test_each_job_leaves_one_record_and_the_encoder_another(
     guided = records[0]
     assert set(guided.methods) == {"probe", "finetune"}
     assert guided.pretraining_seconds == stored["pretraining"].seconds > 0
+    assert guided.facts == {ENCODER: stored["pretraining"].facts[ENCODER]}
+    assert records[2].facts == {}
     assert guided.data["rows"]["train"] == 50 and len(guided.data["split"]) == 64
     assert guided.machine["threads"] == 1
     assert {len(record.data["split"]) for record in records} == {64}

@@ -339,6 +339,13 @@ def test_encoders_of_another_run_of_the_pretraining_are_named(
         change(path, pretraining_seconds=61.0)
     text = read(results, tmp_path / "results.md")
     assert "tasks of that seed have: guided on 50, seeds 1, 4." in text
+    # Bytes that are the same again are the same encoder, however long it took.
+    for seed, other in ((1, "a"), (4, "b")):
+        for name, found in (("50", "a"), ("pretraining", other)):
+            path = results / f"digits/cpu/final/{name}_guided_seed{seed}.json"
+            change(path, facts={"encoder_sha256": found})
+    text = read(results, tmp_path / "results.md")
+    assert "tasks of that seed have: guided on 50, seed 4." in text
 
 
 def test_what_only_the_choice_of_a_method_decides_is_named(results: Path, tmp_path: Path) -> None:

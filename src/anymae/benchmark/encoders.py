@@ -12,6 +12,7 @@ from anymae.benchmark.encoder_features import Reader
 from anymae.benchmark.leaks import Cleaned
 from anymae.benchmark.prepare import prepare_corpus
 from anymae.benchmark.record import (
+    ENCODER,
     JobName,
     Record,
     check_rows,
@@ -22,7 +23,7 @@ from anymae.benchmark.record import (
 from anymae.benchmark.suite import Budget, Suite, num_rows
 from anymae.config import Recipe
 from anymae.data.sources import read_source
-from anymae.files import remove_folder
+from anymae.files import remove_folder, sha256
 from anymae.hub import WEIGHTS, load
 from anymae.model import MaskedAutoencoder
 from anymae.recipes import apply_settings, load_recipe, make_recipe
@@ -152,6 +153,7 @@ class ArmEncoder:
             # A run that was cut knows the seconds of all its parts.
             seconds=max(time.monotonic() - started, float(run.metrics.get("seconds", 0.0))),
             facts={
+                ENCODER: sha256(self._folder / WEIGHTS),
                 "weights": weights,
                 "rows_visited": resolved["steps"] * resolved["batch_size"] * resolved["accumulate"],
                 "masking": run.model.config.masking.model_dump(mode="json"),

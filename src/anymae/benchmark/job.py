@@ -20,6 +20,7 @@ from anymae.benchmark.finetuning import finetuned
 from anymae.benchmark.linear import linear_candidates
 from anymae.benchmark.prepare import Prepared, prepare_task
 from anymae.benchmark.record import (
+    ENCODER,
     JobName,
     Method,
     Record,
@@ -130,6 +131,9 @@ def _record(
         if is_better(task, found.validation, chosen[best].validation):
             best = method
     test = final_metrics(task, methods.data, chosen) if name.stage == "final" else {}
+    facts = {}
+    if pretraining is not None and ENCODER in pretraining.facts:
+        facts[ENCODER] = pretraining.facts[ENCODER]
     return Record(
         job=name,
         command=command_on(name, where.device),
@@ -150,4 +154,5 @@ def _record(
             for method, found in chosen.items()
         },
         best=best,
+        facts=facts,
     )

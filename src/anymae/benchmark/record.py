@@ -19,6 +19,10 @@ Stage = Literal["final", "tune"]
 """`tune` looks at validation rows only, to choose settings; `final` opens the test labels."""
 
 
+ENCODER = "encoder_sha256"
+"""Fact that names the weights of a pretraining, and those that a job has used."""
+
+
 class JobName(Section):
     """Which job."""
 
@@ -89,7 +93,19 @@ class Record(Section):
     best: str | None = None
     """The method that was best on validation."""
     facts: dict[str, Any] = Field(default_factory=dict)
-    """Of a pretraining: losses, statistics of the masks, number of weights."""
+    """Of a pretraining: losses, statistics of the masks, number and hash of the weights; of a job,
+    the hash of those it has used."""
+
+
+def same_encoder(job: Record, pretraining: Record) -> bool:
+    """Say whether a job has used the weights that a pretraining left.
+
+    Their hash tells; where one of the two has none, the seconds of the run to the last digit.
+    """
+    mine, theirs = job.facts.get(ENCODER), pretraining.facts.get(ENCODER)
+    if mine is not None and theirs is not None:
+        return bool(mine == theirs)
+    return job.pretraining_seconds == pretraining.seconds
 
 
 def write_record(out: Path, record: Record) -> Path:

@@ -4,7 +4,7 @@ from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 
 from anymae.benchmark.arms import JOINS, NONE
-from anymae.benchmark.record import Record
+from anymae.benchmark.record import Record, same_encoder
 from anymae.benchmark.suite import BASELINE, Task
 from anymae.benchmark.summary import Group
 
@@ -146,17 +146,14 @@ def machines(group: Group) -> Iterator[str]:
 
 
 def other_runs(group: Group) -> Iterator[str]:
-    """Name jobs whose encoder is from another run of its pretraining than the one that is stored.
-
-    The seconds of a run, to the last digit, tell it from another one.
-    """
+    """Name jobs whose encoder is from another run of its pretraining than the one stored."""
     found: dict[tuple[str, str], list[int]] = {}
     for task in group.tasks():
         for arm in group.arms(task):
-            stored = {run.job.seed: run.seconds for run in group.encoders_of(task, arm)}
+            stored = {run.job.seed: run for run in group.encoders_of(task, arm)}
             for record in group.final(task, arm):
-                used = record.pretraining_seconds
-                if used and stored.get(record.job.seed, used) != used:
+                run = stored.get(record.job.seed)
+                if run is not None and not same_encoder(record, run):
                     found.setdefault((task.name, arm), []).append(record.job.seed)
     if found:
         listed = "; ".join(
