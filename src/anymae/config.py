@@ -8,7 +8,7 @@ that names the nearest known one.
 from collections.abc import Iterable, Mapping
 from typing import Annotated, Any, Literal, Self, TypeVar
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
 
 from anymae.errors import ConfigError
 from anymae.wording import explain
@@ -231,7 +231,7 @@ class TrainingConfig(Section):
     """Optimizer steps; give one of `steps`, `epochs`, `minutes`."""
     epochs: Annotated[float, Field(gt=0)] | None = None
     """Passes over the training rows."""
-    minutes: Annotated[float, Field(gt=0)] | None = None
+    minutes: Annotated[float, Field(gt=0, le=5_000_000)] | None = None
     """Wall-clock budget; turned into steps from the measured speed of the first ones."""
     batch_size: Positive | Literal["auto"] = 64
     """Rows of one forward pass on each process; `auto` finds the largest that fits."""
@@ -281,7 +281,8 @@ class TrainingConfig(Section):
         return self
 
 
-Names = Annotated[tuple[str, ...], Field(strict=False)]
+_alone = BeforeValidator(lambda names: (names,) if isinstance(names, str) else names)
+Names = Annotated[tuple[str, ...], Field(strict=False), _alone]
 
 
 class DataConfig(Section):
@@ -309,6 +310,9 @@ class DataConfig(Section):
     """Keep rows for which this holds, such as `split == 'train' and not in_tape_eval`."""
     missing: Names = ()
     """Values that mean a missing cell: `-999`, or `COLUMN=-999` for one column."""
+    words: Names = ()
+    """Columns of a text file that hold words, though all of their cells look like numbers, times,
+    or true and false: postcodes, say."""
     too_long: Literal["crop", "error", "truncate", "window"] | None = None
     """Rows beyond `input.length`; null crops while pretraining and is an error elsewhere."""
     on_bad_row: Literal["error", "skip"] = "error"

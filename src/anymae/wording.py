@@ -26,7 +26,17 @@ def explain(model: type[BaseModel], error: ValidationError, where: str) -> str:
     if not key or first["type"] == "value_error":
         return f"{prefix}{problem}"
     problem = problem[:1].lower() + problem[1:]
+    for theirs, ours in _WORDS.items():
+        problem = problem.replace(theirs, ours)
     return f"{prefix}{key} is {first['input']!r}; {problem.replace('input should', 'it should')}"
+
+
+_WORDS = {
+    "a valid dictionary or instance of": "a section of keys and values, a",
+    "a valid dictionary": "a section of keys and values",
+    "a valid tuple": "a list",
+    "a valid list": "a list",
+}
 
 
 def _fields_at(model: type[BaseModel], path: list[str]) -> list[str]:

@@ -51,6 +51,30 @@ def column_of(dataset: Dataset, name: str) -> tuple[np.ndarray, np.ndarray]:
     return batch.inputs[:, place, 0].numpy(), valid[:, place].numpy()
 
 
+def test_cells_come_back_without_the_noise_of_32_bits() -> None:
+    days = np.datetime64("2019-11-30") + np.arange(400) * 3
+    rng = np.random.default_rng(0)
+    tails = np.round(np.exp(3 * rng.standard_normal(400)), 2)
+    columns = {
+        "day": days.astype("M8[us]"),
+        "hour": (np.datetime64("2024-01-01T00") + np.arange(400)).astype("M8[us]"),
+        "price": np.arange(400) / 10 - 20,
+        "small": np.arange(400) * 1e-7,
+        "large": np.arange(400) * 1e6 + 1_000_000_000,
+        "tails": tails,
+    }
+    dataset = open_data(columns, DataConfig(column=tuple(columns)))
+    inputs = dataset.batch(np.arange(400)).inputs.numpy()
+    restored = dataset.preparation.restore(inputs)
+    for name in ("day", "hour"):
+        assert restored[name].to_pylist() == columns[name].astype("M8[us]").tolist()
+    for name in ("price", "small", "large"):
+        assert restored[name].to_pylist() == pytest.approx(columns[name].tolist(), rel=1e-12)
+    assert 0.0 in restored["price"].to_pylist()
+    # Quantiles stretch the noise, which is what is taken off.
+    np.testing.assert_allclose(restored["tails"].to_numpy(), tails, rtol=2e-5, atol=1e-5)
+
+
 def test_every_kind_is_registered() -> None:
     assert list(KINDS) == ["bytes", "image", "table", "values"]
 

@@ -13,13 +13,12 @@ import torch
 
 from anymae.config import DataConfig, InputConfig
 from anymae.data.batch import Arrays, Batch, IntArray, pack, round_up, to_batch
-from anymae.data.frame import Frame
-from anymae.data.join import read_parts
 from anymae.data.kinds import KINDS, Kind, Reader, Statistics
+from anymae.data.like import check_words, read_like
 from anymae.data.missing import check_codes
 from anymae.data.preparation import Preparation
 from anymae.data.roles import Roles, resolve_roles
-from anymae.data.rows import Rows, rows_to_leave_out
+from anymae.data.rows import Rows, check_text, rows_to_leave_out
 from anymae.data.splits import Parts, split_rows
 from anymae.errors import ConfigError, DataError
 from anymae.randomness import Draws, Purpose
@@ -220,14 +219,15 @@ def open_data(
     declared = config.missing
     if preparation is not None:
         config = config.model_copy(update=_stored_settings(config, preparation))
-    parts = read_parts(data, config)
+    parts = read_like(data, config, preparation)
     frame = parts.frame
     if frame.shape is None:
         # A stored run's codes may be of its target, which rows to be predicted lack.
         check_codes(declared, frame.table.column_names)
+    check_words(frame, config.words)
     resolve = resolve_roles if preparation is None else preparation.resolve_roles
     roles = parts.roles(resolve, config)
-    _check_text(frame, roles)
+    check_text(frame, roles)
     kind = KINDS[roles.kind](frame, roles, config)
     rows = Rows(frame, roles, rows_to_leave_out(frame, kind.bad, config), parts.files)
     if not len(rows):
@@ -243,29 +243,6 @@ def open_data(
     )
     _check_lengths(dataset, config, trained=preparation is None)
     return dataset
-
-
-def _check_text(frame: Frame, roles: Roles) -> None:
-    """Refuse bytes that are no text where words are read; inputs that are bytes may be any."""
-    used = dict.fromkeys(roles.inputs if roles.kind == "table" else (), "input")
-    used |= dict.fromkeys(roles.target, "target")
-    for name, role in ((roles.split, "split"), (roles.id, "id")):
-        if name is not None:
-            used[name] = role
-    schema = frame.table.schema
-    for name in used:
-        # Other types were checked when they were read, and columns that are not there are later.
-        if schema.get_field_index(name) < 0 or not pa.types.is_large_string(
-            schema.field(name).type
-        ):
-            continue
-        try:
-            frame.table[name].validate(full=True)
-        except pa.ArrowInvalid:
-            raise DataError(
-                f"{frame.name}: column {name!r}, used as {used[name]}, holds bytes that are no "
-                "UTF-8 text; write them as text, or name another column"
-            ) from None
 
 
 class _Fitted(NamedTuple):
@@ -292,7 +269,10 @@ def _adopt(name: str, kind: Kind, preparation: Preparation) -> _Fitted:
     """Read rows as a stored run did."""
     found = kind.differences(preparation.statistics)
     if found:
-        raise DataError(f"{name} does not fit the run: {'; '.join(found)}")
+        raise DataError(
+            f"{name} does not fit the run: {'; '.join(found)}; write the cells as in the data "
+            "that it was trained on"
+        )
     reader = kind.reader(preparation.statistics)
     return _Fitted(reader, preparation.input, preparation.statistics)
 

@@ -83,3 +83,30 @@ def rows_to_leave_out(
             raise DataError(f"{text}; repair it, or leave such rows out with --on-bad-row skip")
         logger.warning("%s; left out", text)
     return tuple(found)
+
+
+def check_text(frame: Frame, roles: Roles) -> None:
+    """Refuse bytes that are no text where words are read; inputs that are bytes may be any.
+
+    Raises:
+        DataError: A column that is used holds such bytes.
+    """
+    used = dict.fromkeys(roles.inputs if roles.kind == "table" else (), "input")
+    used |= dict.fromkeys(roles.target, "target")
+    for name, role in ((roles.split, "split"), (roles.id, "id")):
+        if name is not None:
+            used[name] = role
+    schema = frame.table.schema
+    for name in used:
+        # Other types were checked when they were read, and columns that are not there are later.
+        if schema.get_field_index(name) < 0 or not pa.types.is_large_string(
+            schema.field(name).type
+        ):
+            continue
+        try:
+            frame.table[name].validate(full=True)
+        except pa.ArrowInvalid:
+            raise DataError(
+                f"{frame.name}: column {name!r}, used as {used[name]}, holds bytes that are no "
+                "UTF-8 text; write them as text, or name another column"
+            ) from None

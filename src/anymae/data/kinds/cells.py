@@ -131,10 +131,14 @@ class CellStatistics(Section):
             codes = pc.if_else(pc.and_(codes.is_null(), cells.is_valid()), rest, codes)
         return _numbers(codes)
 
-    def decode(self, numbers: FloatArray) -> pa.Array:
+    def decode(self, numbers: FloatArray, noise: float = 0.0) -> pa.Array:
         """Return the cells, in the user's units, for which the model sees `numbers`; NaN is null.
 
         A category is given by its code; `other` has no name of its own and reads `other`.
+
+        Args:
+            numbers: Standardised numbers, or codes.
+            noise: Relative error of `numbers`; cells are rounded to what it leaves of them.
         """
         missing = np.isnan(numbers)
         if self.num_codes:
@@ -144,13 +148,19 @@ class CellStatistics(Section):
             if self.type == "code":
                 return cells.cast(pa.int64())
             return pc.equal(cells, "true") if self.type == "boolean" else cells
-        numbers = numbers * self.scale + self.center
-        if self.knots:
-            numbers = _interpolate(numbers, self.scores, self.knots)
+        numbers = np.where(missing, 0, numbers)
+        found = self._unscaled(numbers)
+        if noise:
+            width = np.abs(self._unscaled(numbers * (1 + noise)) - found)
+            found = _rounded(found, 2 * width, _UNITS if self.type == "datetime" else None)
         if self.type == "number":
-            return pa.array(numbers, mask=missing)
-        whole = pa.array(np.where(missing, 0, numbers).round().astype(np.int64), mask=missing)
+            return pa.array(found, mask=missing)
+        whole = pa.array(found.round().astype(np.int64), mask=missing)
         return whole.cast(pa.timestamp("us")) if self.type == "datetime" else whole
+
+    def _unscaled(self, numbers: FloatArray) -> FloatArray:
+        numbers = numbers * self.scale + self.center
+        return _interpolate(numbers, self.scores, self.knots) if self.knots else numbers
 
     def _score(self, numbers: FloatArray) -> FloatArray:
         return _interpolate(numbers, self.knots, self.scores)
@@ -195,6 +205,21 @@ def _words(cells: pa.Array) -> pa.Array:
     whole = cells.cast(pa.int64(), safe=False)
     same = pc.equal(whole.cast(cells.type, safe=False), cells)
     return pc.if_else(same, whole.cast(pa.large_string()), words)
+
+
+_UNITS = np.array([1, 1e3, 1e6, 6e7, 3.6e9, 8.64e10])
+"""Microsecond, millisecond, second, minute, hour and day, in microseconds."""
+
+
+def _rounded(numbers: FloatArray, least: FloatArray, units: FloatArray | None) -> FloatArray:
+    """Round each number to a unit, or else a power of ten, that is not below `least` of it."""
+    if units is not None:
+        unit = units[np.minimum(np.searchsorted(units, least), len(units) - 1)]
+        return np.where(least > 0, np.round(numbers / unit) * unit, numbers)
+    # Powers of ten with negative exponents are no floats: divide by whole ones.
+    digits = -np.ceil(np.log10(np.where(least > 0, least, 1.0)))
+    up, down = 10.0 ** np.maximum(digits, 0), 10.0 ** np.maximum(-digits, 0)
+    return np.where(least > 0, np.round(numbers * up / down) * down / up, numbers)
 
 
 def _interpolate(

@@ -101,7 +101,10 @@ class TableRows:
             here = cells[column.name]
             now = cell_type(here)
             if now not in _READABLE[column.type] and here.null_count < len(here):
-                found.append(f"column {column.name!r} holds {now} cells, not {column.type}")
+                found.append(
+                    f"column {column.name!r} holds {_WORDS[now]} where the run has "
+                    f"{_WORDS[column.type]}"
+                )
         return found
 
     def reader(self, statistics: Statistics) -> "TableReader":
@@ -110,11 +113,15 @@ class TableRows:
 
     @staticmethod
     def restore(statistics: Statistics, inputs: npt.NDArray[Any]) -> pa.Table:
-        """Return a table in the user's units; NaN is a missing cell."""
+        """Return a table in the user's units; NaN is a missing cell.
+
+        Where the inputs are numbers of 32 bits, cells are rounded to what these can tell.
+        """
         columns = _columns(statistics)
+        noise = float(np.finfo(np.float32).eps) / 2 if inputs.dtype == np.float32 else 0.0
         values = inputs.reshape(len(inputs), len(columns)).astype(np.float64)
         return pa.table(
-            {column.name: column.decode(values[:, i]) for i, column in enumerate(columns)}
+            {column.name: column.decode(values[:, i], noise) for i, column in enumerate(columns)}
         )
 
 
@@ -220,6 +227,15 @@ def _by_name(batch: pa.RecordBatch) -> Columns:
 def _columns(statistics: Statistics) -> list[CellStatistics]:
     return [CellStatistics.model_validate(column) for column in statistics["columns"]]
 
+
+_WORDS = {
+    "number": "numbers",
+    "integer": "whole numbers",
+    "datetime": "times",
+    "category": "words",
+    "code": "a few whole numbers",
+    "boolean": "true and false",
+}
 
 _READABLE = {
     "number": ("number", "integer", "code"),

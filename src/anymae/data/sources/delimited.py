@@ -45,8 +45,9 @@ class DelimitedSource(Source):
                 name=data.name,
                 format="csv",
                 paths=data.paths,
-                fill=partial(_fill, data, config.missing),
-                settings={"missing": sorted(config.missing), "tab": data.extension != ".csv"},
+                fill=partial(_fill, data, config.missing, config.words),
+                settings={"missing": sorted(config.missing), "tab": data.extension != ".csv"}
+                | ({"words": sorted(config.words)} if config.words else {}),
                 unit="line",
                 files=data.labels,
             )
@@ -83,7 +84,7 @@ def _long_cells() -> Iterator[None]:
 
 
 @_long_cells()
-def _fill(files: Files, missing: tuple[str, ...], sink: Sink) -> None:
+def _fill(files: Files, missing: tuple[str, ...], words: tuple[str, ...], sink: Sink) -> None:
     formats = [_sniff(files, number) for number in range(len(files.paths))]
     names = formats[0].names
     for path, other in zip(files.paths, formats, strict=True):
@@ -97,14 +98,17 @@ def _fill(files: Files, missing: tuple[str, ...], sink: Sink) -> None:
         count += rows.cells.num_rows
     if not count:
         raise DataError(f"{files.name} holds a header and no rows")
-    sink.start(pa.schema([(name, guess.kind) for name, guess in guesses.items()]))
-    sink.odd = [name for name, guess in guesses.items() if guess.odd]
+    types = {
+        name: pa.large_string() if name in words else guess.kind for name, guess in guesses.items()
+    }
+    sink.start(pa.schema(list(types.items())))
+    sink.odd = [name for name, guess in guesses.items() if guess.odd and name not in words]
     for rows in _rows(files, formats):
         for position, problem in rows.bad.items():
             sink.reject(sink.num_rows + position, problem)
         sink.place(rows.file, rows.lines)
         columns = {
-            name: convert(rows.cells[name].combine_chunks(), guess.kind, guess.missing)
+            name: convert(rows.cells[name].combine_chunks(), types[name], guess.missing)
             for name, guess in guesses.items()
         }
         sink.write(pa.table(columns))

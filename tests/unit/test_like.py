@@ -1,0 +1,116 @@
+"""A table of a few rows is read as the run's own was, whatever its cells look like."""
+
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import polars as pl
+import pyarrow as pa
+import pytest
+import torch
+
+from anymae.config import DataConfig
+from anymae.data.dataset import Dataset, open_data
+from anymae.errors import DataError
+
+ROWS = 24
+COLUMNS = {
+    "flag": ["True", "False", "Unknown"],
+    "size": ["S", "1.50", "2"],
+    "when": ["2024-01-01", "never", "2024-02-29"],
+    "code": ["007", "12", "9"],
+}
+
+
+def write(path: Path, columns: dict[str, list[str]]) -> Path:
+    """Write a CSV file as it is told."""
+    lines = [",".join(columns), *(",".join(cells) for cells in zip(*columns.values(), strict=True))]
+    path.write_text("\n".join(lines) + "\n")
+    return path
+
+
+@pytest.fixture
+def trained(tmp_path: Path) -> Dataset:
+    words = {name: [cells[row % 3] for row in range(ROWS)] for name, cells in COLUMNS.items()}
+    amount = {"amount": [str(row / 7) for row in range(ROWS)]}
+    return open_data(write(tmp_path / "train.csv", words | amount), DataConfig(kind="table"))
+
+
+@pytest.mark.parametrize("rows", [[0], [1], [2], [4, 1], [2, 5, 8], [0, 1, 2]])
+def test_any_rows_of_the_training_file_are_the_same_inputs(
+    trained: Dataset, tmp_path: Path, rows: list[int]
+) -> None:
+    # Alone, the cells of some columns are all true and false, numbers or times.
+    text = (tmp_path / "train.csv").read_text().splitlines()
+    few = tmp_path / "few.csv"
+    few.write_text("\n".join([text[0], *(text[1 + row] for row in rows)]) + "\n")
+    found = open_data(few, preparation=trained.preparation)
+    assert found.notes == ()
+    expected = trained.batch(np.array(rows)).inputs
+    torch.testing.assert_close(found.batch(np.arange(len(rows))).inputs, expected)
+
+
+def test_frames_with_strings_for_times_numbers_and_truth_are_read(tmp_path: Path) -> None:
+    columns = {
+        "day": [f"2024-01-{1 + row:02}" for row in range(ROWS)],
+        "size": [str(row / 3) for row in range(ROWS)],
+        "open": ["true" if row % 3 else "false" for row in range(ROWS)],
+    }
+    path = write(tmp_path / "t.csv", columns)
+    trained = open_data(path)
+    rows = np.arange(ROWS)
+    for frame in (
+        pd.read_csv(path),
+        pd.read_csv(path, dtype=str),
+        pl.read_csv(path, infer_schema_length=0),
+        pa.table({**columns, "day": [*columns["day"][:-1], None]}),
+    ):
+        found = open_data(frame, preparation=trained.preparation)
+        batch, expected = found.batch(rows[:-1]), trained.batch(rows[:-1])
+        torch.testing.assert_close(batch.inputs, expected.inputs)
+
+
+def test_words_among_numbers_of_a_frame_are_counted_and_named() -> None:
+    trained = open_data({"a": np.arange(ROWS) / 7, "b": np.arange(ROWS) / 3})
+    frame = pd.DataFrame({"a": ["1.5", "about 2", "3"], "b": [1.0, 2.0, 3.0]})
+    with pytest.raises(DataError, match="holds a word in column 'a', where the others are num"):
+        open_data(frame, preparation=trained.preparation)
+    found = open_data(frame, DataConfig(on_bad_row="skip"), preparation=trained.preparation)
+    assert len(found) == 2
+
+
+@pytest.mark.parametrize(
+    ("new", "told"),
+    [
+        ([1, 0] * 12, "'open' holds a few whole numbers where the run has true and false"),
+        (["yes", "no"] * 12, "'open' holds words where the run has true and false; write the"),
+    ],
+)
+def test_what_cannot_be_read_so_says_what_the_run_has(new: list[object], told: str) -> None:
+    trained = open_data({"open": [True, False] * 12, "b": np.arange(ROWS) / 3})
+    with pytest.raises(DataError, match=told):
+        open_data({"open": new, "b": np.arange(ROWS) / 3}, preparation=trained.preparation)
+
+
+def test_columns_can_be_named_words(tmp_path: Path) -> None:
+    columns = {
+        "postcode": [str(10_000 + row % 12) for row in range(ROWS)],
+        "size": [str(row / 3) for row in range(ROWS)],
+    }
+    path = write(tmp_path / "t.csv", columns)
+    assert open_data(path, DataConfig(column=("postcode", "size"))).input.categories == (0, 0)
+    config = DataConfig(words=("postcode",), column=("postcode", "size"))
+    named = open_data(path, config)
+    assert named.input.categories == (12, 0)
+    # Rows are read like that again without being told.
+    again = open_data(path, preparation=named.preparation)
+    rows = np.arange(ROWS)
+    torch.testing.assert_close(again.batch(rows).inputs, named.batch(rows).inputs)
+
+
+def test_words_that_are_no_columns_or_typed_ones_are_refused(tmp_path: Path) -> None:
+    path = write(tmp_path / "t.csv", {"size": ["1", "2"], "b": ["0.5", "0.7"]})
+    with pytest.raises(DataError, match="names column 'siz', which is not there; did you mean"):
+        open_data(path, DataConfig(words=("siz",)))
+    with pytest.raises(DataError, match="itself says that it holds int64; turn it into strings"):
+        open_data({"size": [1, 2], "b": [0.5, 0.7]}, DataConfig(words=("size",)))
