@@ -7,6 +7,7 @@ import hashlib
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from html import escape
+from io import BytesIO
 from pathlib import Path
 from typing import Any, Literal
 
@@ -14,13 +15,19 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
-from anymae.config import DataConfig
 from anymae.data.batch import valid_of
 from anymae.data.dataset import Dataset
 from anymae.data.sources.locate import require_apart
 from anymae.data.splits import named_parts
-from anymae.errors import DataError, FolderError, UserInputError
-from anymae.files import read_tensors, write_json
+from anymae.errors import DataError, UserInputError
+from anymae.files import (
+    OTHER_FILE,
+    read_tensors,
+    require_replaceable,
+    told,
+    write_bytes,
+    write_json,
+)
 from anymae.hub import Model
 from anymae.inference.api import open_model
 from anymae.inference.computations import Answers
@@ -28,6 +35,7 @@ from anymae.inference.compute import ComputeConfig, compute, placed
 from anymae.inference.rows import open_rows
 from anymae.metrics import HEADLINE, Estimate, Measured, columns_of, measure
 from anymae.predictor import Ensemble, Predictor
+from anymae.recipes import DataSettings, data_settings
 from anymae.task import TaskConfig
 from anymae.training.targets import Labels, encode_labels, read_labels, read_weights
 
@@ -89,7 +97,7 @@ def evaluate(
     data: object,
     *,
     part: Part | None = None,
-    data_config: DataConfig | None = None,
+    data_config: DataSettings | None = None,
     resamples: int = RESAMPLES,
     seed: int = 0,
     config: ComputeConfig | None = None,
@@ -110,13 +118,11 @@ def evaluate(
     Raises:
         DataError: The data do not fit the model, lack a target or hold a new class.
         UserInputError: The model was pretrained only, or answers another target.
-        FolderError: `plot` is among the data.
+        FolderError: `plot` is among the data, or cannot be written.
     """
-    if plot is not None and Path(plot).suffix not in PLOTS:
-        raise UserInputError(f"cannot draw {plot}; name a file that ends in {', '.join(PLOTS)}")
-    data_config = data_config or DataConfig()
+    data_config = data_settings(data_config)
     if plot is not None:
-        require_apart(Path(plot), data, *data_config.files)
+        _check_plot(Path(plot), data, *data_config.files)
     answers = Answers(open_model(model))
     task = answers.model.task
     if data_config.target not in ((), task.targets):
@@ -205,22 +211,23 @@ def check_store(path: Path, *read: object) -> None:
 
     Raises:
         UserInputError: It is not named as JSON.
-        FolderError: Its folder is not there, it is a folder itself, or it holds the data.
+        FolderError: Its folder cannot be written, it is a folder itself, or it holds the data.
     """
     if path.suffix != ".json":
         raise UserInputError(f"{path} ends in {path.suffix!r}; name a file that ends in .json")
-    if path.is_dir():
-        raise FolderError(f"{path} is a folder; name a file in it")
-    if not path.parent.is_dir():
-        raise FolderError(
-            f"there is no folder {path.parent} to write {path.name} in; make it first"
-        )
+    require_replaceable(path, overwrite=True)
     require_apart(path, *read)
 
 
 def store(evaluation: Evaluation, path: Path) -> None:
-    """Write an evaluation as JSON."""
-    write_json(path, {"format_version": 1, **evaluation.to_json()})
+    """Write an evaluation as JSON.
+
+    Raises:
+        FolderError: It cannot be written.
+    """
+    with told(path, OTHER_FILE):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        write_json(path, {"format_version": 1, **evaluation.to_json()})
 
 
 def row_hashes(dataset: Dataset, index: IntArray) -> npt.NDArray[np.uint64]:
@@ -271,7 +278,18 @@ def draw(task: TaskConfig, truth: Array, found: Array, evaluation: Evaluation, p
             axes.set_xticks(range(len(table)), evaluation.classes)
             axes.set_yticks(range(len(table)), evaluation.classes)
         axes.set(xlabel="predicted", ylabel="true")
-    figure.savefig(path)
+    picture = BytesIO()
+    figure.savefig(picture, format=path.suffix[1:])
+    with told(path, OTHER_FILE):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        write_bytes(path, picture.getvalue())
+
+
+def _check_plot(path: Path, *read: object) -> None:
+    if path.suffix not in PLOTS:
+        raise UserInputError(f"cannot draw {path}; name a file that ends in {', '.join(PLOTS)}")
+    require_replaceable(path, overwrite=True)
+    require_apart(path, *read)
 
 
 def _choose(dataset: Dataset, part: Part | None) -> tuple[str, IntArray]:

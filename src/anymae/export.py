@@ -21,7 +21,7 @@ from torch import Tensor, nn
 
 from anymae.config import NUM_SPECIAL, VOCABULARY, InputConfig
 from anymae.errors import AnymaeError, MissingExtraError, UserInputError
-from anymae.files import require_replaceable, require_writable, told, write_bytes
+from anymae.files import OTHER_FILE, require_replaceable, told, write_bytes
 from anymae.hub import Model, load
 from anymae.inference.compute import ComputeConfig, placed
 from anymae.model import Backbone, MaskedAutoencoder
@@ -95,7 +95,7 @@ def export_onnx(
         _describe(file, model)
         content = file.SerializeToString()
         difference = _compare(graph, content, model.config.input)
-    with told(out, "make room there, or name another file"):
+    with told(out, OTHER_FILE):
         out.parent.mkdir(parents=True, exist_ok=True)
         write_bytes(out, content)
     return Exported(out, _shapes(file), graph.output, difference)
@@ -249,7 +249,6 @@ def _check_output(out: Path, *, overwrite: bool) -> None:
     if out.suffix != ".onnx":
         raise UserInputError(f"{out} ends in {out.suffix!r}; expected .onnx")
     require_replaceable(out, overwrite=overwrite)
-    require_writable(out.parent)
 
 
 def _require_onnx() -> None:

@@ -23,6 +23,8 @@ STAGED = ".staged-"
 """Begins the names of files and folders that are not complete yet."""
 REMOVED = ".removed-"
 """Begins the names of folders that are being removed."""
+OTHER_FILE = "make room there, or name another file"
+"""What to do when a file that a user named cannot be written."""
 
 
 def require_free(folder: Path) -> None:
@@ -42,12 +44,14 @@ def require_replaceable(file: Path, *, overwrite: bool) -> None:
     """Check that a file may be written: it is absent, or may be replaced.
 
     Raises:
-        FolderError: It is a folder, or it is there and `overwrite` is false.
+        FolderError: It is a folder, it is there and `overwrite` is false, or its folder cannot be
+            written.
     """
     if file.is_dir():
         raise FolderError(f"{file} is a folder; name a file")
     if file.exists() and not overwrite:
         raise FolderError(f"{file} exists; remove it, name another, or add --overwrite")
+    require_writable(file.parent)
 
 
 def require_writable(folder: Path) -> None:

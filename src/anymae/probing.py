@@ -8,6 +8,7 @@ Shapes: R rows, F features, N inputs, K numbers an input.
 
 import copy
 import time
+import warnings
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -19,7 +20,7 @@ import torch
 from sklearn.feature_extraction.text import HashingVectorizer
 from sklearn.neighbors import KNeighborsClassifier, KNeighborsRegressor
 
-from anymae.config import DataConfig, parse
+from anymae.config import parse
 from anymae.data.dataset import Dataset
 from anymae.errors import DataError
 from anymae.hub import Model
@@ -30,9 +31,10 @@ from anymae.inference.rows import open_rows
 from anymae.metrics import HEADLINE, Estimate, measure
 from anymae.nn.initial import initialise
 from anymae.predictor import to_answers
+from anymae.recipes import DataSettings, data_settings
 from anymae.task import FinetuneConfig, TaskConfig, TaskType
 from anymae.training.labelling import label
-from anymae.training.linear import fit_linear
+from anymae.training.linear import MANY_CLASSES, fit_linear
 from anymae.training.targets import encode_labels, read_labels, read_weights
 
 Features = npt.NDArray[np.float32]
@@ -118,7 +120,7 @@ def probe(
     *,
     target: str | Sequence[str] = (),
     task: TaskType | None = None,
-    data_config: DataConfig | None = None,
+    data_config: DataSettings | None = None,
     num_labels: int | None = None,
     readings: Sequence[Reading] = READINGS,
     resamples: int = 200,
@@ -148,7 +150,7 @@ def probe(
         DataError: The data do not fit the model, or the targets hold nothing to learn from.
     """
     started = time.perf_counter()
-    data_config = (data_config or DataConfig()).aimed_at(target)
+    data_config = data_settings(data_config).aimed_at(target)
     model = open_model(run)
     dataset = open_rows(model, data, data_config)
     # Linear models take no negative weights; metrics do.
@@ -314,7 +316,9 @@ class Judge:
             model = KNeighborsRegressor(count).fit(rows, values)
             found = model.predict(near[self._count :]) * task.std[place] + task.mean[place]
             return np.asarray(found[:, None], np.float64)
-        model = KNeighborsClassifier(count).fit(rows, values)
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", MANY_CLASSES, UserWarning)
+            model = KNeighborsClassifier(count).fit(rows, values)
         shares = model.predict_proba(near[self._count :])
         classes = len(task.classes) if task.type == "multiclass" else 2
         table = np.zeros((len(shares), classes))

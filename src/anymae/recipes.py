@@ -8,6 +8,7 @@ from typing import Any
 import yaml
 
 from anymae.config import (
+    DataConfig,
     DecoderConfig,
     EncoderConfig,
     MaskingConfig,
@@ -25,6 +26,9 @@ SECTIONS: dict[str, type[Section]] = {
     "training": TrainingConfig,
 }
 """Sections that refine a preset, and what they are checked against once it is known."""
+
+DataSettings = DataConfig | Mapping[str, object]
+"""How data are read: a config, or some of its keys."""
 
 LENGTHS = ("steps", "epochs", "minutes")
 """Keys of `training` that exclude each other: a later one replaces an earlier one."""
@@ -180,3 +184,17 @@ def _first_problem(error: yaml.YAMLError) -> str:
     mark = getattr(error, "problem_mark", None)
     problem = getattr(error, "problem", None) or str(error).splitlines()[0]
     return f"line {mark.line + 1}: {problem}" if mark is not None else problem
+
+
+def data_settings(given: DataSettings | None) -> DataConfig:
+    """Return how data are read.
+
+    Raises:
+        ConfigError: An unknown key, or a wrong value.
+
+    >>> data_settings({"column": "smiles", "on_bad_row": "skip"}).column
+    ('smiles',)
+    """
+    if isinstance(given, DataConfig):
+        return given
+    return parse(DataConfig, given or {}, where="data_config")

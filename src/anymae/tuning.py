@@ -25,7 +25,7 @@ from anymae.comparison.study import (
     open_study,
     require_judges,
 )
-from anymae.config import DataConfig, Recipe
+from anymae.config import Recipe
 from anymae.data.frame import Frame
 from anymae.errors import ConfigError, DataError, MissingExtraError, NonFiniteError
 from anymae.files import write_text
@@ -33,7 +33,7 @@ from anymae.hub import Model
 from anymae.metrics import HEADLINE
 from anymae.probing import Judge, ProbeRow
 from anymae.proposals import SPACE, Proposals, open_space, require_allowed, settings_of
-from anymae.recipes import apply_settings, dump_recipe, flat_settings
+from anymae.recipes import DataSettings, apply_settings, data_settings, dump_recipe, flat_settings
 from anymae.task import TaskConfig, TaskType
 from anymae.training.fit import Rows
 from anymae.training.labelling import check_weights, draw_parts, label_parts
@@ -111,7 +111,7 @@ def tune(
     steps: int | None = None,
     minutes: float | None = None,
     settings: Mapping[str, object] | None = None,
-    data_config: DataConfig | None = None,
+    data_config: DataSettings | None = None,
     task: TaskType | None = None,
     num_labels: int | None = None,
     seed: int = 0,
@@ -147,7 +147,7 @@ def tune(
         NonFiniteError: No trial kept a finite loss.
     """
     _require_optuna()
-    config = (data_config or DataConfig()).aimed_at(target)
+    config = data_settings(data_config).aimed_at(target)
     short = shorthands({"preset": preset, "steps": steps, "minutes": minutes})
     given = flat_settings({**short, **(settings or {})})
     if "training.seed" in given:

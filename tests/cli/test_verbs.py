@@ -1,7 +1,11 @@
 """Each verb does what it says, prints what it promises, and names the next command."""
 
+import errno
 import json
+import os
 import re
+import shlex
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -10,6 +14,7 @@ import pyarrow.parquet
 import pytest
 
 import anymae
+from anymae import files
 from anymae.config import ModelConfig
 from anymae.recipes import load_recipe
 from commands import TINY, Command, assert_refused
@@ -211,9 +216,58 @@ def test_evaluate_shows_targets_and_groups_and_stores_what_it_found(
     found = json.loads(stored.read_text())
     assert set(found["targets"]) == {"y", "z"} and set(found["groups"]) == {"g0", "g1"}
     assert found["seen_in_training"] == 16
-    place = tmp_path / "found.json"
+    place = tmp_path / "new" / "found.json"
     as_json = command("evaluate", model, data, *read, "--group", "place", "--out", place, "--json")
     assert json.loads(place.read_text()) == {"format_version": 1, **as_json.json}
+
+
+def test_evaluate_shows_what_it_cannot_store(
+    command: Command, molecules: Path, run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model, read = tmp_path / "model", (molecules, "--column", "smiles", "--device", "cpu")
+    words = ("--target", "y", "--steps", 1, "--n-labels", 20, "--learning-rate", 1e-3)
+    assert command("finetune", run, *read, *words, "--out", model).status == 0
+
+    def fail(path: Path, *_: object) -> None:
+        raise OSError(errno.EROFS, os.strerror(errno.EROFS), str(path))
+
+    monkeypatch.setattr(files, "_write", fail)
+    outcome = command("evaluate", model, *read)
+    assert outcome.status == 0
+    assert "rmse" in outcome.out and "stored" not in outcome.out
+    assert "could not be written (Read-only file system)" in outcome.err
+    asked = command("evaluate", model, *read, "--out", tmp_path / "found.json")
+    assert asked.status == 2
+    assert "rmse" in asked.out
+    assert asked.err.startswith(f"anymae: {tmp_path / 'found.json'} could not be written")
+    plotted = command("evaluate", model, *read, "--plot", tmp_path / "found.svg")
+    assert (plotted.status, plotted.err.count("\n")) == (2, 1)
+
+
+def test_outputs_on_a_full_disk_are_told_and_taken_up(
+    command: Command, molecules: Path, run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    out = tmp_path / "e.csv"
+    words = ("embed", run, molecules, "--device", "cpu", "--out", out)
+    sync = files._sync
+
+    def full(path: Path) -> None:
+        if path.name == f"{files.STAGED}e.csv":
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(path))
+        sync(path)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(files, "_sync", full)
+        outcome = command(*words)
+        assert outcome.status == 2
+        assert outcome.err.startswith(f"anymae: {out} could not be written (No space left")
+        page = tmp_path / "page.html"
+        patched.setattr(files, "_sync", lambda path: full(path.with_name(f"{files.STAGED}e.csv")))
+        shown = command("show", run, molecules, "--out", page)
+        assert shown.status == 2
+        assert shown.err.startswith(f"anymae: {page} could not be written (No space left")
+        assert not page.exists()
+    assert command(*words, "--json").json["taken_up"] == 60
 
 
 def test_probe_judges_the_encoder_beside_raw_features(
@@ -361,6 +415,50 @@ def test_the_next_command_reads_the_data_alike(
     )
 
 
+def test_score_names_a_command_that_reads_the_same_rows(
+    command: Command, run: Path, tmp_path: Path
+) -> None:
+    data = tmp_path / "my rows.csv"
+    data.write_text("name,text\nmethane,C\nlong," + "CCO" * 40 + "\n")
+    words = ("--column", "text", "--too-long", "truncate")
+    outcome = command("score", run, data, *words, "--out", tmp_path / "s.csv")
+    assert outcome.status == 0
+    said = outcome.err.splitlines()[-1].removeprefix("next: anymae ")
+    assert command(*shlex.split(said)).status == 0
+
+
+def test_report_names_what_a_model_can_do_next(command: Command, run: Path, tmp_path: Path) -> None:
+    def said(folder: Path) -> str:
+        return command("report", folder, "--out", tmp_path / "r.html").err.splitlines()[-1]
+
+    assert said(run).startswith(f"next: anymae probe {run}")
+    unfinished = tmp_path / "unfinished"
+    shutil.copytree(run, unfinished)
+    (unfinished / "model.safetensors").unlink()
+    assert "next: " not in said(unfinished)
+    config = json.loads((unfinished / "config.json").read_text())
+    (unfinished / "config.json").write_text(json.dumps({**config, "task": {}}))
+    assert said(unfinished).startswith(f"next: anymae predict {unfinished} DATA")
+
+
+def test_what_is_an_input_can_be_copied_and_grouped_by(
+    command: Command, molecules: Path, run: Path, tmp_path: Path
+) -> None:
+    out = tmp_path / "e.csv"
+    assert command("embed", run, molecules, "--id", "smiles", "--out", out).status == 0
+    strings = pyarrow.csv.read_csv(molecules)["smiles"].to_pylist()
+    assert pyarrow.csv.read_csv(out)["smiles"].to_pylist() == strings
+    renamed = tmp_path / "renamed.csv"
+    renamed.write_text(molecules.read_text().replace("smiles", "string", 1))
+    words = ("--id", "smiles", "--column", "string", "--out", tmp_path / "e2.csv")
+    assert_refused(command, tmp_path, "embed", run, renamed, *words, expected="no column 'smiles'")
+    # For a pretraining it would be the answer.
+    words = ("--id", "smiles", "--out", tmp_path / "r", "--steps", 1)
+    assert_refused(
+        command, tmp_path, "pretrain", molecules, "--column", "smiles", *words, expected="only one"
+    )
+
+
 def test_a_row_longer_than_any_batch_is_inspected_alone(command: Command, tmp_path: Path) -> None:
     path = tmp_path / "long.txt"
     path.write_text("\n".join(["CCO", "C" * 20_000, *("N" * n for n in range(1, 20))]) + "\n")
@@ -393,7 +491,9 @@ def test_bad_rows_are_told_by_inspect_and_stop_pretrain(command: Command, tmp_pa
     path.write_text("smiles,y\nCCO,1\n,2\nCC,3\nCNC,4\n")
     outcome = command("inspect", path)
     assert outcome.status == 0
-    assert "bad: 1 rows is empty or missing (line 3)" in outcome.out
+    assert "bad: 1 row is empty or missing (line 3)" in outcome.out
+    said = f"next: anymae pretrain {path} --on-bad-row skip --out runs/NAME"
+    assert outcome.err.splitlines()[-1] == said
     refused = command("pretrain", path, "--out", tmp_path / "r", *TINY[:6])
     assert refused.status == 2
     assert "line 3" in refused.err

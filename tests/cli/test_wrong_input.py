@@ -50,6 +50,12 @@ DATA: dict[str, tuple[Callable[[Path], Path], str]] = {
 }
 
 FLAGS: dict[str, tuple[list[str], str]] = {
+    "one column": (
+        ["--drop", "smiles", "--column", "y"],
+        "single input, of which nothing can be hidden",
+    ),
+    "ages": (["--minutes", "1e300"], "minutes"),
+    "a number for a section": (["--set", "data=3"], "data"),
     "missing column": (["--column", "smile"], "did you mean 'smiles'"),
     "ratio 0": (["--set", "masking.ratio=0"], "ratio"),
     "ratio 1": (["--set", "masking.ratio=1.0"], "ratio"),
@@ -182,11 +188,32 @@ def test_an_evaluation_that_has_no_place(
     (tmp_path / "taken.json").mkdir()
     for out, expected in (
         ("found.csv", "ends in '.csv'"),
-        ("no/found.json", "there is no folder"),
         ("taken.json", "is a folder"),
     ):
         words = ["evaluate", run, good, "--out", tmp_path / out]
         assert_refused(command, tmp_path, *words, expected=expected)
+
+
+@pytest.mark.parametrize(
+    ("verb", "flag", "name"),
+    [
+        ("embed", "--out", "e.npy"),
+        ("predict", "--out", "p.csv"),
+        ("score", "--out", "s.parquet"),
+        ("show", "--out", "m.html"),
+        ("report", "--out", "r.html"),
+        ("evaluate", "--out", "e.json"),
+        ("evaluate", "--plot", "e.png"),
+        ("inspect", "--groups-out", "g.csv"),
+        ("export", "--out", "m.onnx"),
+    ],
+)
+def test_an_output_below_a_file(
+    verb: str, flag: str, name: str, command: Command, tmp_path: Path, run: Path, good: Path
+) -> None:
+    place = write(tmp_path / "file", "mine") / name
+    read = {"report": [run], "export": [run], "inspect": [good]}.get(verb, [run, good])
+    assert_refused(command, tmp_path, verb, *read, flag, place, expected="file is a file")
 
 
 def test_several_reports_need_a_place(command: Command, tmp_path: Path, run: Path) -> None:

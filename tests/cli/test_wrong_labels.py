@@ -51,6 +51,7 @@ LABELS: dict[str, tuple[list[object], str]] = {
     "few numbers too large to be classes": ([1e300, -1e300] * 12, "holds 1e+300, and numbers of"),
     "numbers too large": ([(n + 1) * 1e100 for n in range(24)], "give it in other units"),
     "infinity among classes": (["inf", 1, 2] * 8, "holds infinity"),
+    "a name for each row": ([f"name {n}" for n in range(24)], "24 different values in 24 rows"),
     "a letter for each input": ([text.lower() for text in rows()], "as long as their rows"),
 }
 
@@ -76,6 +77,42 @@ def test_a_number_of_labels_that_is_too_small(
     words = [verb, *([] if verb == "compare" else [run]), data, "--target", "y", "--n-labels", 0]
     words += [] if verb == "probe" else ["--out", tmp_path / "m"]
     assert_refused(command, tmp_path, *words, expected="num_labels is 0; it should be greater")
+
+
+@pytest.mark.filterwarnings("error")
+def test_names_can_be_told_to_be_classes(command: Command, run: Path, tmp_path: Path) -> None:
+    data = labelled(tmp_path / "data.csv", [f"name {n // 2}" for n in range(48)])
+    words = ["probe", run, data, "--target", "y", "--task", "multiclass", "--device", "cpu"]
+    outcome = command(*words, "--n-labels", 30)
+    assert outcome.status == 0, outcome.err
+
+
+def test_classes_that_no_training_row_has_are_told(
+    command: Command, run: Path, tmp_path: Path
+) -> None:
+    lines = [f"{text},{'abc'[n // 10]},{'test' if n >= 20 else 'train'}"
+             for n, text in enumerate(rows(30))]  # fmt: skip
+    data = write(tmp_path / "data.csv", "\n".join(["smiles,kind,part", *lines]) + "\n")
+    words = ["probe", run, data, "--target", "kind", "--split", "part", "--device", "cpu"]
+    outcome = command(*words)
+    said = "1 of the 3 classes of target 'kind' occur in no training row and are not learned: 'c'"
+    assert f"warning: {said}" in outcome.err.splitlines()
+
+
+@pytest.mark.parametrize(
+    ("flags", "expected"),
+    [
+        (["--minutes", "1"], "minutes"),
+        (["--batch-size", "auto"], "--batch-size"),
+        (["--set", "training.minutes=1"], "unknown key"),
+    ],
+)
+def test_fine_tuning_has_no_flags_of_pretraining(
+    flags: list[str], expected: str, command: Command, run: Path, tmp_path: Path
+) -> None:
+    data = labelled(tmp_path / "data.csv", list(range(24)))
+    words = ["finetune", run, data, "--target", "y", "--out", tmp_path / "m", *flags]
+    assert_refused(command, tmp_path, *words, expected=expected)
 
 
 @pytest.mark.parametrize(

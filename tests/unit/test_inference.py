@@ -18,7 +18,7 @@ import torch
 from anymae.config import DataConfig, ModelConfig, parse
 from anymae.data.batch import Batch
 from anymae.data.dataset import open_data
-from anymae.errors import AnymaeWarning, DataError, FolderError, UserInputError
+from anymae.errors import AnymaeWarning, ConfigError, DataError, FolderError, UserInputError
 from anymae.hub import save
 from anymae.inference import (
     ComputeConfig,
@@ -368,8 +368,9 @@ def test_scores_against_a_reference(
     assert table.inputs.tolist() == [len(row) + 1 for row in text]
     score_to_file(model, text, tmp_path / "b.csv", reference=text[3])
     assert pd.read_csv(tmp_path / "b.csv").difference[3] == pytest.approx(0, abs=1e-5)
-    with pytest.raises(UserInputError, match="reference row 999"):
-        score_to_file(model, text, tmp_path / "c.csv", reference=999)
+    for absent in (999, -1):
+        with pytest.raises(UserInputError, match=f"reference row {absent}"):
+            score_to_file(model, text, tmp_path / "c.csv", reference=absent)
 
 
 def test_scores_of_windows_tell_the_inputs_of_the_whole_row(
@@ -574,6 +575,25 @@ def test_unlike_data_in_memory_are_warned_of_where_they_are_given(
         "rows have 39.5 inputs in the median; 98 % of the training rows had 2 to 33",
     ]
     assert {one.filename for one in told} == {__file__}
+
+
+def test_a_csv_file_has_no_cells_for_ids_that_are_lists(
+    model: MaskedAutoencoder, tmp_path: Path
+) -> None:
+    data = pa.table({"smiles": ["CCO", "CC"], "tags": [["a"], ["b", "c"]]})
+    read = {"column": "smiles", "id": "tags"}
+    with pytest.raises(DataError, match=r"'tags' holds lists, .* write a .parquet file"):
+        embed_to_file(model, data, tmp_path / "out.csv", data_config=read)
+    embed_to_file(model, data, tmp_path / "out.parquet", data_config=read)
+    assert pq.read_table(tmp_path / "out.parquet")["tags"].to_pylist() == [["a"], ["b", "c"]]
+
+
+def test_keys_say_how_data_are_read(model: MaskedAutoencoder) -> None:
+    data = {"one": ["CCO", ""], "two": ["C", "N"]}
+    found = embed(model, data, data_config={"column": "one", "on_bad_row": "skip"})
+    assert np.isnan(found[1]).all()
+    with pytest.raises(ConfigError, match="data_config: unknown key 'colum'; did you mean"):
+        embed(model, data, data_config={"colum": "one"})
 
 
 @pytest.mark.parametrize("name", ["row", "status"])

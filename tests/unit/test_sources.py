@@ -14,6 +14,7 @@ import pyarrow as pa
 import pyarrow.feather
 import pyarrow.parquet as pq
 import pytest
+import torch
 from PIL import Image
 
 from anymae.config import DataConfig
@@ -510,6 +511,28 @@ def test_a_file_that_may_not_be_read_is_refused_in_one_sentence(
         read_source(tmp_path / name, CONFIG)
 
 
+def test_columns_that_no_type_fits_are_left_out_and_named(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    frame = pd.DataFrame(
+        {
+            "mixed": [1, "x", None],
+            "sparse": pd.arrays.SparseArray([0.0, 0.0, 1.0]),
+            "a": [1.0, 2.0, 3.0],
+            "complex": np.array([1j, 2, 3]),
+        }
+    )
+    found = read_source(frame, CONFIG)
+    assert found.column("a").to_pylist() == [1.0, 2.0, 3.0]
+    assert {"mixed", "complex"} <= set(found.unread)
+    assert "column 'mixed' is left out" in caplog.text
+
+
+def test_tensors_of_a_graph_are_read() -> None:
+    tensor = torch.ones(3, 2, requires_grad=True)
+    assert read_source(tensor * 2, CONFIG).array().tolist() == [[2, 2]] * 3
+
+
 def test_folders_without_or_with_several_formats_are_refused(tmp_path: Path) -> None:
     with pytest.raises(DataError, match="folder without data files"):
         read_source(tmp_path, CONFIG)
@@ -545,7 +568,8 @@ def test_folders_without_or_with_several_formats_are_refused(tmp_path: Path) -> 
         ({"a": np.array(3.0)}, "cannot be read|is no table"),
         ({"a": object()}, "'a' of the dictionary is of type object"),
         (pd.DataFrame([[1, 2]], columns=["a", "a"]), "two columns named 'a'"),
-        (pd.DataFrame({"a": [1, "x"]}), "the table cannot be read"),
+        (pd.DataFrame({"a": [1, "x"]}), "the table cannot be read .*; turn each of its columns"),
+        (pl.LazyFrame({"a": [1, 2]}), r"lazy frame, without rows yet; hand over frame.collect\(\)"),
         ({"a": [{"b": 1}]}, "no column of numbers"),
         (b"bytes", "of type bytes"),
         (None, "of type NoneType"),

@@ -83,7 +83,7 @@ def push(
         typer.echo(f"{file}: {size:,} bytes")
     if where is not None:
         typer.echo(where)
-        next_step(f"anymae embed {name} DATA --out embeddings.parquet")
+        next_step(quoted("anymae", "embed", name, "DATA", "--out", "embeddings.parquet"))
 
 
 def convert(
@@ -109,4 +109,4 @@ def convert(
         show_json({"folder": str(out), "parameters": count, "kind": model.config.input.kind})
         return
     typer.echo(f"{out}: {model.config.input.kind} model with {count:,} parameters")
-    next_step(f"anymae embed {out} DATA --out embeddings.parquet")
+    next_step(quoted("anymae", "embed", out, "DATA", "--out", "embeddings.parquet"))

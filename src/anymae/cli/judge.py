@@ -1,5 +1,6 @@
 """Verbs that tell how good a model is."""
 
+import logging
 from dataclasses import dataclass, fields
 from enum import StrEnum
 from pathlib import Path
@@ -26,10 +27,13 @@ from anymae.cli.options import (
     TaskFlag,
     spread,
 )
-from anymae.errors import UserInputError
+from anymae.errors import FolderError, UserInputError
 
 if TYPE_CHECKING:
+    from anymae.evaluation import Evaluation
     from anymae.task import TaskType
+
+logger = logging.getLogger(__name__)
 
 _PANEL = "Judge"
 
@@ -138,14 +142,30 @@ def evaluate(
         config=compute_flags.config(),
         plot=plot,
     )
-    folder = Path(model)
-    if out is None and folder.is_dir():
-        out = folder / f"evaluation-{_stem(Path(data))}-{found.part}.json"
-    if out is not None:
-        store(found, out)
     if json:
         show_json(found.to_json())
+    else:
+        _show_evaluation(found)
+    folder = Path(model)
+    if out is not None:
+        store(found, out)
+    elif folder.is_dir():
+        out = folder / f"evaluation-{_stem(Path(data))}-{found.part}.json"
+        try:
+            check_store(out)
+            store(found, out)
+        except FolderError as error:
+            # Nobody asked for it there; models in a shared folder can be evaluated too.
+            logger.warning("%s; --out stores the evaluation elsewhere", error)
+            out = None
+    if json:
         return
+    if out is not None:
+        typer.echo(f"stored in {out}")
+    next_step(quoted("anymae", "predict", model, "DATA", "--out", "answers.csv"))
+
+
+def _show_evaluation(found: "Evaluation") -> None:
     typer.echo(f"{found.part}: {found.rows:,} rows, with 95 % intervals")
     if found.seen_in_training is not None:
         typer.echo(f"{found.seen_in_training:,} of them also occur among the training rows")
@@ -154,9 +174,6 @@ def evaluate(
     columns = [("all", found.overall), *several.items(), *found.groups.items()]
     rows = [[metric, *(str(column[metric]) for _, column in columns)] for metric in found.overall]
     show_table(["metric", *(name for name, _ in columns)], rows)
-    if out is not None:
-        typer.echo(f"stored in {out}")
-    next_step(quoted("anymae", "predict", model, "DATA", "--out", "answers.csv"))
 
 
 def _stem(data: Path) -> str:
@@ -345,6 +362,7 @@ def report(
 
     Example: anymae report runs/guided runs/random --out both.html
     """
+    from anymae.hub import WEIGHTS, read_config, resolve
     from anymae.report import write_report
 
     page = write_report(runs, out=out)
@@ -352,4 +370,8 @@ def report(
         show_json({"page": str(page)})
         return
     typer.echo(f"{page}: open it in a browser")
-    next_step(quoted("anymae", "probe", runs[0], "LABELLED", "--target", "COL"))
+    first = resolve(runs[0])
+    if "task" in read_config(first):
+        next_step(quoted("anymae", "predict", runs[0], "DATA", "--out", "answers.csv"))
+    elif (first / WEIGHTS).exists():
+        next_step(quoted("anymae", "probe", runs[0], "LABELLED", "--target", "COL"))

@@ -101,5 +101,7 @@ def inspect(
     if groups is not None:
         typer.echo(f"{groups_out}: {groups:,} groups of duplicates in column duplicate_group")
     sized = () if preset is None else ("--preset", preset)
-    words = (*data_flags.words(), *sized, "--out", "runs/NAME")
+    # What was looked at is what would be skipped; `pretrain` stops at bad rows otherwise.
+    past = ("--on-bad-row", "skip") if found.found.bad and not data_flags.on_bad_row else ()
+    words = (*data_flags.words(), *past, *sized, "--out", "runs/NAME")
     next_step(quoted("anymae", "pretrain", data, *words))

@@ -45,14 +45,10 @@ def register(app: typer.Typer) -> None:
 
 @dataclass(frozen=True, kw_only=True)
 class TrainingFlags:
-    """How long and how fast: keywords of `pretrain`."""
+    """How long and how fast: keys of `TrainingConfig`."""
 
     steps: Annotated[int | None, typer.Option("--steps", help="Optimizer steps.")] = None
     epochs: Annotated[float | None, typer.Option("--epochs", help="Passes over the rows.")] = None
-    minutes: Annotated[float | None, typer.Option("--minutes", help="Wall-clock budget.")] = None
-    batch_size: Annotated[
-        str | None, typer.Option("--batch-size", metavar="ROWS|auto", help="Rows of a step.")
-    ] = None
     learning_rate: Annotated[
         float | None, typer.Option("--learning-rate", help="Peak of the schedule.")
     ] = None
@@ -63,11 +59,33 @@ class TrainingFlags:
     precision: Annotated[str | None, typer.Option("--precision", help="auto, fp32 or bf16.")] = None
 
     def given(self) -> dict[str, Any]:
-        """Return the flags that were used, as keywords of `pretrain`."""
+        """Return the flags that were used, by key."""
         values = {field.name: getattr(self, field.name) for field in fields(self)}
+        return {name: value for name, value in values.items() if value is not None}
+
+
+@dataclass(frozen=True, kw_only=True)
+class PretrainingFlags(TrainingFlags):
+    """The same for `pretrain`, which can find out both."""
+
+    minutes: Annotated[float | None, typer.Option("--minutes", help="Wall-clock budget.")] = None
+    batch_size: Annotated[
+        str | None, typer.Option("--batch-size", metavar="ROWS|auto", help="Rows of a step.")
+    ] = None
+
+    def given(self) -> dict[str, Any]:
+        """Return the flags that were used, as keywords of `pretrain`."""
+        values = super().given()
         if self.batch_size is not None and self.batch_size.isdecimal():
             values["batch_size"] = int(self.batch_size)
-        return {name: value for name, value in values.items() if value is not None}
+        return values
+
+
+@dataclass(frozen=True, kw_only=True)
+class FinetuningFlags(TrainingFlags):
+    """The same for `finetune`."""
+
+    batch_size: Annotated[int | None, typer.Option("--batch-size", help="Rows of a step.")] = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -114,7 +132,7 @@ class SessionFlags:
 
 def pretrain(
     recipe_flags: RecipeFlags,
-    training_flags: TrainingFlags,
+    training_flags: PretrainingFlags,
     session_flags: SessionFlags,
     data_flags: DataFlags,
     data: Annotated[
@@ -209,7 +227,7 @@ def finetune(
     run: RunArgument,
     data: DataArgument,
     out: Annotated[Path, typer.Option("--out", help="Folder for the model: new or empty.")],
-    training_flags: TrainingFlags,
+    training_flags: FinetuningFlags,
     data_flags: DataFlags,
     task: TaskFlag = None,
     num_labels: Annotated[
@@ -248,7 +266,7 @@ def finetune(
             data,
             out=out,
             data_config=data_flags.config(),
-            config=parse(FinetuneConfig, asked, where="--set"),
+            config=parse(FinetuneConfig, asked, where="finetune"),
             training=training_flags.given(),
             resume=resume,
             overwrite=overwrite,

@@ -1,5 +1,6 @@
 """Verbs that put a model to use."""
 
+import re
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -132,14 +133,21 @@ def score(
             data_config=data_flags.config(),
             num_masks=masks,
             seed=seed,
-            reference=int(reference) if reference and reference.isdecimal() else reference,
+            reference=_row_or_string(reference),
             config=compute_flags.config(),
             overwrite=overwrite,
             progress=told,
         )
     _report(written, json=json)
     if not json:
-        next_step(quoted("anymae", "show", run, data, "--text"))
+        next_step(quoted("anymae", "show", run, data, *data_flags.words(), "--text"))
+
+
+def _row_or_string(reference: str | None) -> int | str | None:
+    """Read a row number; one that no row has is left to be refused."""
+    if reference is None or not re.fullmatch(r"-?\d+", reference):
+        return reference
+    return int(reference)
 
 
 def show(

@@ -20,12 +20,11 @@ import torch
 from anymae.comparison.baseline import Features, read_baseline
 from anymae.comparison.result import GUIDED, JOINED, NONE, RANDOM, RAW, Comparison
 from anymae.comparison.study import Study, Told, labelling, open_study, require_judges
-from anymae.config import DataConfig
 from anymae.data.frame import Frame
 from anymae.errors import ConfigError, DataError
 from anymae.metrics import HEADLINE
 from anymae.probing import Judge, raw_features
-from anymae.recipes import apply_settings, flat_settings
+from anymae.recipes import DataSettings, apply_settings, data_settings, flat_settings
 from anymae.task import FinetuneConfig, TaskConfig, TaskType
 from anymae.training.fit import Rows
 from anymae.training.labelling import check_weights, label
@@ -52,7 +51,7 @@ def compare(
     steps: int | None = None,
     minutes: float | None = None,
     settings: Mapping[str, object] | None = None,
-    data_config: DataConfig | None = None,
+    data_config: DataSettings | None = None,
     task: TaskType | None = None,
     num_labels: int | None = None,
     progress: Told = None,
@@ -83,7 +82,7 @@ def compare(
         UserInputError: The request cannot be carried out; nothing was written.
         InterruptedRunError: Asked to stop; what was computed is saved.
     """
-    config = (data_config or DataConfig()).aimed_at(target)
+    config = data_settings(data_config).aimed_at(target)
     short = shorthands({"preset": preset, "steps": steps, "minutes": minutes})
     given = flat_settings({**short, **(settings or {})})
     for name in VARIED:

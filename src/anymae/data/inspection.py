@@ -27,7 +27,7 @@ from anymae.data.kinds.cells import CellStatistics
 from anymae.data.roles import Roles
 from anymae.data.sources.locate import require_apart
 from anymae.errors import DataError
-from anymae.files import require_replaceable, require_writable, write_file
+from anymae.files import require_replaceable, write_file
 
 SHOWN = 10
 """Bad rows that are named at most, of each sort."""
@@ -186,7 +186,6 @@ def check_groups_file(path: Path, *read: object, overwrite: bool) -> None:
         raise DataError(f"{path} ends in {path.suffix!r}; groups are written as .csv or .parquet")
     require_replaceable(path, overwrite=overwrite)
     require_apart(path, *read)
-    require_writable(path.parent)
 
 
 def write_groups(dataset: Dataset, path: str | Path, *, overwrite: bool = False) -> int:

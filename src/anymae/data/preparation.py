@@ -122,11 +122,19 @@ class Preparation(Section):
     def resolve_roles(self, frame: Frame, config: DataConfig) -> Roles:
         """Find the roles of other data's columns so that they become this run's inputs.
 
-        Tables match by name; the one column of `bytes` and `values` may have any.
+        Tables match by name; the one column of `bytes` and `values` may have any. What is an input
+        may be copied to outputs, and rows be grouped by it: nothing new is learned from it.
 
         Raises:
             DataError: A column is missing, or no column could be the input.
         """
+        inputs = {*self.roles.inputs, *config.column} & set(frame.table.column_names)
+        twice = {role: getattr(config, role) for role in ("id", "group")}
+        twice = {role: name for role, name in twice.items() if name in inputs}
+        found = self._resolve_others(frame, config.model_copy(update=dict.fromkeys(twice)))
+        return found.model_copy(update=twice)
+
+    def _resolve_others(self, frame: Frame, config: DataConfig) -> Roles:
         self.refuse_inputs_as_targets(config.target)
         if config.kind not in (None, self.kind):
             raise DataError(f"the run reads {self.kind} inputs, not {config.kind}")

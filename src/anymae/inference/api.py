@@ -55,6 +55,7 @@ from anymae.inference.stream import (
     to_table,
     write_rows,
 )
+from anymae.recipes import DataSettings, data_settings
 from anymae.task import TaskConfig
 from anymae.training.processes import choose_device
 
@@ -98,7 +99,7 @@ def embed(
     model: Model | str | Path,
     data: Frame,
     *,
-    data_config: DataConfig | None = None,
+    data_config: DataSettings | None = None,
     reading: Reading = "mean",
     config: ComputeConfig | None = None,
 ) -> Any:  # noqa: ANN401 - an array, or a frame of the caller's library
@@ -129,7 +130,7 @@ def predict(
     model: Model | str | Path,
     data: object,
     *,
-    data_config: DataConfig | None = None,
+    data_config: DataSettings | None = None,
     config: ComputeConfig | None = None,
 ) -> Predictions:
     """Ask a fine-tuned model about each row.
@@ -161,7 +162,7 @@ def score(
     model: Model | str | Path,
     data: object,
     *,
-    data_config: DataConfig | None = None,
+    data_config: DataSettings | None = None,
     num_masks: int | None = None,
     seed: int = 0,
     config: ComputeConfig | None = None,
@@ -194,7 +195,7 @@ def embed_to_file(
     data: object,
     out: str | Path,
     *,
-    data_config: DataConfig | None = None,
+    data_config: DataSettings | None = None,
     reading: Reading = "mean",
     per_input: bool = False,
     config: ComputeConfig | None = None,
@@ -219,7 +220,7 @@ def embed_to_file(
         FolderError: `out` exists.
         DataError: The data do not fit the model.
     """
-    data_config = data_config or DataConfig()
+    data_config = data_settings(data_config)
     check_output(Path(out), data, *data_config.files, overwrite=overwrite)
     model = open_model(run)
     what = InputStates(model) if per_input else Embeddings(model, reading)
@@ -238,7 +239,7 @@ def predict_to_file(
     data: object,
     out: str | Path,
     *,
-    data_config: DataConfig | None = None,
+    data_config: DataSettings | None = None,
     config: ComputeConfig | None = None,
     overwrite: bool = False,
     progress: Progress | None = None,
@@ -259,7 +260,7 @@ def predict_to_file(
         DataError: The data do not fit the model.
         UserInputError: The model was pretrained only.
     """
-    data_config = data_config or DataConfig()
+    data_config = data_settings(data_config)
     check_output(Path(out), data, *data_config.files, overwrite=overwrite)
     answers = Answers(fine_tuned(open_model(model)))
     layout = AnswerLayout(answers.model.task)
@@ -274,7 +275,7 @@ def score_to_file(
     data: object,
     out: str | Path,
     *,
-    data_config: DataConfig | None = None,
+    data_config: DataSettings | None = None,
     num_masks: int | None = None,
     seed: int = 0,
     reference: int | str | None = None,
@@ -302,7 +303,7 @@ def score_to_file(
         DataError: The data do not fit the model, or there is no such reference.
         UserInputError: The model is a fine-tuned one.
     """
-    data_config = data_config or DataConfig()
+    data_config = data_settings(data_config)
     check_output(Path(out), data, *data_config.files, overwrite=overwrite)
     model = open_model(run)
     scores = Scores(model, num_masks, seed)
@@ -343,7 +344,7 @@ def _write(
     identity: Mapping[str, Any],
     notes: tuple[str, ...] = (),
 ) -> Written:
-    data_config, config = data_config or DataConfig(), config or ComputeConfig()
+    data_config, config = data_settings(data_config), config or ComputeConfig()
     dataset = open_rows(model, data, data_config)
     notes = (*notes, *dataset.notes, *unlike_training(model, dataset, config))
     for note in notes:

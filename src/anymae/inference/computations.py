@@ -144,7 +144,8 @@ class Scores:
         mask_of = self._deal(batch)
         valid = mask_of >= 0
         loss = torch.zeros(len(valid), device=valid.device)
-        for number in range(self.num_masks):
+        # Rows that are shorter than that leave the other masks empty.
+        for number in range(min(self.num_masks, batch.inputs.shape[1])):
             masked = mask_of == number
             loss = loss + self.model(batch.inputs, batch.valid, masked).losses.sum(1)
         count = valid.sum(1)

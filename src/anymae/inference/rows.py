@@ -9,12 +9,12 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
-from anymae.config import DataConfig
 from anymae.data.dataset import Dataset, open_data
 from anymae.data.preparation import Preparation
 from anymae.errors import UserInputError
 from anymae.hub import Model
 from anymae.inference.compute import IntArray, Numbers
+from anymae.recipes import DataSettings, data_settings
 
 OK = "ok"
 """Status of a row that was computed; else the status says what is wrong with the row."""
@@ -72,7 +72,7 @@ class OutputRows:
         return self._frame.table[name].take(pa.array(piece.rows)).combine_chunks()
 
 
-def open_rows(model: Model, data: object, config: DataConfig | None = None) -> Dataset:
+def open_rows(model: Model, data: object, config: DataSettings | None = None) -> Dataset:
     """Open data as the inputs of a model.
 
     Args:
@@ -85,7 +85,7 @@ def open_rows(model: Model, data: object, config: DataConfig | None = None) -> D
         UserInputError: The model does not know how numbers were scaled.
     """
     # Rows are told apart here, however a training joined them.
-    config = (config or DataConfig()).unpacked
+    config = data_settings(config).unpacked
     if model.data is not None:
         return open_data(data, config, preparation=Preparation.from_json(model.data))
     wanted = model.config.input

@@ -29,6 +29,7 @@ from anymae.files import (
     remove_folder,
     remove_leftovers,
     require_replaceable,
+    told,
     write_file,
     write_json,
     write_tensors,
@@ -46,6 +47,8 @@ SHARD_ROWS = 16_384
 LEADING = ("row", "status")
 """Columns of every output."""
 SUFFIXES = (".parquet", ".csv", ".npy")
+GO_ON = "make room there and repeat the command, which takes up what is computed"
+"""What to do when something cannot be written."""
 
 Progress = Callable[[int, int], None]
 """Told how many rows are done, and of how many."""
@@ -99,11 +102,13 @@ def write_rows(
     """
     started = time.perf_counter()
     id_column = id_of(dataset)
+    _check_cells(id_column, dataset, out)
     rows = OutputRows(dataset)
     size = _shard_rows(computation, dataset)
     bounds = [(start, min(start + size, len(rows))) for start in range(0, len(rows), size)]
     parts = out.with_name(f"{out.name}.parts")
-    _prepare(parts, {**identity, "shard_rows": size, "rows": len(rows)})
+    with told(parts, GO_ON):
+        _prepare(parts, {**identity, "shard_rows": size, "rows": len(rows)})
     taken_up = 0
     with placed(computation.model, config):
         for number, (start, stop) in enumerate(bounds):
@@ -112,14 +117,16 @@ def write_rows(
                 taken_up += stop - start
             else:
                 numbers = compute(computation, dataset, rows.piece(start, stop).positions, config)
-                write_tensors(path, {k: torch.from_numpy(v) for k, v in vars(numbers).items()})
+                with told(parts, GO_ON):
+                    write_tensors(path, {k: torch.from_numpy(v) for k, v in vars(numbers).items()})
             if progress is not None:
                 progress(stop, len(rows))
     computing = time.perf_counter() - started
     pieces = (rows.piece(start, stop) for start, stop in bounds)
     status: Counter[str] = Counter()
     shards = _shards(parts, pieces, status, per_input=computation.per_input)
-    columns = _join(out, layout, rows, shards, id_column)
+    with told(out, GO_ON):
+        columns = _join(out, layout, rows, shards, id_column)
     remove_folder(parts)
     return Written(
         out=str(out),
@@ -143,7 +150,8 @@ def check_output(out: Path, *read: object, overwrite: bool) -> None:
 
     Raises:
         UserInputError: Its format is unknown.
-        FolderError: It exists and `overwrite` is false, it is a folder, or it holds the data.
+        FolderError: It exists and `overwrite` is false, it is a folder, its folder cannot be
+            written, or it holds the data.
     """
     if out.suffix not in SUFFIXES:
         raise UserInputError(f"{out} ends in {out.suffix!r}; expected {', '.join(SUFFIXES)}")
@@ -161,6 +169,16 @@ def id_of(dataset: Dataset) -> str | None:
     if name in LEADING:
         raise DataError(f"the id column is named {name!r}, as a column of every output; rename it")
     return name
+
+
+def _check_cells(name: str | None, dataset: Dataset, out: Path) -> None:
+    if name is None or out.suffix != ".csv":
+        return
+    if hasattr(dataset.rows.frame.table.schema.field(name).type, "value_type"):
+        raise DataError(
+            f"the id column {name!r} holds lists, which a CSV file has no cells for; write a "
+            ".parquet file, or name another column"
+        )
 
 
 def digest(model: nn.Module) -> str:

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
-from anymae.files import write_text
+from anymae.files import OTHER_FILE, told, write_text
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -40,6 +40,12 @@ def render_page(title: str, blocks: Sequence[Block]) -> str:
 
 
 def write_page(path: Path, title: str, blocks: Sequence[Block]) -> None:
-    """Write the page, whole or not at all."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    write_text(path, render_page(title, blocks))
+    """Write the page, whole or not at all.
+
+    Raises:
+        FolderError: It cannot be written.
+    """
+    page = render_page(title, blocks)
+    with told(path, OTHER_FILE):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        write_text(path, page)

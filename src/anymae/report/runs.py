@@ -11,6 +11,7 @@ from anymae.config import InputConfig
 from anymae.data.dataset import open_data
 from anymae.data.preparation import Preparation
 from anymae.errors import AnymaeError, UserInputError
+from anymae.files import require_replaceable
 from anymae.hub import load, read_config, resolve
 from anymae.model import MaskedAutoencoder
 from anymae.recipes import load_recipe
@@ -45,7 +46,7 @@ def write_report(runs: Sequence[str | Path], *, out: str | Path | None = None) -
         Its path.
 
     Raises:
-        FolderError: A folder is no run.
+        FolderError: A folder is no run, or the page cannot be written.
         UserInputError: There are several runs and `out` is not named, or `out` is no HTML file.
     """
     folders = [resolve(run) for run in runs]
@@ -54,6 +55,7 @@ def write_report(runs: Sequence[str | Path], *, out: str | Path | None = None) -
     page = Path(out) if out is not None else folders[0] / "report.html"
     if page.suffix not in (".html", ".htm"):
         raise UserInputError(f"{page} ends in {page.suffix!r}; a report is a page: name it .html")
+    require_replaceable(page, overwrite=True)
     configs = [read_config(folder) for folder in folders]
     logs = {folder.name: read_metrics(folder / "metrics.jsonl") for folder in folders}
     blocks = [_settings(folders, configs), *loss_blocks(logs)]

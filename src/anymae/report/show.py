@@ -4,7 +4,6 @@ from pathlib import Path
 
 import numpy as np
 
-from anymae.config import DataConfig
 from anymae.data.dataset import Dataset
 from anymae.data.preparation import Preparation
 from anymae.data.sources.locate import require_apart
@@ -13,6 +12,7 @@ from anymae.files import require_replaceable
 from anymae.hub import load
 from anymae.inference.rows import open_rows
 from anymae.model import MaskedAutoencoder
+from anymae.recipes import DataSettings, data_settings
 from anymae.report.examples import reconstruct_rows
 from anymae.report.page import write_page
 from anymae.report.rows import as_text
@@ -24,7 +24,7 @@ def show_rows(
     data: object,
     out: str | Path,
     *,
-    data_config: DataConfig | None = None,
+    data_config: DataSettings | None = None,
     count: int = 8,
     seed: int = 0,
     overwrite: bool = False,
@@ -50,7 +50,7 @@ def show_rows(
     """
     out = Path(out)
     require_replaceable(out, overwrite=overwrite)
-    data_config = data_config or DataConfig()
+    data_config = data_settings(data_config)
     require_apart(out, data, *data_config.files)
     model, dataset = _open(run, data, data_config)
     inputs = model.config.input
@@ -67,7 +67,7 @@ def show_rows_as_text(
     run: str | Path,
     data: object,
     *,
-    data_config: DataConfig | None = None,
+    data_config: DataSettings | None = None,
     count: int = 8,
     seed: int = 0,
 ) -> str:
@@ -79,7 +79,7 @@ def show_rows_as_text(
 
 
 def _open(
-    run: str | Path, data: object, config: DataConfig | None
+    run: str | Path, data: object, config: DataSettings | None
 ) -> tuple[MaskedAutoencoder, Dataset]:
     model = load(run)
     if not isinstance(model, MaskedAutoencoder):

@@ -66,7 +66,8 @@ def _about_rows(found: Inspection) -> Iterator[str]:
     yield f"{found.name}: {found.format}, {found.rows:,} rows, {found.used_rows:,} can be inputs"
     for bad in found.bad:
         named = ", ".join(bad.places)
-        yield f"bad: {bad.count:,} rows {bad.problem} ({named}{' ...' if bad.count > 10 else ''})"
+        rows = "1 row" if bad.count == 1 else f"{bad.count:,} rows, each of which"
+        yield f"bad: {rows} {bad.problem} ({named}{' ...' if bad.count > 10 else ''})"
     yield "parts: " + ", ".join(f"{count:,} {name}" for name, count in found.parts.items())
     copies = found.duplicates
     yield f"duplicates: {_counts(copies)}"

@@ -29,6 +29,7 @@ from anymae.inference.rows import open_rows
 from anymae.inference.stream import digest
 from anymae.model import Backbone
 from anymae.predictor import Ensemble
+from anymae.recipes import DataSettings, data_settings
 from anymae.task import FinetuneConfig, TaskConfig
 from anymae.training.finetuned import RESULT, Finetuned, check_folder, is_finished, write_result
 from anymae.training.fit import Fitted, Rows, finetune_training, fit
@@ -55,7 +56,7 @@ def finetune(
     *,
     target: str | Sequence[str] = (),
     out: str | Path | None = None,
-    data_config: DataConfig | None = None,
+    data_config: DataSettings | None = None,
     config: FinetuneConfig | None = None,
     training: Mapping[str, object] | None = None,
     resume: bool = False,
@@ -206,11 +207,11 @@ class _Asked(NamedTuple):
 
 def _ask(
     target: str | Sequence[str],
-    data: DataConfig | None,
+    data: DataSettings | None,
     config: FinetuneConfig | None,
     training: Mapping[str, object] | None,
 ) -> _Asked:
-    data, config = (data or DataConfig()).aimed_at(target), config or FinetuneConfig()
+    data, config = data_settings(data).aimed_at(target), config or FinetuneConfig()
     chosen = finetune_training(training or {})
     if "learning_rate" in (training or {}):
         config = config.model_copy(update={"learning_rates": (chosen.learning_rate,)})

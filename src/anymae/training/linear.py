@@ -192,10 +192,15 @@ def _classes(
     return weight, bias
 
 
+MANY_CLASSES = "The number of unique classes is greater than 50%"
+"""Begins a warning of scikit-learn; which labels are classes was decided before."""
+
+
 def _solve(rows: Array, truth: Array, weights: Array, strength: float) -> tuple[Array, Array]:
     model = LogisticRegression(C=strength, max_iter=300)
     with warnings.catch_warnings():
         # A weak penalty on separable rows has no minimum to converge to; it is only tried.
         warnings.simplefilter("ignore", ConvergenceWarning)
+        warnings.filterwarnings("ignore", MANY_CLASSES, UserWarning)
         model.fit(rows, truth, sample_weight=weights)
     return np.asarray(model.coef_), np.asarray(model.intercept_)

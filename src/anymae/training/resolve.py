@@ -65,6 +65,11 @@ def resolve_job(
         dataset = _open_like(data, settings, started, seed)
     else:
         dataset = open_data(data, settings, seed=seed, cap=_cap(recipe))
+    if dataset.longest < 2:
+        raise DataError(
+            "each row has a single input, of which nothing can be hidden and rebuilt from the "
+            "others; a table needs two columns, a series two steps"
+        )
     notes = list(dataset.notes)
     preset, why = recipe.preset, "as asked"
     if preset is None:

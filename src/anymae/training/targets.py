@@ -3,6 +3,7 @@
 Shapes: R rows, T targets.
 """
 
+import logging
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
@@ -15,6 +16,8 @@ from anymae.data.dataset import Dataset
 from anymae.data.missing import as_numbers, blank, codes_of
 from anymae.errors import DataError, nearest
 from anymae.task import ReadoutConfig, TaskConfig, TaskType
+
+logger = logging.getLogger(__name__)
 
 Array = npt.NDArray[np.float64]
 IntArray = npt.NDArray[np.int64]
@@ -137,6 +140,7 @@ def infer_task(
                 _yes_or_no(name, column)
         case _:
             classes = _only_classes(chosen, everywhere)
+            _tell_absent(known, classes)
     return TaskConfig(
         type=chosen, targets=tuple(labels), classes=classes, mean=mean, std=std,
         readout=readout or ReadoutConfig(),
@@ -204,6 +208,18 @@ def _only_classes(type: TaskType, known: Labels) -> tuple[str, ...]:  # noqa: A0
     return classes
 
 
+def _tell_absent(known: Labels, classes: tuple[str, ...]) -> None:
+    """Warn of classes of other rows that no training row has."""
+    ((name, column),) = known.items()
+    absent = sorted(set(classes) - set(_class_names(column)))
+    if absent:
+        shown = ", ".join(map(repr, absent[:5])) + (" ..." if len(absent) > 5 else "")
+        logger.warning(
+            "%d of the %d classes of target %r occur in no training row and are not learned: %s",
+            len(absent), len(classes), name, shown,
+        )  # fmt: skip
+
+
 def _infer_type(known: Labels) -> TaskType:
     if len(known) > 1:
         yes_no = all(set(column.unique().to_pylist()) <= {0, 1} for column in known.values())
@@ -216,6 +232,11 @@ def _infer_type(known: Labels) -> TaskType:
     if count == 2:
         return "binary"
     numeric = pa.types.is_floating(column.type) or pa.types.is_integer(column.type)
+    if not numeric and count > max(MOST_CLASSES, len(column) / 2):
+        raise DataError(
+            f"target {name!r} has {count:,} different values in {len(column):,} rows, as names do; "
+            "name another column, or say --task multiclass if these are classes"
+        )
     return "regression" if numeric and count > MOST_CLASSES else "multiclass"
 
 

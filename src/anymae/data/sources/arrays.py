@@ -38,7 +38,7 @@ class ArraySource(Source):
 
     def read(self, data: Any, config: DataConfig) -> Frame:  # noqa: ANN401
         """Wrap the array; it is not copied if it is in C order."""
-        array = np.asarray(data)
+        array = np.asarray(data.detach() if hasattr(data, "detach") else data)
         check_array(array.dtype, array.shape, "the array")
         return Frame(
             table=pa.table({VALUES: to_column(array)}),

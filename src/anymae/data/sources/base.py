@@ -96,8 +96,13 @@ DAMAGE = (
 
 
 @contextmanager
-def reading(name: str) -> Iterator[None]:
-    """Turn what pyarrow and the file system raise into one sentence about `name`."""
+def reading(name: str, advice: str = "is it complete?") -> Iterator[None]:
+    """Turn what pyarrow and the file system raise into one sentence about `name`.
+
+    Args:
+        name: What is read.
+        advice: What to do, or to look at.
+    """
     try:
         yield
     except DataError:
@@ -110,7 +115,7 @@ def reading(name: str) -> Iterator[None]:
         if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
             raise  # the cache's disk, not the data
         first = str(error).strip().split("\n")[0].rstrip(".") or type(error).__name__
-        raise DataError(f"{name} cannot be read ({first}); is it complete?") from error
+        raise DataError(f"{name} cannot be read ({first}); {advice}") from error
 
 
 def unique_names(names: list[str], name: str) -> None:

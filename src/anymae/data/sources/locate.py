@@ -75,7 +75,7 @@ def _reads(name: str, out: Path) -> bool:
         scheme, _, rest = name.partition("://")
         return scheme == "file" and _reads(unquote(rest), out)
     path = Path(name)
-    if path.is_dir():
+    if name and path.is_dir():
         folder, file = path.resolve(), out.resolve()
         return file.is_relative_to(folder) and _is_named_as_data(file, folder)
     try:
@@ -94,6 +94,8 @@ def _match(path: Path) -> Iterator[Path]:
 
 def _find(name: str) -> list[Path]:
     """Return the files that a path, folder or glob names."""
+    if not name:
+        raise DataError("the name of the data is empty; name a file, a folder or a glob")
     if Path(name).is_file():
         paths = [Path(name)]
     elif Path(name).is_dir():
@@ -108,7 +110,10 @@ def _find(name: str) -> list[Path]:
     else:
         paths = [path for path in sorted(_match(Path(name))) if path.is_file()]
         if not paths:
-            raise DataError(f"{name} does not exist; a file, a folder or a glob is expected")
+            raise DataError(
+                f"{name} does not exist; a file, a folder or a glob is expected (strings "
+                "themselves are handed over in a list, in Python)"
+            )
     return paths
 
 

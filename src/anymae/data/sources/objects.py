@@ -1,6 +1,7 @@
 """Python objects: strings in a list, and pandas, polars and pyarrow tables."""
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -14,6 +15,8 @@ from anymae.errors import DataError
 
 TEXT = "text"
 """Name of the only column of strings that come without one."""
+CELLS = "turn each of its columns into numbers, times or strings"
+"""What to do with a table that cannot be read."""
 
 
 @SOURCES.register("strings")
@@ -84,19 +87,40 @@ class TableSource(Source):
 
     def read(self, data: Any, config: DataConfig) -> Frame:  # noqa: ANN401
         """Convert the table; numbers and strings that Arrow holds already are not copied."""
-        with reading("the table"):
+        with reading("the table", CELLS):
             if isinstance(data, Mapping):
                 table = _columns(data)
             elif isinstance(data, pa.RecordBatch):
                 table = pa.Table.from_batches([data])
             elif hasattr(data, "iloc"):
-                unique_names([str(name) for name in data.columns], "the table")
-                table = pa.Table.from_pandas(data, preserve_index=False)
+                return _from_pandas(data)
             elif hasattr(data, "to_arrow"):
                 table = data.to_arrow()
             else:
                 table = pa.table(data)
         return _frame(table, "the table", "table")
+
+
+def _from_pandas(data: Any) -> Frame:  # noqa: ANN401 - pandas may not be installed
+    """Convert a data frame; a column whose cells Arrow has no type for is left out, and named."""
+    unique_names([str(name) for name in data.columns], "the table")
+    try:
+        return _frame(pa.Table.from_pandas(data, preserve_index=False), "the table", "table")
+    except _ODD_CELLS as error:
+        columns, odd = {}, {}
+        for position, name in enumerate(data.columns):
+            one = data.iloc[:, [position]]
+            try:
+                columns[str(name)] = pa.Table.from_pandas(one, preserve_index=False)[0]
+            except _ODD_CELLS:
+                odd[str(name)] = f"{one.dtypes.iloc[0]} cells of no one type"
+        if not columns:
+            raise DataError(f"the table cannot be read ({error}); {CELLS}") from error
+        frame = _frame(pa.table(columns), "the table", "table")
+    return replace(frame, unread={**frame.unread, **odd})
+
+
+_ODD_CELLS = (pa.ArrowException, TypeError, ValueError)
 
 
 def _columns(data: Mapping[Any, Any]) -> pa.Table:

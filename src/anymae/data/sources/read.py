@@ -51,6 +51,9 @@ def read_source(data: object, config: DataConfig) -> Frame:
 
 
 def _source_for(data: object) -> Source:
+    if type(data).__name__ == "LazyFrame":
+        # Looking for its columns would make polars warn.
+        raise DataError("the data are a lazy frame, without rows yet; hand over frame.collect()")
     for key in SOURCES:
         source = SOURCES[key]()
         if source.takes(data):
