@@ -3,6 +3,8 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
+# Tests wait for the disk and for processes a third of the time: one worker more than processors.
+WORKERS = $(shell $(BIN)/python -c 'import os; print(min(4, (os.cpu_count() or 1) + 1))')
 
 .PHONY: help install quickstart test test-slow test-gpu check format lint types bench results docs clean
 
@@ -24,7 +26,7 @@ quickstart: install  ## pretrain on real data, see the masks and the few-label r
 	$(BIN)/anymae quickstart --overwrite
 
 test: install  ## the tests that every change must pass
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto --maxprocesses 4 --dist worksteal
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(WORKERS) --dist worksteal
 
 test-slow: install  ## long fuzzing and kill tests
 	$(BIN)/python -m pytest -m slow --timeout 3600

@@ -107,7 +107,7 @@ def test_stored_preparation_names_what_is_missing_or_differs() -> None:
     with pytest.raises(DataError, match="lacks 2 of the 3 columns that the run reads: a, c"):
         open_data(pa.table({"b": ALL / 7}), preparation=stored)
     odd = pa.table({"a": ["x", "y"] * 20, "b": ALL / 7, "c": ["u", "v"] * 20})
-    with pytest.raises(DataError, match="'a' holds words where the run has numbers; write"):
+    with pytest.raises(DataError, match="'a' holds words where the run has numbers; bring it"):
         open_data(odd, preparation=stored)
     images = open_data(np.zeros((3, 4, 4, 1), np.uint8)).preparation
     with pytest.raises(DataError, match=r"8 x 4 pixels.*, not 4 x 4"):

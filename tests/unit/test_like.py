@@ -83,7 +83,7 @@ def test_words_among_numbers_of_a_frame_are_counted_and_named() -> None:
     ("new", "told"),
     [
         ([1, 0] * 12, "'open' holds a few whole numbers where the run has true and false"),
-        (["yes", "no"] * 12, "'open' holds words where the run has true and false; write the"),
+        (["yes", "no"] * 12, "'open' holds words where the run has true and false; bring it into"),
     ],
 )
 def test_what_cannot_be_read_so_says_what_the_run_has(new: list[object], told: str) -> None:

@@ -270,8 +270,8 @@ def _adopt(name: str, kind: Kind, preparation: Preparation) -> _Fitted:
     found = kind.differences(preparation.statistics)
     if found:
         raise DataError(
-            f"{name} does not fit the run: {'; '.join(found)}; write the cells as in the data "
-            "that it was trained on"
+            f"{name} does not fit the run: {'; '.join(found)}; bring it into the form of the data "
+            "that the run was trained on"
         )
     reader = kind.reader(preparation.statistics)
     return _Fitted(reader, preparation.input, preparation.statistics)
