@@ -3,7 +3,8 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
-# Tests wait for the disk and for processes a third of the time: one worker more than processors.
+# Tests wait for the disk and for processes a third of the time: one worker more than processors,
+# up to four.
 WORKERS = $(shell $(BIN)/python -c 'import os; print(min(4, (os.cpu_count() or 1) + 1))')
 
 .PHONY: help install quickstart test test-slow test-gpu check format lint types bench results docs clean

@@ -297,11 +297,11 @@ class DataConfig(Section):
     target: Names = ()
     """Columns to predict: never inputs."""
     id: str | None = None
-    """Column copied to outputs: never an input."""
+    """Column copied to outputs: no input of a pretraining."""
     split: str | None = None
     """Column with the values train, valid, test: never an input."""
     group: str | None = None
-    """Column whose equal values stay in one split: never an input."""
+    """Column whose equal values stay in one split: no input of a pretraining."""
     weight: str | None = None
     """Column of row weights: never an input."""
     drop: Names = ()
@@ -311,7 +311,7 @@ class DataConfig(Section):
     missing: Names = ()
     """Values that mean a missing cell: `-999`, or `COLUMN=-999` for one column."""
     words: Names = ()
-    """Columns of a text file that hold words, though all of their cells look like numbers, times,
+    """Columns of a CSV file that hold words, though all of their cells look like numbers, times,
     or true and false: postcodes, say."""
     too_long: Literal["crop", "error", "truncate", "window"] | None = None
     """Rows beyond `input.length`; null crops while pretraining and is an error elsewhere."""

@@ -55,7 +55,6 @@ FLAGS: dict[str, tuple[list[str], str]] = {
         "single input, of which nothing can be hidden",
     ),
     "ages": (["--minutes", "1e300"], "minutes"),
-    "a number for a section": (["--set", "data=3"], "data"),
     "missing column": (["--column", "smile"], "did you mean 'smiles'"),
     "ratio 0": (["--set", "masking.ratio=0"], "ratio"),
     "ratio 1": (["--set", "masking.ratio=1.0"], "ratio"),

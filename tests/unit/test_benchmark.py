@@ -144,6 +144,7 @@ def test_an_improvement_is_positive_whatever_the_metric() -> None:
     assert error is not None and score is not None
     assert error.verdict == "better" and score.verdict == "worse"
     assert paired_difference(lower, {0: 1.0}, smaller_is_better=True) is None
+    assert summarise({4: 2.0}).deviation is None
 
 
 def test_seeds_on_one_split_do_not_count_twice() -> None:
@@ -166,6 +167,18 @@ def test_seeds_on_one_split_do_not_count_twice() -> None:
     assert (found.mean, found.seeds, found.splits) == (alone.mean, 5, 3)
 
 
+def test_the_more_careful_chance_counts_where_seeds_share_splits() -> None:
+    # By the interval of 95 % five values are more careful here, by the chance three splits.
+    gains, splits = dict(enumerate((2.6, 5.2, 4.6, 6.4, 6.0))), dict(enumerate("abcab"))
+    nothing = dict.fromkeys(gains, 0.0)
+    alone = paired_difference(gains, nothing, smaller_is_better=False)
+    found = paired_difference(gains, nothing, smaller_is_better=False, splits=splits)
+    assert alone is not None and found is not None
+    assert (found.low, found.high) == (alone.low, alone.high)
+    assert found.p > 3 * alone.p
+    assert found.detectable >= alone.detectable
+
+
 @pytest.mark.parametrize("splits", ["aaaaa", "abcde"])
 def test_one_split_or_one_each_changes_no_interval(splits: str) -> None:
     gains = {0: 0.05, 1: 0.31, 2: 0.29, 3: 0.02, 4: 0.19}
@@ -186,7 +199,6 @@ def test_splits_that_happen_to_agree_make_no_interval_narrower() -> None:
     found = paired_difference(gains, nothing, smaller_is_better=False, splits=splits)
     assert alone is not None and found is not None
     assert (found.low, found.high) == (alone.low, alone.high)
-    assert summarise({4: 2.0}).deviation is None
 
 
 def test_label_budgets_are_nested_and_depend_on_the_seed() -> None:

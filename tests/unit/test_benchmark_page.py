@@ -321,10 +321,16 @@ def test_seeds_on_few_splits_say_so(results: Path, tmp_path: Path) -> None:
         for arm in ("guided", "random", "none"):
             for seed, name in enumerate(names):
                 path = results / f"digits/cpu/final/50_{arm}_seed{seed}.json"
-                change(path, data={"split": name})
+                if path.exists():
+                    change(path, data={"split": name})
         return read(results, tmp_path / "results.md")
 
     assert "| digits/50 (accuracy) | 5 on 3 splits | " in split("a", "b", "c", "a", "b")
+    # Fewer seeds of another arm are no splits.
+    split(*"abcde")
+    for seed in (3, 4):
+        (results / f"digits/cpu/final/50_none_seed{seed}.json").unlink()
+    assert "| digits/50 (accuracy) | 5 | **+0.0200 [" in read(results, tmp_path / "results.md")
     # Trainings on the same rows, or each on its own.
     assert "| digits/50 (accuracy) | 5 | **+0.0200 [" in split(*"aaaaa")
     assert "| digits/50 (accuracy) | 5 | **+0.0200 [" in split(*"abcde")

@@ -582,7 +582,7 @@ def test_a_csv_file_has_no_cells_for_ids_that_are_lists(
 ) -> None:
     data = pa.table({"smiles": ["CCO", "CC"], "tags": [["a"], ["b", "c"]]})
     read = {"column": "smiles", "id": "tags"}
-    with pytest.raises(DataError, match=r"'tags' holds lists, .* write a .parquet file"):
+    with pytest.raises(DataError, match=r"'tags' holds lists, .* name a .parquet file"):
         embed_to_file(model, data, tmp_path / "out.csv", data_config=read)
     embed_to_file(model, data, tmp_path / "out.parquet", data_config=read)
     assert pq.read_table(tmp_path / "out.parquet")["tags"].to_pylist() == [["a"], ["b", "c"]]

@@ -75,6 +75,26 @@ def test_cells_come_back_without_the_noise_of_32_bits() -> None:
     np.testing.assert_allclose(restored["tails"].to_numpy(), tails, rtol=2e-5, atol=1e-5)
 
 
+@pytest.mark.parametrize("years", [1, 10, 100])
+def test_rounding_moves_no_cell_by_more_than_the_noise(years: int) -> None:
+    rng = np.random.default_rng(0)
+    seconds = rng.integers(0, years * 31_557_600, 300)
+    columns = {
+        "time": np.datetime64("1980-01-01", "us") + seconds.astype("m8[s]"),
+        "whole": rng.integers(0, 10**12, 300),
+        "b": rng.standard_normal(300),
+    }
+    dataset = open_data(columns, DataConfig(column=tuple(columns)))
+    inputs = dataset.batch(np.arange(300)).inputs.numpy()
+    restored = dataset.preparation.restore(inputs)
+    for place, name in enumerate(columns):
+        was = columns[name].astype(np.float64)
+        now = restored[name].to_numpy().astype(was.dtype)
+        # Once on the way to 32 bits, and once more by rounding what comes back.
+        noise = np.abs(inputs[:, place, 0]) * 2.0**-24 * was.std()
+        assert (np.abs(now - was) <= 2.001 * noise + 1).all()
+
+
 def test_every_kind_is_registered() -> None:
     assert list(KINDS) == ["bytes", "image", "table", "values"]
 

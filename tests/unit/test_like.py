@@ -70,6 +70,32 @@ def test_frames_with_strings_for_times_numbers_and_truth_are_read(tmp_path: Path
         torch.testing.assert_close(batch.inputs, expected.inputs)
 
 
+def test_files_beside_are_read_alike(trained: Dataset, tmp_path: Path) -> None:
+    few = write(
+        tmp_path / "few.csv",
+        {"flag": ["True"], "size": ["2"], "when": ["2024-01-01"], "code": ["9"], "amount": ["1"]},
+    )
+    config = DataConfig(valid=str(few))
+    found = open_data(tmp_path / "train.csv", config, preparation=trained.preparation)
+    assert len(found) == ROWS + 1
+    assert found.batch(np.array([ROWS])).valid is None
+
+
+def test_filters_see_words_where_the_run_has_words(trained: Dataset, tmp_path: Path) -> None:
+    columns = {name: [cells[2], *cells[2:]] for name, cells in COLUMNS.items()}
+    few = write(tmp_path / "few.csv", {**columns, "flag": ["True", "False"], "amount": ["1", "2"]})
+    for where in ("flag == 'True'", "flag == 'True' and size == '2'"):
+        found = open_data(few, DataConfig(where=where), preparation=trained.preparation)
+        assert len(found) == 1
+
+
+def test_a_stream_is_read_once() -> None:
+    trained = open_data({"a": ["x", "1", "2"] * 8, "b": np.arange(24) / 3})
+    table = pa.table({"a": ["1", "2"], "b": [0.5, 0.7]})
+    reader = pa.RecordBatchReader.from_batches(table.schema, table.to_batches())
+    assert len(open_data(reader, preparation=trained.preparation)) == 2
+
+
 def test_words_among_numbers_of_a_frame_are_counted_and_named() -> None:
     trained = open_data({"a": np.arange(ROWS) / 7, "b": np.arange(ROWS) / 3})
     frame = pd.DataFrame({"a": ["1.5", "about 2", "3"], "b": [1.0, 2.0, 3.0]})

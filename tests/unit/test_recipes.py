@@ -45,6 +45,8 @@ def test_a_recipe_comes_back_as_written(tmp_path: Path) -> None:
         ("training:\n  steps: 3\n  epochs: 1", "exclude each other"),
         ("training:\n  steps: 3\n  steps: 4", "line 2: steps is given twice"),
         ("masking:\n  ratio: 1.5", "less than 1"),
+        ("masking: 0.2", "masking is 0.2; it should be a section of keys and values"),
+        ("data:\n  column: 3", "data.column is 3; it should be a list"),
         ("training: [", "line 1"),
         ("- 1", "no sections"),
         ("preset: !!python/object/apply:os.getcwd []", "could not determine a constructor"),
@@ -56,6 +58,13 @@ def test_what_is_wrong_is_named(tmp_path: Path, text: str, problem: str) -> None
     with pytest.raises(ConfigError, match=r"recipe\.yaml") as caught:
         load_recipe(path)
     assert problem in str(caught.value)
+
+
+def test_a_single_name_needs_no_list(tmp_path: Path) -> None:
+    path = tmp_path / "recipe.yaml"
+    path.write_text("data:\n  column: smiles\n  drop: [a, b]\n")
+    data = load_recipe(path).data
+    assert (data.column, data.drop) == (("smiles",), ("a", "b"))
 
 
 def test_a_missing_recipe_is_named(tmp_path: Path) -> None:

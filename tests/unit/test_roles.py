@@ -220,7 +220,7 @@ def test_roles_are_printable_and_json_able() -> None:
 def test_columns_that_no_source_reads_are_named() -> None:
     roles = roles_of({"a": NUMBERS, "nested": pa.array([{"b": 1}] * 12)})
     assert roles.inputs == ("a",)
-    assert reasons(roles) == {"nested": "of type struct<b: int64>, which is not read"}
+    assert reasons(roles) == {"nested": "not read, as it holds struct<b: int64>"}
 
 
 def test_frame_is_not_changed() -> None:

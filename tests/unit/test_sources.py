@@ -18,6 +18,7 @@ import torch
 from PIL import Image
 
 from anymae.config import DataConfig
+from anymae.data.dataset import open_data
 from anymae.data.frame import Frame
 from anymae.data.sources import SOURCES, read_source
 from anymae.errors import DataError, MissingExtraError
@@ -525,7 +526,10 @@ def test_columns_that_no_type_fits_are_left_out_and_named(
     found = read_source(frame, CONFIG)
     assert found.column("a").to_pylist() == [1.0, 2.0, 3.0]
     assert {"mixed", "complex"} <= set(found.unread)
-    assert "column 'mixed' is left out" in caplog.text
+    assert "column 'mixed' is left out: it holds object cells that no type fits" in caplog.text
+    for asked in ({"column": ("mixed", "a")}, {"target": ("mixed",)}):
+        with pytest.raises(DataError, match="column 'mixed' is not read, as it holds object"):
+            open_data(frame, DataConfig(**asked))
 
 
 def test_tensors_of_a_graph_are_read() -> None:
@@ -569,6 +573,7 @@ def test_folders_without_or_with_several_formats_are_refused(tmp_path: Path) -> 
         ({"a": object()}, "'a' of the dictionary is of type object"),
         (pd.DataFrame([[1, 2]], columns=["a", "a"]), "two columns named 'a'"),
         (pd.DataFrame({"a": [1, "x"]}), "the table cannot be read .*; turn each of its columns"),
+        (pd.DataFrame(), "the table holds no rows$|has no column of numbers"),
         (pl.LazyFrame({"a": [1, 2]}), r"lazy frame, without rows yet; hand over frame.collect\(\)"),
         ({"a": [{"b": 1}]}, "no column of numbers"),
         (b"bytes", "of type bytes"),

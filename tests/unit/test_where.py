@@ -62,6 +62,8 @@ def kept(text: str) -> list[int]:
         ("'2024-01-02 12:00' < day < '2024-01-04'", [2]),
         ("day in ['2024-01-01', '2024-01-05']", [0, 4]),
         ("day is None", [3]),
+        ("day == '2024-01-02T01:00+01:00'", [1]),
+        ("day < '2024-01-02T00:00Z'", [0]),
     ],
 )
 def test_a_filter_keeps_what_it_says(text: str, rows: list[int]) -> None:

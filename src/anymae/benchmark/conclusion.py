@@ -118,13 +118,17 @@ def _overview(
         if not runs:
             continue
         over_random, over_none, use = compared
-        splits = {one.difference.splits for one in compared if one.difference} - {1}
+        shared = {
+            found.splits
+            for found in (one.difference for one in compared)
+            if found is not None and 1 < found.splits < found.seeds
+        }
         joined = " (joined)" if use.arm == JOINED and use.difference else ""
         findable = over_random.difference
         rows.append(
             [
                 f"{name} ({task.metric})",
-                str(runs) + "".join(f" on {number} splits" for number in splits if number < runs),
+                f"{runs} on {max(shared)} splits" if shared else str(runs),
                 show_difference(over_random.difference),
                 "" if findable is None else f"{findable.detectable:.4f}",
                 show_difference(over_none.difference),
@@ -153,7 +157,7 @@ def _joined(groups: Sequence[Group]) -> Iterator[str]:
 
 
 def _judge(what: str, compared: Sequence[Comparison]) -> str:
-    """Count the verdicts, over all tasks and over those with enough runs."""
+    """Count the verdicts; name what is left when all, or all with enough runs, are corrected."""
     found = [(one, one.difference) for one in compared if one.difference is not None]
     missing = [one.name for one in compared if one.difference is None]
     if not found:

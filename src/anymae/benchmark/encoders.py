@@ -91,6 +91,11 @@ class ArmEncoder:
         return record
 
     @cached_property
+    def digest(self) -> str | None:
+        """The hash of the weights as they lie there; `None` where nothing was pretrained."""
+        return None if self.record is None else sha256(self._folder / WEIGHTS)
+
+    @cached_property
     def cleaned(self) -> Cleaned:
         """The corpus, without rows of any validation or test part."""
         return prepare_corpus(self.where.suite, self._corpus, self.where.budget, self.seed)

@@ -56,7 +56,8 @@ def run_job(where: Where, name: JobName, arm: Arm, encoder: ArmEncoder | None) -
         methods.encoder(encoder, where)
     # What needs no encoder runs on a CPU, whatever was asked for.
     device = "cpu" if encoder is None else where.device
-    return _record(where._replace(device=device), name, methods, started, pretraining)
+    digest = None if encoder is None else encoder.digest
+    return _record(where._replace(device=device), name, methods, started, pretraining, digest)
 
 
 class _Methods:
@@ -122,7 +123,12 @@ class _Methods:
 
 
 def _record(
-    where: Where, name: JobName, methods: _Methods, started: float, pretraining: Record | None
+    where: Where,
+    name: JobName,
+    methods: _Methods,
+    started: float,
+    pretraining: Record | None,
+    digest: str | None,
 ) -> Record:
     """Look at the test, and write everything down."""
     task, chosen = methods.task, methods.chosen
@@ -131,9 +137,6 @@ def _record(
         if is_better(task, found.validation, chosen[best].validation):
             best = method
     test = final_metrics(task, methods.data, chosen) if name.stage == "final" else {}
-    facts = {}
-    if pretraining is not None and ENCODER in pretraining.facts:
-        facts[ENCODER] = pretraining.facts[ENCODER]
     return Record(
         job=name,
         command=command_on(name, where.device),
@@ -154,5 +157,5 @@ def _record(
             for method, found in chosen.items()
         },
         best=best,
-        facts=facts,
+        facts={} if digest is None else {ENCODER: digest},
     )

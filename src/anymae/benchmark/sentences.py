@@ -45,10 +45,12 @@ def by_choice(group: Group) -> Iterator[str]:
             ]
             if any(one is not None and one.verdict == found.verdict for one in alone):
                 continue
+            jobs = {arm: group.final(task, arm) for arm in ("guided", other)}
+            seeds = set.intersection(*({job.job.seed for job in of} for of in jobs.values()))
             chosen = [
-                f"{sum(record.best == 'finetune' for record in records)} of {len(records)} jobs of "
-                f"{arm}"
-                for arm, records in ((arm, group.final(task, arm)) for arm in ("guided", other))
+                f"{sum(job.best == 'finetune' for job in of if job.job.seed in seeds)} of "
+                f"{len(seeds)} jobs of {arm}"
+                for arm, of in jobs.items()
             ]
             yield (
                 f"{task.name}: that guided is {found.verdict} than {other} comes from which method "

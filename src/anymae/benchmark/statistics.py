@@ -82,9 +82,10 @@ def paired_difference(
 ) -> Difference | None:
     """Compare two arms over the seeds that both have; `None` with fewer than two.
 
-    Differences on one split may be alike. So where some seeds share one of several splits the
-    interval is the wider of two: that of as many values as seeds, and that whose standard error
-    comes from the splits' sums (Liang and Zeger 1986, with the factor G / (G - 1) for G splits).
+    Differences on one split may be alike. So where some seeds share one of several splits,
+    interval, chance and what can be found are each the more careful of two: those of as many
+    values as seeds, and those whose standard error comes from the splits' sums (Liang and Zeger
+    1986, with the factor G / (G - 1) for G splits).
 
     Args:
         mine: Values of an arm by seed.
@@ -113,17 +114,16 @@ def paired_difference(
             sums[name] += difference - mean
         squares = sum(one**2 for one in sums.values())
         spreads.append(((num_splits / (num_splits - 1) * squares) ** 0.5 / count, num_splits))
-    error, values = max(spreads, key=lambda spread: spread[0] * _critical(spread[1]))
-    width = _critical(values)
+    width = max(error * _critical(values) for error, values in spreads)
     return Difference(
         seeds=count,
         splits=num_splits,
         mean=mean,
         deviation=deviation,
-        low=mean - width * error,
-        high=mean + width * error,
-        detectable=_detectable(values) * error,
-        p=float(2 * stats.t.sf(abs(mean) / error, values - 1)) if error else 1.0,
+        low=mean - width,
+        high=mean + width,
+        detectable=max(error * _detectable(values) for error, values in spreads),
+        p=max(_chance(mean, error, values) for error, values in spreads),
     )
 
 
@@ -142,6 +142,11 @@ def holm(chances: Sequence[float]) -> list[bool]:
             break
         left[place] = True
     return left
+
+
+def _chance(mean: float, error: float, values: int) -> float:
+    """Return the chance of so large a mean of so many values where there is no difference."""
+    return float(2 * stats.t.sf(abs(mean) / error, values - 1)) if error else 1.0
 
 
 @cache

@@ -64,12 +64,12 @@ class DataFlags:
     target: Annotated[
         list[str] | None, _columns("--target", "To be predicted: never an input; repeatable.")
     ] = None
-    id: Annotated[str | None, _columns("--id", "Copied to outputs: never an input.")] = None
+    id: Annotated[str | None, _columns("--id", "Copied to outputs: not pretrained on.")] = None
     split: Annotated[
         str | None, _columns("--split", "Holds train, valid or test: never an input.")
     ] = None
     group: Annotated[
-        str | None, _columns("--group", "Equal values stay in one split: never an input.")
+        str | None, _columns("--group", "Equal values stay in one split: not pretrained on.")
     ] = None
     weight: Annotated[str | None, _columns("--weight", "Weight of a row: never an input.")] = None
     drop: Annotated[list[str] | None, _columns("--drop", "Left out; repeatable.")] = None

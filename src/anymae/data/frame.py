@@ -70,7 +70,8 @@ class Frame:
     odd: frozenset[str] = frozenset()
     """String columns of a text format of which all but a few cells are numbers."""
     unread: Mapping[str, str] = field(default_factory=dict)
-    """Columns of the source that `table` lacks (structs, maps), with their types."""
+    """Columns of the source that `table` lacks, with what they hold: structs, maps, cells of types
+    that have none in common."""
     places: Places = field(default_factory=Places)
     """Where rows stand in the user's files."""
     named_by: str | None = None

@@ -25,9 +25,10 @@ from anymae.data.duplicates import (
 from anymae.data.kinds.base import sample
 from anymae.data.kinds.cells import CellStatistics
 from anymae.data.roles import Roles
+from anymae.data.rows import refuse_lists
 from anymae.data.sources.locate import require_apart
 from anymae.errors import DataError
-from anymae.files import require_replaceable, write_file
+from anymae.files import OTHER_FILE, require_replaceable, told, write_file
 
 SHOWN = 10
 """Bad rows that are named at most, of each sort."""
@@ -211,16 +212,16 @@ def write_groups(dataset: Dataset, path: str | Path, *, overwrite: bool = False)
         table = frame.table if dataset.rows.numbers is None else frame.table.take(pa.array(numbers))
     else:
         table = pa.table({"row": numbers})
-    lists = [name for name in table.column_names if hasattr(table[name].type, "value_type")]
-    if lists and path.suffix == ".csv":
-        raise DataError(f"column {lists[0]!r} holds lists, which CSV cannot; name a .parquet file")
+    if path.suffix == ".csv":
+        refuse_lists(table.schema)
     if GROUP in table.column_names:
         raise DataError(f"{frame.name} has a column {GROUP!r} already; use it, or rename it")
     groups = duplicate_groups(dataset)
     table = table.append_column(GROUP, pa.array(groups))
     write = pa_csv.write_csv if path.suffix == ".csv" else pa_parquet.write_table
-    path.parent.mkdir(parents=True, exist_ok=True)
-    write_file(path, lambda staged: write(table, staged))
+    with told(path, OTHER_FILE):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        write_file(path, lambda staged: write(table, staged))
     return len(np.unique(groups))
 
 

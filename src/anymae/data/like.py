@@ -14,7 +14,7 @@ from anymae.data.frame import Frame
 from anymae.data.join import ReadParts, read_parts
 from anymae.data.missing import as_numbers
 from anymae.data.preparation import Preparation
-from anymae.data.sources.guess import convert, markers
+from anymae.data.sources.guess import convert, holds_words, markers
 from anymae.errors import DataError, nearest
 
 _PARSED = {"datetime": pa.timestamp("us"), "boolean": pa.bool_()}
@@ -37,19 +37,14 @@ def read_like(data: object, config: DataConfig, preparation: Preparation | None)
     Raises:
         DataError: As `read_parts`.
     """
-    parts = read_parts(data, config)
-    if preparation is None or preparation.kind != "table" or parts.frame.shape is not None:
-        return parts
+    if preparation is None or preparation.kind != "table":
+        return read_parts(data, config)
     types = {column["name"]: column["type"] for column in preparation.statistics["columns"]}
-    typed = tuple(
-        field.name
-        for field in parts.frame.table.schema
-        if types.get(field.name) == "category" and not _holds_words(field.type)
-    )
-    if typed:
-        # Sources whose cells have types of their own read the same again.
-        words = tuple(dict.fromkeys((*config.words, *typed)))
-        parts = read_parts(data, config.model_copy(update={"words": words}))
+    words = (name for name, kind in types.items() if kind == "category")
+    config = config.model_copy(update={"words": tuple(dict.fromkeys((*config.words, *words)))})
+    parts = read_parts(data, config)
+    if parts.frame.shape is not None:
+        return parts
     return replace(parts, frame=_parsed(parts.frame, types, config.missing))
 
 
@@ -64,7 +59,7 @@ def check_words(frame: Frame, words: Iterable[str]) -> None:
             known = nearest(name, frame.table.column_names)
             raise DataError(f"data.words names column {name!r}, which is not there{known}")
         kind = frame.table.schema.field(name).type
-        if not _holds_words(kind):
+        if not holds_words(kind):
             raise DataError(
                 f"data.words names column {name!r}, and {frame.name} itself says that it holds "
                 f"{kind}; turn it into strings there"
@@ -78,8 +73,9 @@ def _parsed(frame: Frame, types: Mapping[str, str], missing: tuple[str, ...]) ->
         wanted = types.get(field.name)
         if not pa.types.is_large_string(field.type):
             continue
-        if wanted in _NUMBERS and _some_are_numbers(table[field.name]):
-            odd.add(field.name)
+        if wanted in _NUMBERS:
+            if field.name not in odd and _some_are_numbers(table[field.name]):
+                odd.add(field.name)
         elif wanted in _PARSED:
             absent = markers(missing, field.name, table.column_names)
             try:
@@ -91,10 +87,6 @@ def _parsed(frame: Frame, types: Mapping[str, str], missing: tuple[str, ...]) ->
                 continue  # refused by the kind, with what the run holds
             table = table.set_column(place, field.name, pa.chunked_array(chunks, _PARSED[wanted]))
     return replace(frame, table=table, odd=frozenset(odd))
-
-
-def _holds_words(kind: pa.DataType) -> bool:
-    return bool(pa.types.is_large_string(kind) or pa.types.is_null(kind))
 
 
 def _some_are_numbers(cells: pa.ChunkedArray) -> bool:

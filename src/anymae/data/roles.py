@@ -1,8 +1,8 @@
 """Which columns are inputs, and what the others are: the one place that decides.
 
-A column with a role (target, id, split, group, weight) is never an input, also where nothing is
-trained on it. Columns whose names say that they hold an answer or bookkeeping are left out too;
-`column` brings one back.
+A column with a role (target, id, split, group, weight) is never an input; a model that is put to
+use may read one that is copied (id) or grouped by. Columns whose names say that they hold an answer
+or bookkeeping are left out too; `column` brings one back.
 """
 
 from collections.abc import Iterable, Sequence
@@ -91,7 +91,7 @@ def resolve_roles(frame: Frame, config: DataConfig) -> Roles:
         DataError: A named column is not there, has two roles, or cannot be an input; several
             string columns could be the input.
     """
-    _check_names(frame.table.schema.names, config)
+    _check_names(frame, config)
     if frame.shape is not None:
         return _array_roles(frame, config)
     free = [name for name in frame.table.schema.names if name not in _assigned(config)]
@@ -120,7 +120,7 @@ def roles_of_known_columns(frame: Frame, config: DataConfig, inputs: Sequence[st
         DataError: A named column is not there, or an input has another role or holds lists.
     """
     config = config.model_copy(update={"column": tuple(inputs)})
-    _check_names(frame.table.schema.names, config)
+    _check_names(frame, config)
     for name in inputs:
         if hasattr(frame.table.schema.field(name).type, "value_type"):
             raise DataError(f"column {name!r} {_LISTS}; the run reads one number or word a cell")
@@ -144,9 +144,15 @@ def named(config: DataConfig) -> set[str]:
     return _assigned(config) | set(config.column)
 
 
-def _check_names(names: Sequence[str], config: DataConfig) -> None:
+def _check_names(frame: Frame, config: DataConfig) -> None:
+    names = frame.table.schema.names
     for name in sorted(named(config)):
-        if name not in names:
+        if name in frame.unread and name not in config.drop:
+            raise DataError(
+                f"column {name!r} is not read, as it holds {frame.unread[name]}; turn it into "
+                "numbers, times or strings"
+            )
+        if name not in names and name not in frame.unread:
             raise DataError(f"there is no column {name!r}{nearest(name, names)}")
     for name in config.column:
         if name in _assigned(config):
@@ -164,7 +170,7 @@ def _roles(
     reasons: dict[str, str],
 ) -> Roles:
     reasons = {**reasons, **dict.fromkeys(config.drop, "dropped by the user")}
-    reasons |= {name: f"of type {kind}, which is not read" for name, kind in frame.unread.items()}
+    reasons |= {name: f"not read, as it holds {kind}" for name, kind in frame.unread.items()}
     return Roles(
         kind=kind,
         why=why,

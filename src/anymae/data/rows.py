@@ -110,3 +110,17 @@ def check_text(frame: Frame, roles: Roles) -> None:
                 f"{frame.name}: column {name!r}, used as {used[name]}, holds bytes that are no "
                 "UTF-8 text; write them as text, or name another column"
             ) from None
+
+
+def refuse_lists(schema: pa.Schema) -> None:
+    """Check that columns can stand in a CSV file, which has no cells for lists.
+
+    Raises:
+        DataError: A column holds lists.
+    """
+    for field in schema:
+        if hasattr(field.type, "value_type"):
+            raise DataError(
+                f"column {field.name!r} holds lists, which a CSV file has no cells for; name a "
+                ".parquet file"
+            )

@@ -3,7 +3,7 @@
 import ast
 import unicodedata
 from collections.abc import Callable
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import Any
 
 import numpy as np
@@ -171,7 +171,9 @@ class _Parser:
         if not pa.types.is_timestamp(kind):
             return value
         try:
-            return datetime.fromisoformat(str(value))
+            time = datetime.fromisoformat(str(value))
+            # Columns are in UTC, and do not say so.
+            return time if time.tzinfo is None else time.astimezone(UTC).replace(tzinfo=None)
         except ValueError:
             raise self.problem(f"{value!r} is no time such as '2024-01-31 08:30'") from None
 

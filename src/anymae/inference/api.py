@@ -338,13 +338,13 @@ def _write(
     model: Model,
     data: object,
     out: Path,
-    data_config: DataConfig | None,
+    data_config: DataConfig,
     config: ComputeConfig | None,
     progress: Progress | None,
     identity: Mapping[str, Any],
     notes: tuple[str, ...] = (),
 ) -> Written:
-    data_config, config = data_settings(data_config), config or ComputeConfig()
+    config = config or ComputeConfig()
     dataset = open_rows(model, data, data_config)
     notes = (*notes, *dataset.notes, *unlike_training(model, dataset, config))
     for note in notes:

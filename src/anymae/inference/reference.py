@@ -18,7 +18,7 @@ def reference_score(
     model: Model,
     data: object,
     reference: int | str,
-    data_config: DataConfig | None,
+    data_config: DataConfig,
     config: ComputeConfig | None,
 ) -> float:
     """Score the one row that others are compared with.

@@ -21,6 +21,7 @@ import torch
 from torch import nn
 
 from anymae.data.dataset import Dataset
+from anymae.data.rows import refuse_lists
 from anymae.data.sources.locate import require_apart
 from anymae.errors import DataError, UserInputError
 from anymae.files import (
@@ -101,8 +102,7 @@ def write_rows(
         notes: Kept in the result.
     """
     started = time.perf_counter()
-    id_column = id_of(dataset)
-    _check_cells(id_column, dataset, out)
+    id_column = _id_for(out, dataset)
     rows = OutputRows(dataset)
     size = _shard_rows(computation, dataset)
     bounds = [(start, min(start + size, len(rows))) for start in range(0, len(rows), size)]
@@ -171,14 +171,11 @@ def id_of(dataset: Dataset) -> str | None:
     return name
 
 
-def _check_cells(name: str | None, dataset: Dataset, out: Path) -> None:
-    if name is None or out.suffix != ".csv":
-        return
-    if hasattr(dataset.rows.frame.table.schema.field(name).type, "value_type"):
-        raise DataError(
-            f"the id column {name!r} holds lists, which a CSV file has no cells for; write a "
-            ".parquet file, or name another column"
-        )
+def _id_for(out: Path, dataset: Dataset) -> str | None:
+    name = id_of(dataset)
+    if name is not None and out.suffix == ".csv":
+        refuse_lists(dataset.rows.frame.table.select([name]).schema)
+    return name
 
 
 def digest(model: nn.Module) -> str:

@@ -19,7 +19,9 @@ from anymae.training.targets import (
     infer_task,
     read_labels,
     read_weights,
+    refuse_names,
     standardise,
+    tell_absent,
 )
 
 IntArray = npt.NDArray[np.int64]
@@ -83,6 +85,8 @@ def label_parts(
         known |= column.is_valid().to_numpy(zero_copy_only=False)
     train, valid, test = (part[known[part]] for part in parts)
     task = infer_task(labels, train, others=(valid, test), type=config.task, readout=config.readout)
+    if config.task is None:
+        refuse_names(labels, np.concatenate([train, valid, test]))
     truth = encode_labels(task, labels)
     if config.num_labels is not None:
         train, valid = _draw_labels(
@@ -90,6 +94,7 @@ def label_parts(
         )
         if task.type == "regression":
             task = infer_task(labels, train, type=task.type, readout=config.readout)
+    tell_absent(task, truth, train)
     weights = _training_weights(read_weights(dataset), config)
     return task, Rows(Labelled(dataset, standardise(task, truth), weights), train, valid), test
 

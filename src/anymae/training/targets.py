@@ -140,11 +140,49 @@ def infer_task(
                 _yes_or_no(name, column)
         case _:
             classes = _only_classes(chosen, everywhere)
-            _tell_absent(known, classes)
     return TaskConfig(
         type=chosen, targets=tuple(labels), classes=classes, mean=mean, std=std,
         readout=readout or ReadoutConfig(),
     )  # fmt: skip
+
+
+def refuse_names(labels: Labels, rows: IntArray) -> None:
+    """Check that a target whose task nobody named is not a name for each row.
+
+    Raises:
+        DataError: Most rows have a value of their own, and these are no numbers.
+    """
+    if len(labels) > 1:
+        return
+    ((name, column),) = labels.items()
+    column = column.take(pa.array(rows)).drop_null()
+    numeric = pa.types.is_floating(column.type) or pa.types.is_integer(column.type)
+    count = len(column.unique())
+    if not numeric and count > max(MOST_CLASSES, len(column) / 2):
+        raise DataError(
+            f"target {name!r} has {count:,} different values in {len(column):,} rows, as names do; "
+            "name another column, or say --task multiclass if these are classes"
+        )
+
+
+def tell_absent(task: TaskConfig, truth: Array, train: IntArray) -> None:
+    """Warn of classes that no row to learn from has.
+
+    Args:
+        task: What is predicted.
+        truth: `(R, T)`, class numbers of all rows.
+        train: Positions of the rows that are learned from.
+    """
+    if task.type not in ("binary", "multiclass"):
+        return
+    absent = np.setdiff1d(np.arange(len(task.classes)), truth[train, 0])
+    if len(absent):
+        shown = ", ".join(repr(task.classes[number]) for number in absent[:5])
+        logger.warning(
+            "%d of the %d classes of target %r occur in no training row and are not learned: %s%s",
+            len(absent), len(task.classes), task.targets[0], shown,
+            " ..." if len(absent) > 5 else "",
+        )  # fmt: skip
 
 
 def encode_labels(task: TaskConfig, labels: Labels) -> Array:
@@ -208,18 +246,6 @@ def _only_classes(type: TaskType, known: Labels) -> tuple[str, ...]:  # noqa: A0
     return classes
 
 
-def _tell_absent(known: Labels, classes: tuple[str, ...]) -> None:
-    """Warn of classes of other rows that no training row has."""
-    ((name, column),) = known.items()
-    absent = sorted(set(classes) - set(_class_names(column)))
-    if absent:
-        shown = ", ".join(map(repr, absent[:5])) + (" ..." if len(absent) > 5 else "")
-        logger.warning(
-            "%d of the %d classes of target %r occur in no training row and are not learned: %s",
-            len(absent), len(classes), name, shown,
-        )  # fmt: skip
-
-
 def _infer_type(known: Labels) -> TaskType:
     if len(known) > 1:
         yes_no = all(set(column.unique().to_pylist()) <= {0, 1} for column in known.values())
@@ -232,11 +258,6 @@ def _infer_type(known: Labels) -> TaskType:
     if count == 2:
         return "binary"
     numeric = pa.types.is_floating(column.type) or pa.types.is_integer(column.type)
-    if not numeric and count > max(MOST_CLASSES, len(column) / 2):
-        raise DataError(
-            f"target {name!r} has {count:,} different values in {len(column):,} rows, as names do; "
-            "name another column, or say --task multiclass if these are classes"
-        )
     return "regression" if numeric and count > MOST_CLASSES else "multiclass"
 
 
@@ -315,6 +336,10 @@ def _class_names(column: pa.Array) -> tuple[str, ...]:
 
 def _codes(name: str, column: pa.Array, classes: Sequence[str]) -> Array:
     names = _names_of(column)
+    if pa.types.is_boolean(column.type) and not {"true", "false"} & set(classes):
+        # Beside other words they were True, or TRUE, as they stood there.
+        for written in (pc.utf8_capitalize(names), pc.utf8_upper(names)):
+            names = written if set(written.drop_null().to_pylist()) <= set(classes) else names
     codes = pc.index_in(names, pa.array(classes, pa.large_string()))
     new = names.filter(pc.and_(codes.is_null(), names.is_valid()))
     if len(new):

@@ -138,7 +138,8 @@ class CellStatistics(Section):
 
         Args:
             numbers: Standardised numbers, or codes.
-            noise: Relative error of `numbers`; cells are rounded to what it leaves of them.
+            noise: Relative error of `numbers`. Where it lets all cells be multiples of a unit
+                (a day, a second, 0.01 ...) they are, so that none moves by more than it.
         """
         missing = np.isnan(numbers)
         if self.num_codes:
@@ -152,7 +153,8 @@ class CellStatistics(Section):
         found = self._unscaled(numbers)
         if noise:
             width = np.abs(self._unscaled(numbers * (1 + noise)) - found)
-            found = _rounded(found, 2 * width, _UNITS if self.type == "datetime" else None)
+            units = _UNITS if self.type == "datetime" else _POWERS
+            found[~missing] = _rounded(found[~missing], width[~missing], units)
         if self.type == "number":
             return pa.array(found, mask=missing)
         whole = pa.array(found.round().astype(np.int64), mask=missing)
@@ -207,19 +209,21 @@ def _words(cells: pa.Array) -> pa.Array:
     return pc.if_else(same, whole.cast(pa.large_string()), words)
 
 
-_UNITS = np.array([1, 1e3, 1e6, 6e7, 3.6e9, 8.64e10])
-"""Microsecond, millisecond, second, minute, hour and day, in microseconds."""
+_UNITS = (8.64e10, 3.6e9, 6e7, 1e6, 1e3)
+"""Day, hour, minute, second and millisecond, in microseconds."""
+_POWERS = tuple(10.0**power for power in range(18, -13, -1))
 
 
-def _rounded(numbers: FloatArray, least: FloatArray, units: FloatArray | None) -> FloatArray:
-    """Round each number to a unit, or else a power of ten, that is not below `least` of it."""
-    if units is not None:
-        unit = units[np.minimum(np.searchsorted(units, least), len(units) - 1)]
-        return np.where(least > 0, np.round(numbers / unit) * unit, numbers)
-    # Powers of ten with negative exponents are no floats: divide by whole ones.
-    digits = -np.ceil(np.log10(np.where(least > 0, least, 1.0)))
-    up, down = 10.0 ** np.maximum(digits, 0), 10.0 ** np.maximum(-digits, 0)
-    return np.where(least > 0, np.round(numbers * up / down) * down / up, numbers)
+def _rounded(numbers: FloatArray, noise: FloatArray, units: tuple[float, ...]) -> FloatArray:
+    """Round numbers to the coarsest unit of which all are multiples, as far as noise lets tell."""
+    noise = noise + 4 * np.finfo(np.float64).eps * np.abs(numbers)
+    for unit in units:
+        # A power of ten below one is no float, but its inverse is.
+        inverse = round(1 / unit)
+        near = np.round(numbers * inverse) / inverse if inverse else np.round(numbers / unit) * unit
+        if (np.abs(near - numbers) <= noise).all():
+            return near
+    return numbers
 
 
 def _interpolate(

@@ -115,7 +115,7 @@ class TableRows:
     def restore(statistics: Statistics, inputs: npt.NDArray[Any]) -> pa.Table:
         """Return a table in the user's units; NaN is a missing cell.
 
-        Where the inputs are numbers of 32 bits, cells are rounded to what these can tell.
+        Where the inputs are numbers of 32 bits, what these cannot tell apart is rounded.
         """
         columns = _columns(statistics)
         noise = float(np.finfo(np.float32).eps) / 2 if inputs.dtype == np.float32 else 0.0

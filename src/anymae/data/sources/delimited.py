@@ -21,7 +21,7 @@ from anymae.config import DataConfig
 from anymae.data.cache import Reading, Sink, through_cache
 from anymae.data.frame import Frame
 from anymae.data.sources.base import SOURCES, Files, Source, unique_names
-from anymae.data.sources.guess import Guess, convert, markers
+from anymae.data.sources.guess import Guess, convert, holds_words, markers
 from anymae.data.sources.lines import NOT_UTF8, Block, is_utf8, line_blocks, numbers_of_lines
 from anymae.errors import DataError
 
@@ -39,19 +39,31 @@ class DelimitedSource(Source):
     compressed = True
 
     def read(self, data: Files, config: DataConfig) -> Frame:
-        """Copy the table to the cache; a column that is not wholly numeric stays strings."""
-        return through_cache(
-            Reading(
-                name=data.name,
-                format="csv",
-                paths=data.paths,
-                fill=partial(_fill, data, config.missing, config.words),
-                settings={"missing": sorted(config.missing), "tab": data.extension != ".csv"}
-                | ({"words": sorted(config.words)} if config.words else {}),
-                unit="line",
-                files=data.labels,
-            )
+        """Copy the table to the cache; a column that is not wholly numeric stays strings.
+
+        Most columns that `config.words` names do so by themselves, and the copy that is there
+        serves; else there is another.
+        """
+        frame = through_cache(_reading(data, config.missing, ()))
+        typed = tuple(
+            field.name
+            for field in frame.table.schema
+            if field.name in config.words and not holds_words(field.type)
         )
+        return through_cache(_reading(data, config.missing, typed)) if typed else frame
+
+
+def _reading(files: Files, missing: tuple[str, ...], words: tuple[str, ...]) -> Reading:
+    settings = {"missing": sorted(missing), "tab": files.extension != ".csv"}
+    return Reading(
+        name=files.name,
+        format="csv",
+        paths=files.paths,
+        fill=partial(_fill, files, missing, words),
+        settings=settings | ({"words": sorted(words)} if words else {}),
+        unit="line",
+        files=files.labels,
+    )
 
 
 class _Rows(NamedTuple):

@@ -47,6 +47,11 @@ def _is_number(word: str) -> bool:
     return True
 
 
+def holds_words(kind: pa.DataType) -> bool:
+    """Say whether a column of this type holds strings, or nothing."""
+    return bool(pa.types.is_large_string(kind) or pa.types.is_null(kind))
+
+
 def convert(cells: pa.Array, kind: pa.DataType, missing: pa.Array) -> pa.Array:
     """Turn strings into numbers, booleans or times; strings stay as they are.
 

@@ -104,19 +104,21 @@ class TableSource(Source):
 def _from_pandas(data: Any) -> Frame:  # noqa: ANN401 - pandas may not be installed
     """Convert a data frame; a column whose cells Arrow has no type for is left out, and named."""
     unique_names([str(name) for name in data.columns], "the table")
+    odd = {}
     try:
-        return _frame(pa.Table.from_pandas(data, preserve_index=False), "the table", "table")
+        table = pa.Table.from_pandas(data, preserve_index=False)
     except _ODD_CELLS as error:
-        columns, odd = {}, {}
+        columns = {}
         for position, name in enumerate(data.columns):
             one = data.iloc[:, [position]]
             try:
                 columns[str(name)] = pa.Table.from_pandas(one, preserve_index=False)[0]
             except _ODD_CELLS:
-                odd[str(name)] = f"{one.dtypes.iloc[0]} cells of no one type"
+                odd[str(name)] = f"{one.dtypes.iloc[0]} cells that no type fits"
         if not columns:
             raise DataError(f"the table cannot be read ({error}); {CELLS}") from error
-        frame = _frame(pa.table(columns), "the table", "table")
+        table = pa.table(columns)
+    frame = _frame(table, "the table", "table")
     return replace(frame, unread={**frame.unread, **odd})
 
 

@@ -20,7 +20,7 @@ def read_source(data: object, config: DataConfig) -> Frame:
     Args:
         data: A path, folder, glob or URL; or a Python object: a list of strings, an array, a
             pandas, polars or pyarrow table. A `Frame` was read before and comes back as it is.
-        config: Of it, `where`, `missing` and `on_bad_row` count here.
+        config: Of it, `where`, `missing`, `words` and `on_bad_row` count here.
 
     Returns:
         All rows as one table; `rows` are those that `config.where` keeps.
