@@ -268,6 +268,12 @@ def test_a_sweep_shows_validation_and_names_the_best_ratio(results: Path, tmp_pa
     text = read(results, tmp_path / "results.md")
     assert "| 50 (accuracy) | `guided:ratio=0.5` | 1 | 0.8100 |" in text
     assert "`guided` 0.5, `guided:hide_queries=false` 0.5 and 0.7 (a tie)." in text
+    assert "Mask ratios of digits" not in text
+    add(results, "50", "guided:ratio=0.9", 0, 0.95, "tune")
+    text = read(results, tmp_path / "results.md")
+    assert "The suite has `guided` 0.5: its results are not those of the best ratios." in text
+    told = "Mask ratios of digits: others than the suite's were best on validation rows ("
+    assert f"{told}guided 0.9 in place of 0.5)" in text
 
 
 def test_longer_pretraining_gives_a_table_of_compute(results: Path, tmp_path: Path) -> None:

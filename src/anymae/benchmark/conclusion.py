@@ -244,3 +244,13 @@ def _gaps(groups: Sequence[Group]) -> Iterator[str]:
             f"Mask ratios: no sweep is stored for {', '.join(unswept)}; there every masking has "
             "the ratio that the suite sets."
         )
+    for group in groups:
+        others = [
+            f"{name} {' and '.join(f'{one:g}' for one in best)} in place of {ratio:g}"
+            for name, (ratio, best) in group.ratios_not_taken().items()
+        ]
+        if others:
+            yield (
+                f"Mask ratios of {group.suite}: others than the suite's were best on validation "
+                f"rows ({', '.join(others)}), and have no results on the test."
+            )

@@ -198,6 +198,9 @@ def _sweeps(group: Group) -> Iterator[str]:
     ]
     if best:
         yield f"Best ratio by mean rank over these tasks: {', '.join(best)}.\n"
+    others = [f"`{name}` {ratio:g}" for name, (ratio, _) in group.ratios_not_taken().items()]
+    if others:
+        yield f"The suite has {', '.join(others)}: its results are not those of the best ratios.\n"
 
 
 def _compute(groups: Sequence[Group]) -> Iterator[str]:

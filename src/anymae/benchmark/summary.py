@@ -92,6 +92,15 @@ class Group(NamedTuple):
             for name, of in means.items()
         }
 
+    def ratios_not_taken(self) -> dict[str, tuple[float, list[float]]]:
+        """Return, by masking, the suite's ratio and the best ones where it is none of these."""
+        own = self.kind.budgets[self.budget].masking
+        pairs = {
+            name: (float(own[name.split(":")[0]]["ratio"]), best)
+            for name, best in self.best_ratios().items()
+        }
+        return {name: (ratio, best) for name, (ratio, best) in pairs.items() if ratio not in best}
+
     def _ratio_sweep(self, task: Task) -> dict[str, dict[float, float]]:
         """Return the mean validation metric by masking, with its other settings, and ratio."""
         found: dict[str, dict[float, float]] = {}
