@@ -20,14 +20,7 @@ from anymae.data.dataset import Dataset
 from anymae.data.sources.locate import require_apart
 from anymae.data.splits import named_parts
 from anymae.errors import DataError, UserInputError
-from anymae.files import (
-    OTHER_FILE,
-    read_tensors,
-    require_replaceable,
-    told,
-    write_bytes,
-    write_json,
-)
+from anymae.files import read_tensors, require_replaceable, write_json, write_named
 from anymae.hub import Model
 from anymae.inference.api import open_model
 from anymae.inference.computations import Answers
@@ -225,9 +218,8 @@ def store(evaluation: Evaluation, path: Path) -> None:
     Raises:
         FolderError: It cannot be written.
     """
-    with told(path, OTHER_FILE):
-        path.parent.mkdir(parents=True, exist_ok=True)
-        write_json(path, {"format_version": 1, **evaluation.to_json()})
+    found = {"format_version": 1, **evaluation.to_json()}
+    write_named(path, lambda staged: write_json(staged, found))
 
 
 def row_hashes(dataset: Dataset, index: IntArray) -> npt.NDArray[np.uint64]:
@@ -280,9 +272,7 @@ def draw(task: TaskConfig, truth: Array, found: Array, evaluation: Evaluation, p
         axes.set(xlabel="predicted", ylabel="true")
     picture = BytesIO()
     figure.savefig(picture, format=path.suffix[1:])
-    with told(path, OTHER_FILE):
-        path.parent.mkdir(parents=True, exist_ok=True)
-        write_bytes(path, picture.getvalue())
+    write_named(path, lambda staged: staged.write_bytes(picture.getvalue()))
 
 
 def _check_plot(path: Path, *read: object) -> None:

@@ -21,7 +21,7 @@ from torch import Tensor, nn
 
 from anymae.config import NUM_SPECIAL, VOCABULARY, InputConfig
 from anymae.errors import AnymaeError, MissingExtraError, UserInputError
-from anymae.files import OTHER_FILE, require_replaceable, told, write_bytes
+from anymae.files import require_replaceable, write_named
 from anymae.hub import Model, load
 from anymae.inference.compute import ComputeConfig, placed
 from anymae.model import Backbone, MaskedAutoencoder
@@ -95,9 +95,7 @@ def export_onnx(
         _describe(file, model)
         content = file.SerializeToString()
         difference = _compare(graph, content, model.config.input)
-    with told(out, OTHER_FILE):
-        out.parent.mkdir(parents=True, exist_ok=True)
-        write_bytes(out, content)
+    write_named(out, lambda staged: staged.write_bytes(content))
     return Exported(out, _shapes(file), graph.output, difference)
 
 

@@ -87,6 +87,17 @@ def told(what: str | Path, advice: str) -> Iterator[None]:
         raise FolderError(f"{what} could not be written ({reason}); {advice}") from error
 
 
+def write_named(path: Path, fill: Callable[[Path], object]) -> None:
+    """Let `fill` write a file that a user named, whole or not at all; its folder is made.
+
+    Raises:
+        FolderError: It cannot be written.
+    """
+    with told(path, OTHER_FILE):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        write_file(path, lambda staged: _write(staged, fill))
+
+
 def write_bytes(path: Path, content: bytes) -> None:
     """Write a file, whole or not at all."""
     write_file(path, lambda staged: _write(staged, lambda to: to.write_bytes(content)))

@@ -46,6 +46,7 @@ def test_a_recipe_comes_back_as_written(tmp_path: Path) -> None:
         ("training:\n  steps: 3\n  steps: 4", "line 2: steps is given twice"),
         ("masking:\n  ratio: 1.5", "less than 1"),
         ("masking: 0.2", "masking is 0.2; it should be a section of keys and values"),
+        ("data: 3", "data is 3; it should be a section of keys and values, a DataConfig"),
         ("data:\n  column: 3", "data.column is 3; it should be a list"),
         ("training: [", "line 1"),
         ("- 1", "no sections"),

@@ -152,7 +152,6 @@ def evaluate(
     elif folder.is_dir():
         out = folder / f"evaluation-{_stem(Path(data))}-{found.part}.json"
         try:
-            check_store(out)
             store(found, out)
         except FolderError as error:
             # Nobody asked for it there; models in a shared folder can be evaluated too.

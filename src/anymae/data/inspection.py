@@ -28,7 +28,7 @@ from anymae.data.roles import Roles
 from anymae.data.rows import refuse_lists
 from anymae.data.sources.locate import require_apart
 from anymae.errors import DataError
-from anymae.files import OTHER_FILE, require_replaceable, told, write_file
+from anymae.files import require_replaceable, write_named
 
 SHOWN = 10
 """Bad rows that are named at most, of each sort."""
@@ -219,9 +219,7 @@ def write_groups(dataset: Dataset, path: str | Path, *, overwrite: bool = False)
     groups = duplicate_groups(dataset)
     table = table.append_column(GROUP, pa.array(groups))
     write = pa_csv.write_csv if path.suffix == ".csv" else pa_parquet.write_table
-    with told(path, OTHER_FILE):
-        path.parent.mkdir(parents=True, exist_ok=True)
-        write_file(path, lambda staged: write(table, staged))
+    write_named(path, lambda staged: write(table, staged))
     return len(np.unique(groups))
 
 

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
-from anymae.files import OTHER_FILE, told, write_text
+from anymae.files import write_named
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -45,7 +45,5 @@ def write_page(path: Path, title: str, blocks: Sequence[Block]) -> None:
     Raises:
         FolderError: It cannot be written.
     """
-    page = render_page(title, blocks)
-    with told(path, OTHER_FILE):
-        path.parent.mkdir(parents=True, exist_ok=True)
-        write_text(path, page)
+    page = render_page(title, blocks).encode()
+    write_named(path, lambda staged: staged.write_bytes(page))

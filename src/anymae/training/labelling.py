@@ -86,7 +86,7 @@ def label_parts(
     train, valid, test = (part[known[part]] for part in parts)
     task = infer_task(labels, train, others=(valid, test), type=config.task, readout=config.readout)
     if config.task is None:
-        refuse_names(labels, np.concatenate([train, valid, test]))
+        refuse_names(task, len(train) + len(valid) + len(test))
     truth = encode_labels(task, labels)
     if config.num_labels is not None:
         train, valid = _draw_labels(

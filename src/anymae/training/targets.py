@@ -146,22 +146,21 @@ def infer_task(
     )  # fmt: skip
 
 
-def refuse_names(labels: Labels, rows: IntArray) -> None:
-    """Check that a target whose task nobody named is not a name for each row.
+def refuse_names(task: TaskConfig, num_rows: int) -> None:
+    """Check that classes that nobody called so are no names.
+
+    Args:
+        task: As it was inferred.
+        num_rows: Rows with a known target.
 
     Raises:
-        DataError: Most rows have a value of their own, and these are no numbers.
+        DataError: There is a class for most of the rows.
     """
-    if len(labels) > 1:
-        return
-    ((name, column),) = labels.items()
-    column = column.take(pa.array(rows)).drop_null()
-    numeric = pa.types.is_floating(column.type) or pa.types.is_integer(column.type)
-    count = len(column.unique())
-    if not numeric and count > max(MOST_CLASSES, len(column) / 2):
+    count = len(task.classes)
+    if count > max(MOST_CLASSES, num_rows / 2):
         raise DataError(
-            f"target {name!r} has {count:,} different values in {len(column):,} rows, as names do; "
-            "name another column, or say --task multiclass if these are classes"
+            f"target {task.targets[0]!r} has {count:,} different values in {num_rows:,} rows, as "
+            "names do; name another column, or say --task multiclass if these are classes"
         )
 
 
