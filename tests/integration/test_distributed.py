@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from torch.distributed import distributed_c10d
 
 from anymae.data.dataset import open_data
 from anymae.data.sampler import Order
@@ -19,6 +20,7 @@ from anymae.model import MaskedAutoencoder
 from anymae.presets import build_config
 from anymae.training import session
 from anymae.training.loader import StepLoader
+from anymae.training.processes import Processes
 from anymae.training.reconstruction import ReconstructionObjective
 from pairs import together
 from runs import Cut, cut_at, history, small, strings, weights
@@ -122,6 +124,25 @@ def test_a_killed_process_makes_the_other_stop_with_a_sentence(tmp_path: Path, r
     assert answers[rank] == -signal.SIGKILL
     assert "another process of this run has stopped" in answers[1 - rank]
     assert time.monotonic() - begin < 60
+
+
+def late(folder: Path) -> float:
+    """Join, the second process with a pause; returns the seconds that this took."""
+    join = distributed_c10d._new_process_group_helper
+
+    def slow(*given: Any, **keywords: Any) -> Any:
+        found = join(*given, **keywords)
+        time.sleep(0.0 if os.environ["RANK"] == "0" else 2.0)
+        return found
+
+    distributed_c10d._new_process_group_helper = slow
+    begin = time.monotonic()
+    with Processes("cpu"):
+        return time.monotonic() - begin
+
+
+def test_no_process_goes_on_before_all_have_joined(tmp_path: Path) -> None:
+    assert min(together(2, late, tmp_path)) >= 2.0
 
 
 def refused(folder: Path, *, out: str) -> None:

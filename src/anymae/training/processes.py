@@ -35,7 +35,10 @@ TRACKERS = ("tensorboard", "wandb", "mlflow", "trackio")
 SHARDING = ("FSDP", "DEEPSPEED", "MEGATRON_LM")
 """What `accelerate launch` can ask for by environment and nothing here is written for."""
 
-_LOST = re.compile(r"connection|timed? ?out|peer|nccl|gloo|socket", re.IGNORECASE)
+_LOST = re.compile(
+    r"^(?!.*address already in use).*(connection|timed? ?out|peer|nccl|gloo|socket)",
+    re.IGNORECASE | re.DOTALL,
+)
 """What torch says, in one way or another, when a process has gone."""
 
 PATIENCE = timedelta(minutes=10)
@@ -54,6 +57,7 @@ class Processes:
 
     Raises:
         ConfigError: The device does not exist here, or a launcher asks to shard the model.
+        PeerLostError: Another process stopped before all had joined.
     """
 
     def __init__(
@@ -66,19 +70,27 @@ class Processes:
         self._lost = False
         if chosen.type == "cuda" and chosen.index is not None:
             torch.cuda.set_device(chosen)
-        self._accelerator = Accelerator(
-            cpu=chosen.type == "cpu",
-            # The recipe decides; else a launcher's flag would cast every forward pass unasked.
-            mixed_precision="no",
-            log_with=list(track) or None,
-            project_dir=folder,
-            kwargs_handlers=[
-                InitProcessGroupKwargs(timeout=PATIENCE),
-            ],
-        )
+        self.world: int = int(os.environ.get("WORLD_SIZE", "1"))
+        with self.peers():
+            self._accelerator = Accelerator(
+                cpu=chosen.type == "cpu",
+                # The recipe decides; else a launcher's flag would cast every forward pass unasked.
+                mixed_precision="no",
+                log_with=list(track) or None,
+                project_dir=folder,
+                kwargs_handlers=[
+                    InitProcessGroupKwargs(timeout=PATIENCE),
+                ],
+            )
         self.device: torch.device = self._accelerator.device
         self.rank: int = self._accelerator.process_index
-        self.world: int = self._accelerator.num_processes
+        self.world = self._accelerator.num_processes
+        try:
+            # Where the main process fails at once, their meeting place goes with it.
+            self.wait()
+        except PeerLostError:
+            self.close()
+            raise
 
     @property
     def is_main(self) -> bool:
