@@ -13,7 +13,7 @@ from anymae.benchmark.arms import parse_arm
 from anymae.benchmark.baselines import BASELINES, join
 from anymae.benchmark.candidates import Candidate, blends, choose, final_metrics
 from anymae.benchmark.encoder_features import _Known
-from anymae.benchmark.finetuning import num_steps
+from anymae.benchmark.finetuning import NEXT_SEED, finetuned, num_steps
 from anymae.benchmark.labels import Labels, SealedError
 from anymae.benchmark.leaks import clean, contents, count_shared
 from anymae.benchmark.linear import linear_candidates
@@ -29,6 +29,7 @@ from anymae.errors import ConfigError, DataError
 from anymae.metrics import METRICS
 from anymae.recipes import apply_settings, make_recipe
 from anymae.training.pretrain import pretrain
+from runs import encoder, strings
 
 PARTS = Parts(np.arange(6), np.arange(6, 9), np.arange(9, 12))
 
@@ -301,6 +302,28 @@ def test_steps_follow_from_labels_within_bounds() -> None:
         learning_rates=(1.0,), epochs=3, batch_size=10, least_steps=20, most_steps=60
     )
     assert [num_steps(bounds, labels) for labels in (10, 105, 1000)] == [20, 33, 60]
+
+
+def test_several_seeds_answer_together_at_the_rate_of_the_first() -> None:
+    rows, parts = strings(60), Parts(np.arange(40), np.arange(40, 50), np.arange(50, 60))
+    labels = np.array([float(len(row) > 15) for row in rows])
+    task, model = make_task(type="binary", metric="accuracy"), encoder()
+
+    def tune(seed: int, seeds: int, rates: tuple[float, ...]) -> Candidate:
+        data = TaskData(
+            inputs=rows, config=DataConfig(), parts=parts, labels=Labels(labels, parts),
+            num_classes=2,
+        )  # fmt: skip
+        plan = FineTuning(learning_rates=rates, epochs=2, batch_size=16, seeds=seeds)
+        return finetuned(task, data, model, plan, seed=seed, threads=1, device="cpu")
+
+    both = tune(3, 2, (1e-2, 1e-5))
+    rate = float(str(both.settings["learning_rate"]))
+    first, second = tune(3, 1, (1e-2, 1e-5)), tune(3 + NEXT_SEED, 1, (rate,))
+    assert first.settings == {key: both.settings[key] for key in both.settings if key != "seeds"}
+    assert both.settings["seeds"] == both.looked_at == 2
+    assert not np.allclose(first.answers, second.answers)
+    np.testing.assert_allclose(both.answers, (first.answers + second.answers) / 2, atol=1e-6)
 
 
 def test_features_of_rows_are_kept_by_the_name_of_the_row() -> None:

@@ -61,8 +61,11 @@ def read_same(suite: type[Suite], path: Path) -> Record:
 
 
 def _finetuning(plan: FineTuning) -> dict[str, Any]:
-    config = AT_ONCE.model_dump(mode="json", exclude_unset=True)
-    return asdict(plan) | {"config": config, "tasks": None}
+    found = asdict(plan) | {"tasks": None}
+    if plan.seeds == 1:
+        # Records of before there was a choice say nothing of it.
+        del found["seeds"]
+    return found | {"config": AT_ONCE.model_dump(mode="json", exclude_unset=True)}
 
 
 def _pretraining(arm: Arm, budget: Budget) -> dict[str, Any]:

@@ -1,8 +1,9 @@
 """Fine-tuning as a benchmark method: the best of a few learning rates on validation.
 
-Every arm, pretrained or not, is trained in the same way at the same rates.
+Every arm, pretrained or not, is trained in the same way at the same rates. Where the budget asks
+for several seeds, the first one finds the rate and the mean of all answers counts.
 
-Shapes: V validation rows, T test rows, A numbers of an answer.
+Shapes: V validation rows, T test rows, S seeds, A numbers of an answer.
 """
 
 import numpy as np
@@ -14,13 +15,17 @@ from anymae.inference.computations import Answers
 from anymae.inference.compute import ComputeConfig, compute, placed
 from anymae.inference.rows import open_rows
 from anymae.model import MaskedAutoencoder
-from anymae.training.fit import Rows, finetune_training, fit
+from anymae.predictor import Ensemble
+from anymae.training.fit import Fitted, Rows, finetune_training, fit
 from anymae.training.processes import Processes
 from anymae.training.requests import Requests
 from anymae.training.targets import Labelled
 
 LOOKS = 10
 """Times that the validation rows are looked at; the weights of the best look are kept."""
+
+NEXT_SEED = 1_000
+"""From one seed of a job to its next, so that jobs share none."""
 
 
 def finetuned(
@@ -33,14 +38,14 @@ def finetuned(
     threads: int,
     device: str,
 ) -> Candidate:
-    """Train at each rate; rate and step by the validation loss.
+    """Train at each rate, then with the other seeds at the best; rate and step by validation loss.
 
     Args:
         task: What is predicted.
         data: The rows; labels of training and validation rows are read.
         model: Whose encoder to start from.
-        plan: Rates, epochs, steps.
-        seed: Of the new head and the order of rows.
+        plan: Rates, epochs, steps, seeds.
+        seed: Of the new head and the order of rows; the first of several.
         threads: CPU threads.
         device: Where it trains.
     """
@@ -63,14 +68,21 @@ def finetuned(
         }
     )
     described = describe_task(task, data).model_copy(update={"readout": AT_ONCE.readout})
+    fits: list[Fitted] = []
     with Processes(device) as processes, Requests() as requests:
-        fitted = fit(
-            model, described, rows, config=AT_ONCE, training=training, rates=plan.learning_rates,
-            processes=processes, requests=requests,
-        )  # fmt: skip
-    here = ComputeConfig(device=device)
-    with placed(fitted.predictor, here):
-        found = compute(Answers(fitted.predictor), dataset, rest, here).values
+        for number in range(plan.seeds):
+            seeded = training.model_copy(update={"seed": seed + number * NEXT_SEED})
+            rates = (fits[0].rate,) if fits else plan.learning_rates
+            fits.append(
+                fit(
+                    model, described, rows, config=AT_ONCE, training=seeded, rates=rates,
+                    processes=processes, requests=requests,
+                )
+            )  # fmt: skip
+    fitted, here = fits[0], ComputeConfig(device=device)
+    predictor = fitted.predictor if len(fits) == 1 else Ensemble(one.predictor for one in fits)
+    with placed(predictor, here):
+        each = compute(Answers(predictor), dataset, rest, here).values
     settings = {
         "readout": AT_ONCE.readout.kind,
         "head_first": AT_ONCE.head_first,
@@ -78,8 +90,10 @@ def finetuned(
         "learning_rates": list(plan.learning_rates),
         "step": fitted.step,
         "steps": steps,
+        **({} if len(fits) == 1 else {"seeds": len(fits)}),
     }
-    return Candidate(settings, found, looked_at=len(plan.learning_rates))
+    answers = each.reshape(len(rest), len(fits), -1).mean(1)
+    return Candidate(settings, answers, looked_at=len(plan.learning_rates))
 
 
 def num_steps(plan: FineTuning, num_labels: int) -> int:

@@ -97,6 +97,8 @@ class FineTuning:
     """Steps at most, for tasks with many."""
     tasks: tuple[str, ...] | None = None
     """Tasks that are fine-tuned; `None` is all. The others are probed only."""
+    seeds: int = 1
+    """Trainings whose answers are averaged; the first one finds the learning rate."""
 
 
 @dataclass(frozen=True, kw_only=True)

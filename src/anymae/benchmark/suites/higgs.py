@@ -85,9 +85,10 @@ class Higgs(Suite):
         "long": Budget(
             summary="602,241 parameters, 24,000 steps of 256 rows",
             recipe={"preset": "paper-physics", "training": {**_TRAINING, "steps": 24_000}},
-            masking=_MASKING,
+            masking={**_MASKING, "guided": {**_MASKING["guided"], "ratio": 0.7}},
             finetune=FineTuning(
-                learning_rates=(1e-4, 3e-4, 1e-3), epochs=15, batch_size=128, least_steps=400
+                learning_rates=(3e-4, 1e-3), epochs=8, batch_size=128, least_steps=200,
+                most_steps=1_330, seeds=3,
             ),
         ),
         "paper": Budget(
