@@ -54,6 +54,21 @@ def test_torch_is_not_imported_before_it_is_needed(code: str) -> None:
     assert out.splitlines()[-1] == "heavy: []"
 
 
+def test_an_interrupt_while_the_commands_are_imported_is_exit_code_130() -> None:
+    code = """
+import builtins
+take = builtins.__import__
+def interrupted(name, *more):
+    if name == "typer":
+        raise KeyboardInterrupt
+    return take(name, *more)
+builtins.__import__ = interrupted
+from anymae.cli import main
+print(main(["--help"]))
+"""
+    assert run_python(code).splitlines() == ["130"]
+
+
 def test_help_lists_each_verb_in_its_group(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["--help"]) == 0
     text = capsys.readouterr().out

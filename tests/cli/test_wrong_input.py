@@ -1,5 +1,7 @@
 """Wrong input is one sentence and exit code 2; nothing is written, the out folder not even made."""
 
+import errno
+import os
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -272,6 +274,21 @@ def test_what_nobody_expected_is_one_sentence_and_exit_code_1(
     assert "ZeroDivisionError: oops" in outcome.err
     assert "--debug" in outcome.err
     assert len(outcome.err.splitlines()) == 1
+
+
+def test_a_place_without_room_is_one_sentence_and_exit_code_2(
+    command: Command, run: Path, good: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*_: object, **__: object) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), "there/study.json")
+
+    monkeypatch.setattr("anymae.inference.embed_to_file", full)
+    outcome = command("embed", run, good, "--out", tmp_path / "e.csv")
+    assert outcome.status == 2
+    assert outcome.err == (
+        "anymae: there/study.json could not be written (No space left on device); make room "
+        "there, then repeat the command\n"
+    )
 
 
 def test_an_interrupt_is_exit_code_130(

@@ -4,6 +4,7 @@ A verb that goes wrong ends with one sentence on stderr and the status that the 
 `--debug`, anywhere on the command line, shows where it was raised.
 """
 
+import errno
 import logging
 import os
 import signal
@@ -17,10 +18,13 @@ from typing import Annotated, NoReturn, cast
 import typer
 
 from anymae.cli import exchange, judge, start, train, use
-from anymae.errors import AnymaeError
+from anymae.errors import AnymaeError, FolderError
 
 _USAGE_ERROR = cast("type[Exception]", typer.BadParameter.__mro__[1])
 """What typer raises for a malformed command line; its other names differ between versions."""
+
+_NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS)
+"""What the system says of a place that takes no more."""
 
 app = typer.Typer(
     name="anymae",
@@ -91,6 +95,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except Exception as error:
         if debug:
             raise
+        if isinstance(error, OSError) and error.errno in _NO_ROOM:
+            # The large files have sentences of their own, with what is left and how to go on.
+            place = error.filename or "a file"
+            return _fail(
+                f"{place} could not be written ({error.strerror}); make room there, then repeat "
+                "the command",
+                FolderError.exit_code,
+            )
         problem = f"{type(error).__name__}: {error}"
         return _fail(f"unexpected {problem}; please report it, with what --debug shows", 1)
     # For Ctrl-C typer returns the status and says nothing.
