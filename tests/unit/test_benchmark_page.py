@@ -37,10 +37,11 @@ def add(
     stage: str = "final",
     machine: dict[str, object] = MACHINE,
     command: str | None = None,
+    budget: str = "cpu",
 ) -> None:
     job = JobName(
         suite="digits",
-        budget="cpu",
+        budget=budget,
         stage=stage,
         task=task,
         arm=arm,
@@ -70,9 +71,9 @@ def add(
     )  # fmt: skip
 
 
-def add_pretraining(out: Path, arm: str, seed: int, steps: int) -> None:
+def add_pretraining(out: Path, arm: str, seed: int, steps: int, budget: str = "cpu") -> None:
     job = JobName(
-        suite="digits", budget="cpu", stage="final", task="pretraining", arm=arm, seed=seed
+        suite="digits", budget=budget, stage="final", task="pretraining", arm=arm, seed=seed
     )
     write_record(
         out,
@@ -281,7 +282,19 @@ def test_longer_pretraining_gives_a_table_of_compute(results: Path, tmp_path: Pa
     add(results, "50", "guided:training.steps=400", 0, 0.9)
     add_pretraining(results, "guided:training.steps=400", 0, 400)
     text = read(results, tmp_path / "results.md")
-    assert "| 50 | guided:training.steps=400 | 25,600 | cpu | 60 | 0.9000 |" in text
+    assert "| 50 | guided:training.steps=400 | 25,600 | cpu | 0.5 | 60 | 0.9000 |" in text
+
+
+def test_a_second_budget_of_a_suite_is_named_with_it(results: Path, tmp_path: Path) -> None:
+    add(results, "50", "guided:ratio=0.9", 0, 0.95, "tune")
+    add(results, "50", "guided", 0, 0.95, budget="long")
+    add_pretraining(results, "guided", 0, 1000, "long")
+    text = read(results, tmp_path / "results.md")
+    assert "| digits/50 (cpu) (accuracy) | 5 |" in text
+    assert "| digits/50 (long) (accuracy) | 1 |" in text
+    assert "follows attention in these runs: 25% in digits (cpu), digits (long)." in text
+    assert "Mask ratios of digits (cpu): others than the suite's were best" in text
+    assert "| 50 | guided | 64,000 | long | 0.5 | 60 | 0.9500 |" in text
 
 
 def test_no_records_make_a_page_that_says_so(tmp_path: Path) -> None:

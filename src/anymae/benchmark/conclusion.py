@@ -76,13 +76,17 @@ def share_by_attention(record: Record) -> float:
     return float(max(0, 1 - masks["random_floor"] - queries))
 
 
+def _budget(groups: Sequence[Group], group: Group) -> str:
+    """Return what to put behind a name where several budgets of the suite have run."""
+    several = sum(other.suite == group.suite for other in groups) > 1
+    return f" ({group.budget})" if several else ""
+
+
 def _names(groups: Sequence[Group]) -> Iterator[tuple[Group, Task, str]]:
     """Name every task of the suites, whether it has run or not."""
-    suites = [group.suite for group in groups]
     for group in groups:
-        budget = f" ({group.budget})" if suites.count(group.suite) > 1 else ""
         for task in group.kind.tasks.values():
-            yield group, task, f"{group.suite}/{task.name}{budget}"
+            yield group, task, f"{group.suite}/{task.name}{_budget(groups, group)}"
 
 
 def _compare(groups: Sequence[Group], other: str, arm: str = "guided") -> list[Comparison]:
@@ -209,7 +213,8 @@ def _shares(groups: Sequence[Group]) -> Iterator[str]:
     suites: dict[float, list[str]] = {}
     for group in groups:
         for record in group.pretrainings("guided")[:1]:
-            suites.setdefault(share_by_attention(record), []).append(group.suite)
+            name = f"{group.suite}{_budget(groups, group)}"
+            suites.setdefault(share_by_attention(record), []).append(name)
     if suites:
         listed = "; ".join(
             f"{share:.0%} in {', '.join(of)}" for share, of in sorted(suites.items())
@@ -252,6 +257,7 @@ def _gaps(groups: Sequence[Group]) -> Iterator[str]:
         ]
         if others:
             yield (
-                f"Mask ratios of {group.suite}: others than the suite's were best on validation "
-                f"rows ({', '.join(others)}), and have no results on the test."
+                f"Mask ratios of {group.suite}{_budget(groups, group)}: others than the suite's "
+                f"were best on validation rows ({', '.join(others)}), and have no results on the "
+                "test."
             )

@@ -212,17 +212,19 @@ def _compute(groups: Sequence[Group]) -> Iterator[str]:
                 records = group.pretrainings(arm, task.corpus)
                 if not records:
                     continue
-                visits = int(records[0].facts["rows_visited"])
+                facts = records[0].facts
+                visits, ratio = int(facts["rows_visited"]), f"{facts['masking']['ratio']:g}"
                 seconds = fmean(record.seconds for record in records)
                 score = show(group.tested(task, arm))
                 lengths.add(visits)
-                rows.append((task.name, arm, visits, group.budget, f"{seconds:.0f}", score))
+                cells = (group.budget, ratio, f"{seconds:.0f}", score)
+                rows.append((task.name, arm, visits, *cells))
     if len(lengths) < 2:
         return
     yield "Score against compute: rows visited while pretraining, and its seconds:\n"
     ordered = sorted(rows, key=lambda row: (row[0], row[1].split(":")[0], row[2]))
     yield table(
-        ["task", "arm", "rows visited", "budget", "s", "score"],
+        ["task", "arm", "rows visited", "budget", "mask ratio", "s", "score"],
         [[task, arm, f"{visits:,}", *rest] for task, arm, visits, *rest in ordered],
     )
 
