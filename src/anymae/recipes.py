@@ -154,6 +154,21 @@ def apply_settings(recipe: Recipe, settings: Mapping[str, object]) -> Recipe:
     return make_recipe(values)
 
 
+def nested_settings(settings: Mapping[str, object]) -> dict[str, Any]:
+    """Return the same settings with a mapping in place of the keys `section.key`.
+
+    >>> nested_settings({"seeds": 2, "readout.kind": "mean", "readout.num_heads": 4})
+    {'seeds': 2, 'readout': {'kind': 'mean', 'num_heads': 4}}
+    """
+    found: dict[str, Any] = {}
+    for name, value in settings.items():
+        section, dot, key = name.partition(".")
+        inside = found.get(section)
+        before = inside if isinstance(inside, Mapping) else {}
+        found[section] = {**before, key: value} if dot else value
+    return found
+
+
 def flat_settings(settings: Mapping[str, object]) -> dict[str, object]:
     """Return the same settings with one for each key, where a section is given as a whole.
 

@@ -160,6 +160,19 @@ def test_finetune_predict_and_evaluate_go_together(
     assert as_json.json["task"]["targets"] == ["y"]
 
 
+def test_finetune_takes_every_setting(
+    command: Command, molecules: Path, run: Path, tmp_path: Path
+) -> None:
+    words = ("--column", "smiles", "--target", "y", "--device", "cpu", "--steps", 2)
+    settings = ("readout.kind=mean", "training.patience=3", "training.steps=1", "seeds=2")
+    told = [word for each in settings for word in ("--set", each)]
+    outcome = command("finetune", run, molecules, *words, *told, "--out", tmp_path / "m")
+    assert outcome.status == 0, outcome.err
+    asked = json.loads((tmp_path / "m" / "finetune.json").read_text())["identity"]
+    assert asked["config"]["readout"]["kind"] == "mean" and asked["seeds"] == 2
+    assert asked["training"]["patience"] == 3 and asked["training"]["steps"] == 1
+
+
 def test_finetune_leaves_and_goes_on(
     command: Command, molecules: Path, run: Path, tmp_path: Path
 ) -> None:

@@ -104,7 +104,9 @@ def test_classes_that_no_training_row_has_are_told(
     [
         (["--minutes", "1"], "minutes"),
         (["--batch-size", "auto"], "--batch-size"),
-        (["--set", "training.minutes=1"], "unknown key"),
+        (["--set", "training.minutes=1"], "training.minutes is for pretraining"),
+        (["--set", "training=5"], "write training.KEY=VALUE"),
+        (["--set", "readout.knd=mean"], "did you mean"),
     ],
 )
 def test_fine_tuning_has_no_flags_of_pretraining(

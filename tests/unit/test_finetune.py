@@ -27,6 +27,7 @@ from anymae.training.labelling import label
 from anymae.training.linear import fit_linear
 from anymae.training.losses import task_losses
 from anymae.training.optim import TrainingConfig
+from runs import tuned, weights
 
 COUNT = 24
 
@@ -683,3 +684,19 @@ def test_a_precision_left_to_auto_is_that_of_the_processor(
         for asked in ("auto", precision)
     ]
     assert losses[0] == losses[1]
+
+
+def test_half_the_batch_and_twice_the_passes_train_the_same() -> None:
+    config = {"dropout": 0.0, "drop_path": 0.0}
+    whole = tuned(None, config=config)
+    halves = tuned(None, config=config, training={"batch_size": 8, "accumulate": 2})
+    assert whole.rows == halves.rows
+    for one, two in zip(whole.history, halves.history, strict=True):
+        np.testing.assert_allclose(one["tried"], two["tried"], rtol=1e-4)
+        np.testing.assert_allclose(one["looks"], two["looks"], rtol=1e-4)
+
+
+def test_activations_computed_again_change_nothing(tmp_path: Path) -> None:
+    tuned(tmp_path / "kept")
+    tuned(tmp_path / "again", training={"recompute": True})
+    assert weights(tmp_path / "kept") == weights(tmp_path / "again")

@@ -238,7 +238,9 @@ def finetune(
     ] = 1,
     setting: Annotated[
         list[str] | None,
-        typer.Option("--set", metavar="A=B", help="Any key of FinetuneConfig; repeatable."),
+        typer.Option(
+            "--set", metavar="A=B", help="A setting, such as readout.kind=mean; repeatable."
+        ),
     ] = None,
     resume: Annotated[
         bool, typer.Option("--resume", help="Go on where it was cut; else start.")
@@ -254,12 +256,15 @@ def finetune(
     Example: anymae finetune runs/mol esol.csv --target solubility --out models/esol
     """
     from anymae.config import parse
-    from anymae.recipes import parse_settings
+    from anymae.recipes import nested_settings, parse_settings
     from anymae.task import FinetuneConfig
     from anymae.training.finetune import finetune as run_finetuning
 
     asked: dict[str, object] = {"task": task, "num_labels": num_labels, "seeds": seeds}
-    asked |= parse_settings(setting or ())
+    asked |= nested_settings(parse_settings(setting or ()))
+    training = asked.pop("training", {})
+    if not isinstance(training, dict):
+        raise UserInputError(f"--set training={training} names no key; write training.KEY=VALUE")
     with training_progress("finetune") as told:
         model = run_finetuning(
             run,
@@ -267,7 +272,7 @@ def finetune(
             out=out,
             data_config=data_flags.config(),
             config=parse(FinetuneConfig, asked, where="finetune"),
-            training=training_flags.given(),
+            training={**training_flags.given(), **training},
             resume=resume,
             overwrite=overwrite,
             stop_after=stop_after,

@@ -35,7 +35,7 @@ from anymae.training.finetuned import RESULT, Finetuned, check_folder, is_finish
 from anymae.training.fit import Fitted, Rows, finetune_training, fit
 from anymae.training.identity import FREE
 from anymae.training.labelling import check_weights, label
-from anymae.training.lengths import count_steps
+from anymae.training.lengths import count_steps, global_batch
 from anymae.training.methods import finetuning_methods
 from anymae.training.precision import settle_precision
 from anymae.training.processes import Processes
@@ -176,11 +176,12 @@ class _Asked(NamedTuple):
         self, model: Backbone, task: TaskConfig, rows: Rows, processes: Processes
     ) -> dict[str, Any]:
         """Return all that the weights follow from, as plain values."""
-        asked, batch = self.to_json(), self.training.batch_size
-        assert isinstance(batch, int)
+        asked = self.to_json()
         # Settings that change no result are left out, and those that are compared by what they
         # come to: of the rows of a step processes may have other shares.
-        left_out = (*FREE, "batch_size", "learning_rate", "seeds", "learning_rates")
+        left_out = (
+            *FREE, "batch_size", "accumulate", "learning_rate", "seeds", "learning_rates"
+        )  # fmt: skip
         for section in ("config", "training"):
             kept = {key: value for key, value in asked[section].items() if key not in left_out}
             asked[section] = kept
@@ -191,7 +192,7 @@ class _Asked(NamedTuple):
             **asked,
             "learning_rates": list(self.config.learning_rates),
             "seeds": self.config.seeds,
-            "batch_size": batch * processes.world,
+            "batch_size": global_batch(self.training, processes.world),
             "encoder": hashlib.sha256(about.encode()).hexdigest(),
             "task": task.model_dump(mode="json"),
             "rows": rows.digest,

@@ -28,7 +28,7 @@ from anymae.task import FinetuneConfig, TaskConfig
 from anymae.training.answers import AnswerMonitor, AnswerObjective
 from anymae.training.checkpoint import weights_of
 from anymae.training.determinism import reproducible
-from anymae.training.lengths import fit_steps, head_steps
+from anymae.training.lengths import fit_steps, global_batch, head_steps
 from anymae.training.linear import LinearFit, fit_linear
 from anymae.training.loader import StepLoader
 from anymae.training.loop import Loop, Rhythm
@@ -106,9 +106,8 @@ def finetune_training(given: Mapping[str, object]) -> TrainingConfig:
         ConfigError: An unknown key, a value out of range, or one that has no place here.
     """
     config = parse(TrainingConfig, {**DEFAULTS, **given}, where="training")
-    for name in ("minutes", "recompute"):
-        if getattr(config, name):
-            raise ConfigError(f"training.{name} is for pretraining; fine-tuning takes epochs")
+    if config.minutes is not None:
+        raise ConfigError("training.minutes is for pretraining; fine-tuning takes epochs")
     if config.batch_size == "auto":
         raise ConfigError("training.batch_size auto is for pretraining; name a number")
     return config
@@ -157,6 +156,7 @@ def fit(
         if config.start == "random":
             start = Predictor(start.config, task)
             start.data = model.data
+        start.encoder.recompute = training.recompute
         start.to(processes.device).train()
         trainer = _Trainer(start, task, rows, config, training, processes, requests, tally, stages)
         trainer.prepare_head()
@@ -186,7 +186,7 @@ class _Trainer:
         self._tally, self._stages = tally, stages
         assert isinstance(training.batch_size, int)
         self._batch = training.batch_size
-        self._global_batch = self._batch * processes.world
+        self._global_batch = global_batch(training, processes.world)
         self._objective = AnswerObjective(
             rows.labelled, task, config=config, train=rows.train, seed=training.seed
         )
@@ -227,6 +227,7 @@ class _Trainer:
         predictor = Predictor(self._start.config, self._task)
         predictor.data = self._start.data
         predictor.load_state_dict(self._start.state_dict())
+        predictor.encoder.recompute = training.recompute
         predictor.to(self._processes.device).train()
         groups = layer_groups(predictor, decay=self._config.layer_decay, training=training)
         left = self._take(

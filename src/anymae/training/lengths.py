@@ -16,6 +16,12 @@ def total_steps(training: TrainingConfig, steps_per_epoch: int) -> int | None:
     return training.steps
 
 
+def global_batch(training: TrainingConfig, world: int) -> int:
+    """Return the rows of an optimizer step: of all forward passes of all processes."""
+    assert isinstance(training.batch_size, int)
+    return training.batch_size * training.accumulate * world
+
+
 def fit_steps(training: TrainingConfig, num_rows: int, batch: int) -> int:
     """Return the optimizer steps of a fine-tuning that nothing stops early.
 
@@ -36,8 +42,7 @@ def head_steps(
     fitted = config.head_first == "probe" and task.readout.kind != "query"
     if config.head_first == "none" or fitted:
         return 0
-    assert isinstance(training.batch_size, int)
-    batch = training.batch_size * world
+    batch = global_batch(training, world)
     steps = max(round(config.head_epochs * -(-num_rows // batch)), FEWEST_STEPS)
     return min(steps, fit_steps(training, num_rows, batch))
 
@@ -61,6 +66,5 @@ def count_steps(
         world: Processes that share a batch.
         rates: Learning rates that are tried.
     """
-    assert isinstance(training.batch_size, int)
     head = head_steps(task, num_rows, config, training, world)
-    return head + rates * fit_steps(training, num_rows, training.batch_size * world)
+    return head + rates * fit_steps(training, num_rows, global_batch(training, world))

@@ -19,6 +19,7 @@ from anymae.training.checkpoint import Checkpoints, Snapshot, read_checkpoint
 from anymae.training.determinism import reproducible
 from anymae.training.folder import RunFolder, environment
 from anymae.training.identity import check_identity
+from anymae.training.lengths import global_batch
 from anymae.training.log import GO_ON, MetricsLog, read_metrics
 from anymae.training.loop import Loop, Trained
 from anymae.training.memory import freed_memory_kept, peak_memory
@@ -233,9 +234,8 @@ class Session:
     def _methods(
         self, model: MaskedAutoencoder, training: TrainingConfig, facts: Mapping[str, Any]
     ) -> str:
-        assert isinstance(training.batch_size, int)
-        dataset, processes = self.job.dataset, self.processes
-        rows = training.batch_size * training.accumulate * processes.world
+        dataset = self.job.dataset
+        rows = global_batch(training, self.processes.world)
         return pretraining_methods(
             self.job.config,
             training,
@@ -243,7 +243,7 @@ class Session:
             parts=dataset.parts,
             batch=round(rows * dataset.strings_per_row),
             weights=sum(parameter.numel() for parameter in model.parameters()),
-            device=processes.device.type,
+            device=self.processes.device.type,
         )
 
     def _score_validation(self, model: MaskedAutoencoder) -> None:
