@@ -5,6 +5,7 @@ Booleans: `valid`, `masked` and `visible` are True where an input is real, hidde
 encoder, respectively seen by it.
 """
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -18,7 +19,7 @@ from anymae.masking.select import pack
 from anymae.nn.attention import key_bias
 from anymae.nn.decoder import Decoder
 from anymae.nn.embedding import Embedding, TokenContent
-from anymae.nn.encoder import Encoded, Encoder, make_encoder, take
+from anymae.nn.encoder import Encoded, Encoder, last, make_encoder, take
 from anymae.nn.heads import make_head
 from anymae.nn.initial import initialise
 from anymae.randomness import Draws, fresh_draws
@@ -85,21 +86,24 @@ class Backbone(nn.Module):
             Latents `(B, M, D)` and their validity `(B, M)`. Those of the transformer are the
             visible inputs, packed left, in order.
         """
-        return self.encode_layers(inputs, valid, masked)[-1]
+        return last(self.encode_layers(inputs, valid, masked))
 
     def encode_layers(
         self, inputs: Tensor, valid: Tensor | None = None, masked: Tensor | None = None
-    ) -> list[Encoded]:
-        """Encode as `encode` does, and return the state after each of the `depth + 1` layers."""
+    ) -> Iterator[Encoded]:
+        """Encode as `encode` does, and yield the state after each of the `depth + 1` layers.
+
+        They are computed one by one: what the caller keeps of them stays in memory.
+        """
         inputs, valid = self._checked(inputs, valid)
         embedded = self.embedding(inputs)
         if masked is None and valid is None:
-            return list(self.encoder.hidden_states(embedded, None))
+            return self.encoder.hidden_states(embedded, None)
         if masked is None:
             masked = torch.zeros(inputs.shape[:2], dtype=torch.bool, device=inputs.device)
         visible = _visible(masked, valid)
         index, seen = pack(visible, _most_true(visible))
-        return list(self.encoder.hidden_states(take(embedded, index), seen))
+        return self.encoder.hidden_states(_shown(embedded, index, seen), seen)
 
     def _checked(self, inputs: Tensor, valid: Tensor | None) -> tuple[Tensor, Tensor | None]:
         """Refuse what is too long, and put 0 where nothing is real."""
@@ -163,7 +167,7 @@ class MaskedAutoencoder(Backbone):
             DataError: More inputs than the model has positions for.
         """
         inputs, valid = self._checked(inputs, valid)
-        embedded = self.embedding(inputs)
+        embedded, is_chosen = self.embedding(inputs), masked is None
         if masked is None:
             if draws is None:
                 draws = fresh_draws(len(inputs), device=inputs.device, generator=generator)
@@ -177,7 +181,9 @@ class MaskedAutoencoder(Backbone):
         index, seen = pack(_visible(masked, valid), num_visible)
         # Where all rows hide as many, no place is empty and no key has to be kept out.
         is_full = valid is None and num_hidden + num_visible == inputs.shape[1]
-        encoded = self._encode(take(embedded, index), None if is_full else seen)
+        # The masking leaves something visible in every row, where a caller may hide it all.
+        shown = take(embedded, index) if is_chosen else _shown(embedded, index, seen)
+        encoded = self._encode(shown, None if is_full else seen)
         hidden, filled = pack(masked, num_hidden)
         predictions = self._decode(encoded, hidden)
         losses = self.head.losses(predictions, take_inputs(inputs, hidden), hidden, filled)
@@ -212,8 +218,7 @@ class MaskedAutoencoder(Backbone):
 
     def _encode(self, visible: Tensor, seen: Tensor | None) -> Encoded:
         """Run all layers of the encoder and keep the last."""
-        *_, encoded = self.encoder.hidden_states(visible, seen)
-        return encoded
+        return last(self.encoder.hidden_states(visible, seen))
 
     def _decode(self, encoded: Encoded, hidden: Tensor) -> Tensor:
         """Predict the inputs at `hidden` `(B, k)`: `(B, k, V or K)`."""
@@ -250,6 +255,11 @@ def _visible(masked: Tensor, valid: Tensor | None) -> Tensor:
 def _most_true(flags: Tensor) -> int:
     """Count the True entries of the fullest row; waits for the values."""
     return max(1, int(flags.sum(1).max()))
+
+
+def _shown(embedded: Tensor, index: Tensor, seen: Tensor) -> Tensor:
+    """Take visible inputs; of a row without any, whose places show its first one, nothing."""
+    return take(embedded, index).masked_fill(~seen[:, :, None], 0)
 
 
 def take_inputs(inputs: Tensor, index: Tensor) -> Tensor:

@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 import torch
 
+from anymae.config import TrainingConfig
 from anymae.errors import ConfigError, DataError, FolderError, NonFiniteError, OutOfMemoryError
 from anymae.files import read_tensors
 from anymae.training import memory
@@ -34,6 +35,13 @@ def exploding(monkeypatch: pytest.MonkeyPatch) -> None:
         return LOSS_SUM(self, model, batch, counters)
 
     monkeypatch.setattr(ReconstructionObjective, "loss_sum", loss_sum)
+
+
+def test_a_run_that_diverges_over_rows_of_other_lengths_is_stopped_in_time(tmp_path: Path) -> None:
+    data = [row + "C" * (28 - len(row)) for row in strings(120)]
+    settings = {"training.clip": None, "training.warmup": 0}
+    with pytest.raises(NonFiniteError):
+        small(tmp_path / "run", data, learning_rate=1e10, settings=settings, batch_size=16)
 
 
 @pytest.mark.usefixtures("exploding")
@@ -190,7 +198,15 @@ def test_running_out_of_memory_names_the_equivalent_command(
     sentence = str(caught.value)
     assert caught.value.exit_code == 2
     assert "32 rows of 32 inputs, peak 3.0 GiB" in sentence
-    assert "--set training.batch_size=16 --set training.accumulate=2" in sentence
+    assert "half the memory: --set training.batch_size=16 --set training.accumulate=2" in sentence
+
+
+def test_a_smaller_command_has_as_many_rows_to_a_step() -> None:
+    for batch, accumulate, passes in ((15, 2, (5, 6)), (7, 1, (1, 7)), (8, 3, (4, 6))):
+        config = TrainingConfig(batch_size=batch, accumulate=accumulate)
+        error = memory.out_of_memory(config, length=8, device=torch.device("cpu"))
+        rows, times = passes
+        assert f"training.batch_size={rows} --set training.accumulate={times}," in str(error)
 
 
 def starve(*args: Any, **keywords: Any) -> None:

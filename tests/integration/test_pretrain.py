@@ -230,6 +230,15 @@ def test_a_probe_knows_no_class_that_its_rows_do_not_have(
     small(tmp_path / "run", data, steps=4, probe_target="color")
 
 
+def test_a_probe_without_labels_to_be_judged_by_is_refused_first(tmp_path: Path) -> None:
+    data = frame(600)
+    data["part"] = ["train"] * 500 + ["valid"] * 100
+    data["color"] = ["red", "blue"] * 250 + [None] * 100
+    with pytest.raises(DataError, match=r"no value in the 100 validation rows .*--probe-target"):
+        small(tmp_path / "run", data, steps=4, probe_target="color", split="part")
+    assert not (tmp_path / "run").exists()
+
+
 def test_a_probe_whose_rows_have_no_value_is_told_by_its_flag(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

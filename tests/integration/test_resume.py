@@ -199,6 +199,25 @@ def test_resuming_as_another_run_is_refused_and_changes_nothing(cut_run: Path, n
     assert {path: path.stat().st_mtime_ns for path in cut_run.rglob("*")} == before
 
 
+def test_a_step_may_be_cut_into_other_passes_and_saved_more_often(
+    cut_run: Path, tmp_path: Path
+) -> None:
+    small(tmp_path / "whole")
+    run = tmp_path / "run"
+    shutil.copytree(cut_run, run)
+    passes = {"training.accumulate": 2, "training.checkpoint_every": 1, "training.keep": "last"}
+    with pytest.raises(ConfigError, match="keep"):
+        small(run, batch_size=16, settings=passes, resume=True)
+    del passes["training.keep"]
+    with pytest.raises(Cut):
+        small(run, batch_size=16, settings=passes, resume=True, progress=cut_at(10))
+    assert (run / "checkpoints" / "step-00000009").is_dir()
+    small(run, batch_size=16, settings=passes, resume=True)
+    for one, two in zip(history(tmp_path / "whole"), history(run), strict=True):
+        for name in {"loss", "valid_loss"} & one.keys():
+            assert one[name] == pytest.approx(two[name], rel=1e-4)
+
+
 def test_a_constant_schedule_can_be_extended_as_if_it_had_been_longer(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:

@@ -193,6 +193,15 @@ def test_hidden_queries_come_first_even_when_all_attend_elsewhere() -> None:
     assert torch.equal(masked, first)
 
 
+def test_scores_that_are_no_numbers_hide_nothing_that_may_not_be() -> None:
+    scores = torch.tensor([[0.0, torch.nan, -torch.nan, 0.5, torch.inf, torch.nan]])
+    allowed = torch.tensor([[True, True, True, True, False, False]])
+    rank = rank_by_score(scores, torch.zeros(1, 6, dtype=torch.int64))
+    assert (rank >= 0).all()
+    masked = hide_top(rank, allowed, torch.tensor([3]), 3)
+    assert masked.tolist() == [[False, True, True, True, False, False]]
+
+
 def test_equal_scores_are_hidden_by_chance() -> None:
     model = make("guided", ratio=0.25)
     with torch.no_grad():

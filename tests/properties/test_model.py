@@ -1,5 +1,6 @@
 """What the model promises whatever its weights are: nothing hidden leaks, rows stand alone."""
 
+import weakref
 from collections.abc import Sequence
 
 import pytest
@@ -97,6 +98,32 @@ def test_hidden_content_cannot_leak(kind: str, encoder: str) -> None:
     assert torch.equal(before.predictions, after.predictions)
     latents = [model.encode(x, valid, masked).latents for x in (inputs, changed)]
     assert torch.equal(*latents)
+
+
+@every_model
+def test_a_row_of_which_all_is_hidden_shows_nothing(kind: str, encoder: str) -> None:
+    model = make(kind, encoder)
+    inputs, valid = tiny_inputs(model.config, 4), ragged(4)
+    changed, masked = tiny_inputs(model.config, 4), valid.clone()
+    assert not torch.equal(inputs[valid], changed[valid])
+    for given in (valid, None):
+        before, after = (model(x, given, masked | (given is None)) for x in (inputs, changed))
+        assert torch.equal(before.predictions, after.predictions)
+        latents = [model.encode(x, given, masked | (given is None)) for x in (inputs, changed)]
+        assert torch.equal(latents[0].latents, latents[1].latents)
+
+
+@every_model
+def test_layers_are_computed_one_by_one_and_not_kept(kind: str, encoder: str) -> None:
+    model = make(kind, encoder)
+    inputs, alive = tiny_inputs(model.config, 2), []
+    before: list[weakref.ref[torch.Tensor]] = []
+    with torch.no_grad():
+        for state in model.encode_layers(inputs):
+            alive.append(sum(ref() is not None for ref in before))
+            before.append(weakref.ref(state.latents))
+    # What is at hand is what the next layer is computed from.
+    assert max(alive) <= 1 and len(before) == model.config.encoder.depth + 1
 
 
 @every_model
@@ -335,7 +362,7 @@ def test_in_bf16_the_residual_stream_is_float32(positions: str) -> None:
     config = with_input(tiny_config("values"), positions=positions)
     model = MaskedAutoencoder(config)
     with torch.autocast("cpu", torch.bfloat16):
-        layers = model.encode_layers(tiny_inputs(config, 2))
+        layers = list(model.encode_layers(tiny_inputs(config, 2)))
     assert {layer.latents.dtype for layer in layers} == {torch.float32}
 
 

@@ -696,6 +696,13 @@ def test_half_the_batch_and_twice_the_passes_train_the_same() -> None:
         np.testing.assert_allclose(one["looks"], two["looks"], rtol=1e-4)
 
 
+def test_the_last_weights_are_kept_where_they_are_asked_for(tmp_path: Path) -> None:
+    last = tuned(None, training={"keep": "last"}, config={"learning_rates": (0.3,)})
+    looks = last.history[0]["looks"]
+    assert last.steps == (8,) == (looks[-1][0],)
+    assert last.valid_loss == looks[-1][1] > min(loss for _, loss in looks)
+
+
 def test_activations_computed_again_change_nothing(tmp_path: Path) -> None:
     tuned(tmp_path / "kept")
     tuned(tmp_path / "again", training={"recompute": True})

@@ -368,6 +368,8 @@ def test_scores_against_a_reference(
     assert table.inputs.tolist() == [len(row) + 1 for row in text]
     score_to_file(model, text, tmp_path / "b.csv", reference=text[3])
     assert pd.read_csv(tmp_path / "b.csv").difference[3] == pytest.approx(0, abs=1e-5)
+    long = DataConfig(too_long="truncate")
+    score_to_file(model, text, tmp_path / "d.csv", reference="C" * 999, data_config=long)
     for absent in (999, -1):
         with pytest.raises(UserInputError, match=f"reference row {absent}"):
             score_to_file(model, text, tmp_path / "c.csv", reference=absent)

@@ -121,7 +121,7 @@ class _Readings:
 
     def __call__(self, batch: Batch) -> Tensor:
         """Return `(B, F)`."""
-        layers = self.model.encode_layers(batch.inputs, batch.valid)
+        layers = list(self.model.encode_layers(batch.inputs, batch.valid))
         statistics = layer_statistics(layers)
         if self._projection is None:
             return statistics

@@ -12,7 +12,7 @@ from anymae.data.batch import Batch
 from anymae.errors import UserInputError
 from anymae.hub import Model
 from anymae.model import Backbone, MaskedAutoencoder
-from anymae.nn.encoder import take
+from anymae.nn.encoder import last, take
 from anymae.nn.readout import layer_statistics, mean_pool
 from anymae.predictor import Ensemble, Predictor
 from anymae.randomness import Draws, Purpose, row_keys
@@ -49,7 +49,7 @@ class Embeddings:
     def __call__(self, batch: Batch) -> Tensor:
         """Return `(B, F)`."""
         layers = self.model.encode_layers(batch.inputs, batch.valid)
-        return mean_pool(layers[-1]) if self._reading == "mean" else layer_statistics(layers)
+        return mean_pool(last(layers)) if self._reading == "mean" else layer_statistics(layers)
 
 
 class InputStates:

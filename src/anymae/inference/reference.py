@@ -33,7 +33,8 @@ def reference_score(
             "row number, from 0"
         )
     if isinstance(reference, str):
-        dataset, index = open_rows(model, [reference]), np.array([0])
+        asked = DataConfig(too_long=data_config.too_long)
+        dataset, index = open_rows(model, [reference], asked), np.array([0])
     else:
         dataset = open_rows(model, data, data_config)
         index = np.flatnonzero(dataset.rows.numbers_of(np.arange(len(dataset))) == reference)

@@ -40,15 +40,17 @@ def rank_by_score(scores: Tensor, ties: Tensor, first: Tensor | None = None) -> 
     """Rank by score, ties by chance.
 
     Args:
-        scores: `(B, N)` float, not negative.
+        scores: `(B, N)` float, not negative; one that is no number counts as the largest.
         ties: `(B, N)` int64 in [0, 2**31), such as `Draws.bits`.
         first: `(B, N)` bool, True for positions that go before all others.
 
     Returns:
         `(B, N)` int64, not negative; larger is hidden first.
     """
-    # The bits of floats that are not negative are ordered as the floats are.
-    rank = (scores.float().contiguous().view(torch.int32).long() << 31) | ties
+    # The bits of floats that are not negative are ordered as the floats are. The sign of what is
+    # no number is set on some processors: such a position would come after those not allowed.
+    bits = scores.float().contiguous().view(torch.int32) & 0x7FFFFFFF
+    rank = (bits.long() << 31) | ties
     return rank if first is None else rank | (first.long() << 62)
 
 

@@ -6,7 +6,7 @@ Shapes: B rows, N inputs, M latents, Q sampled queries, D width, E input width.
 Booleans: `valid` is True where an input, or a latent, is real.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import NamedTuple, Protocol, cast
 
 import torch
@@ -46,6 +46,15 @@ class Encoder(Protocol):
     def hidden_states(self, embedded: Tensor, valid: Tensor | None) -> Iterator[Encoded]:
         """Yield the state after the first layer and after each block; the last is the output."""
         ...
+
+
+def last(states: Iterable[Encoded]) -> Encoded:
+    """Go through the states of an encoder, one at a time in memory, and return the last."""
+    found: Encoded | None = None
+    for state in states:
+        found = state
+    assert found is not None, "every encoder has a first layer"
+    return found
 
 
 ENCODERS: Registry[type[nn.Module]] = Registry("encoder")

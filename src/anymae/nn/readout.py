@@ -8,7 +8,7 @@ bent towards reconstruction.
 Shapes: B rows, M latents, D width, L layers, F features.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterable
 from typing import Protocol, cast
 
 import torch
@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from anymae.config import EncoderConfig
 from anymae.errors import ConfigError
 from anymae.nn.attention import ReadLayer, key_bias
-from anymae.nn.encoder import Encoded
+from anymae.nn.encoder import Encoded, last
 from anymae.registry import Registry
 from anymae.task import ReadoutConfig
 
@@ -27,7 +27,7 @@ class Readout(Protocol):
 
     num_features: int
 
-    def __call__(self, layers: Sequence[Encoded]) -> Tensor:
+    def __call__(self, layers: Iterable[Encoded]) -> Tensor:
         """Return `(B, F)` from the states after each of the encoder's layers."""
         ...
 
@@ -75,9 +75,9 @@ class QueryReadout(nn.Module):
         )
         self.norm = nn.LayerNorm(width, eps=1e-12)
 
-    def forward(self, layers: Sequence[Encoded]) -> Tensor:
+    def forward(self, layers: Iterable[Encoded]) -> Tensor:
         """Return `(B, width)`."""
-        latents, valid = layers[-1]
+        latents, valid = last(layers)
         x = self.query.expand(latents.shape[0], -1, -1)
         q = self.layer.queries(self.query).expand(latents.shape[0], -1, -1)
         read = self.layer(x, q, self.latent_norm(latents), key_bias(valid, latents.dtype))
@@ -102,11 +102,11 @@ class MeanReadout(nn.Module):
         """Return the number of features for an encoder."""
         return encoder.width
 
-    def raw(self, layers: Sequence[Encoded]) -> Tensor:
+    def raw(self, layers: Iterable[Encoded]) -> Tensor:
         """Return the features as they are, `(B, F)`."""
-        return mean_pool(layers[-1])
+        return mean_pool(last(layers))
 
-    def forward(self, layers: Sequence[Encoded]) -> Tensor:
+    def forward(self, layers: Iterable[Encoded]) -> Tensor:
         """Return `(B, F)`, standardised."""
         return (self.raw(layers) - self.shift) / self.scale
 
@@ -119,7 +119,7 @@ class LayersReadout(MeanReadout):
         """Return the number of features for an encoder: `2 (depth + 1)` vectors."""
         return 2 * (encoder.depth + 1) * encoder.width
 
-    def raw(self, layers: Sequence[Encoded]) -> Tensor:
+    def raw(self, layers: Iterable[Encoded]) -> Tensor:
         """Return the features as they are, `(B, F)`."""
         return layer_statistics(layers)
 
@@ -133,7 +133,7 @@ def mean_pool(encoded: Encoded) -> Tensor:
     return kept.sum(1) / valid.sum(1, keepdim=True).clamp(min=1)
 
 
-def layer_statistics(layers: Sequence[Encoded]) -> Tensor:
+def layer_statistics(layers: Iterable[Encoded]) -> Tensor:
     """Describe every layer by the mean and standard deviation over its valid latents.
 
     Returns:

@@ -236,8 +236,9 @@ class _Trainer:
         )  # fmt: skip
         predictor.load_state_dict(left.weights)
         if left.looks:
-            step, loss = min(left.looks, key=lambda look: rank(look[1]))
-            logger.info("rate %g: best validation loss %.4g at step %d", rate, loss, step)
+            best = min(left.looks, key=lambda look: rank(look[1]))
+            step, loss = best if training.keep == "best" else left.looks[-1]
+            logger.info("rate %g: validation loss %.4g at step %d, which is kept", rate, loss, step)
         else:
             step, loss = left.step, float("nan")
             logger.info("rate %g: no validation row has a label; step %d is kept", rate, step)
@@ -294,8 +295,9 @@ class _Trainer:
             extra=lambda: {"looks": [] if monitor is None else plain_looks(monitor.looks)},
             report=None if self._tally is None else self._tally.part(steps),
         ).run(self._requests, start)  # fmt: skip
-        if monitor is None:
-            return Left(weights_of(predictor), trained.step, [])
+        if monitor is None or training.keep == "last":
+            looks = [] if monitor is None else monitor.looks
+            return Left(weights_of(predictor), trained.step, looks)
         if trained.best_step is None or rank(monitor.looks[0][1]) <= rank(trained.best_loss):
             return Left(before, trained.step, monitor.looks)
         best = trained.best_weights if stage is None else stage.best(trained.best_step)

@@ -2,7 +2,6 @@
 
 import logging
 import platform
-import shutil
 import sys
 import time
 from collections.abc import Mapping
@@ -17,6 +16,7 @@ from anymae.errors import FolderError
 from anymae.files import (
     STAGED,
     read_json,
+    remove_folder,
     remove_leftovers,
     require_free,
     require_writable,
@@ -99,7 +99,7 @@ class RunFolder:
         """Remove every trace of an earlier run but its recipe; other files stay."""
         for name in OWN:
             path = self.path / name
-            shutil.rmtree(path) if path.is_dir() else path.unlink(missing_ok=True)
+            remove_folder(path) if path.is_dir() else path.unlink(missing_ok=True)
         for path in self.path.glob(CAPTURES):
             path.unlink()
         remove_leftovers(self.path)

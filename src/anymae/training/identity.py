@@ -65,6 +65,7 @@ def check_identity(
         precision=stored["precision"] if precision == "auto" else precision,
     )
     stored, asked = (_comparable(of, state["batch_size"]) for of in (stored, asked))
+    stored, asked = _without_passes(stored, asked)
     found = Preparation.from_json(dict(data)).differences(job.dataset.preparation)
     found = [f"the data: {difference}" for difference in found] + differing(stored, asked)
     if found:
@@ -82,6 +83,18 @@ def _comparable(identity: Mapping[str, Any], batch_size: int) -> dict[str, Any]:
         training["batch_size"] = batch_size
     data = {name: value for name, value in identity["data"].items() if name not in DECIDED}
     return {**identity, "training": training, "data": data}
+
+
+def _without_passes(stored: dict[str, Any], asked: dict[str, Any]) -> list[dict[str, Any]]:
+    """Leave out how a step of as many rows is cut into forward passes: by what memory holds."""
+    found = [stored, asked]
+    if len({of["training"]["batch_size"] * of["training"]["accumulate"] for of in found}) > 1:
+        return found
+    passes = ("batch_size", "accumulate")
+    return [
+        {**of, "training": {k: v for k, v in of["training"].items() if k not in passes}}
+        for of in found
+    ]
 
 
 def _check_length(job: Job, state: Mapping[str, Any]) -> None:

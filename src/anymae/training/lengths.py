@@ -10,9 +10,14 @@ EPOCHS, FEWEST_STEPS = 30, 300
 
 
 def total_steps(training: TrainingConfig, steps_per_epoch: int) -> int | None:
-    """Return the optimizer steps that steps or epochs ask for; `None` where neither is named."""
+    """Return the optimizer steps that steps or epochs ask for; `None` where neither is named.
+
+    >>> total_steps(TrainingConfig(epochs=2.2), 50)
+    110
+    """
     if training.epochs is not None:
-        return max(1, math.ceil(training.epochs * steps_per_epoch))
+        # 2.2 passes of 50 steps are 110, which floats make 110.00000000000001.
+        return max(1, math.ceil(round(training.epochs * steps_per_epoch, 6)))
     return training.steps
 
 

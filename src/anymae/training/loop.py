@@ -194,8 +194,8 @@ class Loop(Generic[BatchT]):
         return total
 
     def _take_step(self, pieces: list[Piece[BatchT]], total: float) -> StepResult:
-        counters, batch = self._counters(), max(len(piece.positions) for piece in pieces)
-        with self._within_memory(batch):
+        counters = self._counters()
+        with self._within_memory():
             result = self.stepper.compute(pieces, counters, total)
         if not result.is_finite:
             refuse_step(
@@ -207,13 +207,13 @@ class Loop(Generic[BatchT]):
                 with_examples=self.with_examples,
             )
         # The first step allocates the optimizer's state.
-        with self._within_memory(batch):
+        with self._within_memory():
             self._rate = self.stepper.apply(counters)
         return result
 
-    def _within_memory(self, batch: int) -> AbstractContextManager[None]:
+    def _within_memory(self) -> AbstractContextManager[None]:
         config, device = self.stepper.config, self.stepper.processes.device
-        return within_memory(config, length=self.length, device=device, batch=batch)
+        return within_memory(config, length=self.length, device=device)
 
     def _count(self, result: StepResult) -> None:
         """Note a step that was taken."""
@@ -271,7 +271,7 @@ class Loop(Generic[BatchT]):
         """Evaluate; returns whether this look is the best so far."""
         assert self.monitor is not None
         self._check_weights()
-        with self._within_memory(self.loader.piece):
+        with self._within_memory():
             look: Look = self.monitor(self.model, self._counters())
         self._write("valid", {"valid_loss": look.loss, **look.values})
         state = self._state

@@ -88,13 +88,12 @@ def is_out_of_memory(error: BaseException) -> bool:
     """Say whether an error means that an allocation failed, on a GPU or a CPU."""
     if isinstance(error, (torch.OutOfMemoryError, MemoryError)):
         return True
-    return isinstance(error, RuntimeError) and "can't allocate memory" in str(error)
+    said = ("can't allocate memory", "MPS backend out of memory")
+    return isinstance(error, RuntimeError) and any(words in str(error) for words in said)
 
 
 @contextmanager
-def within_memory(
-    config: TrainingConfig, *, length: int, device: torch.device, batch: int
-) -> Iterator[None]:
+def within_memory(config: TrainingConfig, *, length: int, device: torch.device) -> Iterator[None]:
     """Turn a failed allocation into one sentence; the arguments are those of `out_of_memory`.
 
     Raises:
@@ -105,27 +104,27 @@ def within_memory(
     except (RuntimeError, MemoryError) as error:
         if not is_out_of_memory(error):
             raise
-        raise out_of_memory(config, length=length, device=device, batch=batch) from error
+        raise out_of_memory(config, length=length, device=device) from error
 
 
-def out_of_memory(
-    config: TrainingConfig, *, length: int, device: torch.device, batch: int
-) -> OutOfMemoryError:
+def out_of_memory(config: TrainingConfig, *, length: int, device: torch.device) -> OutOfMemoryError:
     """Word running out of memory, with an equivalent smaller command.
 
     Args:
-        config: The run's settings.
+        config: The run's settings, with the rows of a forward pass as a number.
         length: Inputs of the longest row.
         device: Where it happened.
-        batch: Rows of the forward pass.
     """
+    batch = config.batch_size
+    assert isinstance(batch, int)
     peak = peak_memory(device) / 2**30
     found = f"out of memory on {device.type}: {batch} rows of {length} inputs, peak {peak:.1f} GiB"
     if batch > 1:
-        half, double = (batch + 1) // 2, config.accumulate * 2
+        parts = next(count for count in range(2, batch + 1) if batch % count == 0)
         advice = (
-            "the same run in half the memory: "
-            f"--set training.batch_size={half} --set training.accumulate={double}"
+            f"the same run in {'half the' if parts == 2 else 'less'} memory: "
+            f"--set training.batch_size={batch // parts} "
+            f"--set training.accumulate={config.accumulate * parts}"
         )
         if not config.recompute:
             advice += ", or --set training.recompute=true"

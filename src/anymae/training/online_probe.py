@@ -42,11 +42,15 @@ class OnlineProbe:
         column = read_labels(dataset, [target])[target]
         known = column.is_valid().to_numpy(zero_copy_only=False)
         self._train, self._valid = train[known[train]], valid[known[valid]]
-        if not len(self._train):
-            raise DataError(
-                f"{target!r} has no value in the {len(train):,} training rows that are looked at; "
-                "name another column with --probe-target"
-            )
+        for known_rows, rows, what in (
+            (self._train, train, "training"),
+            (self._valid, valid, "validation"),
+        ):
+            if not len(known_rows):
+                raise DataError(
+                    f"{target!r} has no value in the {len(rows):,} {what} rows that are looked "
+                    "at; name another column with --probe-target"
+                )
         # Other rows may be of classes that these are not.
         labels = {target: column.take(pa.array(np.concatenate([self._train, self._valid])))}
         here = np.arange(len(labels[target]))

@@ -19,7 +19,6 @@ from anymae.training.checkpoint import Checkpoints, Snapshot, read_checkpoint
 from anymae.training.determinism import reproducible
 from anymae.training.folder import RunFolder, environment
 from anymae.training.identity import check_identity
-from anymae.training.lengths import global_batch
 from anymae.training.log import GO_ON, MetricsLog, read_metrics
 from anymae.training.loop import Loop, Trained
 from anymae.training.memory import freed_memory_kept, peak_memory
@@ -159,7 +158,7 @@ class Session:
         )
         processes.start_tracking(_flat(job.config.model_dump(mode="json")))
         trained = loop.run(requests, start)
-        return self._finish(model, trained, training)
+        return self._finish(model, trained, settled)
 
     def _settle(
         self,
@@ -202,11 +201,11 @@ class Session:
         )
 
     def _finish(
-        self, model: MaskedAutoencoder, trained: Trained, training: TrainingConfig
+        self, model: MaskedAutoencoder, trained: Trained, settled: Settled
     ) -> tuple[MaskedAutoencoder, dict[str, Any]]:
         """Write what comes last: log, card, and the best weights at the very end."""
         folder, processes = self.folder, self.processes
-        step = trained.best_step if training.keep == "best" else trained.step
+        step = trained.best_step if self.job.training.keep == "best" else trained.step
         if step is not None and step != trained.step:
             try:
                 model.load_state_dict(dict(read_checkpoint(self.store.path(step)).model))
@@ -225,23 +224,21 @@ class Session:
             with told(f"the end of the run in {folder.path}", GO_ON):
                 folder.note({"seconds": trained.seconds, "peak_memory_mb": peak})
                 write_json(folder.path / DATA, model.data)
-                folder.write_end(model, facts, self._methods(model, training, facts))
+                folder.write_end(model, facts, self._methods(model, settled, facts))
                 write_tensors(folder.path / WEIGHTS, model.state_dict())
             logger.info("%s", facts["words"])
         processes.wait()
         return model, facts
 
-    def _methods(
-        self, model: MaskedAutoencoder, training: TrainingConfig, facts: Mapping[str, Any]
-    ) -> str:
+    def _methods(self, model: MaskedAutoencoder, settled: Settled, facts: Mapping[str, Any]) -> str:
         dataset = self.job.dataset
-        rows = global_batch(training, self.processes.world)
         return pretraining_methods(
             self.job.config,
-            training,
+            settled.training(self.job),
             facts,
             parts=dataset.parts,
-            batch=round(rows * dataset.strings_per_row),
+            # A run may have gone on with other processes.
+            batch=round(settled.global_batch * dataset.strings_per_row),
             weights=sum(parameter.numel() for parameter in model.parameters()),
             device=self.processes.device.type,
         )

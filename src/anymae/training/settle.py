@@ -103,7 +103,7 @@ def settle(
     if steps is not None:
         return settled._replace(rhythm=make_rhythm(job.training, steps))
     length, device = job.config.input.length, processes.device
-    with within_memory(settled.training(job), length=length, device=device, batch=batch):
+    with within_memory(settled.training(job), length=length, device=device):
         steps = _measured_steps(job, model, objective, settled, processes, make_monitor)
     return settled._replace(rhythm=make_rhythm(job.training, steps))
 
@@ -139,9 +139,17 @@ def _measured_steps(
 
 
 def settle_again(job: Job, state: Mapping[str, Any], processes: Processes) -> Settled:
-    """Take what a run was settled on from a checkpoint; more steps may have been asked for."""
+    """Take what a run was settled on from a checkpoint.
+
+    More steps may have been asked for, other forward passes of a step, and checkpoints more often.
+    """
     settled = Settled.from_json(state)
-    wanted = total_steps(job.training, steps_per_epoch(job, settled.global_batch))
+    training, rhythm = job.training, settled.rhythm
+    saved = training.checkpoint_every or rhythm.validate_every
+    settled = settled._replace(rhythm=rhythm._replace(checkpoint_every=saved))
+    if isinstance(training.batch_size, int):
+        settled = settled._replace(batch_size=training.batch_size)
+    wanted = total_steps(training, steps_per_epoch(job, settled.global_batch))
     if wanted is None or wanted == settled.rhythm.steps:
         return settled
     logger.warning("extending the run from %d to %d steps", settled.rhythm.steps, wanted)
