@@ -47,11 +47,16 @@ class _Loader(yaml.SafeLoader):
         return dict(super().construct_mapping(node, deep))
 
 
-_Loader.add_implicit_resolver(
-    "tag:yaml.org,2002:float",
-    re.compile(r"[-+]?(\d[\d_]*)(\.[\d_]*)?[eE][-+]?\d+"),
-    list("-+0123456789"),
-)
+class _Dumper(yaml.SafeDumper):
+    """Writes YAML that `_Loader` reads as it was: it quotes words that would be numbers there."""
+
+
+for _each in (_Loader, _Dumper):
+    _each.add_implicit_resolver(
+        "tag:yaml.org,2002:float",
+        re.compile(r"[-+]?(\d[\d_]*)(\.[\d_]*)?[eE][-+]?\d+$"),
+        list("-+0123456789"),
+    )
 
 
 def load_recipe(path: str | Path) -> Recipe:
@@ -68,7 +73,7 @@ def load_recipe(path: str | Path) -> Recipe:
         raise ConfigError(f"there is no recipe {path}; give a YAML file") from None
     except (OSError, UnicodeDecodeError) as error:
         raise ConfigError(f"{path} cannot be read ({error}); give a YAML file") from None
-    except yaml.YAMLError as error:
+    except (yaml.YAMLError, ValueError) as error:
         raise ConfigError(f"{path} is no YAML: {_first_problem(error)}") from None
     if values is None:
         values = {}
@@ -115,7 +120,7 @@ def parse_settings(assignments: Iterable[str]) -> dict[str, object]:
             raise ConfigError(f"--set {assignment!r} has no value; write --set section.key=value")
         try:
             settings[name.strip()] = yaml.load(text, _Loader)
-        except yaml.YAMLError as error:
+        except (yaml.YAMLError, ValueError) as error:
             raise ConfigError(f"--set {assignment!r}: {_first_problem(error)}") from None
     return settings
 
@@ -192,10 +197,10 @@ def dump_recipe(recipe: Recipe, *, comment: str = "") -> str:
     values = recipe.model_dump(mode="json", exclude_unset=True)
     values = {name: value for name, value in values.items() if value not in ({}, None)}
     lines = "".join(f"# {line}\n" for line in comment.splitlines())
-    return lines + yaml.safe_dump(values, sort_keys=False, allow_unicode=True)
+    return lines + yaml.dump(values, Dumper=_Dumper, sort_keys=False, allow_unicode=True)
 
 
-def _first_problem(error: yaml.YAMLError) -> str:
+def _first_problem(error: yaml.YAMLError | ValueError) -> str:
     mark = getattr(error, "problem_mark", None)
     problem = getattr(error, "problem", None) or str(error).splitlines()[0]
     return f"line {mark.line + 1}: {problem}" if mark is not None else problem

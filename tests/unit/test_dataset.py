@@ -208,6 +208,16 @@ def test_columns_cost_what_they_are_not_what_their_square_is(tmp_path: Path) -> 
     assert time.process_time() - started < 8, "took 25 s where each column looked at all others"
 
 
+def test_words_of_the_training_file_are_words_in_the_others(tmp_path: Path) -> None:
+    (tmp_path / "train.csv").write_text("k,x\nA,1\nB,2\n1,3\n")
+    (tmp_path / "test.csv").write_text("k,x\n1,4\n2,5\n")
+    table = read_parts(tmp_path / "train.csv", DataConfig(test=str(tmp_path / "test.csv"))).frame
+    assert table.table["k"].to_pylist() == ["A", "B", "1", "1", "2"]
+    assert table.table["x"].to_pylist() == [1, 2, 3, 4, 5]
+    with pytest.raises(DataError, match="give each column one type in all files"):
+        read_parts(tmp_path / "test.csv", DataConfig(test=str(tmp_path / "train.csv")))
+
+
 def test_strings_of_another_name_are_read_only_if_they_are_likely_meant() -> None:
     stored = open_data(pa.table({"smiles": STRINGS, "y": ALL})).preparation
     sexes = ["I", "F", "M", "F"] * 10

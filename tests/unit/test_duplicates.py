@@ -109,6 +109,21 @@ def test_shared_rows_agree_with_a_loop() -> None:
     assert len(near) > 5
 
 
+def test_relatives_in_a_bucket_hide_no_near_duplicate() -> None:
+    """Half of each family's members share most pieces, but not enough, with the one looked for."""
+    rng = np.random.default_rng(0)
+    mine, theirs = [], []
+    for _ in range(30):
+        text = "".join(rng.choice(list("ACDEFGHIKLMNPQRSTVWY"), 120))
+        mine.append(text)
+        theirs += [text[: 100 + rng.integers(0, 4)] + "W" * 20 for _ in range(40)]
+        theirs.append(text[:-2] + "XX")
+    dataset = open_data(mine)
+    shared = shared_rows(dataset, open_data(theirs, preparation=dataset.preparation, config=LONG))
+    near = sum(max(jaccard(text, other) for other in theirs) >= THRESHOLD for text in mine)
+    assert near == 30 and shared.near >= near - 1
+
+
 LONG = DataConfig(too_long="truncate")
 
 

@@ -213,6 +213,39 @@ def test_declared_codes_are_missing() -> None:
     assert dataset.preparation.missing == ("-999", "b=0")
 
 
+def test_declared_codes_are_missing_as_32_bits_hold_them() -> None:
+    codes = ["1e20", "-999.9", "1e300"]
+    cells = pa.array([1e20, -999.9, 1.0, np.inf], pa.float32())
+    assert blank(cells, codes).is_null().to_pylist() == [True, True, False, False]
+    rows = np.array([[1e20, 1.0], [2.0, -999.9], [3.0, 4.0]], np.float32)
+    config = DataConfig(missing=("1e20", "-999.9"))
+    batch = open_data(rows, config).batch(np.arange(3))
+    assert batch.valid is not None
+    assert batch.valid.tolist() == [[False, True], [True, False], [True, True]]
+
+
+def test_declared_days_are_missing_in_columns_of_times() -> None:
+    days = pa.array([datetime(1900, 1, 1), datetime(2020, 1, 1)], pa.timestamp("us"))
+    assert blank(days, ["1900-01-01", "-999"]).is_null().to_pylist() == [True, False]
+
+
+def test_declared_numbers_are_missing_beside_words_too(tmp_path: Path) -> None:
+    path = tmp_path / "x.csv"
+    path.write_text("a,b\n" + "".join(f"{n}.5,{n}\n" for n in range(40)) + "-999.0,1\noops,2\n")
+    dataset = open_data(path, DataConfig(missing=("-999",), on_bad_row="skip"))
+    _, valid = column_of(dataset, "a")
+    assert valid.sum() == 40 and not valid[40]
+
+
+def test_equal_numbers_have_no_spread_however_they_are_summed() -> None:
+    table = pa.table({"same": [0.1] * 1000, "other": np.arange(1000.0)})
+    statistics = CellStatistics.fit("same", table["same"].combine_chunks())
+    assert (statistics.center, statistics.scale) == (0.1, 1.0)
+    sets = open_data(np.stack([np.full((1000, 3), 0.1), np.random.rand(1000, 3)], -1))
+    scale = sets.preparation.statistics["std"]
+    assert scale[0] == 1.0 and 0.2 < scale[1] < 0.4
+
+
 @pytest.mark.parametrize("kind", ["table", "bytes"])
 def test_codes_of_a_target_hold_and_rows_without_it_are_read_all_the_same(kind: str) -> None:
     columns = {"a": ALL / 3, "b": ALL / 7} if kind == "table" else {"smiles": ["CO"] * 40}

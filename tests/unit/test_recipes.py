@@ -33,6 +33,22 @@ def test_a_recipe_comes_back_as_written(tmp_path: Path) -> None:
     assert load_recipe(tmp_path / "run.yaml") == recipe
 
 
+WORDS = ["1e5", "-1e20", "4e7fa9c1", "12E3run", "1e-3", "2024-01-01", "on", "0x10", "1.5", "1:30"]
+
+
+@pytest.mark.parametrize("word", WORDS)
+def test_words_that_look_like_numbers_come_back_as_words(tmp_path: Path, word: str) -> None:
+    recipe = make_recipe({"init": word, "init_sha256": word, "data": {"missing": [word]}})
+    (tmp_path / "run.yaml").write_text(dump_recipe(recipe))
+    assert load_recipe(tmp_path / "run.yaml") == recipe
+
+
+def test_words_that_begin_like_numbers_are_words() -> None:
+    assert parse_settings(["data.column=3e2run", "a=1e-3"]) == {"data.column": "3e2run", "a": 1e-3}
+    with pytest.raises(ConfigError, match=r"--set 'data\.where=2024-13-45'"):
+        parse_settings(["data.where=2024-13-45"])
+
+
 @pytest.mark.parametrize(
     ("text", "problem"),
     [

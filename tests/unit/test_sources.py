@@ -235,15 +235,40 @@ def test_types_become_plain(tmp_path: Path) -> None:
             "half": "float",
             "exact": "double",
             "day": "timestamp[us]",
-            "hour": "int32",
-            "hours": "large_list<item: int32>",
+            "hour": "int64",
+            "hours": "large_list<item: int64>",
             "bytes": "large_string",
         }
         assert frame.unread == {"nested": "struct<a: int64>"}
         assert frame.table["category"].to_pylist() == ["a", "b", "a"]
         assert frame.table["exact"].to_pylist() == [1.5, None, 2.0]
-        assert frame.table["hour"].to_pylist() == [1, 2, None]
-        assert frame.table["hours"].to_pylist() == [[1], [2, 3], None]
+        assert frame.table["hour"].to_pylist() == [1_000, 2_000, None]
+        assert frame.table["hours"].to_pylist() == [[1_000], [2_000, 3_000], None]
+
+
+@pytest.mark.parametrize("unit", ["s", "ms", "us", "ns"])
+def test_times_have_one_unit_whatever_the_source_has(unit: str) -> None:
+    short = unit in ("s", "ms")
+    cells = {
+        "lasts": pa.array([1, 90], pa.duration("s")).cast(pa.duration(unit)),
+        "clock": pa.array([1, 90], pa.time32("s")).cast(
+            pa.time32(unit) if short else pa.time64(unit)
+        ),
+    }
+    frame = read_source(pa.table(cells), CONFIG)
+    for name in cells:
+        assert frame.table[name].to_pylist() == [1_000_000, 90_000_000]
+
+
+def test_pictures_of_a_glob_are_named_like_those_of_a_folder(tmp_path: Path) -> None:
+    for name in ("a/0.png", "a/1.png", "b/0.png"):
+        (tmp_path / "im" / name).parent.mkdir(parents=True, exist_ok=True)
+        Image.new("L", (2, 2)).save(tmp_path / "im" / name)
+    folder = read_source(tmp_path / "im", CONFIG).table
+    assert folder["label"].to_pylist() == ["a", "a", "b"]
+    found = read_source(str(tmp_path / "im" / "*" / "*.png"), CONFIG).table
+    for name in ("id", "label"):
+        assert found[name].to_pylist() == folder[name].to_pylist()
 
 
 def test_shards_are_one_table_whose_rows_know_their_file(tmp_path: Path) -> None:
@@ -283,9 +308,7 @@ def test_shards_in_which_a_column_is_empty_are_read(ending: str, tmp_path: Path)
         for name in cells:
             expected = [cell for shard in shards for cell in shard[name].to_pylist()]
             if name == "time":
-                # Parquet knows no time in whole seconds.
-                unit = 1000 if ending == "parquet" else 1
-                expected = [cell and cell.second * unit for cell in expected]
+                expected = [cell and cell.second * 1_000_000 for cell in expected]
             assert frame.table[name].to_pylist() == expected
 
 

@@ -41,6 +41,11 @@ any_block_size = pytest.mark.usefixtures("_any_block_size")
         ([" 1", "2 "], [1, 2]),
         (["true", "False", ""], [True, False, None]),
         (["2020-01-02", ""], [datetime.datetime(2020, 1, 2), None]),
+        (
+            ["2020-01-02T03:00:00Z", "", "2020-01-02 03:00:00+01:00"],
+            [datetime.datetime(2020, 1, 2, 3), None, datetime.datetime(2020, 1, 2, 2)],
+        ),
+        (["2020-01-02T03:00:00Z", "2020-01-02"], ["2020-01-02T03:00:00Z", "2020-01-02"]),
         (["a", "1", ""], ["a", "1", ""]),
         (["1", "a", "NA"], ["1", "a", "NA"]),
         (["", "NA"], [None, None]),
@@ -121,6 +126,13 @@ def test_declared_markers_do_not_make_a_column_text(tmp_path: Path) -> None:
     assert frame.table.to_pydict() == {"a": [1, None, 4], "b": ["2", "3", "none"]}
     frame = read(tmp_path, content, DataConfig(missing=("none",)))
     assert frame.table.to_pydict() == {"a": [1, None, 4], "b": [2, 3, None]}
+
+
+@any_block_size
+def test_a_declared_day_is_missing_in_every_block(tmp_path: Path) -> None:
+    content = "day,x\n" + "".join(f"{year}-01-01,1\n" for year in (2020, 1900, 2021, 1900))
+    config = DataConfig(missing=("1900-01-01",))
+    assert read(tmp_path, content, config).table["day"].null_count == 2
 
 
 @any_block_size

@@ -29,7 +29,7 @@ from anymae.errors import DataError, UserInputError
 
 logger = logging.getLogger(__name__)
 
-LAYOUT = 4
+LAYOUT = 5
 """Version of the entries; raised when they change."""
 
 _REMEMBER_BYTES = 1 << 26

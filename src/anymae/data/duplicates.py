@@ -25,6 +25,9 @@ THRESHOLD = 0.8
 PIECE = 5
 BANDS, BAND_SIZE = 8, 4
 
+MOST_IN_BUCKET = 256
+"""Rows with the same band that one row is compared with at most."""
+
 MOST_BYTES = 5_000_000
 """Bytes of the rows compared for near duplicates at most; beyond, a sample is."""
 
@@ -124,12 +127,17 @@ def shared_rows(dataset: Dataset, other: Dataset) -> Shared:
     found = np.zeros(len(dataset), np.bool_)
     for band in range(BANDS):
         order = np.argsort(other_keys[band], kind="stable")
-        place = np.searchsorted(other_keys[band][order], keys[band])
-        place = np.minimum(place, len(order) - 1)
-        match = np.flatnonzero(other_keys[band][order[place]] == keys[band])
-        open_ = match[~found[rows[match]]]
-        alike = _similarity(dataset, rows[open_], other, order[place[open_]]) >= THRESHOLD
-        found[rows[open_[alike]]] = True
+        place, stop = (
+            np.searchsorted(other_keys[band][order], keys[band], side=side)
+            for side in ("left", "right")
+        )
+        for _ in range(MOST_IN_BUCKET):
+            open_ = np.flatnonzero((place < stop) & ~found[rows])
+            if not len(open_):
+                break
+            alike = _similarity(dataset, rows[open_], other, order[place[open_]]) >= THRESHOLD
+            found[rows[open_[alike]]] = True
+            place[open_] += 1
     return Shared(exact=int(equal.sum()), near=int(found.sum()), compared=len(compared))
 
 

@@ -69,7 +69,11 @@ def read_parts(data: object, config: DataConfig) -> ReadParts:
     others = [(part, path) for part, path in ((1, config.valid), (2, config.test)) if path]
     if not others:
         return ReadParts(frame, frame.parts)
-    frames = [frame, *(read_source(path, config) for _, path in others)]
+    # What is words in one file is words in all: a file may hold only such as look like numbers.
+    fields = (field for field in frame.table.schema if pa.types.is_large_string(field.type))
+    words = tuple(dict.fromkeys((*config.words, *(field.name for field in fields))))
+    alike = config.model_copy(update={"words": words})
+    frames = [frame, *(read_source(path, alike) for _, path in others)]
     parts = [0, *(part for part, _ in others)]
     files = np.repeat(np.array(parts, np.int8), [other.table.num_rows for other in frames])
     names = [dict.fromkeys(other.table.column_names) for other in frames]
@@ -95,7 +99,10 @@ def _join(frames: list[Frame]) -> Frame:
         table = pa.concat_tables([frame.table for frame in frames], promote_options="permissive")
     except pa.ArrowException as error:
         names = " and ".join(frame.name for frame in frames)
-        raise DataError(f"the columns of {names} cannot stand in one table: {error}") from None
+        raise DataError(
+            f"the columns of {names} cannot stand in one table ({error}); "
+            "give each column one type in all files"
+        ) from None
     starts = np.cumsum([0, *(frame.table.num_rows for frame in frames)])[:-1].tolist()
     kept = [
         (np.arange(frame.table.num_rows) if frame.rows is None else frame.rows) + start

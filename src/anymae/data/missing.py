@@ -57,8 +57,15 @@ def blank(cells: pa.Array, codes: Sequence[str] = ()) -> pa.Array:
             return cells
         missing = pc.is_null(cells, nan_is_null=True)
         if numbers:
-            wide = cells.cast(pa.float64(), safe=False)
-            missing = pc.or_(missing, pc.is_in(wide, pa.array(numbers, pa.float64())))
+            # Of 1e20 a column of 32 bits holds what 32 bits can; whole numbers compare as floats.
+            kind = cells.type if pa.types.is_floating(cells.type) else pa.float64()
+            known = pa.array(numbers, pa.float64()).cast(kind, safe=False)
+            # What they do not hold at all becomes infinite, and an infinite cell is no such code.
+            known = known.filter(pc.or_(pc.is_finite(known), pc.is_inf(pa.array(numbers))))
+            missing = pc.or_(missing, pc.is_in(cells.cast(kind, safe=False), known))
+    elif pa.types.is_timestamp(cells.type):
+        times = [time for time in (_time(code, cells.type) for code in codes) if time is not None]
+        missing = pc.is_in(cells, pa.array(times, cells.type))
     else:
         return cells
     return pc.if_else(missing, pa.scalar(None, cells.type), cells)
@@ -72,6 +79,13 @@ def as_numbers(words: pa.Array) -> pa.Array:
     """
     fits = pc.match_substring_regex(words, NUMBER).fill_null(False)
     return pc.if_else(fits, words, pa.scalar(None, words.type)).cast(pa.float64())
+
+
+def _time(code: str, kind: pa.DataType) -> pa.Scalar | None:
+    try:
+        return pa.scalar(code, pa.string()).cast(kind)
+    except pa.ArrowInvalid:
+        return None
 
 
 def _number(code: str) -> float | None:

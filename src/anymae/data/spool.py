@@ -36,8 +36,7 @@ def plain_type(kind: pa.DataType) -> pa.DataType | None:
         return pa.float32() if is_.is_float16(kind) else kind
     families = [
         (pa.float64(), (is_.is_decimal,)),
-        (pa.int32(), (is_.is_time32,)),  # Arrow casts it to no wider integer
-        (pa.int64(), (is_.is_time64, is_.is_duration)),
+        (pa.int64(), (is_.is_time, is_.is_duration)),
         (pa.timestamp("us"), (is_.is_date, is_.is_timestamp)),
         (pa.large_string(), (is_.is_string, is_.is_large_string, is_.is_string_view)),
         (pa.large_string(), (is_.is_binary, is_.is_large_binary)),
@@ -60,9 +59,23 @@ def plain(array: pa.Array) -> pa.Array:
         array = array.storage
     if pa.types.is_dictionary(array.type):
         array = array.dictionary_decode()
-    if array.type != kind:
-        array = array.cast(kind, safe=False)
+    for step in (_in_microseconds(array.type), kind):
+        if array.type != step:
+            array = array.cast(step, safe=False)
     return array
+
+
+def _in_microseconds(kind: pa.DataType) -> pa.DataType:
+    """Return a type whose numbers say how long: without it sources differ in their units."""
+    if pa.types.is_duration(kind):
+        return pa.duration("us")
+    if pa.types.is_time(kind):
+        return pa.time64("us")
+    if pa.types.is_list(kind) or pa.types.is_large_list(kind):
+        return pa.large_list(_in_microseconds(kind.value_type))
+    if pa.types.is_fixed_size_list(kind):
+        return pa.list_(_in_microseconds(kind.value_type), kind.list_size)
+    return kind
 
 
 class Spool:

@@ -89,6 +89,9 @@ class CellStatistics(Section):
                     f"column {name!r} holds numbers of up to {largest:.2g}, too large to be "
                     f"scaled; divide them, or leave the column out with --drop {name}"
                 )
+            if numbers.min() == numbers.max():
+                # The sum of many 0.1 is rounded, and a spread of 1e-17 would be its error.
+                return cls(name=name, type=kind, center=float(numbers[0]))
             return cls(name=name, type=kind, center=center, scale=spread or 1.0)
         quantiles = np.quantile(numbers, _SHARES)
         # Ties, such as the many zeros of a count, share the middle of their scores.

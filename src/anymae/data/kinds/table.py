@@ -58,7 +58,8 @@ class TableRows:
 
     def _blanked(self, cells: Columns) -> Columns:
         found = {name: blank(column, self._codes[name]) for name, column in cells.items()}
-        return found | {name: as_numbers(found[name]) for name in self._odd}
+        odd = {name: blank(as_numbers(found[name]), self._codes[name]) for name in self._odd}
+        return found | odd
 
     def _scan(self) -> tuple[BadRows, ...]:
         """Count missing cells and find the rows that cannot be inputs."""
@@ -75,7 +76,7 @@ class TableRows:
                     found.setdefault("holds an infinite number", []).append(rows[infinite])
             found.setdefault("has no cell that is not missing", []).append(rows[empty])
             for name, words in self._words(rows).items():
-                odd = _mask(words.is_valid()) & _mask(cells[name].is_null())
+                odd = _mask(words.is_valid()) & _mask(as_numbers(words).is_null())
                 problem = f"holds a word in column {name!r}, where the others are numbers"
                 found.setdefault(problem, []).append(rows[odd])
         bad = (BadRows(why, np.unique(np.concatenate(rows))) for why, rows in found.items())
@@ -208,11 +209,13 @@ class _ArrayColumns:
 
     def __init__(self, array: npt.NDArray[Any]) -> None:
         self.names = [str(number) for number in range(array.shape[1])]
-        self.types = dict.fromkeys(self.names, pa.float64())
+        # Codes of missing cells are compared as 32 bits hold them.
+        self._kind = np.float32 if array.dtype == np.float32 else np.float64
+        self.types = dict.fromkeys(self.names, pa.from_numpy_dtype(self._kind))
         self._array = array
 
     def __call__(self, rows: IntArray) -> Columns:
-        taken = self._array[rows].astype(np.float64)
+        taken = self._array[rows].astype(self._kind)
         return {name: pa.array(taken[:, i]) for i, name in enumerate(self.names)}
 
 

@@ -128,6 +128,7 @@ class ValueRows:
         size = max(1, MOST_LOOKED_AT // (self.longest * self._points.channels))
         count, total, squares = 0, np.zeros(self._points.channels), np.zeros(self._points.channels)
         shift: npt.NDArray[np.float64] | None = None
+        low, high = np.full((2, self._points.channels), [[np.inf], [-np.inf]])
         for piece in _pieces(sample(rows), size):
             values = self._points.take(piece, np.zeros_like(piece), self.longest)
             points = values[~np.isnan(values).any(2)].astype(np.float64)
@@ -137,10 +138,13 @@ class ValueRows:
             count += len(points)
             total += (points - shift).sum(0)
             squares += np.square(points - shift).sum(0)
+            low = np.minimum(low, points.min(0, initial=np.inf))
+            high = np.maximum(high, points.max(0, initial=-np.inf))
         assert shift is not None, "fit needs rows"
         mean = total / count
         spread = np.sqrt(np.maximum(squares / count - np.square(mean), 0))
-        scale = np.where(spread > 0, spread, 1.0)
+        # Of equal numbers the spread is a rounding error, or 0.
+        scale = np.where((spread > 0) & (low < high), spread, 1.0)
         return {"mean": (mean + shift).tolist(), "std": scale.tolist()}
 
     def differences(self, statistics: Statistics) -> list[str]:

@@ -4,6 +4,7 @@ A source reads one format, knows nothing of columns' roles or kinds of input, an
 """
 
 import errno
+import os
 import struct
 import tokenize
 import zipfile
@@ -44,8 +45,12 @@ class Files:
         """Short names of the files: relative to what they have in common."""
         if len(self.paths) == 1:
             return (self.paths[0].name,)
-        common = Path(self.name) if Path(self.name).is_dir() else None
-        return tuple(str(path.relative_to(common)) if common else path.name for path in self.paths)
+        if "://" in self.name:
+            return tuple(path.name for path in self.paths)
+        folder = Path(self.name)
+        if not folder.is_dir():
+            folder = Path(os.path.commonpath([path.parent for path in self.paths]))
+        return tuple(str(path.relative_to(folder)) for path in self.paths)
 
 
 class Source(ABC):

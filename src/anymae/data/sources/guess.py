@@ -62,6 +62,9 @@ def convert(cells: pa.Array, kind: pa.DataType, missing: pa.Array) -> pa.Array:
         return pa.nulls(len(cells))
     if kind == pa.large_string():
         return cells.cast(kind)
+    if pa.types.is_timestamp(kind) or pa.types.is_boolean(kind):
+        # A declared 1900-01-01 is a time like any other, unless it is looked for first.
+        return _cast(_filled(cells, missing), kind)
     try:
         return _cast(cells, kind)
     except pa.ArrowInvalid:
@@ -77,7 +80,13 @@ def _cast(cells: pa.Array, kind: pa.DataType) -> pa.Array:
         raise pa.ArrowInvalid("0x10 is a name")
     if pa.types.is_boolean(kind) and pc.any(pc.is_in(cells, pa.array(["0", "1"]))).as_py():
         raise pa.ArrowInvalid("0 and 1 are numbers")
-    return cells.cast(kind)
+    if not pa.types.is_timestamp(kind):
+        return cells.cast(kind)
+    try:
+        return cells.cast(kind)
+    except pa.ArrowInvalid:
+        # With a zone in every cell, as in 2024-01-31T12:00:00Z: the time in UTC.
+        return cells.cast(pa.timestamp(kind.unit, "UTC")).cast(kind)
 
 
 def _filled(cells: pa.Array, missing: pa.Array) -> pa.Array:
