@@ -7,7 +7,7 @@ STAMP := $(VENV)/.installed
 # up to four.
 WORKERS = $(shell $(BIN)/python -c 'import os; print(min(4, (os.cpu_count() or 1) + 1))')
 
-.PHONY: help install quickstart test test-slow test-gpu check format lint types bench results docs clean
+.PHONY: help install quickstart test test-slow test-gpu check format lint types bench results settings docs clean
 
 help:  ## list the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*##/\t/' | expand -t 14
@@ -52,9 +52,12 @@ bench: install  ## time and memory against the direct way; says what got slower
 results: install  ## make docs/results.md from the records in results/
 	$(BIN)/python -m anymae.benchmark results docs/results.md
 
+settings: install  ## make docs/settings.md from the code
+	$(BIN)/python -m anymae.reference docs/settings.md
+
 docs: install  ## build the pages of docs/ as a site in site/
 	$(BIN)/python -m pip install --quiet -c constraints.txt -e '.[docs]'
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --quiet
 
 clean:  ## remove what the targets made
-	rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache build dist site
+	rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache build dist site quickstart

@@ -261,7 +261,7 @@ class TrainingConfig(Section):
     workers: Annotated[int, Field(ge=0)] = 0
     """Loader processes; 0 reads in the main process."""
     validate_every: Positive | None = None
-    """Steps between looks at the validation rows; null looks ten times."""
+    """Steps between looks at the validation rows; null looks about ten times."""
     checkpoint_every: Positive | None = None
     """Steps between checkpoints; null saves at each look."""
     patience: Positive | None = None
@@ -271,7 +271,7 @@ class TrainingConfig(Section):
     keep_checkpoints: Positive = 2
     """Newest checkpoints that stay on disk, beside the best."""
     recompute: bool = False
-    """Recompute activations in the backward pass: less memory, about a third more time."""
+    """Recompute activations in the backward pass: less memory, about a fifth more time."""
 
     @model_validator(mode="after")
     def _agree(self) -> Self:

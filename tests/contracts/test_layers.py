@@ -31,11 +31,23 @@ LAYERS = [
         "export",
         "quickstart",
         "proposals",
+        "reference",
         "tuning",
     },
     {"cli"},
 ]
-NO_TORCH = {"errors", "registry", "config", "presets", "recipes", "files", "task", "wording", "cli"}
+NO_TORCH = {
+    "errors",
+    "registry",
+    "config",
+    "presets",
+    "recipes",
+    "files",
+    "task",
+    "wording",
+    "reference",
+    "cli",
+}
 FILES = sorted(SOURCE.rglob("*.py"))
 
 

@@ -3,14 +3,16 @@
 Every arm, pretrained or not, is trained in the same way at the same rates. Where the budget asks
 for several seeds, the first one finds the rate and the mean of all answers counts.
 
-Shapes: V validation rows, T test rows, S seeds, A numbers of an answer.
+Shapes: V validation rows, T test rows, R rows, A numbers of an answer.
 """
 
 import numpy as np
 
-from anymae.benchmark.candidates import Candidate, describe_task
+from anymae.benchmark.candidates import Candidate, Floats, describe_task
 from anymae.benchmark.linear import standardise
 from anymae.benchmark.suite import AT_ONCE, FineTuning, Task, TaskData
+from anymae.data.batch import IntArray
+from anymae.data.dataset import Dataset
 from anymae.inference.computations import Answers
 from anymae.inference.compute import ComputeConfig, compute, placed
 from anymae.inference.rows import open_rows
@@ -79,21 +81,27 @@ def finetuned(
                     processes=processes, requests=requests,
                 )
             )  # fmt: skip
-    fitted, here = fits[0], ComputeConfig(device=device)
-    predictor = fitted.predictor if len(fits) == 1 else Ensemble(one.predictor for one in fits)
-    with placed(predictor, here):
-        each = compute(Answers(predictor), dataset, rest, here).values
     settings = {
         "readout": AT_ONCE.readout.kind,
         "head_first": AT_ONCE.head_first,
-        "learning_rate": fitted.rate,
+        "learning_rate": fits[0].rate,
         "learning_rates": list(plan.learning_rates),
-        "step": fitted.step,
+        "step": fits[0].step,
         "steps": steps,
         **({} if len(fits) == 1 else {"seeds": len(fits)}),
     }
-    answers = each.reshape(len(rest), len(fits), -1).mean(1)
+    answers = _answers(fits, dataset, rest, device)
     return Candidate(settings, answers, looked_at=len(plan.learning_rates))
+
+
+def _answers(fits: list[Fitted], dataset: Dataset, rows: IntArray, device: str) -> Floats:
+    """Return the mean of what all trainings answer, `(R, A)`."""
+    first, here = fits[0].predictor, ComputeConfig(device=device)
+    predictor = first if len(fits) == 1 else Ensemble(one.predictor for one in fits)
+    with placed(predictor, here):
+        each = compute(Answers(predictor), dataset, rows, here).values
+    answers: Floats = each.reshape(len(rows), len(fits), -1).mean(1)
+    return answers
 
 
 def num_steps(plan: FineTuning, num_labels: int) -> int:
