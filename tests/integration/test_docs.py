@@ -20,6 +20,7 @@ SMALL = ("--steps", *TINY[1:6], *TINY[-6:])
 QUICK = {
     "pretrain": SMALL,
     "tune": (*SMALL[:2], *TINY[-6:]),
+    "compare": (*SMALL[:2], *TINY[-6:], "--seeds", "1"),
     "finetune": ("--steps", "20"),
 }
 
@@ -65,7 +66,7 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 @pytest.mark.timeout(300)
 def test_the_page_about_use_runs(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     verbs = run_commands(DOCS / "use.md", capsys)
-    assert verbs >= {"embed", "score", "probe", "finetune", "predict", "export", "tune"}
+    assert verbs >= {"embed", "score", "probe", "finetune", "predict", "export", "tune", "compare", "show"}
     for name in (
         "embeddings.parquet",
         "states.parquet",
@@ -88,7 +89,7 @@ def test_the_page_about_use_runs(folder: Path, capsys: pytest.CaptureFixture[str
 @pytest.mark.timeout(300)
 def test_the_commands_of_the_readme_run(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     verbs = run_commands(README, capsys)
-    assert verbs == {"inspect", "pretrain", "finetune", "predict"}
+    assert verbs == {"inspect", "pretrain", "compare", "finetune", "predict"}
     assert (folder / "answers.csv").exists()
 
 

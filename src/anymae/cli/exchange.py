@@ -60,7 +60,7 @@ def push(
     run: Annotated[Path, typer.Argument(metavar="RUN", help="Run folder.")],
     name: Annotated[str, typer.Argument(metavar="NAME", help="hf://owner/name; made if need be.")],
     private: Annotated[
-        bool, typer.Option("--private", help="Make it so that only its owner sees it.")
+        bool, typer.Option("--private", help="Make the repository private.")
     ] = False,
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="List what would be uploaded, and stop.")

@@ -198,10 +198,14 @@ def compare(
     ] = Path("compare"),
     baseline: Annotated[
         list[str] | None,
-        typer.Option("--baseline", metavar="NAME=FILE", help="Own features, a row for each row."),
+        typer.Option(
+            "--baseline",
+            metavar="NAME=FILE",
+            help="Your own features: a file with a row of numbers for each row of DATA.",
+        ),
     ] = None,
     seeds: Annotated[
-        int, typer.Option("--seeds", metavar="K", min=1, help="Times that all is repeated.")
+        int, typer.Option("--seeds", metavar="K", min=1, help="Repetitions, with seeds 0 to K - 1.")
     ] = 5,
     num_labels: Annotated[
         int | None, typer.Option("--n-labels", metavar="N", help="Fit to N labels only.")
@@ -292,7 +296,10 @@ class BenchmarkFlags:
 def benchmark(
     suite: Annotated[
         list[str],
-        typer.Argument(metavar="SUITE", help="Its name; `fetch SUITE` builds its data files."),
+        typer.Argument(
+            metavar="SUITE",
+            help="Its name; `fetch SUITE` gets data files that have a public source.",
+        ),
     ],
     flags: BenchmarkFlags,
     data: Annotated[

@@ -84,9 +84,9 @@ class DataFlags:
         _data("--missing", "VALUE", "Means a missing cell: -999, or COL=0; repeatable."),
     ] = None
     valid: Annotated[
-        str | None, _data("--valid", "FILE", "Validation rows; DATA's are for training.")
+        str | None, _data("--valid", "FILE", "File of validation rows; all of DATA then trains.")
     ] = None
-    test: Annotated[str | None, _data("--test", "FILE", "Test rows.")] = None
+    test: Annotated[str | None, _data("--test", "FILE", "File of test rows.")] = None
     split_by: Annotated[
         str | None, _data("--split-by", "HOW", "random, stratified, group or scaffold.")
     ] = None

@@ -60,7 +60,10 @@ def inspect(
     data: DataArgument,
     data_flags: DataFlags,
     against: Annotated[
-        str | None, typer.Option("--against", metavar="FILE", help="Count rows that both hold.")
+        str | None,
+        typer.Option(
+            "--against", metavar="FILE", help="Another file: count the rows that occur in both."
+        ),
     ] = None,
     preset: Annotated[
         str | None, typer.Option("--preset", help="Estimate for this one instead of the rule's.")

@@ -52,7 +52,7 @@ class TrainingFlags:
     learning_rate: Annotated[
         float | None, typer.Option("--learning-rate", help="Peak of the schedule.")
     ] = None
-    seed: Annotated[int | None, typer.Option("--seed", help="Weights, order, masks.")] = None
+    seed: Annotated[int | None, typer.Option("--seed", help="Of weights, order and masks.")] = None
     device: Annotated[
         str | None, typer.Option("--device", help="auto, cpu, cuda, cuda:1 or mps.")
     ] = None
@@ -70,7 +70,10 @@ class PretrainingFlags(TrainingFlags):
 
     minutes: Annotated[float | None, typer.Option("--minutes", help="Wall-clock budget.")] = None
     batch_size: Annotated[
-        str | None, typer.Option("--batch-size", metavar="ROWS|auto", help="Rows of a step.")
+        str | None,
+        typer.Option(
+            "--batch-size", metavar="ROWS|auto", help="Rows of a forward pass on each process."
+        ),
     ] = None
 
     def given(self) -> dict[str, Any]:
@@ -85,7 +88,9 @@ class PretrainingFlags(TrainingFlags):
 class FinetuningFlags(TrainingFlags):
     """The same for `finetune`."""
 
-    batch_size: Annotated[int | None, typer.Option("--batch-size", help="Rows of a step.")] = None
+    batch_size: Annotated[
+        int | None, typer.Option("--batch-size", help="Rows of a forward pass.")
+    ] = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -115,10 +120,14 @@ class SessionFlags:
         False
     )
     stop_after: Annotated[
-        float | None, typer.Option("--stop-after", metavar="MIN", help="Save and leave then.")
+        float | None,
+        typer.Option("--stop-after", metavar="MIN", help="Save and exit after so many minutes."),
     ] = None
     no_examples: Annotated[
-        bool, typer.Option("--no-examples", help="Keep raw rows out of everything written.")
+        bool,
+        typer.Option(
+            "--no-examples", help="Keep raw rows out of captures of steps that went wrong."
+        ),
     ] = False
     track: Annotated[
         list[str] | None,
@@ -126,7 +135,11 @@ class SessionFlags:
     ] = None
     probe_target: Annotated[
         str | None,
-        typer.Option("--probe-target", metavar="COL", help="Predict it at each look; no input."),
+        typer.Option(
+            "--probe-target",
+            metavar="COL",
+            help="A linear probe predicts it at each look; never an input.",
+        ),
     ] = None
 
 
@@ -231,7 +244,8 @@ def finetune(
     data_flags: DataFlags,
     task: TaskFlag = None,
     num_labels: Annotated[
-        int | None, typer.Option("--n-labels", metavar="N", help="Learn from N labels only.")
+        int | None,
+        typer.Option("--n-labels", metavar="N", help="Take N labels, of which a fifth validates."),
     ] = None,
     seeds: Annotated[
         int, typer.Option("--seeds", min=1, help="Models to train; several answer together.")
@@ -247,7 +261,8 @@ def finetune(
     ] = False,
     overwrite: OverwriteFlag = False,
     stop_after: Annotated[
-        float | None, typer.Option("--stop-after", metavar="MIN", help="Save and leave then.")
+        float | None,
+        typer.Option("--stop-after", metavar="MIN", help="Save and exit after so many minutes."),
     ] = None,
     json: JsonFlag = False,
 ) -> None:

@@ -37,7 +37,8 @@ def embed(
     data_flags: DataFlags,
     compute_flags: ComputeFlags,
     layers: Annotated[
-        bool, typer.Option("--layers", help="Mean and deviation after each layer, not the last's.")
+        bool,
+        typer.Option("--layers", help="Mean and deviation after each layer, not the last mean."),
     ] = False,
     per_input: Annotated[
         bool,
@@ -109,9 +110,10 @@ def score(
     data_flags: DataFlags,
     compute_flags: ComputeFlags,
     masks: Annotated[
-        int | None, typer.Option("--masks", help="Masks that hide each input once between them.")
+        int | None,
+        typer.Option("--masks", help="Number of masks, which together hide each input once."),
     ] = None,
-    seed: Annotated[int, typer.Option("--seed", help="Deals inputs to masks.")] = 0,
+    seed: Annotated[int, typer.Option("--seed", help="Seed that assigns inputs to masks.")] = 0,
     reference: Annotated[
         str | None,
         typer.Option("--reference", help="Row number, or a string, to take the difference to."),

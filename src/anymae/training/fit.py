@@ -3,7 +3,7 @@
 With few labels a head of random weights distorts the encoder before it has learned anything, so
 the head is fitted while the encoder is frozen (Kumar et al. 2022); then all layers learn, lower
 ones more slowly. The fitted head itself takes part in the choice of the best look, so the result
-is never worse on the validation rows than a linear model on frozen features.
+is never worse on the validation rows than that head: with most readouts a linear model.
 """
 
 import hashlib

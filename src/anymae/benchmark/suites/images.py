@@ -48,7 +48,7 @@ class Images(Suite):
 
     title = "Images (MNIST)"
     about = (
-        "The 10,000 images of MNIST's published test file, the only part at hand: every pixel an "
+        "The 10,000 images of MNIST's published test file, the only part used: every pixel an "
         "input, a perceiver. 2,000 images are the test, the same for every seed, 1,000 validate, "
         "7,000 are pretrained on and give the labels. Numbers for the whole of MNIST cannot be "
         "compared. The paper's images are ImageNet-100."

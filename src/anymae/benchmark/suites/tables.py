@@ -47,7 +47,7 @@ class Tables(Suite):
         "California Housing, Adult, House 16H and Default of Credit Card Clients, each pretrained "
         "on its own training rows without their labels and learned from 1,000 labels. The splits "
         "are those of tab-ddpm, but for Adult: the published test file is the test; of the "
-        "published 32,561 training rows 19,537 are at hand, and 3,000 of these validate, by seed. "
+        "published 32,561 training rows 19,537 are used, and 3,000 of these validate, by seed. "
         "House prices are in logarithms."
     )
     files = tuple(
