@@ -66,7 +66,17 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 @pytest.mark.timeout(300)
 def test_the_page_about_use_runs(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     verbs = run_commands(DOCS / "use.md", capsys)
-    assert verbs >= {"embed", "score", "probe", "finetune", "predict", "export", "tune", "compare", "show"}
+    assert verbs >= {
+        "embed",
+        "score",
+        "probe",
+        "finetune",
+        "predict",
+        "export",
+        "tune",
+        "compare",
+        "show",
+    }
     for name in (
         "embeddings.parquet",
         "states.parquet",

@@ -83,6 +83,24 @@ def test_groups_stay_together() -> None:
         assert abs(len(parts.valid) - 100) < 15
 
 
+@pytest.mark.parametrize("empty", [None, ""])
+def test_half_of_the_rows_without_a_group_are_no_group(empty: str | None) -> None:
+    column = [empty if row % 2 else f"g{row % 40}" for row in range(COUNT)]
+    parts = parts_of({"g": column}, group="g")
+    assert 10 <= len(parts.valid) <= 40
+
+
+@pytest.mark.parametrize("role", ["split", "group", "weight"])
+def test_lists_have_no_such_role(role: str) -> None:
+    with pytest.raises(DataError, match=f"'g' holds lists and cannot be the {role}"):
+        parts_of({"g": [[1.0, 2.0]] * COUNT}, **{role: "g"})
+
+
+def test_lists_are_no_classes_to_stratify_by() -> None:
+    with pytest.raises(DataError, match="a target with one value a row"):
+        parts_of({"y": [[1.0, 2.0]] * COUNT}, target=("y",), split_by="stratified")
+
+
 def test_row_without_a_group_is_a_group_of_its_own() -> None:
     groups = pa.array(GROUPS, mask=np.arange(COUNT) % 2 == 0)
     parts, _ = shares({"g": groups}, group="g")

@@ -154,6 +154,13 @@ def _check_names(frame: Frame, config: DataConfig) -> None:
             )
         if name not in names and name not in frame.unread:
             raise DataError(f"there is no column {name!r}{nearest(name, names)}")
+    for role in ("split", "group", "weight"):
+        name = getattr(config, role)
+        if name is not None and hasattr(frame.table.schema.field(name).type, "value_type"):
+            raise DataError(
+                f"column {name!r} holds lists and cannot be the {role}; name a column with one "
+                "value a row"
+            )
     for name in config.column:
         if name in _assigned(config):
             raise DataError(

@@ -155,7 +155,8 @@ def _groups(rows: Rows, config: DataConfig, seed: int, train: IntArray) -> IntAr
     `None` where rows are taken one by one at random.
     """
     if rows.roles.group is not None:
-        return _shuffled_groups(_codes(rows.column(rows.roles.group), train), seed)
+        groups = rows.column(rows.roles.group).take(pa.array(train))
+        return _shuffled_groups(group_codes(groups), seed)
     if config.split_by == "group":
         raise DataError("a split by group needs to know the groups; name their column with --group")
     if config.split_by == "scaffold":
@@ -201,9 +202,16 @@ def _random_keys(count: int, seed: int) -> IntArray:
     return keys.reshape(-1)
 
 
-def _codes(column: pa.ChunkedArray, train: IntArray) -> IntArray:
-    """Return a number for each distinct value; a null is a group of its own."""
-    taken = column.take(pa.array(train)).combine_chunks()
+def group_codes(column: pa.ChunkedArray) -> IntArray:
+    """Return a number for each distinct value; a cell with nothing in it is a group of its own.
+
+    >>> group_codes(pa.chunked_array([["a", None, "b", "a", ""]])).tolist()
+    [0, 2, 1, 0, 3]
+    """
+    taken = column.combine_chunks()
+    if pa.types.is_large_string(taken.type) or pa.types.is_string(taken.type):
+        # A text file has no other word for a null.
+        taken = pc.if_else(pc.equal(taken, ""), pa.scalar(None, taken.type), taken)
     codes = taken.dictionary_encode().indices.to_numpy(zero_copy_only=False).astype(np.float64)
     alone = np.isnan(codes)
     codes[alone] = len(codes) + np.flatnonzero(alone)
@@ -228,6 +236,11 @@ def _small_groups_first(codes: IntArray, seed: int) -> IntArray:
 def _classes(column: pa.ChunkedArray, train: IntArray) -> IntArray:
     """Return the class of each row: distinct values, or deciles of a number with many."""
     taken = column.take(pa.array(train)).combine_chunks()
+    if hasattr(taken.type, "value_type"):
+        raise DataError(
+            "a stratified split needs a target with one value a row, and the first one holds "
+            "lists; choose --split-by random or group"
+        )
     numeric = pa.types.is_floating(taken.type) or pa.types.is_integer(taken.type)
     if numeric and pc.count_distinct(taken).as_py() > MOST_CLASSES:
         numbers = taken.cast(pa.float64(), safe=False).to_numpy(zero_copy_only=False)

@@ -91,7 +91,9 @@ def find_batch_size(
     if processes.device.type == "cpu":
         sample = heaviest_rows(lengths, rows, 2, strings)
         each = max(1, activation_memory(model, objective, sample, processes) // 2)
-        room = USED_SHARE * free_memory(processes.device) - weights_memory(model)
+        # Processes on one machine look at the same free memory.
+        free = free_memory(processes.device) / processes.neighbours
+        room = USED_SHARE * free - weights_memory(model)
         most = min(most, int(room / each))
     fitting = 0
     size = SMALLEST

@@ -9,7 +9,7 @@ from sklearn.model_selection import GroupShuffleSplit, train_test_split
 
 from anymae.config import DataConfig
 from anymae.data.dataset import Dataset
-from anymae.data.splits import Parts, split_rows
+from anymae.data.splits import Parts, group_codes, split_rows
 from anymae.errors import DataError
 from anymae.task import FinetuneConfig, TaskConfig
 from anymae.training.fit import Rows
@@ -127,8 +127,7 @@ def _groups(dataset: Dataset) -> npt.NDArray[np.int64] | None:
     name = dataset.roles.group
     if name is None:
         return None
-    codes = dataset.column(name).combine_chunks().dictionary_encode().indices
-    return np.asarray(codes.fill_null(-1).to_numpy(zero_copy_only=False), np.int64)
+    return group_codes(dataset.column(name))
 
 
 def _draw_labels(

@@ -85,6 +85,8 @@ class Processes:
         self.device: torch.device = self._accelerator.device
         self.rank: int = self._accelerator.process_index
         self.world = self._accelerator.num_processes
+        self.neighbours: int = int(os.environ.get("LOCAL_WORLD_SIZE", self.world))
+        """Processes of the run on this machine, this one among them."""
         try:
             # Where the main process fails at once, their meeting place goes with it.
             self.wait()
