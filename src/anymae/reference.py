@@ -50,6 +50,10 @@ transformer and longer ones a perceiver, unless `encoder.kind` says otherwise. P
 and tables do without the `masking.hide_queries` of a preset. `recipes/` holds a file for each.
 """
 
+_FINETUNE = """Of `training` it has defaults of its own: `batch_size` 32, `patience` 8, and a length
+of 30 epochs, but at least 300 steps.
+"""
+
 _SECTIONS: Mapping[str, type[BaseModel]] = {
     "data": DataConfig,
     "encoder": EncoderConfig,
@@ -116,6 +120,8 @@ def _page() -> Iterator[str]:
     yield _table(("key", "meaning"), beside)
     for name, section in _SECTIONS.items():
         yield f"## {name}\n\n{' '.join((section.__doc__ or '').split())}\n"
+        if section is FinetuneConfig:
+            yield _FINETUNE
         rows = (
             (f"`{key}`", values, f"`{default}`" if default else "", meaning)
             for key, values, default, meaning in settings_of(section)

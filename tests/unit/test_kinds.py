@@ -16,6 +16,7 @@ from anymae.data.dataset import Dataset, open_data
 from anymae.data.kinds import KINDS
 from anymae.data.kinds.cells import KNOT_SCORES, CellStatistics
 from anymae.data.kinds.image import ImageRows
+from anymae.data.kinds.values import _RaggedPoints
 from anymae.data.missing import blank, check_codes
 from anymae.data.preparation import Preparation
 from anymae.data.roles import Roles
@@ -315,6 +316,27 @@ def test_values_are_standardised_per_number_over_valid_inputs() -> None:
     assert dataset.batch(np.arange(4)).valid is None
     restored = dataset.preparation.restore(batch.inputs.numpy())
     np.testing.assert_allclose(restored[:4], values[:4], rtol=1e-4)
+
+
+def test_one_long_row_makes_no_other_long(monkeypatch: pytest.MonkeyPatch) -> None:
+    rng = np.random.default_rng(0)
+    rows = [rng.normal(size=rng.integers(1, 12)).tolist() for _ in range(3_000)]
+    rows[1_500], rows[7], rows[9] = rng.normal(size=20_000).tolist(), [np.inf], [1.0, np.nan, 2.0]
+    looked_at, take = [], _RaggedPoints.take
+
+    def counted(self: _RaggedPoints, rows: np.ndarray, first: np.ndarray, width: int) -> np.ndarray:
+        looked_at.append(len(rows) * width)
+        return take(self, rows, first, width)
+
+    monkeypatch.setattr(_RaggedPoints, "take", counted)
+    dataset = open_data(pa.table({"x": rows}), DataConfig(on_bad_row="skip"))
+    assert sum(looked_at) < 6 * sum(map(len, rows))
+    assert len(dataset) == 2_999
+    train = dataset.rows.numbers_of(dataset.parts.train)
+    numbers = np.concatenate([rows[row] for row in train])
+    statistics = dataset.preparation.statistics
+    assert statistics["mean"][0] == pytest.approx(np.nanmean(numbers))
+    assert statistics["std"][0] == pytest.approx(np.nanstd(numbers))
 
 
 def test_long_series_are_read_in_windows() -> None:

@@ -5,6 +5,8 @@ from pathlib import Path
 from anymae.config import EncoderConfig, TrainingConfig
 from anymae.reference import settings_of, write_page
 from anymae.task import FinetuneConfig
+from anymae.training.fit import DEFAULTS
+from anymae.training.lengths import EPOCHS, FEWEST_STEPS
 
 PAGE = Path(__file__).parents[2] / "docs" / "settings.md"
 
@@ -19,6 +21,17 @@ def test_every_key_is_explained() -> None:
         found = {each.key: each for each in settings_of(section)}
         assert found.keys() == section.model_fields.keys()
         assert all(each.meaning.endswith(".") for key, each in found.items() if key != "readout")
+
+
+def test_the_defaults_of_fine_tuning_are_those_of_the_code() -> None:
+    own = {
+        key: value
+        for key, value in DEFAULTS.items()
+        if value != TrainingConfig.model_fields[key].default
+    }
+    assert own == {"batch_size": 32, "patience": 8}
+    told = "`batch_size` 32, `patience` 8, and a length\nof 30 epochs, but at least 300 steps."
+    assert told in PAGE.read_text() and (EPOCHS, FEWEST_STEPS) == (30, 300)
 
 
 def test_values_and_defaults_are_in_words() -> None:

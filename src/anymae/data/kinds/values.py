@@ -6,6 +6,7 @@ numbers are all NaN is not valid; NaN elsewhere and infinity make a row bad.
 Shapes: B rows, N inputs, K numbers an input.
 """
 
+from collections.abc import Iterator
 from typing import Any, Protocol
 
 import numpy as np
@@ -106,9 +107,8 @@ class ValueRows:
 
     def _scan(self, count: int) -> tuple[BadRows, ...]:
         infinite, broken, empty = [], [], []
-        size = max(1, MOST_LOOKED_AT // max(1, self.longest * self._points.channels))
-        for rows in _pieces(np.arange(count), size):
-            values = self._points.take(rows, np.zeros_like(rows), self.longest)
+        for rows, width in self._pieces(np.arange(count)):
+            values = self._points.take(rows, np.zeros_like(rows), width)
             is_nan = np.isnan(values)
             invalid = is_nan.all(2)
             self.complete &= not invalid.any()
@@ -117,20 +117,38 @@ class ValueRows:
             empty.append(rows[invalid.all(1)])
         none = np.zeros(0, np.int64)
         found = (
-            BadRows("holds an infinite number", np.concatenate([*infinite, none])),
-            BadRows("holds NaN beside other numbers of one input", np.concatenate([*broken, none])),
-            BadRows("has no input that is real", np.concatenate([*empty, none])),
+            ("holds an infinite number", np.concatenate([*infinite, none])),
+            ("holds NaN beside other numbers of one input", np.concatenate([*broken, none])),
+            ("has no input that is real", np.concatenate([*empty, none])),
         )
-        return tuple(bad for bad in found if len(bad.rows))
+        return tuple(BadRows(why, np.sort(rows)) for why, rows in found if len(rows))
+
+    def _pieces(self, rows: IntArray) -> Iterator[tuple[IntArray, int]]:
+        """Cut rows into pieces to look at together, each with the width of its longest row.
+
+        Rows of much the same length go together: a single long one would make all others long.
+        """
+        channels, lengths = self._points.channels, self.lengths
+        if lengths is None:
+            size = max(1, MOST_LOOKED_AT // max(1, self.longest * channels))
+            yield from ((rows[i : i + size], self.longest) for i in range(0, len(rows), size))
+            return
+        rows = rows[np.argsort(lengths[rows], kind="stable")]
+        ordered, first = lengths[rows], 0
+        while first < len(rows):
+            alike = int(np.searchsorted(ordered, 2 * max(1, ordered[first]), side="right"))
+            most = max(1, MOST_LOOKED_AT // max(1, int(ordered[alike - 1]) * channels))
+            last = min(alike, first + most)
+            yield rows[first:last], int(ordered[last - 1])
+            first = last
 
     def fit(self, rows: IntArray) -> Statistics:
         """Learn mean and standard deviation of each of the K numbers, from 200,000 rows at most."""
-        size = max(1, MOST_LOOKED_AT // (self.longest * self._points.channels))
         count, total, squares = 0, np.zeros(self._points.channels), np.zeros(self._points.channels)
         shift: npt.NDArray[np.float64] | None = None
         low, high = np.full((2, self._points.channels), [[np.inf], [-np.inf]])
-        for piece in _pieces(sample(rows), size):
-            values = self._points.take(piece, np.zeros_like(piece), self.longest)
+        for piece, width in self._pieces(sample(rows)):
+            values = self._points.take(piece, np.zeros_like(piece), width)
             points = values[~np.isnan(values).any(2)].astype(np.float64)
             if shift is None:
                 # Squares of what is left after the first rows' mean lose no digits.
@@ -202,7 +220,3 @@ def _lengths(array: pa.Array) -> IntArray:
         return np.asarray(lengths, np.int64)
     lengths[array.is_null().to_numpy(zero_copy_only=False)] = 0
     return lengths
-
-
-def _pieces(rows: IntArray, size: int) -> list[IntArray]:
-    return [rows[first : first + size] for first in range(0, len(rows), size)]
