@@ -29,6 +29,7 @@ from sklearn.utils.validation import (
 
 from anymae.config import parse
 from anymae.data.dataset import Dataset
+from anymae.errors import ConfigError
 from anymae.hub import Model, pack, unpack
 from anymae.inference.api import open_model
 from anymae.inference.computations import Answers, Embeddings, Reading, one_encoder
@@ -87,7 +88,7 @@ class _Estimator(BaseEstimator):  # type: ignore[misc]
             least = {"ensure_min_samples": 2, "ensure_min_features": 2} if reset else {}
             return validate_data(self, X, reset=reset, ensure_all_finite="allow-nan", **least)
         columns = getattr(X, "columns", None)
-        if columns is not None:
+        if columns is not None or reset:
             _check_feature_names(self, X, reset=reset)
         count = 1 if columns is None else len(columns)
         if reset:
@@ -233,11 +234,11 @@ class _Supervised(_Estimator):
         """Replace the encoder by one trained on the targets."""
         defaults = {"readout": ReadoutConfig(kind=self.reading)}
         config = parse(FinetuneConfig, {**defaults, **(self.finetuning or {})}, where="finetuning")
+        _refuse_elsewhere({"finetuning": self.finetuning or {}, "training": self.training or {}})
         given = {**(self.training or {}), "seed": self.seed_, "device": self.device}
         training = finetune_training({**given, "precision": self.precision})
-        rates = config.learning_rates
-        if "learning_rate" in given:
-            rates = (training.learning_rate,)
+        named = "learning_rate" in given
+        rates = (training.learning_rate,) if named else config.learning_rates
         count = len(labelled.dataset)
         share = max(1, round(config.valid_share * count))
         train, valid = split_labels(self.task_, truth, np.arange(count), share, self.seed_)
@@ -351,9 +352,26 @@ def _is_matrix(X: Any) -> bool:  # noqa: ANN401, N803
         return True
     if isinstance(X, list) and all(isinstance(item, str | None) for item in X):
         return False
-    array = X if isinstance(X, np.ndarray) else np.asarray(X)
-    words = array.dtype == object and array.ndim == 1 and all(isinstance(s, str) for s in array)
+    try:
+        array = X if isinstance(X, np.ndarray) else np.asarray(X)
+    except ValueError:
+        # Rows of different lengths: no array holds them.
+        return False
+    words = array.dtype == object and array.ndim == 1 and any(isinstance(s, str) for s in array)
     return array.dtype.kind not in "US" and array.ndim <= 2 and not words
+
+
+_ELSEWHERE = {
+    "finetuning": {"task", "num_labels", "test_share", "seeds", "negative_weights"},
+    "training": {"seed", "device", "precision"},
+}
+"""Keys of what the arguments of an estimator and of `fit` say, or scikit-learn's own tools do."""
+
+
+def _refuse_elsewhere(given: Mapping[str, Mapping[str, object]]) -> None:
+    for name, keys in _ELSEWHERE.items():
+        for key in sorted(keys & given[name].keys()):
+            raise ConfigError(f"{name}.{key} has no place in an estimator; see its own arguments")
 
 
 def _targets(y: Any) -> Any:  # noqa: ANN401

@@ -255,7 +255,8 @@ def draw(task: TaskConfig, truth: Array, found: Array, evaluation: Evaluation, p
     figure = Figure(figsize=(4 * count, 4), layout="constrained")
     panels = figure.subplots(1, count, squeeze=False)[0]
     for number, (name, axes) in enumerate(zip(task.targets, panels, strict=True)):
-        axes.set_title(name)
+        # Names are the user's: one with dollars is no formula.
+        axes.set_title(name, parse_math=False)
         if task.type == "regression":
             limits = [np.nanmin([truth, found]), np.nanmax([truth, found])]
             axes.plot(limits, limits, color="grey", linewidth=1)
@@ -267,8 +268,8 @@ def draw(task: TaskConfig, truth: Array, found: Array, evaluation: Evaluation, p
         for row, column in np.ndindex(*table.shape) if len(table) <= 20 else ():
             axes.text(column, row, f"{table[row, column]:g}", ha="center", va="center")
         if len(table) <= 20:
-            axes.set_xticks(range(len(table)), evaluation.classes)
-            axes.set_yticks(range(len(table)), evaluation.classes)
+            axes.set_xticks(range(len(table)), evaluation.classes, parse_math=False)
+            axes.set_yticks(range(len(table)), evaluation.classes, parse_math=False)
         axes.set(xlabel="predicted", ylabel="true")
     picture = BytesIO()
     figure.savefig(picture, format=path.suffix[1:])

@@ -263,16 +263,39 @@ def model_card(model: Model) -> str:
     """Describe a model in Markdown: what it is, how to use it, how to cite the method."""
     config = model.config
     weights = sum(parameter.numel() for parameter in model.parameters())
+    if isinstance(model, MaskedAutoencoder):
+        title, about = f"Masked autoencoder for {config.input.kind} inputs", _PRETRAINED
+        row, usage = f"masking | {config.masking.kind}, ratio {config.masking.ratio:g}", ""
+    else:
+        task = model.task
+        title, about = f"{', '.join(task.targets)} from {config.input.kind} inputs", _TRAINED
+        classes = f": {', '.join(task.classes)}" if task.classes else ""
+        together = f"; {task.members} models answer together" if task.members > 1 else ""
+        row, usage = (
+            f"task | {task.type}{classes}{together}",
+            "\nanswers = anymae.predict(model, rows)",
+        )
     return _CARD.format(
+        title=title,
+        about=about,
         kind=config.input.kind,
         length=config.input.length,
         encoder=config.encoder.kind,
         width=config.encoder.width,
         depth=config.encoder.depth,
         weights=f"{weights:,}",
-        masking=config.masking.kind,
-        ratio=f"{config.masking.ratio:g}",
+        row=row,
+        usage=usage,
     )
+
+
+_PRETRAINED = """\
+Pretrained to reconstruct hidden inputs from visible ones, as self-guided masked autoencoders
+([arXiv 2402.14789](https://arxiv.org/abs/2402.14789)) are; anymae reads it."""
+
+_TRAINED = """\
+Trained on labelled rows, on the encoder of a masked autoencoder
+([arXiv 2402.14789](https://arxiv.org/abs/2402.14789)); anymae reads it."""
 
 
 _CARD = """\
@@ -281,21 +304,20 @@ library_name: anymae
 tags: [masked-autoencoder, self-supervised-learning, feature-extraction]
 ---
 
-# Masked autoencoder for {kind} inputs
+# {title}
 
-Pretrained with [anymae](https://arxiv.org/abs/2402.14789) to reconstruct hidden inputs from
-visible ones.
+{about}
 
 | | |
 | --- | --- |
 | inputs | {kind}, at most {length} |
 | encoder | {encoder}, width {width}, {depth} blocks, {weights} parameters in all |
-| masking | {masking}, ratio {ratio} |
+| {row} |
 
 ```python
 import anymae
 
-model = anymae.load("path/to/this/folder")
+model = anymae.load("path/to/this/folder"){usage}
 ```
 
 ## How to cite
@@ -342,7 +364,7 @@ def _download(name: str) -> Path:
             allow_patterns=list(PUBLISHED),
         )
     except (HfHubHTTPError, HFValidationError, LocalEntryNotFoundError, OSError) as error:
-        problem = str(error).strip().splitlines()[0]
+        problem = (str(error).strip() or type(error).__name__).splitlines()[0]
         raise FolderError(
             f"{_HUB}{name} could not be fetched from the Hugging Face hub ({problem}); check the "
             "name and the connection, or give a local folder"

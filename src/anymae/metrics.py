@@ -101,7 +101,7 @@ def roc_auc(truth: Array, found: Array, weights: Array) -> float:
     if found.ndim == 2:
         return _over_classes(roc_auc, truth, found, weights)
     positive, negative = _cumulate(truth, found, weights)
-    if positive[-1] == 0 or negative[-1] == 0:
+    if positive[-1] <= 0 or negative[-1] <= 0:
         return float("nan")
     return float(np.trapezoid(np.r_[0, positive], np.r_[0, negative])) / float(
         positive[-1] * negative[-1]
@@ -116,7 +116,7 @@ def average_precision(truth: Array, found: Array, weights: Array) -> float:
     if found.ndim == 2:
         return _over_classes(average_precision, truth, found, weights)
     positive, negative = _cumulate(truth, found, weights)
-    if positive[-1] == 0:
+    if positive[-1] <= 0:
         return float("nan")
     kept = positive + negative
     precision = np.divide(positive, kept, out=np.zeros_like(kept), where=kept != 0)
@@ -127,9 +127,9 @@ def rejection(efficiency: float) -> Metric:
     """Return the metric 1 / (share of background kept) at a signal efficiency."""
 
     def rejected(truth: Array, found: Array, weights: Array) -> float:
-        """Return it; infinite where no background is kept, NaN without either class."""
+        """Return it; infinite where no background is kept, NaN where a class weighs nothing."""
         signal, background = truth == 1, truth == 0
-        if not signal.any() or not background.any():
+        if weights[signal].sum() <= 0 or weights[background].sum() <= 0:
             return float("nan")
         order = np.argsort(-found, kind="stable")
         kept = np.cumsum(np.where(signal[order], weights[order], 0))
@@ -251,11 +251,13 @@ def measure(
     }
     if len(targets) == 1:
         return Measured(targets, dict(next(iter(targets.values()))))
-    means = [_mean(one) for one in drawn]
-    mean = {
-        metric: _estimate(value, [one[metric] for one in means])
-        for metric, value in _mean(values).items()
-    }
+    mean = {}
+    for metric in next(iter(values.values())):
+        # The same targets in every sample: where one has no value there, neither has the mean.
+        defined = [name for name, found in values.items() if not np.isnan(found[metric])]
+        mean[metric] = _estimate(
+            _mean(values, metric, defined), [_mean(one, metric, defined) for one in drawn]
+        )
     return Measured(targets, mean)
 
 
@@ -277,13 +279,9 @@ def _by_target(
     return out
 
 
-def _mean(targets: Mapping[str, Mapping[str, float]]) -> dict[str, float]:
-    """Average each metric over the targets for which it is defined."""
-    out = {}
-    for metric in next(iter(targets.values())):
-        each = [found[metric] for found in targets.values() if np.isfinite(found[metric])]
-        out[metric] = float(np.mean(each)) if each else float("nan")
-    return out
+def _mean(found: Mapping[str, Mapping[str, float]], metric: str, targets: list[str]) -> float:
+    """Average a metric over targets; NaN without any."""
+    return float(np.mean([found[name][metric] for name in targets])) if targets else float("nan")
 
 
 def _all_metrics(task: TaskConfig, truth: Array, found: Array, weights: Array) -> dict[str, float]:

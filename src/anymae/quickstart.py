@@ -12,6 +12,7 @@ Shapes: R rows, 64 pixels, D width of the encoder.
 """
 
 import os
+import shlex
 import shutil
 import subprocess
 import sys
@@ -159,7 +160,7 @@ def quickstart(
             name: few_label_accuracies(reduce(of, pool), labels, pool=pool, test=test)
             for name, of in features.items()
         },
-        commands=tuple(f"anymae {' '.join(command)}" for command in commands.values()),
+        commands=tuple(shlex.join(["anymae", *command]) for command in commands.values()),
         picture=out / "masks.png",
         page=out / "report.html",
         seconds=time.monotonic() - started,
@@ -245,8 +246,8 @@ def _clear(out: Path, *, overwrite: bool) -> None:
 def _command(out: Path, name: str, *, steps: int, seed: int) -> list[str]:
     """Return the words of the command that pretrains one arm."""
     words = ["pretrain", str(out / _DIGITS), "--out", str(out / name), "--preset", "tiny"]
-    words += ["--steps", str(steps), "--seed", str(seed)]
-    settings = (f"masking.kind={name}", *_SETTINGS)
+    words += ["--steps", str(steps), "--seed", str(seed), "--device", "cpu"]
+    settings = (f"masking.kind={name}", "training.threads=1", *_SETTINGS)
     return words + [word for setting in settings for word in ("--set", setting)]
 
 
@@ -262,7 +263,7 @@ def _run(
     with ExitStack() as stack:
         said = [stack.enter_context(TemporaryFile("w+")) for _ in commands]
         running = [
-            stack.enter_context(_started([*command, "--device", "cpu", "--json"], log, environment))
+            stack.enter_context(_started([*command, "--json"], log, environment))
             for command, log in zip(commands.values(), said, strict=True)
         ]
         while any(process.poll() is None for process in running):

@@ -72,7 +72,7 @@ def test_sentences_say_what_the_intervals_say(tmp_path: Path, done: Comparison) 
     made = {GUIDED: [3, 2.0, 2.9], NONE: [4.1, 3.0, 4.0], "random pretraining": [3, 2.1, 2.8]}
     made |= {"raw features": [1.0, 0.1, 1.0], "raw features + embedding": [3.0, 2.0, 2.9]}
     scores = {name: dict(enumerate(values)) for name, values in made.items()}
-    words = Comparison(done.task, "rmse", done.rows, scores, tmp_path, 0.0).verdicts()
+    words = Comparison(done.task, "rmse", done.rows, scores, 0.0, tmp_path, 0.0).verdicts()
     assert words[0].startswith(f"{GUIDED} helps by +1.1 [")
     assert words[0].endswith("rmse over no pretraining")
     assert "random pretraining cannot be told apart: " in words[1]

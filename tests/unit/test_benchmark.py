@@ -6,13 +6,14 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 import pytest
+import torch
 from scipy import stats
 
 from anymae.benchmark import SUITES
 from anymae.benchmark.arms import parse_arm
 from anymae.benchmark.baselines import BASELINES, join
 from anymae.benchmark.candidates import Candidate, blends, choose, final_metrics
-from anymae.benchmark.encoder_features import _Known
+from anymae.benchmark.encoder_features import _Flat, _Known
 from anymae.benchmark.finetuning import NEXT_SEED, finetuned, num_steps
 from anymae.benchmark.labels import Labels, SealedError
 from anymae.benchmark.leaks import clean, contents, count_shared
@@ -24,9 +25,12 @@ from anymae.benchmark.scores import scores
 from anymae.benchmark.statistics import holm, paired_difference, summarise
 from anymae.benchmark.suite import Corpus, FineTuning, Inputs, Task, TaskData, draw, take
 from anymae.config import DataConfig
+from anymae.data.dataset import open_data
 from anymae.data.splits import Parts
 from anymae.errors import ConfigError, DataError
 from anymae.metrics import METRICS
+from anymae.model import MaskedAutoencoder
+from anymae.presets import build_config
 from anymae.recipes import apply_settings, make_recipe
 from anymae.training.pretrain import pretrain
 from runs import encoder, strings
@@ -129,6 +133,55 @@ def test_differences_without_spread_decide_nothing() -> None:
     same = paired_difference({0: 0.9, 1: 0.8}, {0: 0.75, 1: 0.65}, smaller_is_better=False)
     assert same is not None and same.mean > 0.1
     assert (same.verdict, same.p) == ("undecided", 1.0)
+
+
+def test_draws_from_the_same_rows_widen_the_interval() -> None:
+    mine, other = dict(enumerate([0.8, 0.82, 0.81, 0.84])), dict.fromkeys(range(4), 0.7)
+    plain, drawn = (
+        paired_difference(mine, other, smaller_is_better=False, overlap=overlap)
+        for overlap in (0.0, 0.25)
+    )
+    assert plain is not None and drawn is not None and plain.mean == drawn.mean
+    # Four seeds, a fifth of the rows tested each time: the square root of 1 + 4 / 4.
+    for of in (lambda found: found.high - found.mean, lambda found: found.detectable):
+        assert of(drawn) == pytest.approx(of(plain) * 2**0.5)
+    assert drawn.p > plain.p
+
+
+def test_small_numbers_differ_like_large_ones() -> None:
+    mine, other = dict(enumerate([1e-13, 1.1e-13, 0.9e-13])), dict.fromkeys(range(3), 9e-13)
+    found = paired_difference(mine, other, smaller_is_better=True)
+    assert found is not None and found.verdict == "better"
+
+
+def test_a_candidate_without_a_number_is_never_the_best() -> None:
+    task = make_task(metric="spearman")
+    data = make_data(labels=np.arange(12.0))
+    constant = Candidate({"s": 1}, np.zeros((6, 1)))
+    right = Candidate({"s": 2}, np.arange(6.0)[:, None])
+    assert choose(task, data, [constant, right, constant]).settings == {"s": 2}
+    with pytest.raises(DataError, match="spearman of t is not defined"):
+        choose(task, data, [constant])
+
+
+def test_arms_do_not_decide_what_others_do() -> None:
+    for text in ("guided:kind=random", "random:training.seed=7", "random:training.keep=best"):
+        with pytest.raises(ConfigError, match=r"leave .* out"):
+            parse_arm(text)
+
+
+def test_latents_stand_where_their_inputs_do() -> None:
+    rows = np.random.default_rng(0).normal(size=(8, 3)).astype(np.float32)
+    rows[::2, 0] = np.nan
+    dataset = open_data(rows)
+    model = MaskedAutoencoder(build_config("tiny", dataset.input)).eval()
+    readings = _Flat(model, 3)
+    with torch.no_grad():
+        every = readings(dataset.batch(np.arange(8))).reshape(8, 3, -1)
+        for row in range(8):
+            alone = readings(dataset.batch(np.array([row]))).reshape(3, -1)
+            torch.testing.assert_close(alone, every[row])
+    assert (every[::2, 0] == 0).all() and (every[1::2, 0] != 0).any(-1).all()
 
 
 def test_holm_keeps_what_stands_among_many() -> None:

@@ -227,6 +227,18 @@ def test_changed_originals_are_refused(
     assert not (tmp_path / "data" / "images" / "mnist_t10k.npz").exists()
 
 
+def test_a_page_in_place_of_an_original_is_told(
+    server: tuple[str, Path, type[Handler]], tmp_path: Path
+) -> None:
+    url, folder, _ = server
+    for file in SUITES["images"].files:
+        for path in RECIPES[file].originals:
+            (folder / path).parent.mkdir(parents=True, exist_ok=True)
+            (folder / path).write_bytes(b"<html>log in</html>")
+    with pytest.raises(DataError, match=r"damaged or something else: remove .*originals"):
+        fetch("images", data=tmp_path / "data", root=url, wait=0)
+
+
 def test_what_cannot_be_rebuilt_is_named(tmp_path: Path) -> None:
     with pytest.raises(DataError, match=r"chembl_mix\.parquet.*cannot be rebuilt"):
         fetch("moleculenet", data=tmp_path)

@@ -277,6 +277,13 @@ def test_a_sweep_shows_validation_and_names_the_best_ratio(results: Path, tmp_pa
     assert f"{told}guided 0.9 in place of 0.5)" in text
 
 
+def test_sweeps_of_arms_whose_ratio_no_suite_names_are_shown(results: Path, tmp_path: Path) -> None:
+    add(results, "50", "random-again:ratio=0.3", 0, 0.8, "tune")
+    add(results, "50", "span:ratio=0.3", 0, 0.8, "tune")
+    text = read(results, tmp_path / "results.md")
+    assert "| 50 (accuracy) | `span:ratio=0.3` | 1 | 0.8100 |" in text
+
+
 def test_longer_pretraining_gives_a_table_of_compute(results: Path, tmp_path: Path) -> None:
     assert "Score against compute: rows visited" not in read(results, tmp_path / "results.md")
     add(results, "50", "guided:training.steps=400", 0, 0.9)

@@ -109,6 +109,12 @@ def test_what_is_no_checkpoint_is_refused(tmp_path: Path) -> None:
     assert not out.exists()
 
 
+def test_an_empty_checkpoint_is_told(tmp_path: Path) -> None:
+    (tmp_path / "pytorch_model.bin").touch()
+    with pytest.raises(DataError, match=r"cannot be read as a checkpoint .*empty or cut"):
+        read_weights(tmp_path / "pytorch_model.bin")
+
+
 def test_a_key_that_is_missing_or_null_is_named() -> None:
     convert_config(NEEDED)
     inside = [

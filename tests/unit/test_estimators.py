@@ -20,7 +20,7 @@ from sklearn.utils.estimator_checks import parametrize_with_checks
 
 from anymae.config import ModelConfig, parse
 from anymae.data.dataset import open_data
-from anymae.errors import AnymaeWarning, DataError
+from anymae.errors import AnymaeWarning, ConfigError, DataError
 from anymae.estimators import Classifier, Embedder, Regressor
 from anymae.hub import save
 from anymae.inference import embed
@@ -54,6 +54,32 @@ def expected_failures(estimator: object) -> dict[str, str]:
 )
 def test_scikit_learn_rules_hold_for_arrays(estimator: Any, check: Any) -> None:
     check(estimator)
+
+
+def test_rows_of_other_lengths_and_missing_strings_are_no_matrix() -> None:
+    draw = np.random.default_rng(0)
+    jets = [draw.normal(size=(3 + n % 3, 2)) for n in range(24)]
+    assert Embedder(**COMMON).fit(jets).transform(jets).shape == (24, 16)
+    words = pd.Series(["CCO", None, "CC"] * 8)
+    with pytest.raises(DataError, match="row 1"):
+        Embedder(**COMMON).fit(words)
+
+
+def test_names_of_an_earlier_fit_are_forgotten() -> None:
+    frame = pd.DataFrame({"a": np.arange(20.0), "b": np.arange(20.0) % 3})
+    embedder = Embedder(**COMMON).fit(frame)
+    assert embedder.feature_names_in_.tolist() == ["a", "b"]
+    embedder.fit(["C" * (n % 5 + 1) for n in range(20)])
+    assert not hasattr(embedder, "feature_names_in_")
+
+
+@pytest.mark.parametrize(
+    "asked", [{"finetuning": {"seeds": 5}}, {"training": {"precision": "bf16"}}]
+)
+def test_what_an_estimator_has_other_words_for_is_refused(asked: dict[str, Any]) -> None:
+    rows, y = ["C" * (n % 5 + 1) for n in range(20)], np.arange(20.0)
+    with pytest.raises(ConfigError, match="has no place in an estimator"):
+        Regressor(freeze=False, **asked, **COMMON).fit(rows, y)
 
 
 @pytest.mark.parametrize("kind", [Embedder, Classifier, Regressor])

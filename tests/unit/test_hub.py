@@ -10,7 +10,9 @@ import torch
 import anymae
 from anymae import hub
 from anymae.errors import FolderError, UserInputError
+from anymae.hub import model_card
 from anymae.model import MaskedAutoencoder
+from runs import encoder, tuned
 from tiny import tiny_config, tiny_inputs
 
 
@@ -55,6 +57,15 @@ def test_a_folder_holds_safetensors_json_and_a_card_only(folder: Path) -> None:
     card = (folder / "README.md").read_text()
     assert "anymae.load" in card
     assert "transformer" in card
+
+
+def test_the_card_of_a_fine_tuned_model_is_about_its_task() -> None:
+    model = tuned(None).model
+    card = model_card(model)
+    assert "# y from bytes inputs" in card and "| task | regression |" in card
+    assert "anymae.predict(model, rows)" in card
+    assert "masking" not in card.split("```")[0] and "Pretrained" not in card
+    assert "| masking | guided, ratio" in model_card(encoder())
 
 
 def test_saving_overwrites_nothing(model: MaskedAutoencoder, folder: Path) -> None:

@@ -18,7 +18,14 @@ import torch
 from anymae.config import DataConfig, ModelConfig, parse
 from anymae.data.batch import Batch
 from anymae.data.dataset import open_data
-from anymae.errors import AnymaeWarning, ConfigError, DataError, FolderError, UserInputError
+from anymae.errors import (
+    AnymaeWarning,
+    ConfigError,
+    DataError,
+    FolderError,
+    OutOfMemoryError,
+    UserInputError,
+)
 from anymae.hub import save
 from anymae.inference import (
     ComputeConfig,
@@ -30,7 +37,7 @@ from anymae.inference import (
     score_to_file,
     stream,
 )
-from anymae.inference.computations import Scores
+from anymae.inference.computations import Embeddings, Scores
 from anymae.inference.compute import batches
 from anymae.model import MaskedAutoencoder
 from anymae.nn.readout import layer_statistics
@@ -368,6 +375,8 @@ def test_scores_against_a_reference(
     assert table.inputs.tolist() == [len(row) + 1 for row in text]
     score_to_file(model, text, tmp_path / "b.csv", reference=text[3])
     assert pd.read_csv(tmp_path / "b.csv").difference[3] == pytest.approx(0, abs=1e-5)
+    with pytest.raises(UserInputError, match=r"need a column of their own"):
+        score_to_file(model, text, tmp_path / "a.npy", reference=3)
     long = DataConfig(too_long="truncate")
     score_to_file(model, text, tmp_path / "d.csv", reference="C" * 999, data_config=long)
     for absent in (999, -1):
@@ -656,3 +665,14 @@ def test_single_rows_are_not_called_short(model: MaskedAutoencoder) -> None:
         embed(model, ["C" * 39])
     with pytest.warns(AnymaeWarning, match="inputs in the median"):
         embed(model, ["C" * 39] * 30)
+
+
+def test_running_out_of_memory_names_a_smaller_batch(
+    model: MaskedAutoencoder, text: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def starve(*_: object) -> None:
+        raise torch.OutOfMemoryError("CUDA out of memory")
+
+    monkeypatch.setattr(Embeddings, "__call__", starve)
+    with pytest.raises(OutOfMemoryError, match=r"batches of 16,384 inputs; .*--batch-inputs 8192"):
+        embed(model, text, config=ComputeConfig(device="cpu"))

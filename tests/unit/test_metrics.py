@@ -256,5 +256,24 @@ def test_the_mean_over_targets_has_an_interval_of_its_own(draw: np.random.Genera
     assert width < min(one.high - one.low for one in each)  # type: ignore[operator]
 
 
+def test_a_mean_over_targets_is_over_the_same_ones_in_every_sample() -> None:
+    draw = np.random.default_rng(0)
+    truth = np.stack([draw.integers(0, 2, 400), np.arange(400) == 0], 1).astype(float)
+    found = np.stack([0.2 * truth[:, 0] + draw.random(400), truth[:, 1]], 1)
+    measured = measure(LABELS, truth, found, np.ones(400), resamples=200)
+    both, common = measured.mean["roc_auc"], measured.targets["a"]["roc_auc"]
+    assert both.low is not None and common.high is not None
+    # Samples without the only positive of the rare label say nothing of the mean of both.
+    assert both.low > common.high
+
+
+def test_metrics_of_classes_that_weigh_nothing_are_not_defined() -> None:
+    truth, found = np.array([1.0, 0, 0]), np.array([0.1, 0.9, 0.5])
+    for weights in (np.array([0.0, 1, 1]), np.array([-1.0, 1, 1])):
+        for name in ("roc_auc", "average_precision", "rejection_30"):
+            assert np.isnan(METRICS["binary"][name](truth, found, weights)), name
+    assert np.isnan(metrics.rejection(0.3)(truth, found, np.array([1.0, 0, 0])))
+
+
 def test_a_rejection_that_is_finite_in_hardly_a_sample_has_no_interval() -> None:
     assert metrics._estimate(50.0, [float("inf")] * 99 + [50.0]) == Estimate(50.0)

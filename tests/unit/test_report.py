@@ -10,10 +10,11 @@ import torch
 from anymae.config import NUM_SPECIAL, SEP, DataConfig, InputConfig
 from anymae.data.batch import Batch
 from anymae.data.dataset import Dataset, open_data
+from anymae.errors import UserInputError
 from anymae.hub import save
 from anymae.model import MaskedAutoencoder
 from anymae.report.examples import Example, co_masking, reconstruct, reconstruct_rows
-from anymae.report.figures import seen_and_filled, strips
+from anymae.report.figures import curves, matrix, seen_and_filled, strips
 from anymae.report.page import Block, render_page
 from anymae.report.rows import as_html, as_text, cells, characters, pictures
 from anymae.report.runs import write_report
@@ -208,6 +209,25 @@ def test_co_masking_counts_pairs() -> None:
             assert found[i, j] == pytest.approx(given)
     shown[3] = Example(0, masks[3, :3], masks[3, :3], masks[3, :3], masks[3, :3], 0.0)
     assert np.array_equal(co_masking(shown), found)  # read with shorter rows
+
+
+def test_names_with_dollars_are_no_formulas(tmp_path: Path) -> None:
+    names = ["a$_$b", "US$", "c"]
+    assert matrix(np.eye(3), names, "x").startswith(PNG)
+    assert curves({"a$_$b": ([0, 1], [1.0, 2.0])}, x="step", y="loss").startswith(PNG)
+
+
+def test_runs_of_one_name_are_told_apart(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for arm in ("guided", "random"):
+        small(tmp_path / arm / "seed0", settings={"masking.kind": arm})
+    monkeypatch.chdir(tmp_path)
+    page = write_report(["guided/seed0", "random/seed0"], out="both.html").read_text()
+    for name in ("guided/seed0", "random/seed0"):
+        assert f"<th>{name}</th>" in page or f">{name}<" in page
+    monkeypatch.chdir(tmp_path / "guided" / "seed0")
+    assert "<title>seed0</title>" in write_report(["."]).read_text()
+    with pytest.raises(UserInputError, match="--out"):
+        write_report(["hf://owner/name"])
 
 
 def test_hidden_pixels_are_blue_and_figures_are_png() -> None:

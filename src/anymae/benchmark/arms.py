@@ -41,6 +41,16 @@ def references(arm: str) -> tuple[str, str]:
     return "random", NONE
 
 
+_DECIDED = {
+    "masking.kind": "the name of an arm says its masking",
+    "training.seed": "seeds are counted by --seeds",
+    "training.threads": "every job takes one thread",
+    "training.device": "--device names it",
+    "training.keep": "every arm ends with its last weights",
+}
+"""Settings that an arm does not decide, and what does."""
+
+
 class Arm(NamedTuple):
     """One of the things that are compared."""
 
@@ -100,4 +110,6 @@ def parse_arm(text: str) -> Arm:
         key if "." in key else f"masking.{key}": value
         for key, value in parse_settings(assignments).items()
     }
+    for key in settings.keys() & _DECIDED.keys():
+        raise ConfigError(f"arm {text.strip()}: {_DECIDED[key]}; leave {key} out")
     return Arm(text.strip(), name, settings)

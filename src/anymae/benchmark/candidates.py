@@ -3,6 +3,7 @@
 Shapes: V validation rows, T test rows, A numbers of an answer.
 """
 
+import math
 from collections.abc import Iterable, Iterator, Mapping
 from typing import NamedTuple
 
@@ -11,6 +12,7 @@ import numpy.typing as npt
 
 from anymae.benchmark.labels import Array
 from anymae.benchmark.suite import ERRORS, Task, TaskData
+from anymae.errors import DataError
 from anymae.metrics import HEADLINE, METRICS
 from anymae.task import TaskConfig
 
@@ -64,6 +66,11 @@ def choose(task: Task, data: TaskData, candidates: Iterable[Candidate]) -> Chose
         if best is None or is_better(task, value, best.validation):
             best = Chosen(candidate.settings, candidate.answers, value, 0)
     assert best is not None, "a method offers at least one candidate"
+    if math.isnan(best.validation):
+        raise DataError(
+            f"{choice_metric(task)} of {task.name} is not defined on the validation rows for any "
+            "setting; take more of them, or other ones"
+        )
     return best._replace(tried=tried)
 
 
@@ -73,7 +80,9 @@ def choice_metric(task: Task) -> str:
 
 
 def is_better(task: Task, value: float, than: float) -> bool:
-    """Compare two values of the metric that chooses."""
+    """Compare two values of the metric that chooses; one that is no number is the worst."""
+    if math.isnan(than):
+        return not math.isnan(value)
     return value < than if choice_metric(task) in ERRORS else value > than
 
 

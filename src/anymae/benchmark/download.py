@@ -1,5 +1,6 @@
 """Download files so that a broken connection costs nothing: retried, continued, checked."""
 
+import http.client
 import logging
 import time
 import urllib.error
@@ -42,7 +43,7 @@ def download(url: str, to: Path, *, digest: str | None = None, wait: float = WAI
             if error.code < 500:
                 raise DataError(f"{url} answers {error.code} {error.reason}") from None
             problem = str(error)
-        except (OSError, EOFError) as error:
+        except (OSError, EOFError, http.client.HTTPException) as error:
             problem = str(error)
         logger.warning("%s: %s; trying again", url, problem)
     else:

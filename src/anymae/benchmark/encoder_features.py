@@ -19,6 +19,7 @@ from anymae.data.dataset import Dataset
 from anymae.inference.compute import ComputeConfig, compute, placed
 from anymae.inference.rows import open_rows
 from anymae.model import MaskedAutoencoder
+from anymae.nn.encoder import Encoded
 from anymae.nn.readout import layer_statistics
 
 COMPONENTS, FITTED_ON = 256, 4_000
@@ -125,7 +126,7 @@ class _Readings:
         statistics = layer_statistics(layers)
         if self._projection is None:
             return statistics
-        flat = layers[-1].latents.flatten(1) @ self._projection
+        flat = _in_place(layers[-1], batch).flatten(1) @ self._projection
         return torch.cat([statistics, flat], 1)
 
 
@@ -141,7 +142,7 @@ class _Flat:
 
     def __call__(self, batch: Batch) -> Tensor:
         """Return `(B, M D)`."""
-        return self.model.encode(batch.inputs, batch.valid).latents.flatten(1)
+        return _in_place(self.model.encode(batch.inputs, batch.valid), batch).flatten(1)
 
 
 def _num_statistics(model: MaskedAutoencoder) -> int:
@@ -149,13 +150,22 @@ def _num_statistics(model: MaskedAutoencoder) -> int:
     return 2 * (encoder.depth + 1) * encoder.width
 
 
+def _in_place(encoded: Encoded, batch: Batch) -> Tensor:
+    """Return the latents `(B, M, D)`, those of a transformer where their inputs stand.
+
+    It packs visible inputs to the left, so that behind a missing cell they are another column's.
+    """
+    latents, seen = encoded
+    if seen is None or batch.valid is None:
+        return latents
+    placed = latents.new_zeros(*batch.valid.shape, latents.shape[2])
+    placed[batch.valid] = latents[seen]
+    return placed
+
+
 def _num_latents(model: MaskedAutoencoder, dataset: Dataset) -> int | None:
     """Return M, or `None` where rows differ in it."""
-    if model.config.encoder.kind == "transformer" and dataset.lengths is not None:
-        return None
-    first = dataset.batch(np.zeros(1, np.int64))
-    device = next(model.parameters()).device
-    valid = None if first.valid is None else first.valid.to(device)
-    with torch.inference_mode():
-        latents, valid = model.encode(first.inputs.to(device), valid)
-    return None if valid is not None else latents.shape[1]
+    encoder = model.config.encoder
+    if encoder.kind == "perceiver":
+        return encoder.num_latents
+    return None if dataset.lengths is not None else dataset.input.length

@@ -8,6 +8,7 @@ together from many sources and cannot be rebuilt here; they are named.
 import gzip
 import hashlib
 import logging
+import zlib
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple, TypeAlias
@@ -84,7 +85,14 @@ def fetch(
             download(f"{root}/{path}", folder / "originals" / path, wait=wait)
             for path in recipe.originals
         ]
-        content = recipe.build(parts)
+        try:
+            content = recipe.build(parts)
+        except (OSError, EOFError, ValueError, KeyError, zlib.error, pa.ArrowException) as error:
+            raise DataError(
+                f"{file} cannot be built from {root}/{recipe.originals[0]} ({_first_line(error)}); "
+                f"what was fetched is damaged or something else: remove {folder / 'originals'} and "
+                "run again"
+            ) from None
         found = content_digest(content)
         if found != recipe.digest:
             raise DataError(
@@ -95,6 +103,10 @@ def fetch(
         _write(content, folder / file)
         logger.info("built %s", folder / file)
     return [folder / file for file in missing]
+
+
+def _first_line(error: Exception) -> str:
+    return (str(error).strip() or type(error).__name__).splitlines()[0]
 
 
 def content_digest(content: Content) -> str:

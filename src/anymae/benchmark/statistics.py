@@ -12,7 +12,7 @@ from scipy import optimize, stats
 
 CONFIDENCE, POWER = 0.95, 0.8
 ROUNDING = 1e-12
-"""A deviation below this is that of equal differences."""
+"""A deviation below this share of the values is that of equal differences."""
 
 
 class Summary(NamedTuple):
@@ -79,6 +79,7 @@ def paired_difference(
     *,
     smaller_is_better: bool,
     splits: Mapping[int, str] | None = None,
+    overlap: float = 0.0,
 ) -> Difference | None:
     """Compare two arms over the seeds that both have; `None` with fewer than two.
 
@@ -92,6 +93,9 @@ def paired_difference(
         other: Those of another one.
         smaller_is_better: Whether they are errors.
         splits: Name of each seed's split; `None` takes every seed for itself.
+        overlap: Test rows for each other row, where every seed draws its test rows anew from the
+            same ones: differences are alike then, and the standard error is wider by
+            `sqrt(1 + seeds * overlap)` (Nadeau and Bengio 2003).
 
     >>> found = paired_difference({0: 1.0, 1: 2.0}, {0: 0.0, 1: 1.5}, smaller_is_better=False)
     >>> found.mean, found.verdict
@@ -103,9 +107,9 @@ def paired_difference(
     sign = -1 if smaller_is_better else 1
     differences = [sign * (mine[seed] - other[seed]) for seed in seeds]
     count, mean, deviation = len(seeds), fmean(differences), stdev(differences)
-    if deviation < ROUNDING:
+    if deviation < ROUNDING * max(abs(values[seed]) for values in (mine, other) for seed in seeds):
         deviation = 0.0
-    spreads = [(deviation / count**0.5, count)]
+    spreads = [(deviation * (1 / count + overlap) ** 0.5, count)]
     names = [str(seed) if splits is None else splits[seed] for seed in seeds]
     num_splits = len(set(names))
     if 1 < num_splits < count and deviation:

@@ -95,11 +95,12 @@ class Group(NamedTuple):
     def ratios_not_taken(self) -> dict[str, tuple[float, list[float]]]:
         """Return, by masking, the suite's ratio and the best ones where it is none of these."""
         own = self.kind.budgets[self.budget].masking
-        pairs = {
-            name: (float(own[name.split(":")[0]]["ratio"]), best)
-            for name, best in self.best_ratios().items()
-        }
-        return {name: (ratio, best) for name, (ratio, best) in pairs.items() if ratio not in best}
+        found = {}
+        for name, best in self.best_ratios().items():
+            ratio = own.get(name.split(":")[0].removesuffix("-again"), {}).get("ratio")
+            if ratio is not None and ratio not in best:
+                found[name] = (float(ratio), best)
+        return found
 
     def _ratio_sweep(self, task: Task) -> dict[str, dict[float, float]]:
         """Return the mean validation metric by masking, with its other settings, and ratio."""

@@ -42,8 +42,11 @@ def show_table(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
         table.add_column(column, justify="right" if number else "left")
     for row in rows:
         table.add_row(*row)
-    # What no terminal shows is not folded to the width of one.
-    Console(width=None if sys.stdout.isatty() else 200).print(table)
+    # What no terminal shows is not folded to the width of one. A column may be called mass [kg].
+    console = Console(
+        width=None if sys.stdout.isatty() else 200, markup=False, emoji=False, highlight=False
+    )
+    console.print(table)
 
 
 def show_task(task: "TaskConfig", rows: Mapping[str, int], more: str = "") -> None:

@@ -123,13 +123,17 @@ class ComputeFlags:
 
     device: Annotated[str, Option("--device", help="auto, cpu, cuda, cuda:1 or mps.")] = "auto"
     precision: Annotated[str, Option("--precision", help="auto, fp32 or bf16.")] = "fp32"
+    batch_inputs: Annotated[
+        int | None,
+        Option("--batch-inputs", metavar="N", help="Inputs of a batch, where memory is short."),
+    ] = None
 
     def config(self) -> "ComputeConfig":
         """Return them as a `ComputeConfig`."""
         from anymae.config import parse
         from anymae.inference import ComputeConfig
 
-        return parse(ComputeConfig, {"device": self.device, "precision": self.precision})
+        return parse(ComputeConfig, vars(self))
 
 
 @dataclass(frozen=True, kw_only=True)

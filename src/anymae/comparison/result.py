@@ -24,6 +24,9 @@ class Comparison:
     scores: dict[str, dict[int, float]]
     """The metric by features and seed: both pretrained encoders, `no pretraining`, `raw features`
     and the user's own; those with ` + embedding` are joined to that of the guided encoder."""
+    overlap: float
+    """Test rows for each other row where every seed draws its own, 0 where they are named: then
+    an interval is about other trainings and not about other rows."""
     folder: Path
     """Holds the pretraining runs."""
     seconds: float
@@ -31,7 +34,10 @@ class Comparison:
     def difference(self, features: str, other: str) -> Difference | None:
         """Return what features are better by than others, seed by seed; `None` for one seed."""
         return paired_difference(
-            self.scores[features], self.scores[other], smaller_is_better=self.metric in ERRORS
+            self.scores[features],
+            self.scores[other],
+            smaller_is_better=self.metric in ERRORS,
+            overlap=self.overlap,
         )
 
     def table(self) -> list[list[str]]:
@@ -61,10 +67,11 @@ class Comparison:
             case "worse":
                 return f"{one} does worse than {other}: {size}"
             case _:
-                return (
-                    f"{one} and {other} cannot be told apart: {size}; a true difference of "
-                    f"{found.detectable:.2g} would show four times in five"
-                )
+                told = f"{one} and {other} cannot be told apart: {size}"
+                if not found.deviation:
+                    return told
+                would = f"a true difference of {found.detectable:.2g} would show four times in five"
+                return f"{told}; {would}"
 
     def to_json(self) -> dict[str, Any]:
         """Return plain values; a positive difference is an improvement, whatever the metric."""
@@ -72,6 +79,7 @@ class Comparison:
             "task": self.task.model_dump(mode="json"),
             "metric": self.metric,
             "rows": self.rows,
+            "overlap": self.overlap,
             "scores": {
                 name: {"by_seed": scores, **summarise(scores)._asdict()}
                 for name, scores in self.scores.items()

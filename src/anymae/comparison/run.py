@@ -19,7 +19,7 @@ import torch
 
 from anymae.comparison.baseline import Features, read_baseline
 from anymae.comparison.result import GUIDED, JOINED, NONE, RANDOM, RAW, Comparison
-from anymae.comparison.study import Study, Told, labelling, open_study, require_judges
+from anymae.comparison.study import TEST_SHARE, Study, Told, labelling, open_study, require_judges
 from anymae.data.frame import Frame
 from anymae.errors import ConfigError, DataError
 from anymae.metrics import HEADLINE
@@ -137,11 +137,13 @@ def _compare(
         for name, score in _judge(study, trial, _features(study, trial, own, progress)).items():
             scores.setdefault(name, {})[trial.seed] = score
     first = trials[0]
+    redrawn = any(not np.array_equal(trial.test, first.test) for trial in trials)
     result = Comparison(
         task=first.task,
         metric=HEADLINE[first.task.type],
         rows={"pretrained": len(first.pool), "fitted": len(first.fitted), "test": len(first.test)},
         scores=scores,
+        overlap=TEST_SHARE / (1 - TEST_SHARE) if redrawn else 0.0,
         folder=study.out,
         seconds=round(time.perf_counter() - started, 2),
     )

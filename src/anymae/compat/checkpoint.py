@@ -58,7 +58,7 @@ def read_weights(path: Path) -> dict[str, Tensor]:
             return load_file(path)
         state = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # whatever the readers raise on a damaged file
-        problem = str(error).strip().splitlines()[0]
+        problem = (str(error).strip() or "it is empty or cut").splitlines()[0]
         raise DataError(
             f"{path} cannot be read as a checkpoint ({type(error).__name__}: {problem}); expected "
             ".safetensors, or a .bin that holds tensors alone"

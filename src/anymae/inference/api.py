@@ -305,6 +305,10 @@ def score_to_file(
     """
     data_config = data_settings(data_config)
     check_output(Path(out), data, *data_config.files, overwrite=overwrite)
+    if reference is not None and Path(out).suffix == ".npy":
+        raise UserInputError(
+            f"differences to a reference need a column of their own; name {out} .parquet or .csv"
+        )
     model = open_model(run)
     scores = Scores(model, num_masks, seed)
     against = None

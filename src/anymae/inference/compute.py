@@ -19,7 +19,8 @@ from torch import Tensor, nn
 from anymae.config import Positive, Section
 from anymae.data.batch import Batch, valid_of
 from anymae.data.dataset import Dataset, Windows
-from anymae.errors import UserInputError
+from anymae.errors import OutOfMemoryError, UserInputError
+from anymae.training.memory import is_out_of_memory
 from anymae.training.precision import Precision, fastest_precision
 from anymae.training.processes import choose_device
 
@@ -130,7 +131,7 @@ def _compute(
     values = np.full((int(counts.sum()), computation.num_numbers), np.nan, np.float32)
     most = config.batch_inputs or (16_384 if device.type == "cpu" else 262_144)
     cast = torch.autocast(device.type, torch.bfloat16, enabled=config.settled(device) == "bf16")
-    with torch.inference_mode(), cast:
+    with _within_memory(device, most), torch.inference_mode(), cast:
         for chosen in batches(lengths, most):
             batch = dataset.batch(windows.rows[chosen], first=windows.first[chosen])
             found = computation(_move(batch, device)).float().cpu().numpy()
@@ -142,6 +143,24 @@ def _compute(
             real = np.arange(found.shape[1]) < width[:, None]
             values[(starts[chosen][:, None] + np.arange(found.shape[1]))[real]] = found[real]
     return Numbers(values, counts)
+
+
+@contextmanager
+def _within_memory(device: torch.device, most: int) -> Iterator[None]:
+    """Turn a failed allocation into one sentence.
+
+    Raises:
+        OutOfMemoryError: It failed; batches of so many inputs are too large.
+    """
+    try:
+        yield
+    except (RuntimeError, MemoryError) as error:
+        if not is_out_of_memory(error):
+            raise
+        raise OutOfMemoryError(
+            f"out of memory on {device.type} with batches of {most:,} inputs; repeat the command "
+            f"with --batch-inputs {max(1, most // 2)} (in Python ComputeConfig(batch_inputs=...))"
+        ) from error
 
 
 def batches(lengths: IntArray, most_inputs: int) -> Iterator[IntArray]:

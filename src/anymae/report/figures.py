@@ -111,7 +111,8 @@ def curves(
         axis.plot(places, values, label=name, linewidth=1.3)
     axis.set_xlabel(x)
     axis.set_ylabel(y)
-    axis.legend(frameon=False, fontsize=8)
+    for text in axis.legend(frameon=False, fontsize=8).get_texts():
+        text.set_parse_math(False)
     _plain(axis)
     return to_png(figure)
 
@@ -124,8 +125,9 @@ def matrix(values: npt.NDArray[Any], names: Sequence[str], label: str) -> bytes:
     most = max(float(np.abs(values).max()), 1e-9)
     shown = axis.imshow(values, cmap="RdBu_r", vmin=-most, vmax=most, interpolation="nearest")
     if len(names) <= 40:
-        axis.set_xticks(range(len(names)), names, rotation=90, fontsize=6)
-        axis.set_yticks(range(len(names)), names, fontsize=6)
+        # Names are the user's: one with dollars is no formula.
+        axis.set_xticks(range(len(names)), names, rotation=90, fontsize=6, parse_math=False)
+        axis.set_yticks(range(len(names)), names, fontsize=6, parse_math=False)
     figure.colorbar(shown, ax=axis, shrink=0.8).set_label(label, fontsize=8)
     return to_png(figure)
 

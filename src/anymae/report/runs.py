@@ -49,21 +49,34 @@ def write_report(runs: Sequence[str | Path], *, out: str | Path | None = None) -
         FolderError: A folder is no run, or the page cannot be written.
         UserInputError: There are several runs and `out` is not named, or `out` is no HTML file.
     """
+    if out is None and len(runs) != 1:
+        raise UserInputError(f"{len(runs)} runs share no folder; name the page with --out")
+    if out is None and str(runs[0]).startswith("hf://"):
+        raise UserInputError(f"{runs[0]} is no folder to write to; name the page with --out")
     folders = [resolve(run) for run in runs]
-    if out is None and len(folders) != 1:
-        raise UserInputError(f"{len(folders)} runs share no folder; name the page with --out")
     page = Path(out) if out is not None else folders[0] / "report.html"
     if page.suffix not in (".html", ".htm"):
         raise UserInputError(f"{page} ends in {page.suffix!r}; a report is a page: name it .html")
     require_replaceable(page, overwrite=True)
     configs = [read_config(folder) for folder in folders]
-    logs = {folder.name: read_metrics(folder / "metrics.jsonl") for folder in folders}
-    blocks = [_settings(folders, configs), *loss_blocks(logs)]
-    for folder in folders:
-        blocks += _masks(folder, prefix=f"{folder.name}: " if len(folders) > 1 else "")
-    title = folders[0].name if len(folders) == 1 else "Runs"
+    names = _names(folders, runs)
+    logs = dict(
+        zip(names, (read_metrics(folder / "metrics.jsonl") for folder in folders), strict=True)
+    )
+    blocks = [_settings(names, configs), *loss_blocks(logs)]
+    for folder, name in zip(folders, names, strict=True):
+        blocks += _masks(folder, prefix=f"{name}: " if len(folders) > 1 else "")
+    title = names[0] if len(folders) == 1 else "Runs"
     write_page(page, title, blocks)
     return page
+
+
+def _names(folders: Sequence[Path], runs: Sequence[str | Path]) -> list[str]:
+    """Call each run by its folder, or as it was typed where several folders have one name."""
+    names = [folder.resolve().name for folder in folders]
+    return [
+        name if names.count(name) == 1 else str(run) for name, run in zip(names, runs, strict=True)
+    ]
 
 
 def example_blocks(
@@ -113,13 +126,13 @@ def rows_counted(inputs: InputConfig) -> int:
     return COUNTED if inputs.kind != "bytes" and inputs.length <= MOST_PAIRED else 0
 
 
-def _settings(folders: Sequence[Path], configs: Sequence[dict[str, Any]]) -> Block:
+def _settings(names: Sequence[str], configs: Sequence[dict[str, Any]]) -> Block:
     """Tell settings side by side."""
     flat = [_flatten(config) for config in configs]
     keys = list(dict.fromkeys(key for settings in flat for key in settings))
     return Block(
         title="Settings",
-        columns=["", *(folder.name for folder in folders)],
+        columns=["", *names],
         rows=[[key, *(str(settings.get(key, "")) for settings in flat)] for key in keys],
     )
 
