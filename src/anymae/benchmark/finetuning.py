@@ -59,16 +59,13 @@ def finetuned(
         targets[part, 0] = standardise(describe_task(task, data), data.labels.of(part))
     rows = Rows(Labelled(dataset, targets, None), data.parts.train, data.parts.valid)
     steps = num_steps(plan, len(data.parts.train))
+    every = max(1, round(steps / LOOKS))
     training = finetune_training(
         {
-            "batch_size": plan.batch_size,
-            "steps": steps,
-            "validate_every": max(1, round(steps / LOOKS)),
-            "seed": seed,
-            "threads": threads,
-            "device": device,
+            "batch_size": plan.batch_size, "steps": steps, "validate_every": every,
+            "seed": seed, "threads": threads, "device": device,
         }
-    )
+    )  # fmt: skip
     described = describe_task(task, data).model_copy(update={"readout": AT_ONCE.readout})
     fits: list[Fitted] = []
     with Processes(device) as processes, Requests() as requests:
