@@ -221,7 +221,9 @@ def _compute(groups: Sequence[Group]) -> Iterator[str]:
                 rows.append((task.name, arm, visits, *cells))
     if len(lengths) < 2:
         return
-    several = "; budgets differ in more than that, see there" if len({r[3] for r in rows}) > 1 else ""
+    several = (
+        "; budgets differ in more than that, see there" if len({r[3] for r in rows}) > 1 else ""
+    )
     yield f"Score against compute: rows visited while pretraining, and its seconds{several}:\n"
     ordered = sorted(rows, key=lambda row: (row[0], row[1].split(":")[0], row[2]))
     yield table(
