@@ -57,6 +57,15 @@ class InterruptedRunError(AnymaeError):
     exit_code = 130
 
 
+def first_line(error: Exception) -> str:
+    """Return the first line of what an error says; its type where it says nothing.
+
+    >>> first_line(ValueError("no month 13")), first_line(EOFError())
+    ('no month 13', 'EOFError')
+    """
+    return (str(error).strip() or type(error).__name__).splitlines()[0]
+
+
 def nearest(word: str, known: Iterable[str]) -> str:
     """Say which known word was probably meant.
 

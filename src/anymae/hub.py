@@ -15,7 +15,7 @@ from typing import Any, NamedTuple
 import safetensors.torch
 import torch
 
-from anymae.errors import ConfigError, FolderError, UserInputError
+from anymae.errors import ConfigError, FolderError, UserInputError, first_line
 from anymae.files import (
     read_json,
     read_tensors,
@@ -226,10 +226,9 @@ def repository_of(name: str) -> str:
 
 
 def _refused(name: str, error: Exception) -> FolderError:
-    problem = (str(error).strip() or type(error).__name__).splitlines()[0]
     return FolderError(
-        f"{name} could not be written on the Hugging Face hub ({problem}); check the name and the "
-        "connection, and log in with `hf auth login`"
+        f"{name} could not be written on the Hugging Face hub ({first_line(error)}); check the "
+        "name and the connection, and log in with `hf auth login`"
     )
 
 
@@ -290,12 +289,12 @@ def model_card(model: Model) -> str:
 
 
 _PRETRAINED = """\
-Pretrained to reconstruct hidden inputs from visible ones, as self-guided masked autoencoders
-([arXiv 2402.14789](https://arxiv.org/abs/2402.14789)) are; anymae reads it."""
+Pretrained to reconstruct hidden inputs from visible ones, as a self-guided masked autoencoder is
+([arXiv 2402.14789](https://arxiv.org/abs/2402.14789)). To be loaded with anymae."""
 
 _TRAINED = """\
 Trained on labelled rows, on the encoder of a masked autoencoder
-([arXiv 2402.14789](https://arxiv.org/abs/2402.14789)); anymae reads it."""
+([arXiv 2402.14789](https://arxiv.org/abs/2402.14789)). To be loaded with anymae."""
 
 
 _CARD = """\
@@ -364,9 +363,8 @@ def _download(name: str) -> Path:
             allow_patterns=list(PUBLISHED),
         )
     except (HfHubHTTPError, HFValidationError, LocalEntryNotFoundError, OSError) as error:
-        problem = (str(error).strip() or type(error).__name__).splitlines()[0]
         raise FolderError(
-            f"{_HUB}{name} could not be fetched from the Hugging Face hub ({problem}); check the "
-            "name and the connection, or give a local folder"
+            f"{_HUB}{name} could not be fetched from the Hugging Face hub ({first_line(error)}); "
+            "check the name and the connection, or give a local folder"
         ) from None
     return Path(folder)

@@ -167,7 +167,8 @@ class MaskedAutoencoder(Backbone):
             DataError: More inputs than the model has positions for.
         """
         inputs, valid = self._checked(inputs, valid)
-        embedded, is_chosen = self.embedding(inputs), masked is None
+        embedded = self.embedding(inputs)
+        is_chosen = masked is None
         if masked is None:
             if draws is None:
                 draws = fresh_draws(len(inputs), device=inputs.device, generator=generator)
@@ -183,7 +184,7 @@ class MaskedAutoencoder(Backbone):
         is_full = valid is None and num_hidden + num_visible == inputs.shape[1]
         # The masking leaves something visible in every row, where a caller may hide it all.
         shown = take(embedded, index) if is_chosen else _shown(embedded, index, seen)
-        encoded = self._encode(shown, None if is_full else seen)
+        encoded = last(self.encoder.hidden_states(shown, None if is_full else seen))
         hidden, filled = pack(masked, num_hidden)
         predictions = self._decode(encoded, hidden)
         losses = self.head.losses(predictions, take_inputs(inputs, hidden), hidden, filled)
@@ -215,10 +216,6 @@ class MaskedAutoencoder(Backbone):
             full = embedded if embedded.dtype == torch.float64 else embedded.float()
             attention = _EncoderAttention(self.encoder, full, valid)
             return self.masking(valid, draws, attention=attention, progress=progress)
-
-    def _encode(self, visible: Tensor, seen: Tensor | None) -> Encoded:
-        """Run all layers of the encoder and keep the last."""
-        return last(self.encoder.hidden_states(visible, seen))
 
     def _decode(self, encoded: Encoded, hidden: Tensor) -> Tensor:
         """Predict the inputs at `hidden` `(B, k)`: `(B, k, V or K)`."""

@@ -17,7 +17,7 @@ from anymae.config import (
     TrainingConfig,
     parse,
 )
-from anymae.errors import ConfigError, nearest
+from anymae.errors import ConfigError, first_line, nearest
 
 SECTIONS: dict[str, type[Section]] = {
     "encoder": EncoderConfig,
@@ -202,7 +202,7 @@ def dump_recipe(recipe: Recipe, *, comment: str = "") -> str:
 
 def _first_problem(error: yaml.YAMLError | ValueError) -> str:
     mark = getattr(error, "problem_mark", None)
-    problem = getattr(error, "problem", None) or str(error).splitlines()[0]
+    problem = getattr(error, "problem", None) or first_line(error)
     return f"line {mark.line + 1}: {problem}" if mark is not None else problem
 
 

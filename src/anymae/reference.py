@@ -23,6 +23,7 @@ from anymae.config import (
     Recipe,
     TrainingConfig,
 )
+from anymae.files import write_text
 from anymae.presets import PRESETS
 from anymae.task import FinetuneConfig, ReadoutConfig
 
@@ -69,8 +70,6 @@ _BOUNDS = {
     "minimum": "from {:g}",
     "exclusiveMaximum": "below {:g}",
     "maximum": "up to {:,}",
-    "minLength": "not empty",
-    "minItems": "at least {:g}",
 }
 _TYPES = {"integer": "whole number", "number": "number", "string": "text", "boolean": "true, false"}
 
@@ -107,7 +106,7 @@ def settings_of(section: type[BaseModel]) -> list[Setting]:
 
 def write_page(page: Path) -> None:
     """Write the page of settings."""
-    page.write_text("\n".join(_page()), encoding="utf-8")
+    write_text(page, "\n".join(_page()))
 
 
 def _page() -> Iterator[str]:

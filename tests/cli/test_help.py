@@ -8,6 +8,7 @@ import pytest
 
 from anymae import config
 from anymae.cli import main, options
+from anymae.cli.console import show_table
 
 VERBS = {
     "Start": ["quickstart", "inspect"],
@@ -67,6 +68,13 @@ from anymae.cli import main
 print(main(["--help"]))
 """
     assert run_python(code).splitlines() == ["130"]
+
+
+def test_tables_show_names_as_they_are(capsys: pytest.CaptureFixture[str]) -> None:
+    show_table(["target", "conc [mg/L]"], [["dose [/kg]", "1.0"], ["a:car:b", "[red]2[/red]"]])
+    text = capsys.readouterr().out
+    for name in ("conc [mg/L]", "dose [/kg]", "a:car:b", "[red]2[/red]"):
+        assert name in text
 
 
 def test_help_lists_each_verb_in_its_group(capsys: pytest.CaptureFixture[str]) -> None:

@@ -2,6 +2,8 @@
 
 import json
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -12,7 +14,7 @@ from sklearn import metrics as sk
 from anymae.config import DataConfig, ModelConfig, parse
 from anymae.data.dataset import open_data
 from anymae.errors import DataError, UserInputError
-from anymae.evaluation import Part, evaluate, row_hashes, store
+from anymae.evaluation import Part, draw, evaluate, row_hashes, store
 from anymae.inference import predict
 from anymae.model import MaskedAutoencoder
 from anymae.predictor import Predictor
@@ -148,6 +150,16 @@ def test_hashes_tell_rows_apart_by_their_inputs() -> None:
     assert len(set(hashes.tolist())) == 3
     cells = open_data(np.array([[0.0, np.nan], [np.nan, 0.0], [0.0, 0.0], [1.0, 5.0], [3.0, 2.0]]))
     assert len(set(row_hashes(cells, np.arange(5)).tolist())) == 5
+
+
+def test_names_with_dollars_are_drawn_as_they_are(tmp_path: Path) -> None:
+    name, classes = "a$_$b", ("$_$", "US$")
+    task = BINARY.model_copy(update={"targets": (name,), "classes": classes})
+    found: Any = SimpleNamespace(confusion={name: [[1, 2], [3, 4]]}, classes=list(classes))
+    draw(task, np.zeros((10, 1)), np.zeros((10, 2)), found, tmp_path / "c.png")
+    parity = NUMBERS.model_copy(update={"targets": (name,)})
+    draw(parity, np.ones((3, 1)), np.zeros((3, 1)), found, tmp_path / "p.png")
+    assert all((tmp_path / f"{each}.png").stat().st_size > 1000 for each in "cp")
 
 
 def test_plots_are_drawn(model: MaskedAutoencoder, tmp_path: Path) -> None:

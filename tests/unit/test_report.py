@@ -220,10 +220,18 @@ def test_names_with_dollars_are_no_formulas(tmp_path: Path) -> None:
 def test_runs_of_one_name_are_told_apart(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     for arm in ("guided", "random"):
         small(tmp_path / arm / "seed0", settings={"masking.kind": arm})
+    drawn: list[str] = []
+
+    def draw(lines: dict[str, Any], **words: str) -> bytes:
+        drawn.extend(lines)
+        return curves(lines, **words)
+
+    monkeypatch.setattr("anymae.report.runs.curves", draw)
     monkeypatch.chdir(tmp_path)
     page = write_report(["guided/seed0", "random/seed0"], out="both.html").read_text()
     for name in ("guided/seed0", "random/seed0"):
-        assert f"<th>{name}</th>" in page or f">{name}<" in page
+        assert f">{name}</th>" in page
+        assert {f"{name} train loss", f"{name} valid loss"} <= set(drawn)
     monkeypatch.chdir(tmp_path / "guided" / "seed0")
     assert "<title>seed0</title>" in write_report(["."]).read_text()
     with pytest.raises(UserInputError, match="--out"):

@@ -23,7 +23,7 @@ from anymae.benchmark.download import download
 from anymae.benchmark.location import FOLDER
 from anymae.benchmark.suite import SUITES
 from anymae.data.cache import cache_folder
-from anymae.errors import DataError
+from anymae.errors import DataError, first_line
 from anymae.files import write_file
 
 logger = logging.getLogger(__name__)
@@ -89,7 +89,7 @@ def fetch(
             content = recipe.build(parts)
         except (OSError, EOFError, ValueError, KeyError, zlib.error, pa.ArrowException) as error:
             raise DataError(
-                f"{file} cannot be built from {root}/{recipe.originals[0]} ({_first_line(error)}); "
+                f"{file} cannot be built from {root}/{recipe.originals[0]} ({first_line(error)}); "
                 f"what was fetched is damaged or something else: remove {folder / 'originals'} and "
                 "run again"
             ) from None
@@ -103,10 +103,6 @@ def fetch(
         _write(content, folder / file)
         logger.info("built %s", folder / file)
     return [folder / file for file in missing]
-
-
-def _first_line(error: Exception) -> str:
-    return (str(error).strip() or type(error).__name__).splitlines()[0]
 
 
 def content_digest(content: Content) -> str:

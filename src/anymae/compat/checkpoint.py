@@ -13,7 +13,7 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from anymae.compat.published import convert
-from anymae.errors import DataError, FolderError
+from anymae.errors import DataError, FolderError, first_line
 from anymae.hub import save
 from anymae.model import MaskedAutoencoder
 
@@ -58,10 +58,9 @@ def read_weights(path: Path) -> dict[str, Tensor]:
             return load_file(path)
         state = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # whatever the readers raise on a damaged file
-        problem = (str(error).strip() or "it is empty or cut").splitlines()[0]
         raise DataError(
-            f"{path} cannot be read as a checkpoint ({type(error).__name__}: {problem}); expected "
-            ".safetensors, or a .bin that holds tensors alone"
+            f"{path} cannot be read as a checkpoint ({type(error).__name__}: {first_line(error)}); "
+            "expected .safetensors, or a .bin that holds tensors alone"
         ) from None
     if not isinstance(state, dict) or not all(isinstance(v, Tensor) for v in state.values()):
         raise DataError(f"{path} holds no tensors by name; expected the weights of a model")
