@@ -247,7 +247,7 @@ def _command(out: Path, name: str, *, steps: int, seed: int) -> list[str]:
     """Return the words of the command that pretrains one arm."""
     words = ["pretrain", str(out / _DIGITS), "--out", str(out / name), "--preset", "tiny"]
     words += ["--steps", str(steps), "--seed", str(seed), "--device", "cpu"]
-    settings = (f"masking.kind={name}", "training.threads=1", *_SETTINGS)
+    settings = (f"masking.kind={name}", *_SETTINGS)
     return words + [word for setting in settings for word in ("--set", setting)]
 
 
