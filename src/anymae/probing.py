@@ -61,10 +61,15 @@ class ProbeRow:
     metrics: dict[str, dict[str, Estimate]]
     """By target and name."""
 
-    def mean(self, name: str) -> float | None:
-        """Return a metric averaged over the targets for which it is defined."""
-        values = [found[name].value for found in self.metrics.values()]
-        known = [value for value in values if value is not None]
+    def overall(self, task: TaskConfig) -> float | None:
+        """Return the main metric averaged over the targets for which it is defined.
+
+        Of several numbers in standard deviations of the training rows: else the target in the
+        largest unit would decide alone.
+        """
+        units = task.std if len(task.std) > 1 else (1.0,) * len(self.metrics)
+        values = [found[HEADLINE[task.type]].value for found in self.metrics.values()]
+        known = [v / unit for v, unit in zip(values, units, strict=True) if v is not None]
         return float(np.mean(known)) if known else None
 
 
@@ -81,10 +86,10 @@ class Probe:
     seconds: float
 
     def headline(self, features: str, reading: str = "", model: str = "linear") -> float | None:
-        """Return one row's main metric, averaged over targets."""
+        """Return one row's main metric over all targets (`ProbeRow.overall`)."""
         for row in self.results:
             if (row.features, row.reading, row.model) == (features, reading, model):
-                return row.mean(HEADLINE[self.task.type])
+                return row.overall(self.task)
         raise KeyError((features, reading, model))
 
     def to_json(self) -> dict[str, Any]:

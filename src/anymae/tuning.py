@@ -31,7 +31,7 @@ from anymae.errors import ConfigError, DataError, MissingExtraError, NonFiniteEr
 from anymae.files import write_text
 from anymae.hub import Model
 from anymae.metrics import HEADLINE
-from anymae.probing import Judge, ProbeRow
+from anymae.probing import Judge
 from anymae.proposals import SPACE, Proposals, open_space, require_allowed, settings_of
 from anymae.recipes import DataSettings, apply_settings, data_settings, dump_recipe, flat_settings
 from anymae.task import TaskConfig, TaskType
@@ -235,24 +235,12 @@ class _Search:
             rows.labelled.dataset, self.task, rows.labelled.targets, rows.train, rows.valid,
             resamples=0, seed=self.seed,
         )  # fmt: skip
-        score = self.score(judge.linear("encoder", READING, features))
+        score = judge.linear("encoder", READING, features).overall(self.task)
         if score is None:
             raise DataError(
                 f"{self.metric} is not defined on the {len(rows.valid):,} validation rows"
             )
         return score
-
-    def score(self, row: ProbeRow) -> float | None:
-        """Return the metric over all targets; of several numbers in deviations of training rows.
-
-        Else the target in the largest unit would choose alone.
-        """
-        if len(self.task.std) < 2:
-            return row.mean(self.metric)
-        found = zip(self.task.targets, self.task.std, strict=True)
-        errors = [(row.metrics[name][self.metric].value, std) for name, std in found]
-        known = [error / std for error, std in errors if error is not None]
-        return float(np.mean(known)) if known else None
 
     def conclude(self, done: Sequence[TunedTrial]) -> Tuning:
         """Rank the trials, and write the recipe of the best."""

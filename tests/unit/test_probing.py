@@ -129,6 +129,21 @@ def test_a_probe_compares_the_encoder_with_what_needs_no_pretraining() -> None:
     assert "encoder" in found._repr_html_()
 
 
+def test_errors_of_several_numbers_are_averaged_in_their_deviations() -> None:
+    texts = strings(200)
+    amount = [text.count("O") for text in texts]
+    data = {"smiles": texts, "g": amount, "mg": [1000 * number for number in amount]}
+    config = DataConfig(column=("smiles",))
+    found = probe(
+        pretrained(texts), data, target=("g", "mg"), data_config=config, task="regression",
+        resamples=0,
+    )  # fmt: skip
+    row = found.results[0]
+    errors = [row.metrics[target]["rmse"].value for target in ("g", "mg")]
+    assert errors[1] == pytest.approx(1000 * errors[0], rel=1e-3)
+    assert row.overall(found.task) == pytest.approx(errors[0] / found.task.std[0], rel=1e-3)
+
+
 def test_of_few_labels_without_test_rows_a_fifth_judges() -> None:
     texts = strings(200)
     data = {"smiles": texts, "y": [text.count("O") for text in texts]}

@@ -18,7 +18,8 @@ class Comparison:
 
     task: TaskConfig
     metric: str
-    """What is compared: a metric, averaged over the targets."""
+    """What is compared: a metric, averaged over the targets; errors of several numbers in standard
+    deviations of the training rows."""
     rows: dict[str, int]
     """Rows of the first seed: `pretrained`, `fitted`, `test`."""
     scores: dict[str, dict[int, float]]
