@@ -25,13 +25,15 @@ COMMITTED = Path(__file__).parents[2] / "results"
 ARMS = ("guided", "none", "baseline")
 
 
-def run(out: Path, *, arms: Sequence[str] = ARMS, **options: object) -> list[Record]:
+def run(
+    out: Path, *, arms: Sequence[str] = ARMS, seeds: int = 1, **options: object
+) -> list[Record]:
     return run_benchmark(
         "digits",
         tasks=("50",),
         arms=arms,
         budget="mini",
-        seeds=1,
+        seeds=seeds,
         out=out,
         **options,  # type: ignore[arg-type]
     )
@@ -99,12 +101,13 @@ def test_what_is_done_is_not_done_again(
 @contextmanager
 def nothing_changed() -> Iterator[None]:
     """Check that threads and environment, of which jobs have their own, are left as they were."""
-    before, environment = torch.get_num_threads(), dict(os.environ)
+    names = ("OMP_NUM_THREADS", "MKL_NUM_THREADS")
+    before, environment = torch.get_num_threads(), [os.environ.get(name) for name in names]
     torch.set_num_threads(2)
     try:
         yield
         assert torch.get_num_threads() == 2
-        assert dict(os.environ) == environment
+        assert [os.environ.get(name) for name in names] == environment
     finally:
         torch.set_num_threads(before)
 
@@ -123,6 +126,30 @@ def test_a_record_of_other_settings_is_refused(
     monkeypatch.setitem(Digits.budgets, "mini", longer)
     with pytest.raises(ConfigError, match=r"training\.steps is 30, not 20"):
         run(done[0])
+
+
+def test_a_record_under_the_name_of_another_seed_is_refused(
+    done: tuple[Path, list[Record]], tmp_path: Path
+) -> None:
+    shutil.copytree(done[0], tmp_path / "out")
+    (record,) = (tmp_path / "out").rglob("final/*_none_seed0.json")
+    shutil.copy(record, record.with_name(record.name.replace("seed0", "seed1")))
+    with pytest.raises(ConfigError, match=r"is the record of .*_none_seed0\.json"):
+        run(tmp_path / "out", seeds=2, arms=("none",))
+
+
+def test_weights_that_come_out_the_same_leave_their_record_as_it_is(
+    done: tuple[Path, list[Record]], tmp_path: Path
+) -> None:
+    out = tmp_path / "out"
+    shutil.copytree(done[0], out)
+    shutil.rmtree(out / "runs")
+    (path,) = out.rglob("final/pretraining_guided_seed0.json")
+    (job,) = out.rglob("final/50_guided_seed0.json")
+    before = path.read_bytes()
+    job.unlink()
+    assert numbers(run(out, arms=("guided",))) == numbers(done[1][:1])
+    assert path.read_bytes() == before
 
 
 def test_an_arm_on_other_rows_than_the_others_is_refused(

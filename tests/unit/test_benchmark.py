@@ -19,6 +19,7 @@ from anymae.benchmark.labels import Labels, SealedError
 from anymae.benchmark.leaks import clean, contents, count_shared
 from anymae.benchmark.linear import linear_candidates
 from anymae.benchmark.location import data_folder
+from anymae.benchmark.prepare import prepare_corpus, prepare_task
 from anymae.benchmark.record import JobName, Method, Record, read_record, read_records, write_record
 from anymae.benchmark.run import plan
 from anymae.benchmark.scores import scores
@@ -442,12 +443,21 @@ def test_chains_share_an_encoder_and_go_seed_by_seed(tmp_path: Path) -> None:
     assert len(chains[0].missing) == 5
 
 
+def test_what_is_named_twice_is_planned_once(tmp_path: Path) -> None:
+    (chain,) = plan(
+        "digits", tasks=("50", "50"), arms=("guided", " guided"), budget="mini", seeds=1,
+        data=tmp_path, out=tmp_path,
+    )  # fmt: skip
+    assert [(job.task, job.arm) for job in chain.jobs] == [("50", "guided")]
+
+
 @pytest.mark.parametrize(
     ("changed", "message"),
     [
         ({"budget": "cpy"}, "did you mean 'cpu'"),
         ({"tasks": ("al",)}, "did you mean 'all'"),
         ({"arms": ("rndom",)}, "did you mean 'random'"),
+        ({"arms": ("",)}, "unknown arm ''"),
         ({"seeds": 0}, "at least one"),
         ({"device": "cuda:99"}, "not on this machine"),
     ],
@@ -471,6 +481,19 @@ def test_missing_data_are_named_with_the_way_to_get_them(
         data_folder(tmp_path / "images", "images")
 
 
+@pytest.mark.parametrize("content", [b"", b"<html>not found</html>", b"PAR1PAR1"])
+def test_damaged_data_are_told_in_a_sentence(content: bytes, tmp_path: Path) -> None:
+    for file in SUITES["tape"].files:
+        (tmp_path / file).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / file).write_bytes(content)
+    suite = SUITES["tape"](tmp_path)
+    budget = suite.budgets["mini"]
+    with pytest.raises(DataError, match=r"cannot be read .* damaged or something else"):
+        prepare_task(suite, suite.tasks["stability"], budget, 0)
+    with pytest.raises(DataError, match=r"cannot be read .* damaged or something else"):
+        prepare_corpus(suite, "all", budget, 0)
+
+
 @pytest.mark.parametrize("name", list(SUITES))
 def test_every_suite_is_complete(name: str) -> None:
     kind = SUITES[name]
@@ -490,8 +513,6 @@ def test_every_suite_is_complete(name: str) -> None:
 def test_splits_of_real_data_are_disjoint_and_the_corpus_is_clean(
     name: str, data_folder: Path
 ) -> None:
-    from anymae.benchmark.prepare import prepare_corpus, prepare_task
-
     suite = SUITES[name](data_folder)
     budget = SUITES[name].budgets["mini"]
     for task in SUITES[name].tasks.values():

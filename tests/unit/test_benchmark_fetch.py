@@ -2,6 +2,7 @@
 
 import gzip
 import hashlib
+import sys
 import threading
 from collections.abc import Callable, Iterator
 from functools import partial
@@ -16,7 +17,7 @@ import pytest
 from anymae.benchmark.download import download
 from anymae.benchmark.fetch import RECIPES, content_digest, fetch, read_content
 from anymae.benchmark.suite import SUITES
-from anymae.errors import DataError
+from anymae.errors import DataError, FolderError
 
 CONTENT = bytes(range(256)) * 400
 
@@ -225,6 +226,50 @@ def test_changed_originals_are_refused(
     with pytest.raises(DataError, match="content digest"):
         fetch("images", data=tmp_path / "data", root=url, wait=0)
     assert not (tmp_path / "data" / "images" / "mnist_t10k.npz").exists()
+
+
+def test_a_stored_file_that_is_another_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "images" / "mnist_t10k.npz"
+    path.parent.mkdir()
+    for content, said in ((b"", "cannot be read"), (b"<html>", "cannot be read")):
+        path.write_bytes(content)
+        with pytest.raises(DataError, match=said):
+            fetch("images", data=tmp_path)
+    np.savez(path, images=np.zeros((1, 28, 28), np.uint8), labels=np.zeros(1, np.uint8))
+    with pytest.raises(DataError, match="holds something else"):
+        fetch("images", data=tmp_path)
+
+
+def test_what_can_be_built_is_built_before_the_rest_is_named(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    built: list[str] = []
+
+    def build(file: str, folder: Path, *_: object) -> dict[str, np.ndarray]:
+        built.append(file)
+        return {"a": np.zeros(1, np.uint8)}
+
+    # The package has the function under the module's name.
+    monkeypatch.setattr(sys.modules[fetch.__module__], "_build", build)
+    monkeypatch.setenv("ANYMAE_DATA", str(tmp_path))
+    with pytest.raises(DataError, match=r"higgs_extra_train\.parquet was put together"):
+        fetch("higgs")
+    assert built == ["physics/higgs/higgs_small_valid_test.parquet"]
+    assert (tmp_path / built[0]).is_file()
+
+
+def test_a_place_that_cannot_be_written_is_no_fault_of_the_connection(
+    server: tuple[str, Path, type[Handler]], tmp_path: Path
+) -> None:
+    url, folder, kind = server
+    (folder / "a").write_bytes(CONTENT)
+    (tmp_path / "file").touch()
+    with pytest.raises(FolderError, match="is a file"):
+        fetch("images", data=tmp_path / "file" / "data", root=url, wait=0)
+    (tmp_path / "got.part").mkdir()
+    with pytest.raises(FolderError, match=r"got\.part could not be written"):
+        download(f"{url}/a", tmp_path / "got", wait=0)
+    assert len(kind.log) == 1
 
 
 def test_a_page_in_place_of_an_original_is_told(

@@ -31,14 +31,22 @@ OTHER_SEEDS = 1000
 def references(arm: str) -> tuple[str, str]:
     """Name the arms with random masks and without pretraining that an arm is compared with.
 
-    A baseline that is joined to an encoder is compared with one that is joined to another.
+    A baseline that is joined to an encoder is compared with one that is joined to another, an arm
+    with settings of its own beside those of its masks with random masks under the same settings.
 
     >>> references("guided"), references("baseline+embedding")
     (('random', 'none'), ('baseline+random', 'baseline+none'))
+    >>> references("guided:ratio=0.5:training.steps=500")
+    ('random:training.steps=500', 'none')
     """
     if arm in JOINS:
         return JOINED_WITH["random"], JOINED_WITH[NONE]
-    return "random", NONE
+    others = [
+        part
+        for part in arm.split(":")[1:]
+        if "." in part.split("=")[0] and not part.startswith("masking.")
+    ]
+    return ":".join(["random", *others]), NONE
 
 
 _DECIDED = {

@@ -51,6 +51,11 @@ def read_same(suite: type[Suite], path: Path) -> Record:
         ConfigError: It was asked for something else.
     """
     record = read_record(path)
+    if path.parts[-len(record.job.file.parts) :] != record.job.file.parts:
+        raise ConfigError(
+            f"{path} is the record of {record.job.file}; give it that name, or move it away to "
+            "compute the job again"
+        )
     found = differing(record.asked, asked_of(suite, record.job))
     if found:
         raise ConfigError(

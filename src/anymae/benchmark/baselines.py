@@ -6,7 +6,7 @@ for everything else. With `extra` features, those of an encoder, it learns from 
 Shapes: R rows, F features.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 import numpy as np
@@ -25,7 +25,7 @@ from sklearn.preprocessing import OneHotEncoder, StandardScaler
 
 from anymae.benchmark.candidates import Candidate, Floats
 from anymae.benchmark.labels import IntArray
-from anymae.benchmark.linear import MANY_CLASSES, linear_candidates
+from anymae.benchmark.linear import MANY_CLASSES, STRENGTHS, linear_candidates
 from anymae.benchmark.suite import Task, TaskData
 from anymae.errors import MissingExtraError
 from anymae.registry import Registry
@@ -37,6 +37,10 @@ BASELINES: Registry[Baseline] = Registry("baseline")
 
 COMPONENTS = 64
 """Principal components of an encoder's features that a baseline learns from besides its own."""
+PENALTIES = (0.1, 1.0, 10.0, 100.0)
+"""Of a ridge on sparse features, the weakest first."""
+NGRAM_STRENGTHS = (0.1, 1.0, 10.0)
+"""Inverse penalties on counts of characters, the weakest penalty last."""
 TREES = 200
 ROUNDS = 300
 """Boosting rounds at most; their number is chosen on validation, every tenth is looked at."""
@@ -124,7 +128,7 @@ def ngrams(task: Task, data: TaskData, seed: int, extra: Floats | None) -> Itera
     if extra is not None:
         features = _beside(features, extra, train)
     known = data.labels.of(data.parts.train)
-    for strength in (0.1, 1.0, 10.0):
+    for strength in NGRAM_STRENGTHS:
         model = LogisticRegression(C=strength, max_iter=1000).fit(features[train], known)
         found = answers(model, features[rest], data.num_classes)
         yield Candidate({"strength": strength}, found)
@@ -186,6 +190,13 @@ def _places(string: str) -> list[str]:
     return [f"{place}{letter}" for place, letter in enumerate(string)]
 
 
+def is_weakest(method: str, settings: Mapping[str, object]) -> bool:
+    """Say whether a linear model has the weakest penalty that its method tries."""
+    if "penalty" in settings:
+        return settings["penalty"] == PENALTIES[0]
+    return settings["strength"] == (NGRAM_STRENGTHS if method == "ngrams" else STRENGTHS)[-1]
+
+
 def _beside(features: Any, extra: Floats, train: IntArray) -> Any:  # noqa: ANN401 - sparse
     from scipy import sparse
 
@@ -207,7 +218,7 @@ def _sparse_ridge(
         yield from linear_candidates(task, data, features.toarray())
         return
     targets = known if task.type == "regression" else np.eye(data.num_classes)[known.astype(int)]
-    for penalty in (0.1, 1.0, 10.0, 100.0):
+    for penalty in PENALTIES:
         model = Ridge(penalty, solver="sparse_cg", tol=1e-4).fit(features[train], targets)
         yield Candidate({"penalty": penalty}, answers(model, features[rest], data.num_classes))
 

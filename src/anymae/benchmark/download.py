@@ -8,13 +8,14 @@ import urllib.request
 from pathlib import Path
 
 from anymae.errors import DataError
-from anymae.files import sha256
+from anymae.files import sha256, told
 
 logger = logging.getLogger(__name__)
 
 RETRIES, WAIT, TIMEOUT = 4, 1.0, 30.0
 """Attempts, seconds before the second one (doubling), seconds without an answer."""
 BLOCK = 1 << 20
+ADVICE = "make room, or name another folder with --data; what was fetched stays"
 
 
 def download(url: str, to: Path, *, digest: str | None = None, wait: float = WAIT) -> Path:
@@ -28,10 +29,12 @@ def download(url: str, to: Path, *, digest: str | None = None, wait: float = WAI
 
     Raises:
         DataError: It cannot be had, or has another sha256.
+        FolderError: It cannot be written.
     """
     if to.exists() and (digest is None or sha256(to) == digest):
         return to
-    to.parent.mkdir(parents=True, exist_ok=True)
+    with told(to, ADVICE):
+        to.parent.mkdir(parents=True, exist_ok=True)
     part = to.with_name(f"{to.name}.part")
     for attempt in range(RETRIES):
         if attempt:
@@ -69,9 +72,15 @@ def _continue(url: str, part: Path) -> None:
         mode = "ab" if answer.status == 206 else "wb"
         expected = answer.headers.get("Content-Length")
         count = 0
-        with part.open(mode) as file:
-            while block := answer.read(BLOCK):
-                file.write(block)
-                count += len(block)
+        _write(part, mode, b"")
+        while block := answer.read(BLOCK):
+            _write(part, "ab", block)
+            count += len(block)
     if expected is not None and count < int(expected):
         raise EOFError(f"the connection broke after {count:,} of {int(expected):,} bytes")
+
+
+def _write(part: Path, mode: str, block: bytes) -> None:
+    """Write a block; what this machine cannot write is no fault of the connection."""
+    with told(part, ADVICE), part.open(mode) as file:
+        file.write(block)

@@ -87,6 +87,11 @@ class ArmEncoder:
             # Weights without their record may be those of other settings.
             remove_folder(self._folder)
         record = self._pretrain()
+        if before is not None and before.facts.get(ENCODER) == record.facts[ENCODER]:
+            # The same weights again: what is stored stays as it is.
+            return before
+        if before is not None:
+            logger.warning("%s: weights differ from those of the record before", path)
         write_record(self.where.out, record)
         return record
 

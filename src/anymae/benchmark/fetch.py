@@ -8,7 +8,6 @@ together from many sources and cannot be rebuilt here; they are named.
 import gzip
 import hashlib
 import logging
-import zlib
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple, TypeAlias
@@ -19,12 +18,11 @@ import pyarrow as pa
 import pyarrow.csv as csv
 import pyarrow.parquet as pq
 
-from anymae.benchmark.download import download
-from anymae.benchmark.location import FOLDER
+from anymae.benchmark.download import ADVICE, download
+from anymae.benchmark.location import home, readable
 from anymae.benchmark.suite import SUITES
-from anymae.data.cache import cache_folder
-from anymae.errors import DataError, first_line
-from anymae.files import write_file
+from anymae.errors import DataError
+from anymae.files import require_writable, told, write_file
 
 logger = logging.getLogger(__name__)
 
@@ -59,9 +57,11 @@ def fetch(
 ) -> list[Path]:
     """Build the files of a suite that are not there yet.
 
+    Files that are there are read, and compared with the same digests.
+
     Args:
         suite: One of `SUITES`.
-        data: The data folder; `None` is that in the user's cache.
+        data: The data folder; `None` is that of `$ANYMAE_DATA`, else that in the user's cache.
         root: Where the originals are; a mirror has the same paths.
         wait: Seconds before a failed download is tried again.
 
@@ -69,40 +69,56 @@ def fetch(
         The files that were built.
 
     Raises:
-        DataError: An original cannot be had, its content differs, or a file cannot be rebuilt.
+        DataError: A file is damaged, an original cannot be had, its content differs, or, once
+            all others are there, a file cannot be rebuilt.
+        FolderError: The folder cannot be written.
     """
-    folder = Path(data) if data is not None else cache_folder() / FOLDER
+    folder = home(data)
+    require_writable(folder)
     missing = [file for file in SUITES[suite].files if not (folder / file).is_file()]
+    for file in SUITES[suite].files:
+        if file not in missing and file in RECIPES:
+            _check_stored(folder / file, RECIPES[file])
+    found = [file for file in missing if file in RECIPES]
+    for file in found:
+        content = _build(file, folder, root, wait)
+        with told(folder / file, ADVICE):
+            _write(content, folder / file)
+        logger.info("built %s", folder / file)
     lost = [file for file in missing if file not in RECIPES]
     if lost:
         raise DataError(
             f"{', '.join(lost)} was put together from many sources and cannot be rebuilt from "
             f"public files; copy it into {folder} or name a folder that has it with --data"
         )
-    for file in missing:
-        recipe = RECIPES[file]
-        parts = [
-            download(f"{root}/{path}", folder / "originals" / path, wait=wait)
-            for path in recipe.originals
-        ]
-        try:
-            content = recipe.build(parts)
-        except (OSError, EOFError, ValueError, KeyError, zlib.error, pa.ArrowException) as error:
-            raise DataError(
-                f"{file} cannot be built from {root}/{recipe.originals[0]} ({first_line(error)}); "
-                f"what was fetched is damaged or something else: remove {folder / 'originals'} and "
-                "run again"
-            ) from None
-        found = content_digest(content)
-        if found != recipe.digest:
-            raise DataError(
-                f"{file} built from {root}/{recipe.originals[0]} has the content digest {found}, "
-                f"not {recipe.digest}; an original has changed, remove {folder / 'originals'} and "
-                "run again, or report it"
-            )
-        _write(content, folder / file)
-        logger.info("built %s", folder / file)
-    return [folder / file for file in missing]
+    return [folder / file for file in found]
+
+
+def _check_stored(path: Path, recipe: Recipe) -> None:
+    """Refuse a file of the data folder that holds something else than it should."""
+    with readable(str(path)):
+        found = content_digest(read_content(path))
+    if found != recipe.digest:
+        raise DataError(
+            f"{path} holds something else than the stored results were computed on; remove it and "
+            "run again"
+        )
+
+
+def _build(file: str, folder: Path, root: str, wait: float) -> Content:
+    """Fetch the originals of a file, and make it of them."""
+    recipe, originals = RECIPES[file], folder / "originals"
+    origin = f"{root}/{recipe.originals[0]}"
+    parts = [download(f"{root}/{path}", originals / path, wait=wait) for path in recipe.originals]
+    with readable(f"{file}, built from {origin},", f"remove {originals} and run again"):
+        content = recipe.build(parts)
+    found = content_digest(content)
+    if found != recipe.digest:
+        raise DataError(
+            f"{file} built from {origin} has the content digest {found}, not {recipe.digest}; an "
+            f"original has changed, remove {originals} and run again, or report it"
+        )
+    return content
 
 
 def content_digest(content: Content) -> str:

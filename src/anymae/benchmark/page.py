@@ -4,6 +4,7 @@ import itertools
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from statistics import fmean
+from typing import NamedTuple
 
 from anymae.benchmark.arms import NONE, references
 from anymae.benchmark.candidates import choice_metric
@@ -23,9 +24,11 @@ from anymae.benchmark.sentences import (
     machines_of,
     noise_floor,
     other_runs,
+    weakest_penalties,
 )
 from anymae.benchmark.suite import BASELINE, Task
 from anymae.benchmark.summary import Group, group_records
+from anymae.errors import FolderError
 from anymae.files import write_text
 
 FIGURES = "figures"
@@ -83,8 +86,14 @@ def write_page(results: Path, page: Path) -> None:
 
     Raises:
         ConfigError: A record cannot be understood.
+        FolderError: There is no record.
     """
-    groups = group_records(read_records(results))
+    records = read_records(results)
+    if not records:
+        raise FolderError(
+            f"{results} holds no records; name the folder that `anymae benchmark` has written to"
+        )
+    groups = group_records(records)
     parts = [_HEAD, *conclude(groups)]
     for _, budgets in itertools.groupby(groups, key=lambda group: group.suite):
         of_suite = list(budgets)
@@ -105,7 +114,9 @@ def _section(group: Group, folder: Path) -> Iterator[str]:
     missing = [name for name in kind.tasks if name not in {task.name for task in group.tasks()}]
     if missing:
         yield f"Not run: {', '.join(missing)}.\n"
-    notes = (frozen_only, noise_floor, last_looks, leaks, machines, other_runs)
+    notes = (
+        *(frozen_only, noise_floor, last_looks, weakest_penalties, leaks, machines, other_runs),
+    )
     yield from (f"{line}\n" for note in notes for line in note(group))
     yield from _figures(group, folder)
     yield from _methods(group)
@@ -194,10 +205,14 @@ def _sweeps(group: Group) -> Iterator[str]:
     best = [
         f"`{name}` {' and '.join(f'{ratio:g}' for ratio in ratios)}"
         + (" (a tie)" if len(ratios) > 1 else "")
+        + f" (seeds: {from_to(group.runs_of_ratios(name))})"
         for name, ratios in group.best_ratios().items()
     ]
     if best:
-        yield f"Best ratio by mean rank over these tasks: {', '.join(best)}.\n"
+        yield (
+            "Best ratio by mean rank over these tasks, on the seeds that the ratios tried most "
+            f"often share: {', '.join(best)}. By one seed the best may be chance.\n"
+        )
     others = [f"`{name}` {ratio:g}" for name, (ratio, _) in group.ratios_not_taken().items()]
     if others:
         yield f"The suite has {', '.join(others)}: its results are not those of the best ratios.\n"
@@ -205,31 +220,56 @@ def _sweeps(group: Group) -> Iterator[str]:
 
 def _compute(groups: Sequence[Group]) -> Iterator[str]:
     """Show how scores move with the length of pretraining, over the budgets of a suite."""
-    rows, lengths = [], set()
+    found: dict[tuple[str, str], list[_Spent]] = {}
     for group in groups:
         for task in group.tasks():
             for arm in group.arms(task):
                 records = group.pretrainings(arm, task.corpus)
-                if not records:
-                    continue
-                facts = records[0].facts
-                visits, ratio = int(facts["rows_visited"]), f"{facts['masking']['ratio']:g}"
-                seconds = fmean(record.seconds for record in records)
-                score = show(group.tested(task, arm))
-                lengths.add(visits)
-                cells = (group.budget, ratio, f"{seconds:.0f}", score)
-                rows.append((task.name, arm, visits, *cells))
-    if len(lengths) < 2:
+                if records:
+                    spent = _Spent(group, task, arm, int(records[0].facts["rows_visited"]), records)
+                    parts = [p for p in arm.split(":") if not p.startswith("training.steps=")]
+                    found.setdefault((task.name, ":".join(parts)), []).append(spent)
+    found = {key: of for key, of in found.items() if len({one.visits for one in of}) > 1}
+    if not found:
         return
-    several = (
-        "; budgets differ in more than that, see there" if len({r[3] for r in rows}) > 1 else ""
+    several = len({one.group.budget for of in found.values() for one in of}) > 1
+    yield (
+        "Score against compute: rows visited while pretraining, and its seconds, over the seeds "
+        "that all lengths of an arm have on a task"
+        f"{'; budgets differ in more than that, see there' if several else ''}:\n"
     )
-    yield f"Score against compute: rows visited while pretraining, and its seconds{several}:\n"
-    ordered = sorted(rows, key=lambda row: (row[0], row[1].split(":")[0], row[2]))
     yield table(
-        ["task", "arm", "rows visited", "budget", "mask ratio", "s", "score"],
-        [[task, arm, f"{visits:,}", *rest] for task, arm, visits, *rest in ordered],
+        ["task", "arm", "rows visited", "budget", "mask ratio", "s", "seeds", "score", "probe"],
+        [row for _, of in sorted(found.items()) for row in _spent_rows(of)],
     )
+
+
+class _Spent(NamedTuple):
+    """One length of pretraining of an arm."""
+
+    group: Group
+    task: Task
+    arm: str
+    visits: int
+    records: Sequence[Record]
+
+
+def _spent_rows(found: Sequence[_Spent]) -> Iterator[list[str]]:
+    """Show what each length gave, over the seeds that all have."""
+    scores = [(one.group.tested(one.task, one.arm), one) for one in found]
+    shared = set.intersection(*(set(values) for values, _ in scores))
+    for values, one in sorted(scores, key=lambda pair: pair[1].visits):
+        both = (values, one.group.tested(one.task, one.arm, "probe"))
+        yield [
+            one.task.name,
+            one.arm,
+            f"{one.visits:,}",
+            one.group.budget,
+            f"{one.records[0].facts['masking']['ratio']:g}",
+            f"{fmean(record.seconds for record in one.records):.0f}",
+            str(len(shared)),
+            *(show({seed: of[seed] for seed in sorted(shared & of.keys())}) for of in both),
+        ]
 
 
 def _costs(group: Group) -> Iterator[str]:
@@ -238,11 +278,13 @@ def _costs(group: Group) -> Iterator[str]:
     rows = [_cost(group.pretrainings(arm, corpus)) for arm, corpus in runs]
     if rows:
         yield (
-            "Pretraining runs. *Corpus* is how many rows it has, *visited* how many the run saw. "
+            "Pretraining runs. *Corpus* is how many rows it has, *visited* how many the run saw "
+            "(steps times rows of a batch; the last of an epoch may be smaller). "
             "*By attention*: how guided masks follow it (`top` by rank, `sample` by chance), and "
             "which share of a mask does once `random_start` is over; the rest is uniform, or the "
-            "sampled queries themselves, chance as well. *Loss* is that of held-out rows under "
-            "random masks, the home ground of `random`. *Entropy* 1 hides every position equally "
+            "sampled queries themselves, chance as well. *Loss* is that of held-out rows (a "
+            "fiftieth of the corpus, others for `random-again`) under random masks, the home "
+            "ground of `random`. *Entropy* 1 hides every position equally "
             "often; *overlap* is the share that two masks of a row have in common:\n"
         )
         yield table(

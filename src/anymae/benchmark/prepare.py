@@ -9,6 +9,7 @@ import numpy as np
 
 from anymae.benchmark.labels import IntArray
 from anymae.benchmark.leaks import Cleaned, clean, contents, count_shared
+from anymae.benchmark.location import readable
 from anymae.benchmark.suite import (
     Budget,
     Corpus,
@@ -42,7 +43,8 @@ def prepare_task(suite: Suite, task: Task, budget: Budget, seed: int) -> Prepare
     The label budget is drawn by `seed`, alike for all arms. Limits of the budget on validation
     and test rows are drawn by a fixed seed, so that the test stays the same.
     """
-    data = suite.load(task, seed)
+    with readable(_name(suite)):
+        data = suite.load(task, seed)
     most_train, most_valid, most_test = budget.most_rows
     train = draw(data.parts.train, most_train, seed=seed, purpose="train")
     parts = Parts(
@@ -64,8 +66,10 @@ def prepare_task(suite: Suite, task: Task, budget: Budget, seed: int) -> Prepare
 
 def prepare_corpus(suite: Suite, name: str, budget: Budget, seed: int) -> Cleaned:
     """Read a corpus without the validation and test rows of any task that is pretrained on it."""
-    tasks = [suite.load(task, seed) for task in _one_of_each_curve(suite) if task.corpus == name]
-    cleaned = clean(suite.corpus(name, seed), tasks)
+    with readable(_name(suite)):
+        alike = [task for task in _one_of_each_curve(suite) if task.corpus == name]
+        tasks, whole = [suite.load(task, seed) for task in alike], suite.corpus(name, seed)
+    cleaned = clean(whole, tasks)
     corpus = cleaned.corpus
     left = f"{corpus.flagged:,} by its flags and {cleaned.removed:,} by content"
     logger.info("rows left out of the corpus, as validation or test parts have them: %s", left)
@@ -75,6 +79,11 @@ def prepare_corpus(suite: Suite, name: str, budget: Budget, seed: int) -> Cleane
             inputs=take(corpus.inputs, rows), config=corpus.config, flagged=corpus.flagged
         )
     return Cleaned(replace(corpus, config=budget.read(corpus.config)), cleaned.removed)
+
+
+def _name(suite: Suite) -> str:
+    """Name what is read where a suite is loaded."""
+    return f"one of {', '.join(suite.files)} in {suite.folder}"
 
 
 def _one_of_each_curve(suite: Suite) -> list[Task]:

@@ -125,12 +125,13 @@ def plan(
     _check_known("task", tasks, kind.tasks)
     if seeds < 1:
         raise ConfigError(f"--seeds is {seeds}; at least one is needed")
-    asked = [parse_arm(arm) for arm in (arms or kind.arms)]
+    # What is named twice is run once.
+    asked = [parse_arm(arm) for arm in dict.fromkeys(map(str.strip, arms or kind.arms))]
     folder = data_folder(data, suite)
     chains: dict[tuple[int, str, str], list[JobName]] = {}
     for seed in range(seeds):
         for arm in asked:
-            for name in tasks or kind.tasks:
+            for name in dict.fromkeys(tasks or kind.tasks):
                 key = (seed, _shares(arm), kind.tasks[name].corpus)
                 job = JobName(
                     suite=suite, budget=budget, stage=stage, task=name, arm=arm.text, seed=seed

@@ -4,6 +4,7 @@ from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 
 from anymae.benchmark.arms import JOINS, NONE
+from anymae.benchmark.baselines import is_weakest
 from anymae.benchmark.record import Record, same_encoder
 from anymae.benchmark.suite import BASELINE, Task
 from anymae.benchmark.summary import Group
@@ -62,14 +63,13 @@ def by_choice(group: Group) -> Iterator[str]:
 def leaks(group: Group) -> Iterator[str]:
     """Say which rows were left out of the corpus, and which occur on both sides of a split."""
     left_out = [
-        f"{corpus}: {_range(records, 'flagged')} by its flags, {_range(records, 'removed')} by "
-        "content"
+        f"{corpus} {_range(records, 'flagged')} by flags, {_range(records, 'removed')} by content"
         for corpus, records in _corpora(group).items()
     ]
     if left_out:
         yield (
-            "Rows left out of the pretraining corpus because a validation or test part has them: "
-            f"{'; '.join(left_out)}."
+            "Rows left out of the pretraining corpus, by its flags because any part of a task has "
+            f"them, by content because a validation or test part has: {'; '.join(left_out)}."
         )
     shared = []
     for task in group.tasks():
@@ -124,6 +124,26 @@ def last_looks(group: Group) -> Iterator[str]:
         yield (
             f"The highest of the learning rates tried was best in {', '.join(edges)}: there, a "
             "higher one might have given more."
+        )
+
+
+def weakest_penalties(group: Group) -> Iterator[str]:
+    """Say how often linear models took the weakest penalty that was tried."""
+    parts = []
+    for arm in ("guided", "random", NONE, BASELINE):
+        taken = [
+            is_weakest(name, method.settings)
+            for task in group.tasks()
+            for record in group.final(task, arm)
+            for name, method in record.methods.items()
+            if method.settings.keys() & {"strength", "penalty"}
+        ]
+        if any(taken):
+            parts.append(f"{sum(taken)} of {len(taken)} jobs of {arm}")
+    if parts:
+        yield (
+            f"Linear models took the weakest penalty tried in {', '.join(parts)}: there, a weaker "
+            "one might have given more."
         )
 
 

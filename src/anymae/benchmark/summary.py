@@ -1,6 +1,7 @@
 """Records put together: the values of each task and arm by seed, and what follows from them."""
 
-from collections.abc import Callable, Iterable, Sequence
+import itertools
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from statistics import fmean
 from typing import NamedTuple
 
@@ -73,12 +74,13 @@ class Group(NamedTuple):
     def best_ratios(self) -> dict[str, list[float]]:
         """Return the ratios of each masking that were best on validation: mean rank over tasks.
 
-        Looks at arms that differ in nothing but the ratio, such as `guided:ratio=0.5`; more than
-        one ratio is a tie.
+        Looks at arms that differ in nothing but the ratio, such as `guided:ratio=0.5`, on seeds
+        that they share; more than one ratio is a tie.
         """
         ranks: dict[str, dict[float, list[float]]] = {}
         for task in self.tasks_of("tune"):
-            for name, values in self._ratio_sweep(task).items():
+            for name, found in self._ratio_sweep(task).items():
+                values = {ratio: fmean(of.values()) for ratio, of in found.items()}
                 sign = 1 if choice_metric(task) in ERRORS else -1
                 places = rankdata([sign * value for value in values.values()])
                 for ratio, place in zip(values, places, strict=True):
@@ -92,6 +94,11 @@ class Group(NamedTuple):
             for name, of in means.items()
         }
 
+    def runs_of_ratios(self, name: str) -> list[int]:
+        """Return, by task, on how many seeds the ratios of a masking were compared."""
+        sweeps = (self._ratio_sweep(task).get(name, {}) for task in self.tasks_of("tune"))
+        return [len(next(iter(sweep.values()))) for sweep in sweeps if sweep]
+
     def ratios_not_taken(self) -> dict[str, tuple[float, list[float]]]:
         """Return, by masking, the suite's ratio and the best ones where it is none of these."""
         own = self.kind.budgets[self.budget].masking
@@ -102,16 +109,25 @@ class Group(NamedTuple):
                 found[name] = (float(ratio), best)
         return found
 
-    def _ratio_sweep(self, task: Task) -> dict[str, dict[float, float]]:
-        """Return the mean validation metric by masking, with its other settings, and ratio."""
-        found: dict[str, dict[float, float]] = {}
-        for text in sorted({r.job.arm for r in self.records if r.job.stage == "tune"}):
-            arm, values = parse_arm(text), self.validated(task, text, "tune")
-            ratio = arm.settings.get("masking.ratio")
-            if ratio is not None and values:
-                others = [part for part in text.split(":") if not part.startswith("ratio=")]
-                found.setdefault(":".join(others), {})[float(ratio)] = fmean(values.values())
-        return found
+    def _ratio_sweep(self, task: Task) -> dict[str, dict[float, Values]]:
+        """Return the metric on validation rows by masking, with its other settings, and ratio.
+
+        Final jobs were chosen on validation rows in the same way, so they count too. A sweep may
+        begin with few seeds, and have more of the ratios that looked best: what has too few of
+        the seeds is left out.
+        """
+        found: dict[str, dict[float, Values]] = {}
+        own = self.kind.budgets[self.budget].masking
+        stages: tuple[Stage, ...] = ("final", "tune")
+        for stage in stages:
+            for text in sorted({r.job.arm for r in self.records if r.job.stage == stage}):
+                arm, values = parse_arm(text), self.validated(task, text, stage)
+                ratio = arm.settings.get("masking.ratio", own.get(arm.name, {}).get("ratio"))
+                if ratio is not None and values:
+                    others = [part for part in text.split(":") if not part.startswith("ratio=")]
+                    of = found.setdefault(":".join(others), {})
+                    of[float(ratio)] = of.get(float(ratio), {}) | values
+        return {name: _shared(of) for name, of in found.items() if len(of) > 1}
 
     def tested(self, task: Task, arm: str, method: str | None = None) -> Values:
         """Return the task's metric on the test rows, of the best method or a given one."""
@@ -163,6 +179,17 @@ def group_records(records: Iterable[Record]) -> list[Group]:
         if budget != "mini"
     ]
     return [Group(*key, found[key]) for key in order if key in found]
+
+
+def _shared(found: Mapping[float, Values]) -> dict[float, Values]:
+    """Keep the most seeds that two or more have, and what has them all."""
+    common = [set(one) & set(other) for one, other in itertools.combinations(found.values(), 2)]
+    seeds = max(common, key=len)
+    return {
+        ratio: {seed: values[seed] for seed in sorted(seeds)}
+        for ratio, values in sorted(found.items())
+        if seeds and seeds <= values.keys()
+    }
 
 
 def _values(records: Iterable[Record], value: Callable[[Record], float | None]) -> Values:

@@ -289,7 +289,8 @@ class BenchmarkFlags:
     def given(self) -> dict[str, Any]:
         """Return the flags that were used, as keywords of `run_benchmark`."""
         values = {field.name: getattr(self, field.name) for field in fields(self)}
-        values |= {"tasks": values.pop("task"), "arms": self.arms and self.arms.split(",")}
+        arms = None if self.arms is None else self.arms.split(",")
+        values |= {"tasks": values.pop("task"), "arms": arms}
         return {name: value for name, value in values.items() if value is not None}
 
 
