@@ -1,6 +1,6 @@
 """What masks hide on the digits, how hard that is, and whether the encoder gets better by it.
 
-    python benchmarks/mask_study.py --out results [--seeds 4] [--only masks]
+    python benchmarks/mask_study.py [--out runs/mask-study] [--seeds 4] [--only masks]
 
 First, masks of many kinds are put on the rows of one encoder, pretrained with random masks: the
 reconstruction loss under them, how alike the hidden pixels are (mean squared correlation of two
@@ -187,7 +187,9 @@ def probed(encoder: ArmEncoder, data: TaskData) -> dict[str, float]:
 def main() -> None:
     """Measure, print and store."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--out", type=Path, default=Path("results"), help="records and weights")
+    parser.add_argument(
+        "--out", type=Path, default=Path("runs/mask-study"), help="records and weights"
+    )
     parser.add_argument("--seeds", type=int, default=4)
     parser.add_argument("--only", choices=["masks", "probes"], help="leave the rest as stored")
     options = parser.parse_args()

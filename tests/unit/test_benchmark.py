@@ -374,8 +374,9 @@ def test_several_seeds_answer_together_at_the_rate_of_the_first() -> None:
     both = tune(3, 2, (1e-2, 1e-5))
     rate = float(str(both.settings["learning_rate"]))
     first, second = tune(3, 1, (1e-2, 1e-5)), tune(3 + NEXT_SEED, 1, (rate,))
-    assert first.settings == {key: both.settings[key] for key in both.settings if key != "seeds"}
+    assert first.settings == {key: both.settings[key] for key in first.settings}
     assert both.settings["seeds"] == both.looked_at == 2
+    assert both.settings["best_steps"] == [first.settings["step"], second.settings["step"]]
     assert not np.allclose(first.answers, second.answers)
     np.testing.assert_allclose(both.answers, (first.answers + second.answers) / 2, atol=1e-6)
 

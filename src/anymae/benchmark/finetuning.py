@@ -85,7 +85,7 @@ def finetuned(
         "learning_rates": list(plan.learning_rates),
         "step": fits[0].step,
         "steps": steps,
-        **({} if len(fits) == 1 else {"seeds": len(fits)}),
+        **({} if len(fits) == 1 else {"seeds": len(fits), "best_steps": [f.step for f in fits]}),
     }
     answers = _answers(fits, dataset, rest, device)
     return Candidate(settings, answers, looked_at=len(plan.learning_rates))

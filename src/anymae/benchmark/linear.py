@@ -3,7 +3,7 @@
 Shapes: R rows, F features, C classes.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 
 import numpy as np
 import torch
@@ -22,16 +22,13 @@ MANY_CLASSES = 20
 """More classes than these are fitted by least squares: logistic regression would take hours."""
 
 
-def linear_candidates(
-    task: Task, data: TaskData, features: Floats, strengths: Sequence[float] = STRENGTHS
-) -> Iterator[Candidate]:
+def linear_candidates(task: Task, data: TaskData, features: Floats) -> Iterator[Candidate]:
     """Fit the training rows at each strength.
 
     Args:
         task: What is predicted.
         data: Parts and labels.
         features: `(R, F)` of all rows.
-        strengths: Inverse penalties.
     """
     train, rest = features[data.parts.train], features[_rest(data)]
     known = data.labels.of(data.parts.train)
@@ -40,7 +37,7 @@ def linear_candidates(
         return
     config = describe_task(task, data)
     targets = standardise(config, known)[:, None]
-    for strength in strengths:
+    for strength in STRENGTHS:
         found = fit_linear(config, train, targets, strengths=(strength,))
         outputs = torch.from_numpy(found.outputs(rest))
         yield Candidate({"strength": strength}, to_answers(config, outputs).numpy())

@@ -108,7 +108,10 @@ def last_looks(group: Group) -> Iterator[str]:
             if "finetune" in record.methods
         ]
         looks = [found for found in methods if {"step", "steps"} <= found.keys()]
-        last = sum(found["step"] == found["steps"] for found in looks)
+        # Of several trainings the one that went on longest tells.
+        last = sum(
+            max(found.get("best_steps", [found["step"]])) == found["steps"] for found in looks
+        )
         if looks:
             parts.append(f"{last} of {len(looks)} jobs of {arm}")
         rates = [found for found in methods if len(found.get("learning_rates", ())) > 1]
