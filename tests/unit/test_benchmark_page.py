@@ -208,6 +208,11 @@ def test_words_follow_from_the_numbers(results: Path, tmp_path: Path) -> None:
     )
     spreads = [float((arm - random).std(ddof=1)) for arm in (guided, again)]
     assert f"in brackets of this noise: 50 {spreads[0]:.4f} ({spreads[1]:.4f})." in text
+    for seed in range(2):
+        add(results, "50", "random:ratio=0.7", seed, 0.8)
+        add(results, "50", "random-again:ratio=0.7", seed, 0.9 + seed / 10)
+    text = read(results, tmp_path / "results.md")
+    assert ", 50 (ratio=0.7) +0.1500 [" in text
     assert "best at its last step in 2 of 8 jobs of guided" in text
     assert "one length of pretraining is stored for digits" in text
 

@@ -13,14 +13,17 @@ from anymae.benchmark.summary import Group
 def noise_floor(group: Group) -> Iterator[str]:
     """Say how far apart two arms are that differ in nothing but their seeds."""
     parts, spreads = [], []
-    for task in group.tasks():
-        found = group.compare(task, "random-again", "random")
+    for task, again in ((t, arm) for t in group.tasks() for arm in group.arms(t)):
+        name, _, settings = again.partition(":")
+        random = again.replace(name, "random", 1)
+        found = None if name != "random-again" else group.compare(task, again, random)
         if found is None:
             continue
-        parts.append(f"{task.name} {found.mean:+.4f} [{found.low:+.4f}, {found.high:+.4f}]")
-        guided = group.compare(task, "guided", "random")
+        where = task.name + (f" ({settings})" if settings else "")
+        parts.append(f"{where} {found.mean:+.4f} [{found.low:+.4f}, {found.high:+.4f}]")
+        guided = group.compare(task, again.replace(name, "guided", 1), random)
         if guided is not None:
-            spreads.append(f"{task.name} {guided.deviation:.4f} ({found.deviation:.4f})")
+            spreads.append(f"{where} {guided.deviation:.4f} ({found.deviation:.4f})")
     if parts:
         yield (
             "Noise floor, random masks with other seeds minus random masks: "
