@@ -25,7 +25,8 @@ NEEDED: dict[str, Any] = {
     "self_attention_widening_factor": 2, "cross_attention_widening_factor": 2,
     "teacher_args": {
         "reconstruction_decoder_args": {
-            "query_num_channels": 16, "qk_channels": 16, "num_heads": 2
+            "query_num_channels": 16, "qk_channels": 16, "num_heads": 2,
+            "use_query_residual": True,
         }
     },
     "cross_train_noising_args": [
@@ -123,7 +124,7 @@ def test_a_key_that_is_missing_or_null_is_named() -> None:
         lambda config: config["cross_train_noising_args"][0][1],
     ]
     for part in inside:
-        for key in part(NEEDED).keys() - {"cross_train_noising_args"}:
+        for key in part(NEEDED).keys() - {"cross_train_noising_args", "use_query_residual"}:
             config = copy.deepcopy(NEEDED)
             del part(config)[key]
             with pytest.raises(ConfigError, match=rf"has no {key}\b.*; expected"):
@@ -131,6 +132,38 @@ def test_a_key_that_is_missing_or_null_is_named() -> None:
     for key in ("teacher_args", "self_attention_widening_factor"):
         with pytest.raises(ConfigError, match=r"teacher_args|mlp_ratio"):
             convert_config({**NEEDED, key: None})
+
+
+def changed(*path: str, **values: object) -> dict[str, Any]:
+    """`NEEDED` with other values in the section that a path of keys leads to."""
+    config = part = copy.deepcopy(NEEDED)
+    for key in path:
+        part = part[key]
+    part.update(values)
+    return config
+
+
+DECODER = ("teacher_args", "reconstruction_decoder_args")
+
+
+def test_a_decoder_without_the_residual_is_refused_said_or_not() -> None:
+    """Where the checkpoint says nothing, its decoder has none."""
+    unsaid = copy.deepcopy(NEEDED)
+    del unsaid["teacher_args"]["reconstruction_decoder_args"]["use_query_residual"]
+    for config in (unsaid, changed(*DECODER, use_query_residual=False)):
+        with pytest.raises(ConfigError, match=r"decoder's use_query_residual is False; only True"):
+            convert_config(config)
+
+
+def test_what_is_told_of_the_decoder_counts_where_it_is_told() -> None:
+    with pytest.raises(ConfigError, match="decoder's post_decoder_layers is '32 gelu'; only None"):
+        convert_config(changed(*DECODER, post_decoder_layers="32 gelu"))
+    # Of a head that no pretraining checkpoint has.
+    convert_config(changed(post_decoder_layers="32 gelu"))
+    for key, value in (("target_mean", [0.5]), ("target_std", [2.0]), ("target_clip", 3.0)):
+        with pytest.raises(ConfigError, match=rf"teacher_args\.{key} is .*; only None"):
+            convert_config(changed("teacher_args", **{key: value}))
+        convert_config(changed("teacher_args", **{key: None}))
 
 
 def test_weights_must_fit_the_configuration(checkpoint: Path, tmp_path: Path) -> None:

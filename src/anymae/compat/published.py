@@ -138,27 +138,52 @@ def _masking(config: Values) -> dict[str, Any]:
 
 def _refuse_unknown(config: Values) -> None:
     """Name the first setting that our architecture cannot express."""
-    decoder = (config.get("teacher_args") or {}).get("reconstruction_decoder_args")
-    if decoder is None:
-        raise KeyError("teacher_args.reconstruction_decoder_args")
-    expected = {
-        "num_blocks": 1,
-        "use_query_residual": True,
-        "use_position_embeddings": True,
-        "post_decoder_layers": None,
-        "hidden_act": "gelu",
-        "dense_use_bias": True,
-        "num_discrete_tokens": VOCABULARY,
-    }
-    for key, value in expected.items():
-        if key in config and config[key] != value:
-            raise ConfigError(f"{key} is {config[key]!r}; only {value!r} can be converted")
+    teacher = _section(config, "teacher_args")
+    decoder = _section(teacher, "reconstruction_decoder_args")
+    wanted: tuple[tuple[str, Values, Values], ...] = (
+        (
+            "",
+            config,
+            {
+                "num_blocks": 1,
+                "use_query_residual": True,
+                "use_position_embeddings": True,
+                "hidden_act": "gelu",
+                "dense_use_bias": True,
+                "num_discrete_tokens": VOCABULARY,
+            },
+        ),
+        ("teacher_args.", teacher, {"target_mean": None, "target_std": None, "target_clip": None}),
+        (
+            "the decoder's ",
+            # What is not said is False there; the encoder's is True.
+            {"use_query_residual": False, **decoder},
+            {"use_query_residual": True, "post_decoder_layers": None},
+        ),
+    )
+    for where, found, expected in wanted:
+        for key, value in expected.items():
+            if key in found and found[key] != value:
+                raise ConfigError(
+                    f"{where}{key} is {found[key]!r}; only {value!r} can be converted"
+                )
     value_width = decoder.get("v_channels", decoder["query_num_channels"])
     if value_width != decoder["query_num_channels"]:
         raise ConfigError(
             f"the decoder's v_channels {value_width} differs from its query_num_channels "
             f"{decoder['query_num_channels']}; only equal ones can be converted"
         )
+
+
+def _section(values: Values, name: str) -> Values:
+    """Return a group of settings."""
+    found = values[name]
+    if not isinstance(found, Mapping):
+        raise ConfigError(
+            f"{name} is {found!r}, no JSON object; "
+            "expected the config.json of a published pretraining checkpoint"
+        )
+    return found
 
 
 def _translate(state: Mapping[str, Tensor], model: MaskedAutoencoder) -> dict[str, Tensor]:
