@@ -12,7 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from anymae.config import ModelConfig
+from anymae.config import InputConfig, ModelConfig
 from anymae.errors import DataError
 from anymae.masking import make_masking
 from anymae.masking.select import pack
@@ -80,11 +80,14 @@ class Backbone(nn.Module):
         Args:
             inputs: `(B, N)` int64 or `(B, N, K)` float32.
             valid: `(B, N)` bool; `None` when all inputs are real.
-            masked: `(B, N)` bool; `None` when all are visible.
+            masked: `(B, N)` bool, or `(1, N)` for all rows; `None` when all are visible.
 
         Returns:
             Latents `(B, M, D)` and their validity `(B, M)`. Those of the transformer are the
             visible inputs, packed left, in order.
+
+        Raises:
+            DataError: More inputs than the model has positions for, or other shapes or types.
         """
         return last(self.encode_layers(inputs, valid, masked))
 
@@ -95,7 +98,7 @@ class Backbone(nn.Module):
 
         They are computed one by one: what the caller keeps of them stays in memory.
         """
-        inputs, valid = self._checked(inputs, valid)
+        inputs, valid, masked = self._checked(inputs, valid, masked)
         embedded = self.embedding(inputs)
         if masked is None and valid is None:
             return self.encoder.hidden_states(embedded, None)
@@ -105,17 +108,20 @@ class Backbone(nn.Module):
         index, seen = pack(visible, _most_true(visible))
         return self.encoder.hidden_states(_shown(embedded, index, seen), seen)
 
-    def _checked(self, inputs: Tensor, valid: Tensor | None) -> tuple[Tensor, Tensor | None]:
-        """Refuse what is too long, and put 0 where nothing is real."""
-        if inputs.shape[1] > self.config.input.length:
-            raise DataError(
-                f"a row has {inputs.shape[1]} inputs and the model takes at most "
-                f"{self.config.input.length}; cut or split long rows, or raise input.length"
-            )
-        if valid is None:
-            return inputs, None
-        real = valid if inputs.dim() == 2 else valid[:, :, None]
-        return inputs.masked_fill(~real, 0), valid
+    def _checked(
+        self, inputs: Tensor, valid: Tensor | None, masked: Tensor | None
+    ) -> tuple[Tensor, Tensor | None, Tensor | None]:
+        """Refuse what does not fit, put 0 where nothing is real, and give each row its mask."""
+        _require_inputs(inputs, self.config.input)
+        if valid is not None:
+            _require_flags("valid", valid, inputs)
+            real = valid if inputs.dim() == 2 else valid[:, :, None]
+            inputs = inputs.masked_fill(~real, 0)
+        if masked is not None:
+            if masked.dim() == 2 and masked.shape[0] == 1:
+                masked = masked.expand(len(inputs), -1)
+            _require_flags("masked", masked, inputs)
+        return inputs, valid, masked
 
 
 class MaskedAutoencoder(Backbone):
@@ -158,15 +164,16 @@ class MaskedAutoencoder(Backbone):
         Args:
             inputs: `(B, N)` int64 or `(B, N, K)` float32.
             valid: `(B, N)` bool; `None` when all inputs are real.
-            masked: `(B, N)` bool, what to hide; `None` lets the model's masking choose.
+            masked: `(B, N)` bool, what to hide, or `(1, N)` for all rows; `None` lets the model's
+                masking choose.
             generator: Source of the random choices; `None` takes torch's global one.
             progress: How far training has come, in [0, 1].
             draws: Random numbers tied to the rows; wins over `generator`.
 
         Raises:
-            DataError: More inputs than the model has positions for.
+            DataError: More inputs than the model has positions for, or other shapes or types.
         """
-        inputs, valid = self._checked(inputs, valid)
+        inputs, valid, masked = self._checked(inputs, valid, masked)
         embedded = self.embedding(inputs)
         is_chosen = masked is None
         if masked is None:
@@ -245,13 +252,47 @@ class _EncoderAttention:
         return weights.mean(2) if heads is None else weights.squeeze(2)
 
 
+def _require_inputs(inputs: Tensor, config: InputConfig) -> None:
+    """Refuse inputs of another shape or type than the model's; looks at no value."""
+    if config.kind == "bytes":
+        fits = inputs.dim() == 2 and inputs.dtype == torch.int64
+        expected = "(rows, inputs) int64"
+    else:
+        fits = inputs.dim() == 3 and inputs.shape[2] == config.channels
+        fits = fits and inputs.is_floating_point()
+        expected = f"(rows, inputs, {config.channels}) float32"
+    if not fits:
+        raise DataError(
+            f"the inputs are {_worded(inputs)}; expected {expected} for {config.kind}, as "
+            "`Dataset.batch` makes them"
+        )
+    if inputs.shape[1] > config.length:
+        raise DataError(
+            f"a row has {inputs.shape[1]} inputs and the model takes at most "
+            f"{config.length}; cut or split long rows, or raise input.length"
+        )
+
+
+def _require_flags(name: str, flags: Tensor, inputs: Tensor) -> None:
+    """Refuse flags that are not one bool for each input."""
+    if flags.dtype != torch.bool or flags.shape != inputs.shape[:2]:
+        raise DataError(
+            f"{name} is {_worded(flags)} beside inputs {_worded(inputs)}; expected one bool for "
+            "each input, (rows, inputs)"
+        )
+
+
+def _worded(tensor: Tensor) -> str:
+    return f"{tuple(tensor.shape)} {str(tensor.dtype).removeprefix('torch.')}"
+
+
 def _visible(masked: Tensor, valid: Tensor | None) -> Tensor:
     return ~masked if valid is None else valid & ~masked
 
 
 def _most_true(flags: Tensor) -> int:
-    """Count the True entries of the fullest row; waits for the values."""
-    return max(1, int(flags.sum(1).max()))
+    """Count the True entries of the fullest row, 1 at least; waits for the values."""
+    return max(1, int(flags.sum(1).max())) if len(flags) else 1
 
 
 def _shown(embedded: Tensor, index: Tensor, seen: Tensor) -> Tensor:

@@ -307,6 +307,57 @@ def test_too_long_rows_are_refused() -> None:
         model(torch.full((1, 25), 7))
 
 
+@every_model
+@pytest.mark.parametrize("padded", [False, True])
+def test_one_mask_for_all_rows_hides_in_all_of_them(kind: str, encoder: str, padded: bool) -> None:
+    model = make(kind, encoder)
+    inputs, valid = tiny_inputs(model.config, 3), ragged(3) if padded else None
+    one = torch.arange(24)[None] % 3 == 0
+    shared, apart = (model(inputs, valid, mask) for mask in (one, one.expand(3, -1).clone()))
+    assert torch.equal(shared.masked, apart.masked)
+    assert torch.equal(shared.predictions, apart.predictions)
+    encoded = [model.encode(inputs, valid, mask).latents for mask in (one, apart.masked)]
+    assert len(encoded[0]) == 3 and torch.equal(*encoded)
+
+
+def test_what_is_no_batch_of_the_model_is_refused_in_a_sentence() -> None:
+    tokens, numbers = make("bytes"), make("values")
+    x, y = tiny_inputs(tokens.config, 2), tiny_inputs(numbers.config, 2)
+    flags = torch.ones(2, 24, dtype=torch.bool)
+    inputs: list[tuple[MaskedAutoencoder, Tensor, str]] = [
+        (tokens, x[0], r"are \(24,\) int64; expected \(rows, inputs\) int64 for bytes"),
+        (tokens, x.float(), r"are \(2, 24\) float32; expected"),
+        (tokens, x.bool(), r"are \(2, 24\) bool; expected"),
+        (numbers, y[:, :, 0], r"are \(2, 24\) float32; expected \(rows, inputs, 3\) float32"),
+        (numbers, y[:, :, :2], r"are \(2, 24, 2\) float32; expected"),
+        (numbers, y.long(), r"are \(2, 24, 3\) int64; expected"),
+    ]
+    for model, batch, words in inputs:
+        for call in (model, model.encode):
+            with pytest.raises(DataError, match=words):
+                call(batch)
+    wrong = [flags[:1, :23], flags[:, :23], flags[0], flags.float(), flags[:, :, None]]
+    for given in [*wrong, flags[:1]]:
+        with pytest.raises(DataError, match=r"valid is .* beside inputs .*; expected one bool for"):
+            tokens.encode(x, given)
+    for given in [*wrong, flags[[0, 0, 0]]]:
+        for call in (tokens, tokens.encode):
+            with pytest.raises(DataError, match=r"masked is .*; expected one bool for each input"):
+                call(x, masked=given)
+
+
+@every_model
+@pytest.mark.parametrize("padded", [False, True])
+def test_a_batch_of_no_rows_gives_nothing(kind: str, encoder: str, padded: bool) -> None:
+    model = make(kind, encoder)
+    inputs = tiny_inputs(model.config, 2)[:0]
+    none = torch.zeros(0, 24, dtype=torch.bool)
+    for masked in (None, none):
+        out = model(inputs, none if padded else None, masked)
+        assert out.count == 0 and out.loss == 0 and len(out.predictions) == 0
+        assert len(model.encode(inputs, none if padded else None, masked).latents) == 0
+
+
 @pytest.mark.parametrize("encoder", ENCODERS)
 def test_as_many_inputs_as_latents_changes_nothing(encoder: str) -> None:
     """The published code guesses the encoder from equal lengths."""
