@@ -118,6 +118,8 @@ class EncoderConfig(Section):
         _divides("encoder.value_width", self.value_width, "encoder.num_heads", self.num_heads)
         _divides("encoder.read_qk_width", self.read_qk_width, "encoder.read_heads", self.read_heads)
         _divides("encoder.value_width", self.value_width, "encoder.read_heads", self.read_heads)
+        _leaves_units("encoder.mlp_ratio", self.mlp_ratio, self.width)
+        _leaves_units("encoder.read_mlp_ratio", self.read_mlp_ratio, self.width)
         return self
 
 
@@ -143,6 +145,7 @@ class DecoderConfig(Section):
     def _agree(self) -> Self:
         _divides("decoder.qk_width", self.qk_width, "decoder.num_heads", self.num_heads)
         _divides("decoder.width", self.width, "decoder.num_heads", self.num_heads)
+        _leaves_units("decoder.mlp_ratio", self.mlp_ratio, self.width)
         return self
 
 
@@ -203,22 +206,16 @@ class ModelConfig(Section):
     @model_validator(mode="after")
     def _agree(self) -> Self:
         decoder, encoder = self.decoder, self.encoder
-        if decoder.share_positions and decoder.width != encoder.input_width:
-            raise ValueError(
-                f"decoder.share_positions needs decoder.width {decoder.width} "
-                f"equal to encoder.input_width {encoder.input_width}"
-            )
         if decoder.tie_output and self.input.kind != "bytes":
             raise ValueError(f"decoder.tie_output needs bytes, not {self.input.kind} inputs")
-        if decoder.tie_output and decoder.width != encoder.input_width:
-            raise ValueError(
-                f"decoder.tie_output needs decoder.width {decoder.width} "
-                f"equal to encoder.input_width {encoder.input_width}"
-            )
+        for name in ("share_positions", "tie_output"):
+            if getattr(decoder, name) and decoder.width != encoder.input_width:
+                raise ValueError(
+                    f"decoder.{name} needs decoder.width {decoder.width} "
+                    f"equal to encoder.input_width {encoder.input_width}"
+                )
         if self.masking.hide_queries and encoder.kind == "perceiver":
-            raise ValueError(
-                "masking.hide_queries needs the transformer: a perceiver's queries are no inputs"
-            )
+            raise ValueError("masking.hide_queries needs the transformer, whose queries are inputs")
         if self.masking.kind == "block" and self.input.grid is None:
             raise ValueError("masking.kind block needs image inputs, whose grid is known")
         return self
@@ -395,3 +392,8 @@ def parse(model: type[Model], values: Mapping[str, Any], *, where: str = "") -> 
 def _divides(name: str, value: int, by_name: str, by: int) -> None:
     if value % by:
         raise ValueError(f"{name} {value} is no multiple of {by_name} {by}")
+
+
+def _leaves_units(name: str, ratio: float, width: int) -> None:
+    if round(width * ratio) < 1:
+        raise ValueError(f"{name} {ratio:g} leaves no hidden unit of width {width}; raise it")

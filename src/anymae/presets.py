@@ -212,12 +212,13 @@ def build_config(
     """
     preset = get_preset(name)
     merged_encoder = {"kind": choose_encoder(inputs.length), **preset.encoder, **(encoder or {})}
-    merged_decoder = {**preset.decoder, **(decoder or {})}
+    sizes = dict(preset.decoder)
+    if inputs.kind != "bytes":
+        sizes.pop("tie_output", None)
+    merged_decoder = {**sizes, **(decoder or {})}
     decoder_width = merged_decoder.get("width")
     input_width = merged_encoder.get("input_width", merged_encoder["width"])
-    if inputs.kind != "bytes":
-        merged_decoder.pop("tie_output", None)
-    elif decoder_width is None or decoder_width == input_width:
+    if inputs.kind == "bytes" and decoder_width in (None, input_width):
         merged_decoder.setdefault("tie_output", True)
     defaults = dict(preset.masking)
     # Of a few columns the sampled queries, chance themselves, would fill the share that

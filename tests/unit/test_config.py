@@ -57,6 +57,9 @@ def test_a_stored_config_reads_back_equal() -> None:
         ({"encoder": {**ENCODER, "num_heads": 3}}, "no multiple of"),
         ({"encoder": {**ENCODER, "input_width": 8}}, "input_width is 8"),
         ({"encoder": {"depth": 1, "num_heads": 2}}, "encoder.width is missing"),
+        ({"encoder": {**ENCODER, "mlp_ratio": 0.005}}, r"encoder\.mlp_ratio 0\.005 leaves no hid"),
+        ({"encoder": {**ENCODER, "read_mlp_ratio": 0.03}}, r"encoder\.read_mlp_ratio 0\.03 leaves"),
+        ({"decoder": {"mlp_ratio": 0.03}}, r"decoder\.mlp_ratio 0\.03 leaves .* width 16; raise"),
         ({"decoder": {"width": 8}}, "share_positions"),
         ({"decoder": {"width": 8, "share_positions": False, "tie_output": True}}, "tie_output"),
         ({"masking": {"kind": "block"}}, "image inputs"),
@@ -111,6 +114,12 @@ def test_tokens_are_tied_by_default_only_where_that_is_possible() -> None:
     assert not build_config("tiny", values).decoder.tie_output
     narrow = {"width": 8, "share_positions": False}
     assert not build_config("tiny", bytes_, decoder=narrow).decoder.tie_output
+    # What a preset says of bytes is not said of other inputs; what is asked for is never dropped.
+    assert not build_config("paper-chemistry", values).decoder.tie_output
+    for kind in ("values", "image"):
+        inputs = InputConfig(kind=kind, length=8)
+        with pytest.raises(ConfigError, match=f"tie_output needs bytes, not {kind} inputs"):
+            build_config("paper-chemistry", inputs, decoder={"tie_output": True})
 
 
 def test_every_preset_has_its_stated_size_and_trains_on_any_kind() -> None:
