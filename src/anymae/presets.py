@@ -267,7 +267,7 @@ def choose_preset(num_rows: int, *, has_gpu: bool) -> tuple[str, str]:
     'tiny'
     """
     if not has_gpu:
-        return "tiny", "no GPU: the size that learns something within minutes"
+        return "tiny", "no GPU in use: the size that learns something within minutes"
     if num_rows < 1_000_000:
         return "small", "a GPU and fewer than a million rows"
     return "base", "a GPU and a million rows or more"

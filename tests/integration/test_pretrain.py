@@ -17,11 +17,14 @@ from anymae.errors import ConfigError, DataError, MissingExtraError
 from anymae.hub import read_config
 from anymae.inference import score
 from anymae.model import MaskedAutoencoder
-from anymae.recipes import load_recipe
+from anymae.presets import get_preset
+from anymae.recipes import load_recipe, make_recipe
+from anymae.report.plan import plan
 from anymae.training.monitor import ReconstructionMonitor
 from anymae.training.objective import Counters, Look
 from anymae.training.pretrain import Run, pretrain
 from anymae.training.progress import Progress
+from anymae.training.resolve import resolve_job
 from runs import Cut, cut_at, history, small, strings, weights
 from tiny import tiny_config
 
@@ -68,6 +71,46 @@ def test_every_kind_of_data_trains_under_every_encoder(tmp_path: Path, name: str
         again = anymae.load(run.folder)
         for one, two in zip(run.model.parameters(), again.parameters(), strict=True):
             assert torch.equal(one, two)
+
+
+@pytest.mark.parametrize("preset", ["paper-chemistry", "paper-protein"])
+@pytest.mark.parametrize("name", DATA)
+def test_a_published_length_of_strings_is_that_of_strings_alone(name: str, preset: str) -> None:
+    make, kind = DATA[name]
+    data = make()
+    published = get_preset(preset).input["length"]
+    job = resolve_job(data, make_recipe({"preset": preset}))
+    assert job.config.input.kind == kind
+    found = open_data(data).input.length
+    assert job.dataset.input.length == (published if kind == "bytes" else found)
+    assert job.recipe.data.length == (published if kind == "bytes" else None)
+    if kind == "bytes":
+        asked = resolve_job(data, make_recipe({"preset": preset, "data": {"length": 20}}))
+        assert asked.dataset.input.length == asked.recipe.data.length == 20
+
+
+def test_the_preset_is_that_of_the_device_asked_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    def chosen(device: str, *, has_gpu: bool) -> tuple[str | None, str]:
+        monkeypatch.setattr(torch.cuda, "is_available", lambda: has_gpu)
+        job = resolve_job(strings(), make_recipe({"training": {"device": device}}))
+        return job.recipe.preset, job.preset_rule
+
+    assert chosen("auto", has_gpu=True)[0] == "small"
+    assert chosen("cpu", has_gpu=True) == chosen("auto", has_gpu=False)
+    assert chosen("auto", has_gpu=False)[0] == "tiny"
+    assert chosen("cuda:1", has_gpu=True)[0] == "small"
+
+
+def test_a_run_that_never_leaves_its_warm_up_is_told(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    long = {"training.warmup": 100.0, "training.learning_rate": 1e-3}
+    run = small(tmp_path / "run", strings(), steps=4, settings=long)
+    assert "the warm-up of 100 steps is no shorter than the run of 4" in caplog.text
+    assert "set training.warmup=0.1" in caplog.text
+    assert "peak learning rate 4e-05 at the end" in (run.folder / "README.md").read_text()
+    notes = plan(strings(), settings={**long, "training.steps": 4}).job.notes
+    assert any("warm-up of 100 steps" in note for note in notes)
 
 
 @pytest.fixture(scope="module")

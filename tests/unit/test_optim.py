@@ -5,6 +5,7 @@ import torch
 from torch import nn
 
 from anymae.config import TrainingConfig
+from anymae.presets import training_config
 from anymae.training.optim import (
     decay_groups,
     learning_rate,
@@ -12,6 +13,7 @@ from anymae.training.optim import (
     make_optimizer,
     optimizer_tensors,
     set_learning_rate,
+    warmup_note,
     warmup_steps,
 )
 
@@ -41,6 +43,18 @@ def test_warm_up_below_one_is_a_share() -> None:
     assert warmup_steps(TrainingConfig(warmup=0.25), 80) == 20
     assert warmup_steps(TrainingConfig(warmup=12.0), 80) == 12
     assert learning_rate(TrainingConfig(warmup=0.0, learning_rate=1.0), 0, 10) == 1.0
+
+
+def test_a_run_that_never_leaves_its_warm_up_is_told() -> None:
+    config = training_config("paper-physics", {"steps": 300})
+    note = warmup_note(config, 300)
+    assert note == (
+        "the warm-up of 10,000 steps is no shorter than the run of 300, in which the learning rate "
+        "rises to 3e-06 and never falls; set training.warmup=0.1 to warm up in a tenth of the steps"
+    )
+    assert warmup_note(config, 10_000) is not None
+    assert warmup_note(config, 10_001) is None
+    assert warmup_note(training_config("tiny"), 1) is None
 
 
 def test_vectors_do_not_decay_and_frozen_weights_are_left_out() -> None:

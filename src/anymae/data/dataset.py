@@ -191,6 +191,7 @@ def open_data(
     preparation: Preparation | None = None,
     seed: int = 0,
     cap: int | None = None,
+    bytes_length: int | None = None,
 ) -> Dataset:
     """Open any data: find kind and roles, look at every row, fit what inputs are scaled by.
 
@@ -202,6 +203,7 @@ def open_data(
         preparation: That of a stored run, to turn the data into its inputs; else one is made.
         seed: Decides the split where the data do not.
         cap: Inputs of a row at most, where the data decide the length.
+        bytes_length: Inputs of the longest row of `bytes`, where `data.length` does not say.
 
     Returns:
         The data set.
@@ -233,7 +235,7 @@ def open_data(
     if not len(rows):
         raise DataError(f"{frame.name} holds no row that can be an input")
     if preparation is None:
-        fitted = _fit(rows, kind, config, seed, cap)
+        fitted = _fit(rows, kind, config, seed, cap, bytes_length)
     else:
         fitted = _adopt(frame.name, kind, preparation)
     notes = tuple(dict.fromkeys((*kind.notes, *fitted.reader.notes, *fitted.notes)))
@@ -255,10 +257,12 @@ class _Fitted(NamedTuple):
     notes: tuple[str, ...] = ()
 
 
-def _fit(rows: Rows, kind: Kind, config: DataConfig, seed: int, cap: int | None) -> _Fitted:
+def _fit(
+    rows: Rows, kind: Kind, config: DataConfig, seed: int, cap: int | None, bytes_length: int | None
+) -> _Fitted:
     """Split the rows and learn from those for training."""
     parts = split_rows(rows, config, seed)
-    length, notes = _length(rows, kind, config, cap)
+    length, notes = _length(rows, kind, config, cap, bytes_length)
     statistics = kind.fit(rows.numbers_of(parts.train))
     reader = kind.reader(statistics)
     made = reader.input(length).model_copy(update={"positions": config.positions})
@@ -288,7 +292,7 @@ def _stored_settings(config: DataConfig, preparation: Preparation) -> dict[str, 
 
 
 def _length(
-    rows: Rows, kind: Kind, config: DataConfig, cap: int | None
+    rows: Rows, kind: Kind, config: DataConfig, cap: int | None, bytes_length: int | None
 ) -> tuple[int, tuple[str, ...]]:
     """Decide N of the longest row; the notes say if rows will be cut."""
     fixed = rows.roles.kind in ("table", "image")
@@ -303,6 +307,8 @@ def _length(
         return kind.longest, ()
     if config.length is not None:
         return config.length, ()
+    if bytes_length is not None and rows.roles.kind == "bytes":
+        return bytes_length, ()
     if config.pack:
         return min(PACKED_LENGTH, cap or PACKED_LENGTH), ()
     longest = kind.longest

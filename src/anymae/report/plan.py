@@ -2,7 +2,7 @@
 
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +18,7 @@ from anymae.training.calibrate import activation_memory, heaviest_rows
 from anymae.training.lengths import total_steps
 from anymae.training.memory import weights_memory
 from anymae.training.objective import Counters
+from anymae.training.optim import warmup_note
 from anymae.training.origin import begin_from
 from anymae.training.processes import Processes
 from anymae.training.reconstruction import ReconstructionObjective
@@ -176,13 +177,15 @@ def plan(
         seconds = (time.perf_counter() - started) / TIMED * batch_size / fitting
     model.zero_grad()
     passing = steps_per_epoch(job, batch_size * job.training.accumulate)
+    steps = total_steps(job.training, passing)
+    note = warmup_note(job.training, steps) if steps is not None else None
     return Plan(
-        job=job,
+        job=job if note is None else replace(job, notes=(*job.notes, note)),
         parameters=sum(parameter.numel() for parameter in model.parameters()),
         rows_at_once=batch_size,
         device=device,
         memory=memory,
         step_seconds=seconds * job.training.accumulate,
-        steps=total_steps(job.training, passing),
+        steps=steps,
         examples=reconstruct(model, job.dataset.batch(rows[:EXAMPLES])),
     )

@@ -7,7 +7,7 @@ from anymae.config import InputConfig, MaskingConfig, ModelConfig, TrainingConfi
 from anymae.data.splits import Parts
 from anymae.task import FinetuneConfig, TaskConfig
 from anymae.training.lengths import fit_steps
-from anymae.training.optim import warmup_steps
+from anymae.training.optim import learning_rate, warmup_steps
 from anymae.training.progress import duration
 
 PAPER = "Xie et al. 2024"
@@ -169,10 +169,17 @@ def _masks(config: MaskingConfig) -> str:
 def _optimizer(training: TrainingConfig, steps: int) -> str:
     fall = "a cosine decay to 0" if training.schedule == "cosine" else "a constant rate after it"
     clip = f", gradient norm clipped at {training.clip:g}" if training.clip is not None else ""
+    warm, peak = warmup_steps(training, steps), f"{training.learning_rate:g}"
+    how = f"a linear warm-up over {_count(warm, 'step')} and {fall}"
+    if warm >= steps:
+        peak = f"{learning_rate(training, steps - 1, steps):.3g} at the end"
+        how = (
+            f"all {_count(steps, 'step')} within a linear warm-up, which would have reached "
+            f"{training.learning_rate:g} after {warm:,}"
+        )
     return (
-        f"with AdamW (peak learning rate {training.learning_rate:g}, weight decay "
-        f"{training.weight_decay:g}, beta2 {training.beta2:g}), a linear warm-up over "
-        f"{_count(warmup_steps(training, steps), 'step')} and {fall}{clip}"
+        f"with AdamW (peak learning rate {peak}, weight decay "
+        f"{training.weight_decay:g}, beta2 {training.beta2:g}), {how}{clip}"
     )
 
 

@@ -80,6 +80,22 @@ def warmup_steps(config: TrainingConfig, steps: int) -> int:
     return round(config.warmup * steps if config.warmup < 1 else config.warmup)
 
 
+def warmup_note(config: TrainingConfig, steps: int) -> str | None:
+    """Say that a run of `steps` never leaves its warm-up, where that is so.
+
+    >>> warmup_note(TrainingConfig(warmup=0.1), 300) is None
+    True
+    """
+    warm = warmup_steps(config, steps)
+    if warm < steps:
+        return None
+    return (
+        f"the warm-up of {warm:,} steps is no shorter than the run of {steps:,}, in which the "
+        f"learning rate rises to {learning_rate(config, steps - 1, steps):.3g} and never falls; "
+        "set training.warmup=0.1 to warm up in a tenth of the steps"
+    )
+
+
 def learning_rate(config: TrainingConfig, step: int, steps: int) -> float:
     """Return the learning rate of step number `step`, counted from 0.
 

@@ -60,11 +60,11 @@ def resolve_job(
     """
     data, settings = _data_settings(data, recipe)
     started = find_origin(_without_sizes(recipe), folder)
-    seed = parse(TrainingConfig, recipe.training, where="training").seed
+    asked = parse(TrainingConfig, recipe.training, where="training")
     if started is not None:
-        dataset = _open_like(data, settings, started, seed)
+        dataset = _open_like(data, settings, started, asked.seed)
     else:
-        dataset = open_data(data, settings, seed=seed, cap=_cap(recipe))
+        dataset, settings = _open(data, settings, recipe, asked.seed)
     if dataset.longest < 2:
         raise DataError(
             "each row has a single input, of which nothing can be hidden and rebuilt from the "
@@ -73,7 +73,10 @@ def resolve_job(
     notes = list(dataset.notes)
     preset, why = recipe.preset, "as asked"
     if preset is None:
-        preset, why = choose_preset(len(dataset), has_gpu=torch.cuda.is_available())
+        # One that is not there is refused where it is used.
+        has_gpu = asked.device.startswith("cuda")
+        has_gpu = has_gpu or (asked.device == "auto" and torch.cuda.is_available())
+        preset, why = choose_preset(len(dataset), has_gpu=has_gpu)
         if started is None:
             notes.append(f"preset {preset}: {why}")
     config = _model_config(preset, recipe, dataset, started)
@@ -146,19 +149,25 @@ def _data_settings(data: object, recipe: Recipe) -> tuple[object, DataConfig]:
     if data is None:
         raise DataError("no data are named; give a file, or a recipe with data.path")
     fill["path"] = str(data) if isinstance(data, (str, Path)) else None
-    published = get_preset(recipe.preset).input if recipe.preset is not None else {}
-    if published.get("kind") == "bytes" and settings.length is None:
-        fill["length"] = published["length"]
     if settings.too_long is None:
         fill["too_long"] = "crop"
     return data, settings.model_copy(update=fill)
 
 
-def _cap(recipe: Recipe) -> int | None:
-    """Return the longest row that suits the encoder, where it is named."""
-    preset = get_preset(recipe.preset).encoder if recipe.preset is not None else {}
-    kind = {**preset, **recipe.encoder}.get("kind")
-    return TRANSFORMER_CAP if kind == "transformer" else None
+def _open(
+    data: object, settings: DataConfig, recipe: Recipe, seed: int
+) -> tuple[Dataset, DataConfig]:
+    """Open data of their own; a published length of strings is that of strings alone."""
+    preset = get_preset(recipe.preset) if recipe.preset is not None else None
+    kind = {**(preset.encoder if preset else {}), **recipe.encoder}.get("kind")
+    published = preset.input if preset is not None else {}
+    length = published["length"] if published.get("kind") == "bytes" else None
+    # The longest row that suits the encoder, where it is named.
+    cap = TRANSFORMER_CAP if kind == "transformer" else None
+    dataset = open_data(data, settings, seed=seed, cap=cap, bytes_length=length)
+    if length is not None and dataset.input.kind == "bytes":
+        settings = settings.model_copy(update={"length": dataset.input.length})
+    return dataset, settings
 
 
 def _model_config(

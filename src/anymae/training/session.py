@@ -26,7 +26,7 @@ from anymae.training.methods import pretraining_methods
 from anymae.training.monitor import ReconstructionMonitor
 from anymae.training.objective import Monitor
 from anymae.training.online_probe import OnlineProbe
-from anymae.training.optim import decay_groups, make_optimizer
+from anymae.training.optim import decay_groups, make_optimizer, warmup_note
 from anymae.training.processes import Processes
 from anymae.training.progress import Report
 from anymae.training.reconstruction import ReconstructionObjective
@@ -124,6 +124,9 @@ class Session:
         objective = ReconstructionObjective(job.dataset, model, seed=job.training.seed)
         settled = self._settle(model, objective, start)
         training, monitor = settled.training(job), self._make_monitor(model, settled)
+        note = warmup_note(training, settled.rhythm.steps)
+        if note is not None and processes.is_main:
+            logger.warning("%s", note)
         # Every process has read what is there, and nothing is refused any more: from here on the
         # main one writes.
         processes.wait()
