@@ -20,7 +20,7 @@ from anymae.nn.attention import key_bias
 from anymae.nn.decoder import Decoder
 from anymae.nn.embedding import Embedding, TokenContent
 from anymae.nn.encoder import Encoded, Encoder, last, make_encoder, take
-from anymae.nn.heads import make_head
+from anymae.nn.heads import full, make_head
 from anymae.nn.initial import initialise
 from anymae.randomness import Draws, fresh_draws
 
@@ -220,8 +220,9 @@ class MaskedAutoencoder(Backbone):
             `masked`, `(B, N)` bool.
         """
         with torch.autocast(embedded.device.type, enabled=False):
-            full = embedded if embedded.dtype == torch.float64 else embedded.float()
-            attention = _EncoderAttention(self.encoder, full, valid)
+            # What the weights are kept in: float32, unless the whole model is something else.
+            exact = embedded.to(self.encoder.first.query.weight.dtype)
+            attention = _EncoderAttention(self.encoder, exact, valid)
             return self.masking(valid, draws, attention=attention, progress=progress)
 
     def _decode(self, encoded: Encoded, hidden: Tensor) -> Tensor:
@@ -245,7 +246,7 @@ class _EncoderAttention:
 
     def weights(self, queries: Tensor, heads: Tensor | None) -> Tensor:
         q = self._encoder.first_queries(self._embedded, queries)
-        scores = self._encoder.first.scores(q, self._embedded, heads)
+        scores = full(self._encoder.first.scores(q, self._embedded, heads))
         if self._bias is not None:
             scores = scores + self._bias
         weights = scores.softmax(-1)

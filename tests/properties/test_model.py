@@ -1,5 +1,6 @@
 """What the model promises whatever its weights are: nothing hidden leaks, rows stand alone."""
 
+import copy
 import weakref
 from collections.abc import Sequence
 
@@ -415,6 +416,49 @@ def test_in_bf16_the_residual_stream_is_float32(positions: str) -> None:
     with torch.autocast("cpu", torch.bfloat16):
         layers = list(model.encode_layers(tiny_inputs(config, 2)))
     assert {layer.latents.dtype for layer in layers} == {torch.float32}
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float64])
+@pytest.mark.parametrize("content", [*KINDS, "set"])
+@pytest.mark.parametrize("encoder", ENCODERS)
+def test_models_of_another_number_format_work(
+    content: str, encoder: str, dtype: torch.dtype
+) -> None:
+    config = tiny_config("values" if content == "set" else content, encoder, head_choice="sample")
+    if content == "set":
+        config = with_input(config, positions="none")
+    exact = MaskedAutoencoder(config).eval()
+    other = copy.deepcopy(exact).to(dtype)
+    inputs, valid = tiny_inputs(config, 4), ragged(4)
+    valid[1] = False
+    for given in (valid, None):
+        out = other(inputs, given, draws=Draws(row_keys(torch.arange(4), seed=0)))
+        wanted = exact(inputs, given, masked=out.masked)
+        assert out.loss.isfinite() and out.loss.dtype in (torch.float32, torch.float64)
+        assert out.loss.item() == pytest.approx(wanted.loss.item(), rel=0.05)
+        if dtype != torch.float16:  # whose range is too small for gradients without a scale
+            out.loss.backward()
+            assert all(p.grad is None or p.grad.isfinite().all() for p in other.parameters())
+        latents, close = other.encode(inputs, given), exact.encode(inputs, given)
+        assert latents.latents.dtype == dtype
+        assert torch.allclose(latents.latents.float(), close.latents, atol=0.1)
+
+
+def test_a_code_is_the_same_category_in_half_precision() -> None:
+    config = with_input(tiny_config("table", length=2), categories=(0, 3000))
+    model = MaskedAutoencoder(config)
+    code = torch.tensor([[0.0, 2999.0]])[:, :, None]
+    rounded = copy.deepcopy(model).bfloat16().embedding.content(code)
+    assert torch.equal(rounded[0, 1], model.embedding.content(code)[0, 1].bfloat16())
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+def test_rows_without_a_key_stay_finite_when_scores_are_rounded(dtype: torch.dtype) -> None:
+    valid = torch.zeros(1, 6, dtype=torch.bool)
+    q, k, v = (torch.full((1, 6, 8), size) for size in (-9.0, 9.0, 1.0))
+    for given in (key_bias(valid, torch.float32), key_bias(valid, dtype)):
+        out = attend(q.to(dtype), k.to(dtype), v.to(dtype), num_heads=2, bias=given)
+        assert out.isfinite().all()
 
 
 def test_the_loss_of_a_set_equals_a_naive_matching() -> None:

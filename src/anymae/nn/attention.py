@@ -18,6 +18,9 @@ kernel's backward pass does not use the processor's bf16 products (`docs/perform
 LOWEST = torch.finfo(torch.bfloat16).min
 """Lowest number that is finite in bf16 as well, whatever a score is added to it."""
 
+LOWEST_FP16 = torch.finfo(torch.float16).min / 2
+"""The same for fp16, whose numbers are few: its lowest is not finite with a score of -16."""
+
 
 def key_bias(valid: Tensor | None, dtype: torch.dtype) -> Tensor | None:
     """Turn validity into what is added to attention scores.
@@ -33,7 +36,8 @@ def key_bias(valid: Tensor | None, dtype: torch.dtype) -> Tensor | None:
     if valid is None:
         return None
     bias = torch.zeros(valid.shape, dtype=dtype, device=valid.device)
-    return bias.masked_fill(~valid, LOWEST)[:, None, None, :]
+    lowest = LOWEST_FP16 if dtype == torch.float16 else LOWEST
+    return bias.masked_fill(~valid, lowest)[:, None, None, :]
 
 
 def attend(
@@ -56,7 +60,8 @@ def attend(
         # One row expanded over the batch: cuDNN lays its output out like the queries, and fails.
         q = q.contiguous()
     q, k, v = (x.unflatten(-1, (num_heads, -1)).transpose(1, 2) for x in (q, k, v))
-    bias = None if bias is None else bias.to(q.dtype)
+    if bias is not None and bias.dtype != q.dtype:
+        bias = (bias.clamp(min=LOWEST_FP16) if q.dtype == torch.float16 else bias).to(q.dtype)
     if _prefers_fused(q, k, v):
         context = F.scaled_dot_product_attention(q, k, v, attn_mask=bias, dropout_p=dropout)
     else:

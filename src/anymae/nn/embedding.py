@@ -29,6 +29,10 @@ class ValueContent(nn.Linear):
     def __init__(self, config: InputConfig, width: int) -> None:
         super().__init__(config.channels, width)
 
+    def forward(self, inputs: Tensor) -> Tensor:
+        """Return `(B, N, E)` in the weights' own number format."""
+        return super().forward(inputs.to(self.weight.dtype))
+
 
 @CONTENTS.register("table")
 class CellContent(nn.Module):
@@ -52,7 +56,8 @@ class CellContent(nn.Module):
 
     def forward(self, inputs: Tensor) -> Tensor:
         """Return `(B, C, E)`; a categorical cell holds its code within its column."""
-        number: Tensor = self.linear(inputs)
+        # Codes stay as they are: half a number's digits would be those of another category.
+        number: Tensor = self.linear(inputs.to(self.linear.weight.dtype))
         if self.category is None:
             return number
         # Numeric cells look up row 0 as well; what they find is not used.

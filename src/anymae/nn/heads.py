@@ -115,6 +115,7 @@ class SetHead(ValueHead):
         Distances are mean squared differences over K, `(B, k)`, for targets `(B, k, K)`.
         """
         predictions = full(predictions)
+        targets = targets.to(predictions.dtype)
         # Autocast would take the products in half precision, and what is left of their difference
         # to the squares is noise.
         with torch.autocast(predictions.device.type, enabled=False):
