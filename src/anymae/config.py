@@ -103,7 +103,7 @@ class EncoderConfig(Section):
     attention_dropout: Fraction = 0.0
     """Dropped share of attention weights while training."""
     drop_path: Fraction = 0.0
-    """Chance that a block is skipped for a row while training; grows linearly with depth."""
+    """Chance that the last block is skipped for a row while training; grows linearly with depth."""
     initial: Literal["published", "scaled"] = "published"
     """Weights before training: N(0, 0.02) throughout, or by width, with positions as waves."""
 

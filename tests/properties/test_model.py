@@ -11,7 +11,7 @@ from torch import Tensor
 from anymae.config import ModelConfig, parse
 from anymae.errors import DataError
 from anymae.model import MaskedAutoencoder
-from anymae.nn.attention import attend, key_bias
+from anymae.nn.attention import DropPath, attend, key_bias
 from anymae.nn.heads import make_head
 from anymae.randomness import Draws, Purpose, row_keys
 from tiny import tiny_config, tiny_inputs
@@ -112,6 +112,16 @@ def test_a_row_of_which_all_is_hidden_shows_nothing(kind: str, encoder: str) -> 
         assert torch.equal(before.predictions, after.predictions)
         latents = [model.encode(x, given, masked | (given is None)) for x in (inputs, changed)]
         assert torch.equal(latents[0].latents, latents[1].latents)
+
+
+@pytest.mark.parametrize("encoder", ENCODERS)
+def test_drop_path_grows_to_its_rate_and_a_single_block_has_all_of_it(encoder: str) -> None:
+    config = tiny_config("values", encoder)
+    for depth, rates in ((0, []), (1, [0.5]), (2, [0.0, 0.5]), (3, [0.0, 0.25, 0.5])):
+        sizes = config.encoder.model_copy(update={"depth": depth, "drop_path": 0.5})
+        model = MaskedAutoencoder(config.model_copy(update={"encoder": sizes}))
+        found = [part.rate for part in model.modules() if isinstance(part, DropPath)]
+        assert found == rates
 
 
 @every_model

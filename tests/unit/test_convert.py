@@ -166,6 +166,17 @@ def test_what_is_told_of_the_decoder_counts_where_it_is_told() -> None:
         convert_config(changed("teacher_args", **{key: None}))
 
 
+def test_what_drop_path_means_here_is_told(
+    checkpoint: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    config = json.loads((checkpoint / "config.json").read_text())
+    convert_checkpoint(checkpoint, out=tmp_path / "run")
+    assert "drop_path_rate" not in caplog.text
+    (tmp_path / "other.json").write_text(json.dumps({**config, "drop_path_rate": 0.25}))
+    convert_checkpoint(checkpoint, out=tmp_path / "other", config=tmp_path / "other.json")
+    assert "drop_path_rate 0.25 is that of every block in the published code" in caplog.text
+
+
 def test_weights_must_fit_the_configuration(checkpoint: Path, tmp_path: Path) -> None:
     config = json.loads((checkpoint / "config.json").read_text())
     config["max_position_embeddings"] += 8

@@ -4,6 +4,7 @@ Their configuration spells sizes in its own words, and their state stores tensor
 names; both are translated here and nowhere else.
 """
 
+import logging
 from collections.abc import Mapping
 from typing import Any
 
@@ -13,6 +14,8 @@ from torch import Tensor
 from anymae.config import VOCABULARY, ModelConfig, parse
 from anymae.errors import ConfigError, UserInputError
 from anymae.model import MaskedAutoencoder
+
+logger = logging.getLogger(__name__)
 
 Values = Mapping[str, Any]
 
@@ -33,6 +36,13 @@ def convert(config: Values, state: Mapping[str, Tensor]) -> MaskedAutoencoder:
         UserInputError: A tensor is missing or has another shape.
     """
     model = MaskedAutoencoder(convert_config(config))
+    if model.config.encoder.drop_path:
+        logger.warning(
+            "drop_path_rate %g is that of every block in the published code; here it grows from 0 "
+            "in the first block to %g in the last, which counts where the model is trained on",
+            model.config.encoder.drop_path,
+            model.config.encoder.drop_path,
+        )
     translated = _translate(state, model)
     expected = model.state_dict()
     for name, tensor in expected.items():

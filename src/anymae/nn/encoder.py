@@ -81,7 +81,9 @@ class _Blocks(nn.Module):
             dropout=config.dropout,
             attention_dropout=config.attention_dropout,
         )
-        rates = [config.drop_path * i / max(1, config.depth - 1) for i in range(config.depth)]
+        # From 0 in the first block to the full rate in the last, which a single block is.
+        numbers = range(config.depth) if config.depth > 1 else range(1, config.depth + 1)
+        rates = [config.drop_path * i / max(1, config.depth - 1) for i in numbers]
         self.blocks = nn.ModuleList(
             SelfAttentionLayer(
                 width=config.width,
