@@ -208,8 +208,9 @@ class ModelConfig(Section):
         decoder, encoder = self.decoder, self.encoder
         if decoder.tie_output and self.input.kind != "bytes":
             raise ValueError(f"decoder.tie_output needs bytes, not {self.input.kind} inputs")
-        for name in ("share_positions", "tie_output"):
-            if getattr(decoder, name) and decoder.width != encoder.input_width:
+        shares = decoder.share_positions and self.input.positions == "learned"  # sets have none
+        for name, is_shared in (("share_positions", shares), ("tie_output", decoder.tie_output)):
+            if is_shared and decoder.width != encoder.input_width:
                 raise ValueError(
                     f"decoder.{name} needs decoder.width {decoder.width} "
                     f"equal to encoder.input_width {encoder.input_width}"

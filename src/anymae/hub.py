@@ -113,8 +113,12 @@ def pack(model: Model) -> dict[str, Any]:
 
 
 def unpack(packed: Mapping[str, Any]) -> Model:
-    """Build a model, in evaluation mode, from what `pack` made of it."""
-    model = build(json.loads(packed["config"]))
+    """Build a model, in evaluation mode, from what `pack` made of it.
+
+    torch's random state is left as it was.
+    """
+    with torch.random.fork_rng(devices=[]):
+        model = build(json.loads(packed["config"]))
     model.load_state_dict(safetensors.torch.load(packed["weights"]))
     model.data = json.loads(packed["data"])
     return model.eval()

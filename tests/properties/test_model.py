@@ -401,6 +401,16 @@ def test_sets_ignore_the_order_of_their_inputs() -> None:
     assert torch.allclose(before, after, atol=1e-6)
 
 
+def test_a_set_may_have_a_decoder_of_another_width() -> None:
+    config = parse(ModelConfig, {
+        "input": {"kind": "values", "length": 8, "channels": 3, "positions": "none"},
+        "encoder": {"width": 16, "depth": 1, "num_heads": 2},
+        "decoder": {"width": 12},
+    })  # fmt: skip
+    out = MaskedAutoencoder(config)(tiny_inputs(config, 2))
+    assert out.loss.isfinite() and out.predictions.shape == (int(out.count), 3)
+
+
 def test_the_loss_of_a_set_is_computed_in_full_precision() -> None:
     """Near its end, distances are small differences of large squares."""
     torch.manual_seed(0)

@@ -39,6 +39,13 @@ def test_widths_default_from_the_encoders_width() -> None:
     assert (config.decoder.width, config.decoder.qk_width) == (32, 32)
 
 
+def test_a_set_shares_no_positions_whatever_the_decoders_width() -> None:
+    inputs = {"kind": "values", "length": 8, "channels": 3}
+    with pytest.raises(ConfigError, match="share_positions needs"):
+        model(input=inputs, decoder={"width": 8})
+    assert model(input={**inputs, "positions": "none"}, decoder={"width": 8}).decoder.width == 8
+
+
 def test_a_stored_config_reads_back_equal() -> None:
     for name in PRESETS:
         inputs = InputConfig(kind="bytes", length=64)
