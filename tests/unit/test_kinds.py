@@ -420,6 +420,12 @@ def test_many_pictures_are_standardised_in_little_memory(monkeypatch: pytest.Mon
     np.testing.assert_allclose(found["std"], flat.std(0))
 
 
+@pytest.mark.parametrize("data", [["CCO", "CN"], np.ones((3, 2)), np.ones((3, 4, 2))])
+def test_only_pictures_are_cut_into_patches(data: object) -> None:
+    with pytest.raises(ConfigError, match=r"data\.patch is 2 and cuts pictures; .* leave it out"):
+        open_data(data, DataConfig(patch=2))
+
+
 def test_patch_must_divide_the_picture() -> None:
     with pytest.raises(DataError, match="4 x 6 pixels cannot be cut into patches of side 4"):
         open_data(np.zeros((3, 4, 6), np.uint8), DataConfig(patch=4))

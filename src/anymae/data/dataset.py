@@ -303,6 +303,11 @@ def _length(
         )
     if config.pack and rows.roles.kind != "bytes":
         raise ConfigError(f"data.pack joins strings; {rows.roles.kind} inputs cannot be joined")
+    if config.patch != 1 and rows.roles.kind != "image":
+        raise ConfigError(
+            f"data.patch is {config.patch} and cuts pictures; {rows.roles.kind} inputs are none, "
+            "leave it out"
+        )
     if fixed:
         return kind.longest, ()
     if config.length is not None:
