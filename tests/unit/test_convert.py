@@ -17,6 +17,7 @@ from anymae.compat.published import convert_config
 from anymae.errors import ConfigError, DataError, FolderError, UserInputError
 
 MODELS = ["self-discrete", "self-continuous", "cross-discrete"]
+NAME = "RandomlySelectedCrossAttentionMasking"
 NEEDED: dict[str, Any] = {
     "input_type": "continuous", "max_position_embeddings": 12, "input_channels": 2,
     "encoder_type": "cross_attention", "num_latents": 4, "latent_channels": 16,
@@ -30,7 +31,7 @@ NEEDED: dict[str, Any] = {
         }
     },
     "cross_train_noising_args": [
-        ["RandomlySelectedCrossAttentionMasking", {"masking_ratio": 0.5, "num_per_query": 2}]
+        [NAME, {"masking_ratio": 0.5, "num_per_query": 2}]
     ],
 }  # fmt: skip
 
@@ -164,6 +165,53 @@ def test_what_is_told_of_the_decoder_counts_where_it_is_told() -> None:
         with pytest.raises(ConfigError, match=rf"teacher_args\.{key} is .*; only None"):
             convert_config(changed("teacher_args", **{key: value}))
         convert_config(changed("teacher_args", **{key: None}))
+
+
+@pytest.mark.parametrize(
+    ("values", "words"),
+    [
+        ({"teacher_args": [1]}, r"teacher_args is \[1\], no JSON object; expected"),
+        ({"teacher_args": {"reconstruction_decoder_args": 3}}, "decoder_args is 3, no JSON object"),
+        ({"cross_train_noising_args": "guided"}, "noising_args is 'guided'; expected Random"),
+        ({"cross_train_noising_args": {"a": 1}}, "noising_args is .*; expected Random"),
+        ({"cross_train_noising_args": [["Random"]]}, "noising_args is .*; expected Random"),
+        ({"cross_train_noising_args": [["Other", {}]]}, "noising_args is .*; expected Random"),
+        ({"cross_train_noising_args": [[NAME, [0.5]]]}, "noising_args is .*; expected Random"),
+        ({"cross_train_noising_args": [[NAME, {}], [NAME, {}]]}, "noising_args is .*; expected R"),
+        ({"cross_train_noising_args": 7}, "noising_args is 7; expected Random"),
+    ],
+)
+def test_a_malformed_section_is_told(values: dict[str, object], words: str) -> None:
+    with pytest.raises(ConfigError, match=words) as caught:
+        convert_config({**NEEDED, **values})
+    assert "\n" not in str(caught.value)
+
+
+def test_a_transformers_first_attention_is_like_its_blocks(
+    golden_folder: Path, tmp_path: Path
+) -> None:
+    config = json.loads((golden_folder / "self-discrete.json").read_text())
+    perceivers = {
+        "cross_attention_widening_factor": 4,
+        "encoder_cross_attention_channels": 16,
+        "num_cross_attention_heads": 2,
+    }
+    assert convert_config(config | perceivers) == convert_config(config)
+    wide = convert_config(config | {"self_attention_widening_factor": 3, "qk_channels": 24}).encoder
+    assert (wide.mlp_ratio, wide.read_mlp_ratio) == (3, 3)
+    assert (wide.qk_width, wide.read_qk_width, wide.read_heads) == (24, 24, 4)
+    read = convert_config(NEEDED | perceivers).encoder
+    assert (read.read_mlp_ratio, read.read_qk_width, read.read_heads) == (4, 16, 2)
+
+
+def test_the_decoders_mlp_and_output_are_as_they_were_built() -> None:
+    assert convert_config(NEEDED).decoder.mlp_ratio == 1
+    assert convert_config(changed(*DECODER, widening_factor=3)).decoder.mlp_ratio == 3
+    ties = changed(*DECODER, share_embedding_weights=True)
+    ties["input_type"] = "discrete"
+    assert convert_config(ties).decoder.tie_output
+    # Sizes that differ are not tied, though it is asked for.
+    assert not convert_config({**ties, "embedded_channels": 8}).decoder.tie_output
 
 
 def test_what_drop_path_means_here_is_told(

@@ -83,6 +83,8 @@ def _values(config: Values) -> dict[str, Any]:
     _refuse_unknown(config)
     decoder = config["teacher_args"]["reconstruction_decoder_args"]
     discrete = config["input_type"] == "discrete"
+    # Of another width the token embedding is no output matrix, whatever is asked for.
+    ties = discrete and config["embedded_channels"] == decoder["query_num_channels"]
     return {
         "input": {
             "kind": "bytes" if discrete else "values",
@@ -95,7 +97,8 @@ def _values(config: Values) -> dict[str, Any]:
             "qk_width": decoder["qk_channels"],
             "num_heads": decoder["num_heads"],
             "share_positions": decoder.get("share_decoder_queries", False),
-            "tie_output": discrete and decoder.get("share_embedding_weights", False),
+            "mlp_ratio": decoder.get("widening_factor", 1),
+            "tie_output": ties and decoder.get("share_embedding_weights", False),
             "mask_token": decoder.get("add_mask_token", False),
         },
         "masking": _masking(config),
@@ -106,36 +109,44 @@ def _encoder(config: Values) -> dict[str, Any]:
     perceiver = config["encoder_type"] == "cross_attention"
     width = config["latent_channels"]
     qk_width = config.get("qk_channels") or width
-    heads = "num_cross_attention_heads" if perceiver else "num_self_attention_heads"
+    mlp_ratio = config["self_attention_widening_factor"]
     encoder = {
         "kind": "perceiver" if perceiver else "transformer",
         "width": width,
         "depth": config["num_self_attends_per_block"],
         "num_heads": config["num_self_attention_heads"],
-        "mlp_ratio": config["self_attention_widening_factor"],
+        "mlp_ratio": mlp_ratio,
         "input_width": config["embedded_channels"],
         "qk_width": qk_width,
         "value_width": config.get("v_channels") or width,
-        "read_heads": config[heads],
-        "read_qk_width": config.get("encoder_cross_attention_channels") or qk_width,
-        "read_mlp_ratio": config["cross_attention_widening_factor"],
+        # A transformer's first attention is like its blocks, whatever is said of a perceiver's.
+        "read_mlp_ratio": mlp_ratio,
         "dropout": config.get("hidden_dropout_prob", 0.0),
         "attention_dropout": config.get("attention_dropout_prob", 0.0),
         "drop_path": config.get("drop_path_rate", 0.0),
     }
-    return {**encoder, "num_latents": config["num_latents"]} if perceiver else encoder
+    if not perceiver:
+        return encoder
+    return encoder | {
+        "num_latents": config["num_latents"],
+        "read_heads": config["num_cross_attention_heads"],
+        "read_qk_width": config.get("encoder_cross_attention_channels") or qk_width,
+        "read_mlp_ratio": config["cross_attention_widening_factor"],
+    }
 
 
 def _masking(config: Values) -> dict[str, Any]:
     noising = config.get("cross_train_noising_args")
     if not noising:
         return {}
-    (name, options), *others = noising
-    if others or name != "RandomlySelectedCrossAttentionMasking":
-        raise ConfigError(
-            f"masking {name!r} with {len(others)} more is not known; "
-            "expected RandomlySelectedCrossAttentionMasking alone"
-        )
+    match noising:
+        case [["RandomlySelectedCrossAttentionMasking", Mapping() as options]]:
+            pass
+        case _:
+            raise ConfigError(
+                f"cross_train_noising_args is {noising!r}; expected "
+                'RandomlySelectedCrossAttentionMasking alone, as [[name, {"masking_ratio": ...}]]'
+            )
     mixed = options.get("head_aggregation", "mean") == "random_mix"
     return {
         "kind": "guided",
