@@ -13,7 +13,10 @@ from anymae.errors import DataError
 from anymae.model import MaskedAutoencoder
 from anymae.nn.attention import DropPath, attend, key_bias
 from anymae.nn.heads import make_head
+from anymae.nn.readout import layer_statistics
+from anymae.predictor import Predictor
 from anymae.randomness import Draws, Purpose, row_keys
+from anymae.task import TaskConfig
 from tiny import tiny_config, tiny_inputs
 
 ENCODERS = ["transformer", "perceiver"]
@@ -276,6 +279,37 @@ def test_forward_never_waits_for_a_value_on_the_host(kind: str, encoder: str) ->
         fake = [mode.from_tensor(x) for x in (inputs, valid, draws.keys)]
         out = model(fake[0], fake[1], draws=Draws(fake[2]), progress=0.2)
     assert out.loss_sum.shape == ()
+
+
+@every_model
+def test_encoding_without_a_mask_waits_for_no_value_away_from_the_cpu(
+    kind: str, encoder: str
+) -> None:
+    """Tensors of the device `meta` hold no values: whatever needs one fails."""
+    model = make(kind, encoder)
+    inputs = tiny_inputs(model.config, 3)
+    valid = torch.arange(24) < torch.tensor([3, 17, 9])[:, None]
+    here = model.encode(inputs, valid)
+    task = TaskConfig(type="binary", targets=("y",), classes=("no", "yes"))
+    tuned = Predictor.from_pretrained(model, task).to("meta")
+    assert tuned(inputs.to("meta"), valid.to("meta")).shape == (3, 1)
+    there = model.to("meta").encode(inputs.to("meta"), valid.to("meta"))
+    if encoder == "perceiver":
+        assert there.latents.shape == here.latents.shape
+    else:  # with as many places as a row has inputs
+        assert there.latents.shape[1] == 24 > here.latents.shape[1] == 17
+
+
+def test_places_that_stay_empty_change_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    for kind, encoder in [(kind, encoder) for kind in KINDS for encoder in ENCODERS]:
+        model = make(kind, encoder)
+        inputs = tiny_inputs(model.config, 3)
+        valid = torch.arange(24) < torch.tensor([3, 17, 9])[:, None]
+        here = list(model.encode_layers(inputs, valid))
+        with monkeypatch.context() as patched:
+            patched.setattr("anymae.model._most_true", lambda flags: flags.shape[1])
+            there = list(model.encode_layers(inputs, valid))
+        assert torch.allclose(layer_statistics(here), layer_statistics(there), atol=1e-5)
 
 
 def test_lengths_in_a_batch_do_not_change_the_shapes() -> None:
