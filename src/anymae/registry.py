@@ -1,7 +1,10 @@
-"""Names to things: maskings, encoders, input kinds, sources and suites register here.
+"""Names to things: maskings, sources, suites, baselines, encoders, readouts and input kinds.
 
-A new entry is one new file with `@REGISTRY.register("name")`; the registry's shared tests then
-cover it. Other packages register through the entry-point group `anymae.<registry name>`.
+A new masking, source or suite is one new file with `@REGISTRY.register("name")`; the registry's
+shared tests then cover it. Other packages offer theirs through an entry-point group, `group`.
+
+Encoders, readouts and input kinds are looked up here too, but cannot come from elsewhere: a config
+is checked without loading them, against the names in `config.py` and `task.py`.
 """
 
 from collections.abc import Callable, Iterator
@@ -28,6 +31,11 @@ class Registry(Generic[Entry]):
         self.name = name
         self._entries: dict[str, Entry] = {}
         self._searched = False
+
+    @property
+    def group(self) -> str:
+        """Entry points of other packages that are looked at, such as `anymae.masking`."""
+        return f"anymae.{self.name.replace(' ', '_')}"
 
     def register(self, name: str) -> Callable[[Added], Added]:
         """Return a decorator that stores its argument under `name`."""
@@ -65,5 +73,5 @@ class Registry(Generic[Entry]):
         if self._searched:
             return
         self._searched = True
-        for point in entry_points(group=f"anymae.{self.name}"):
+        for point in entry_points(group=self.group):
             self._entries.setdefault(point.name, point.load())

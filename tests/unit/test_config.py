@@ -1,8 +1,11 @@
 """Configs are strict, frozen and complete, and their errors name the way out."""
 
+import re
+
 import pytest
 from pydantic import ValidationError
 
+from anymae.benchmark.suite import SUITES
 from anymae.config import (
     InputConfig,
     MaskingConfig,
@@ -11,7 +14,14 @@ from anymae.config import (
     TrainingConfig,
     parse,
 )
+from anymae.data.kinds import KINDS
+from anymae.data.sources.base import SOURCES
 from anymae.errors import AnymaeError, ConfigError, UserInputError, nearest
+from anymae.masking import MASKINGS
+from anymae.nn.embedding import CONTENTS
+from anymae.nn.encoder import ENCODERS
+from anymae.nn.heads import HEADS
+from anymae.nn.readout import READOUTS
 from anymae.presets import (
     PRESETS,
     build_config,
@@ -183,3 +193,9 @@ def test_registry_finds_what_other_packages_offer(monkeypatch: pytest.MonkeyPatc
 
     monkeypatch.setattr("anymae.registry.entry_points", entry_points)
     assert Registry[int]("shape")["square"] == 4
+
+
+def test_every_registry_has_a_group_that_a_package_can_name() -> None:
+    assert MASKINGS.group == "anymae.masking"
+    for registry in (MASKINGS, ENCODERS, READOUTS, CONTENTS, HEADS, KINDS, SOURCES, SUITES):
+        assert re.fullmatch(r"\w+(\.\w+)+", registry.group)
