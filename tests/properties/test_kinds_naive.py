@@ -106,6 +106,22 @@ def test_crop_is_a_window_that_follows_from_seed_epoch_and_row(
     assert real(dataset, index[-1:], crop=alone) == crops[-1:]
 
 
+def test_crops_start_anywhere_and_elsewhere_by_epoch_and_seed() -> None:
+    text = "".join(chr(ord("!") + place) for place in range(40))  # no two windows are alike
+    dataset = open_data([text] * 400, DataConfig(length=16))
+    index, tokens = list(range(400)), naive_tokens(text)
+
+    def firsts(seed: int, epoch: int) -> list[int]:
+        draws = Draws(row_keys(torch.arange(400), seed=seed, epoch=epoch))
+        return [tokens.index(crop[0]) for crop in real(dataset, index, crop=draws)]
+
+    base = firsts(0, 0)
+    # 40 characters and the token that ends a row have 26 windows of 16.
+    assert len(tokens) == 41 and set(base) == set(range(26))
+    for other in (firsts(0, 1), firsts(1, 0)):
+        assert np.mean(np.equal(base, other)) < 0.2
+
+
 @CHECK
 @given(lengths=st.lists(st.integers(1, 12), min_size=1, max_size=30))
 def test_packing_keeps_every_string_whole_and_apart(lengths: list[int]) -> None:

@@ -1,5 +1,6 @@
 """What holds for every masking, on any lengths: exact counts, nothing unreal hidden, row by row."""
 
+import math
 from fractions import Fraction
 from typing import Any
 
@@ -31,10 +32,27 @@ ENCODERS = ["transformer", "perceiver"]
 LENGTH = 24
 lengths = st.lists(st.integers(0, LENGTH), min_size=1, max_size=5)
 ratios = st.floats(0.01, 0.99)
+EVERY_WAY: list[dict[str, object]] = [
+    {},
+    {"ratio_low": 0.1},
+    {"head_choice": "sample"},
+    {"hide_queries": True},
+    {"inputs_per_query": 1},
+    {"draw": "sample"},
+    {"random_floor": 0.3},
+    {"random_start": 0.5},
+    {"random_start": 0.5, "random_floor": 0.3, "ratio_low": 0.1, "hide_queries": True},
+    {"draw": "sample", "random_floor": 0.5, "hide_queries": True, "head_choice": "sample"},
+]
+every_way = pytest.mark.parametrize(
+    "options", EVERY_WAY, ids=lambda options: "-".join(options) or "plain"
+)
 
 
 def make(kind: str, encoder: str = "transformer", **masking: object) -> MaskedAutoencoder:
     inputs = "image" if kind == "block" else "bytes"
+    if encoder == "perceiver":  # its queries are no inputs, and cannot be hidden
+        masking.pop("hide_queries", None)
     return MaskedAutoencoder(tiny_config(inputs, encoder, length=LENGTH, kind=kind, **masking))
 
 
@@ -106,12 +124,24 @@ def test_query_counts_are_the_same_where_numbers_divide_by_their_reciprocals() -
 
 @pytest.mark.parametrize("encoder", ENCODERS)
 @pytest.mark.parametrize("kind", list(MASKINGS))
-@given(counts=lengths, ratio=ratios, shuffle=st.booleans(), progress=st.sampled_from([0, 0.2, 1]))
-@settings(max_examples=12, deadline=None)
+@given(
+    counts=lengths,
+    ratio=ratios,
+    shuffle=st.booleans(),
+    progress=st.sampled_from([0, 0.2, 1]),
+    options=st.sampled_from([way for way in EVERY_WAY if "ratio_low" not in way]),
+)
+@settings(max_examples=20, deadline=None)
 def test_counts_are_exact_and_only_valid_inputs_are_hidden(
-    kind: str, encoder: str, counts: list[int], ratio: float, shuffle: bool, progress: float
+    kind: str,
+    encoder: str,
+    counts: list[int],
+    ratio: float,
+    shuffle: bool,
+    progress: float,
+    options: dict[str, object],
 ) -> None:
-    model = make(kind, encoder, ratio=ratio, random_start=0.5)
+    model = make(kind, encoder, **{"random_start": 0.5, **options, "ratio": ratio})
     valid = prefix(counts)
     if shuffle:  # padding wherever it stands
         valid = torch.stack([row[torch.randperm(LENGTH)] for row in valid])
@@ -122,13 +152,11 @@ def test_counts_are_exact_and_only_valid_inputs_are_hidden(
 
 @pytest.mark.parametrize("encoder", ENCODERS)
 @pytest.mark.parametrize("kind", list(MASKINGS))
-@pytest.mark.parametrize("head_choice", ["mean", "sample"])
+@every_way
 def test_a_rows_mask_does_not_depend_on_batch_padding_or_order(
-    kind: str, encoder: str, head_choice: str
+    kind: str, encoder: str, options: dict[str, object]
 ) -> None:
-    if kind != "guided" and head_choice == "sample":
-        pytest.skip("heads are only drawn by guided masking")
-    model = make(kind, encoder, ratio=0.4, head_choice=head_choice, random_start=0.5)
+    model = make(kind, encoder, ratio=0.4, **options)
     counts = [24, 9, 2, 1, 17, 5]
     together = choose(model, prefix(counts), torch.arange(6), progress=0.3)
     backwards = choose(model, prefix(counts).flip(0), torch.arange(6).flip(0), progress=0.3)
@@ -139,18 +167,72 @@ def test_a_rows_mask_does_not_depend_on_batch_padding_or_order(
         assert torch.equal(alone[0], together[row, :length])
 
 
-EVERY_WAY: list[dict[str, object]] = [
-    {},
-    {"ratio_low": 0.1},
-    {"head_choice": "sample", "hide_queries": False},
-    {"draw": "sample", "random_floor": 0.3},
-    {"random_start": 0.5},
-]
+def naive_mask(
+    model: MaskedAutoencoder, embedded: Tensor, valid: Tensor, draws: Draws, progress: float
+) -> list[set[int]]:
+    """Guided masks by the numbered steps of `docs/method.md`, one row and one query at a time."""
+    masking, first = model.config.masking, model.encoder.first
+    num_heads, length = first.num_heads, valid.shape[1]
+    query, tie, fill = (draws.bits(p, length) for p in (Purpose.QUERY, Purpose.TIE, Purpose.FILL))
+    head, chance = draws.below(Purpose.HEAD, length, num_heads), draws.uniform(Purpose.RACE, length)
+    lowest = masking.ratio if masking.ratio_low is None else masking.ratio_low
+    floor, start, each = masking.random_floor, masking.random_start, masking.inputs_per_query
+    falling = 0.5 * (1 + math.cos(math.pi * progress / start)) if progress < start else 0.0
+    found = []
+    for row, allowed in enumerate(valid):
+        real = allowed.nonzero().flatten().tolist()
+        ratio = lowest + (masking.ratio - lowest) * draws.uniform(Purpose.RATIO, 1)[row, 0].item()
+        count = expected_count(len(real), ratio)
+        voters = rounded(np.float32(len(real)) * np.float32(ratio) / np.float32(each))
+        inputs = embedded[row]
+        asked = inputs if model.encoder.queries_are_inputs else model.encoder.latents
+        candidates = real if model.encoder.queries_are_inputs else range(len(asked))
+        drawn = sorted(candidates, key=lambda i: -query[row, i].item())[: max(1, voters)]
+        q = first.query(first.query_norm(asked)).unflatten(-1, (num_heads, -1))
+        k = first.key_value(inputs[real])[:, : first.qk_width].unflatten(-1, (num_heads, -1))
+        score = torch.zeros(len(real), dtype=torch.float64)
+        for one in drawn:
+            maps = [(k[:, h] @ q[one, h] / q.shape[-1] ** 0.5).softmax(0) for h in range(num_heads)]
+            of_all = sum(maps) / num_heads
+            score += of_all if masking.head_choice == "mean" else maps[head[row, one]]
+        if masking.draw == "sample":
+            score = score / -chance[row, real].double().log()
+        rank = {
+            i: (masking.hide_queries and i in drawn, s, tie[row, i].item())
+            for i, s in zip(real, score.tolist(), strict=True)
+        }
+        at_random = rounded(np.float32(count) * np.float32(floor + (1 - floor) * falling))
+        best = sorted(real, key=lambda i: rank[i], reverse=True)[: count - at_random]
+        rest = sorted(set(real) - set(best), key=lambda i: -fill[row, i].item())
+        found.append({*best, *rest[:at_random]})
+    return found
+
+
+@pytest.mark.parametrize("encoder", ENCODERS)
+@every_way
+@pytest.mark.parametrize("sharpness", [0.0, 20.0], ids=["even", "sharp"])
+def test_guided_masks_equal_their_definition(
+    sharpness: float, options: dict[str, object], encoder: str
+) -> None:
+    model = make("guided", encoder, ratio=0.4, **options).double()
+    with torch.no_grad():
+        # Attention that prefers something; or nothing at all, where ties decide.
+        model.encoder.first.query.weight.mul_(sharpness)
+        model.encoder.first.query.bias.normal_().mul_(sharpness)
+        model.encoder.first.key_value.bias.normal_()
+        valid = prefix([24, 9, 5] * 4)
+        valid[3:] = torch.stack([row[torch.randperm(LENGTH)] for row in valid[3:]])
+        embedded = model.embedding(tiny_inputs(model.config, len(valid)))
+        draws = Draws(row_keys(torch.arange(len(valid)), seed=2, epoch=1))
+        for progress in (0.1, 1.0):
+            masked = model.mask(embedded, valid, draws, progress)
+            ours = [set(row.nonzero().flatten().tolist()) for row in masked]
+            assert ours == naive_mask(model, embedded, valid, draws, progress)
 
 
 @pytest.mark.parametrize("encoder", ENCODERS)
 @pytest.mark.parametrize("kind", list(MASKINGS))
-@pytest.mark.parametrize("options", EVERY_WAY, ids=lambda options: "-".join(options) or "plain")
+@every_way
 def test_no_validity_means_that_all_are_valid(
     options: dict[str, object], kind: str, encoder: str
 ) -> None:
@@ -175,6 +257,7 @@ def test_seed_epoch_and_row_each_change_the_mask(kind: str) -> None:
 
     base = masks(0, 0, 0)
     assert torch.equal(base, masks(0, 0, 0))
+    assert len(base.unique(dim=0)) > 16  # the rows are equal: their numbers tell them apart
     assert all(not torch.equal(base, masks(*change)) for change in [(1, 0, 0), (0, 1, 0)])
     assert torch.equal(base[16:], masks(0, 0, 16)[:16])
 
@@ -214,6 +297,10 @@ def test_random_fill_adds_up_and_falls_along_half_a_cosine() -> None:
     shares = [random_share(p / 100, 0.25) for p in range(101)]
     assert shares[0] == 1 and shares[25:] == [0.0] * 76
     assert shares == sorted(shares, reverse=True)
+    # A third of the way down the angle the cosine has lost a quarter of its fall, a line a third.
+    assert random_share(0.1, 0.3) == pytest.approx(0.75)
+    assert random_share(0.2, 0.3) == pytest.approx(0.25)
+    assert random_share(0.1, 0.3, 0.4) == pytest.approx(0.4 + 0.6 * 0.75)
     assert random_share(0.0, 0.0) == 0
 
 

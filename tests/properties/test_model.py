@@ -406,10 +406,15 @@ def test_a_batch_of_no_rows_gives_nothing(kind: str, encoder: str, padded: bool)
 @pytest.mark.parametrize("encoder", ENCODERS)
 def test_as_many_inputs_as_latents_changes_nothing(encoder: str) -> None:
     """The published code guesses the encoder from equal lengths."""
-    model = make("bytes", encoder, length=8)
-    inputs = tiny_inputs(model.config, 2, 6)  # 6 latents
-    masked = model(inputs, generator=torch.Generator().manual_seed(0)).masked
-    assert masked.sum(1).tolist() == [2, 2]
+    model = make("bytes", encoder, length=8, ratio=0.5)
+    inputs = tiny_inputs(model.config, 64)
+    valid = (torch.arange(8) < 3).expand(64, -1)
+    draws = Draws(row_keys(torch.arange(64), seed=0))
+    embedded = model.embedding(inputs)
+    # Of 6 inputs there are as many as latents; 8 are the same rows, padded.
+    equal, padded = (model.mask(embedded[:, :n], valid[:, :n], draws, 1.0) for n in (6, 8))
+    assert torch.equal(equal[:, :3], padded[:, :3])
+    assert padded.sum(1).tolist() == [2] * 64 and len(padded.unique(dim=0)) == 3
 
 
 @pytest.mark.parametrize("most", [1, 3])
