@@ -56,13 +56,13 @@ _SCALED = {"initial": "scaled"}
 
 PRESETS: dict[str, Preset] = {
     "tiny": Preset(
-        "about 0.15 M parameters: a laptop, minutes",
+        "0.15 to 0.2 M parameters: a laptop, minutes",
         encoder={"width": 64, "depth": 4, "num_heads": 4, "num_latents": 32, **_SCALED},
         masking=_DRAWN,
         training={"batch_size": 64, "learning_rate": 1e-3},
     ),
     "small": Preset(
-        "about 3 M parameters: a laptop overnight, or one GPU for minutes",
+        "about 3.2 M parameters: a laptop overnight, or one GPU for minutes",
         encoder={"width": 256, "depth": 6, "num_heads": 8, "num_latents": 64, **_SCALED},
         masking=_DRAWN,
         training={"batch_size": 64, "learning_rate": 1e-3},
@@ -113,7 +113,7 @@ PRESETS: dict[str, Preset] = {
         input={"kind": "values", "length": 28, "channels": 1},
     ),
     "paper-protein": Preset(
-        "published: protein sequences, about 82.4 M parameters",
+        "published: protein sequences, about 82.3 M parameters",
         encoder=_BYTE_PERCEIVER,
         decoder={"width": 512, "num_heads": 8, "qk_width": 256, "tie_output": True},
         masking={"ratio": 0.15, "inputs_per_query": 4},
@@ -127,7 +127,7 @@ PRESETS: dict[str, Preset] = {
         input={"kind": "bytes", "length": 1024},
     ),
     "paper-language": Preset(
-        "published: text as bytes, about 82.4 M parameters",
+        "published: text as bytes, about 82.3 M parameters",
         encoder=_BYTE_PERCEIVER,
         decoder={"width": 512, "num_heads": 8, "qk_width": 256, "tie_output": True},
         masking={"ratio": 0.15, "inputs_per_query": 4},

@@ -10,8 +10,11 @@ from commands import TINY, Command, Outcome
 
 
 @pytest.fixture
-def command(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> Command:
-    """Runs a command in this process."""
+def command(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> Command:
+    """Runs a command in this process, in the test's own folder: what it writes by default shows."""
+    monkeypatch.chdir(tmp_path)
 
     def run(*words: object) -> Outcome:
         capsys.readouterr()

@@ -3,6 +3,7 @@
 import re
 
 import pytest
+import torch
 from pydantic import ValidationError
 
 from anymae.benchmark.suite import SUITES
@@ -18,6 +19,7 @@ from anymae.data.kinds import KINDS
 from anymae.data.sources.base import SOURCES
 from anymae.errors import AnymaeError, ConfigError, UserInputError, nearest
 from anymae.masking import MASKINGS
+from anymae.model import MaskedAutoencoder
 from anymae.nn.embedding import CONTENTS
 from anymae.nn.encoder import ENCODERS
 from anymae.nn.heads import HEADS
@@ -139,7 +141,30 @@ def test_tokens_are_tied_by_default_only_where_that_is_possible() -> None:
             build_config("paper-chemistry", inputs, decoder={"tie_output": True})
 
 
-def test_every_preset_has_its_stated_size_and_trains_on_any_kind() -> None:
+def num_weights(config: ModelConfig) -> int:
+    with torch.device("meta"):
+        return sum(weight.numel() for weight in MaskedAutoencoder(config).parameters())
+
+
+@pytest.mark.parametrize("name", PRESETS)
+def test_every_preset_has_the_size_that_its_summary_states(name: str) -> None:
+    preset = PRESETS[name]
+    stated = re.findall(r"([\d.,]+)(?: to ([\d.]+))?( M)? parameters", preset.summary)
+    if name == "paper-image":  # nobody has said how large it was
+        assert not stated
+        return
+    (low, high, millions) = stated[0]
+    least, most = (float(n.replace(",", "")) * (1e6 if millions else 1) for n in (low, high or low))
+    if preset.input:
+        found = num_weights(preset_config(name))
+        assert round(found, -5 if millions else None) == least == most
+    else:  # from a row of numbers to strings of 512, for which every position has a vector
+        for kind, length in (("values", 28), ("image", 64), ("bytes", 512)):
+            inputs = InputConfig(kind=kind, length=length, grid=(8, 8) if length == 64 else None)
+            assert 0.9 * least < num_weights(build_config(name, inputs)) < 1.1 * most
+
+
+def test_every_preset_trains_on_any_kind() -> None:
     for name in PRESETS:
         training_config(name)
         for kind in ("bytes", "values", "image"):

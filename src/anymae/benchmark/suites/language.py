@@ -78,7 +78,7 @@ class Language(Suite):
             finetune=FineTuning(learning_rates=(3e-4, 1e-3), epochs=5, batch_size=32),
         ),
         "paper": Budget(
-            summary="82.4 M parameters, the published million steps",
+            summary="82.3 M parameters, the published million steps",
             recipe={"preset": "paper-language"},
             finetune=FineTuning(learning_rates=(2e-5,), epochs=5, batch_size=32),
         ),

@@ -99,7 +99,7 @@ class Tape(Suite):
             finetune=FineTuning(learning_rates=(3e-4, 1e-3), epochs=5, batch_size=32),
         ),
         "paper": Budget(
-            summary="82.4 M parameters, the published 10 epochs",
+            summary="82.3 M parameters, the published 10 epochs",
             recipe={"preset": "paper-protein"},
             length=1024,
             all_labels=True,
