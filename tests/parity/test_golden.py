@@ -16,6 +16,7 @@ from anymae.compat.published import _translate, convert
 from anymae.masking.select import hidden_counts, hide_top, query_counts, rank_by_score
 from anymae.model import MaskedAutoencoder
 from anymae.nn.encoder import take
+from tiny import tiny_config
 
 MODELS = ["self-discrete", "self-continuous", "cross-discrete"]
 
@@ -99,10 +100,11 @@ def test_every_gradient_agrees(golden: Golden) -> None:
         assert_close(gradient, theirs[name])
 
 
-def test_layer_norm_epsilons_matter_and_are_the_published_ones(golden: Golden) -> None:
+@pytest.mark.parametrize("encoder", ["transformer", "perceiver"])
+def test_layer_norm_epsilons_are_the_published_ones(encoder: str) -> None:
     epsilons = {
         name: module.eps
-        for name, module in golden.model.named_modules()
+        for name, module in MaskedAutoencoder(tiny_config("bytes", encoder)).named_modules()
         if isinstance(module, torch.nn.LayerNorm)
     }
     assert {name for name, eps in epsilons.items() if eps == 1e-12} == {

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from anymae.config import ModelConfig, parse
 from anymae.errors import DataError
-from anymae.model import MaskedAutoencoder
+from anymae.model import MaskedAutoencoder, _EncoderAttention
 from anymae.nn.attention import DropPath, attend, key_bias
 from anymae.nn.heads import make_head
 from anymae.nn.readout import layer_statistics
@@ -45,6 +45,13 @@ def ragged(batch: int, length: int = 24) -> Tensor:
     valid[:, 3] = True
     valid[0] = True
     return valid
+
+
+def model_attention(model: MaskedAutoencoder, embedded: Tensor, valid: Tensor) -> Tensor:
+    """All of the first attention, `(B, Q, N)`, averaged over heads."""
+    attention = _EncoderAttention(model.encoder, embedded, valid)
+    queries = torch.arange(attention.most_candidates).expand(len(embedded), -1)
+    return attention.weights(queries, None)
 
 
 def test_forward_reports_what_it_hid() -> None:
@@ -182,6 +189,52 @@ def test_an_all_valid_batch_needs_no_validity(encoder: str) -> None:
     assert torch.allclose(
         model.encode(inputs, valid).latents, model.encode(inputs).latents, atol=1e-5
     )
+
+
+@pytest.mark.parametrize("encoder", ENCODERS)
+@pytest.mark.parametrize("kind", ["bytes", "values", "image"])  # tables have all their columns
+@pytest.mark.parametrize("mask_token", [False, True])
+def test_a_narrower_batch_equals_the_same_rows_padded(
+    kind: str, encoder: str, mask_token: bool
+) -> None:
+    config = tiny_config(kind, encoder)
+    config = config.model_copy(
+        update={"decoder": config.decoder.model_copy(update={"mask_token": mask_token})}
+    )
+    model = MaskedAutoencoder(config).eval()
+    inputs, draws = tiny_inputs(config, 3), Draws(row_keys(torch.arange(3), seed=0))
+    valid = torch.arange(24) < torch.tensor([10, 7, 4])[:, None]
+    narrow = model(inputs[:, :10], valid[:, :10], draws=draws)
+    padded = model(inputs, valid, draws=draws)
+    assert torch.equal(narrow.masked, padded.masked[:, :10])
+    assert narrow.count == padded.count > 0
+    assert torch.allclose(narrow.predictions, padded.predictions, atol=1e-5)
+    assert torch.allclose(narrow.loss, padded.loss, atol=1e-5)
+
+
+@pytest.mark.parametrize("encoder", ENCODERS)
+@pytest.mark.parametrize("draw", ["top", "sample"])
+def test_attention_that_underflows_hides_as_many_and_leaves_finite_numbers(
+    encoder: str, draw: str
+) -> None:
+    model = make("values", encoder, ratio=0.5, draw=draw)
+    with torch.no_grad():
+        model.encoder.first.query.weight.mul_(1e4)
+    inputs = tiny_inputs(model.config, 16)
+    valid = torch.arange(24) < torch.tensor([24, 9, 5, 2] * 4)[:, None]
+    embedded, draws = model.embedding(inputs), Draws(row_keys(torch.arange(16), seed=0))
+    attention = model_attention(model, embedded, valid)
+    assert (attention > 0).sum(-1).max() <= 3  # of up to 24: it does underflow
+    out = model(inputs, valid, draws=draws)
+    assert out.masked.sum(1).tolist() == [12, 4, 2, 1] * 4
+    assert not (out.masked & ~valid).any()
+    assert out.loss.isfinite() and out.predictions.isfinite().all()
+    out.loss.backward()
+    assert all(p.grad is None or p.grad.isfinite().all() for p in model.parameters())
+    encoded = model.encode(inputs, valid, out.masked)
+    assert encoded.latents.isfinite().all()
+    if encoded.valid is not None:
+        assert torch.equal(encoded.valid.sum(1), (valid & ~out.masked).sum(1))
 
 
 def test_rows_with_nothing_to_hide_cost_nothing() -> None:
