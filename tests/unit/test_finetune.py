@@ -134,19 +134,21 @@ def test_training_starts_from_the_pretrained_weights(model: MaskedAutoencoder) -
         assert torch.equal(latents, model.encode(inputs).latents)
 
 
-def test_every_weight_of_the_network_is_trained(model: MaskedAutoencoder) -> None:
-    for kind in ("query", "mean", "layers"):
-        done = finetune(
-            model, table(y=TARGETS["binary"]["y"]), target="y",
-            config=FinetuneConfig(head_first="none", readout=ReadoutConfig(kind=kind)),
-            training={"steps": 2, "learning_rate": 1e-2, "patience": None},
-        )  # fmt: skip
-        predictor = Predictor.from_pretrained(model, done.task)
-        predictor.train()
-        inputs = torch.tensor([[*(byte + 6 for byte in strings()[0].encode()), 5]])
-        predictor(inputs).sum().backward()
-        for name, parameter in predictor.named_parameters():
-            assert parameter.grad is not None, name
+@pytest.mark.parametrize("kind", ["query", "mean", "layers"])
+def test_every_weight_of_the_network_is_trained(kind: str, model: MaskedAutoencoder) -> None:
+    done = finetune(
+        model, table(y=TARGETS["binary"]["y"]), target="y",
+        config=FinetuneConfig(head_first="none", readout=ReadoutConfig(kind=kind), drop_path=0),
+        training={"steps": 2, "learning_rate": 1e-2, "weight_decay": 0.0, "keep": "last"},
+    )  # fmt: skip
+    assert isinstance(done.model, Predictor)
+    before = model.state_dict()
+    inputs = torch.tensor([[*(byte + 6 for byte in strings()[0].encode()), 5]])
+    done.model.train()(inputs).sum().backward()
+    for name, weight in done.model.named_parameters():
+        assert weight.grad is not None, name
+        if not name.startswith(("readout", "output")):
+            assert not torch.equal(weight, before[name]), name
 
 
 def test_a_start_from_nothing_forgets_the_pretrained_weights(model: MaskedAutoencoder) -> None:
@@ -496,10 +498,24 @@ def test_negative_weights_are_refused_with_a_choice(model: MaskedAutoencoder) ->
     weighted = DataConfig(weight="w")
     with pytest.raises(DataError, match="set negative_weights to absolute or zero"):
         finetune(model, data, target="y", data_config=weighted)
-    for choice in ("absolute", "zero"):
-        finetune(model, data, target="y", data_config=weighted,
-                 config=FinetuneConfig(negative_weights=choice),
-                 training={"steps": 1, "learning_rate": 1e-3})  # fmt: skip
+
+
+def test_negative_weights_are_taken_without_their_sign_or_as_nothing(
+    model: MaskedAutoencoder,
+) -> None:
+    signed = np.where(np.arange(COUNT) % 3 == 0, -4.0, 1.0)
+
+    def answers(weights: np.ndarray, choice: str) -> np.ndarray:
+        done = finetune(model, table(y=TARGETS["binary"]["y"], w=weights), target="y",
+                        data_config=DataConfig(weight="w"),
+                        config=FinetuneConfig(negative_weights=choice),
+                        training={"steps": 2, "learning_rate": 1e-3})  # fmt: skip
+        return predict(done.model, strings()).mean
+
+    absolute, zero = answers(signed, "absolute"), answers(signed, "zero")
+    np.testing.assert_array_equal(absolute, answers(np.abs(signed), "error"))
+    np.testing.assert_array_equal(zero, answers(np.maximum(signed, 0), "error"))
+    assert np.abs(absolute - zero).max() > 1e-3
 
 
 @pytest.mark.parametrize("part", ["training", "validation"])

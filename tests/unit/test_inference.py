@@ -354,6 +354,45 @@ def test_scores_are_the_loss_of_each_input_hidden_once(
         assert found[row] == pytest.approx(np.mean(losses), abs=1e-5)
 
 
+@pytest.mark.parametrize(("ratio", "num_masks"), [(0.3, 3), (0.1, 10), (0.4, 2), (0.9, 2)])
+def test_scoring_hides_each_input_once_in_about_the_share_that_pretraining_hid(
+    ratio: float,
+    num_masks: int,
+    model: MaskedAutoencoder,
+    text: list[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    masking = model.config.masking.model_copy(update={"ratio": ratio})
+    other = copy.deepcopy(model)
+    other.config = model.config.model_copy(update={"masking": masking})
+    given, forward = [], MaskedAutoencoder.forward
+
+    def spy(
+        self: MaskedAutoencoder,
+        inputs: torch.Tensor,
+        valid: torch.Tensor | None = None,
+        masked: torch.Tensor | None = None,
+    ) -> object:
+        given.append(masked)
+        return forward(self, inputs, valid, masked)
+
+    monkeypatch.setattr(MaskedAutoencoder, "forward", spy)
+    score(other, text[-1:])
+    masks = torch.cat(given)
+    assert masks.shape == (num_masks, 38)
+    assert masks.sum(0).tolist() == [1] * 38
+    counts = masks.sum(1)
+    assert counts.max() - counts.min() <= 1
+
+
+def test_the_score_of_a_row_does_not_depend_on_its_company(
+    model: MaskedAutoencoder, text: list[str]
+) -> None:
+    together = score(model, text)
+    for row in (0, 17, 60):
+        assert score(model, text[row : row + 1])[0] == pytest.approx(together[row], abs=1e-5)
+
+
 def test_scores_follow_the_seed_and_equal_rows_score_alike(
     model: MaskedAutoencoder, text: list[str]
 ) -> None:
@@ -488,12 +527,11 @@ def test_models_are_refused_for_what_they_cannot_do(
 
 
 def test_a_model_without_its_data_reads_bytes_only(
-    model: MaskedAutoencoder, text: list[str]
+    model: MaskedAutoencoder, text: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     expected = embed(model, text)
-    stored, model.data = model.data, None
+    monkeypatch.setattr(model, "data", None)
     np.testing.assert_array_equal(embed(model, text), expected)
-    model.data = stored
     cells = pretrained(np.random.default_rng(0).normal(size=(30, 3)))
     cells.data = None
     with pytest.raises(UserInputError, match=r"no data\.json"):
