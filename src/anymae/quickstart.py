@@ -275,6 +275,8 @@ def _run(
                     log.seek(0)
                     last = (log.read().strip() or "it said nothing").splitlines()[-1]
                     raise AnymaeError(f"pretraining with {name} masks failed: {last}")
+    if progress is not None:  # the last steps fell between two looks
+        progress(sum(_steps_done(folder) for folder in folders), total)
 
 
 @contextmanager

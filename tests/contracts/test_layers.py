@@ -70,7 +70,9 @@ def imported(path: Path) -> set[tuple[str, bool]]:
     for node in ast.walk(tree):
         if isinstance(node, ast.Import):
             found |= {(alias.name, id(node) not in inside) for alias in node.names}
-        elif isinstance(node, ast.ImportFrom) and node.module:
+        elif isinstance(node, ast.ImportFrom):
+            # One import relative to the file would go past all that is checked here.
+            assert not node.level and node.module, f"{path}:{node.lineno} is a relative import"
             names = [node.module]
             if node.module == "anymae":
                 names = [f"anymae.{alias.name}" for alias in node.names]

@@ -131,6 +131,7 @@ def test_rows_of_the_validation_file_validate_the_runs(
     monkeypatch.setattr(study, "pretrain", pretrain)
     config = DataConfig(valid=files["valid"], test=files["test"], column=("smiles",))
     compare(tmp_path / "out", files["train"], seeds=1, data_config=config)
+    assert len(pools) == 2
     for pool in pools:
         parts = open_data(pool, DataConfig(column=("smiles",), target=("y",))).parts
         assert parts.valid.tolist() == list(range(40, 50)) and not len(parts.test)

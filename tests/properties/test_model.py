@@ -257,6 +257,14 @@ def test_transformer_latents_are_the_visible_inputs_in_order() -> None:
     permuted_alone = model.encode(inputs[1:2], valid[1:2], masked[1:2])
     assert encoded.valid is not None and encoded.valid[1].sum() == len(kept)
     assert torch.allclose(permuted_alone.latents[0], encoded.latents[1, : len(kept)], atol=1e-5)
+    with torch.no_grad():  # Without what attention adds, each latent shows its own input alone.
+        for layer in (model.encoder.first, *model.encoder.blocks):
+            layer.output.weight.zero_()
+    latents = model.encode(inputs, valid, masked).latents[1, : len(kept)]
+    for place, position in enumerate(kept.tolist()):
+        others = torch.arange(24)[None] != position
+        alone = model.encode(inputs[1:2], valid[1:2], others).latents[0, 0]
+        assert torch.allclose(latents[place], alone, atol=1e-5)
 
 
 @pytest.mark.parametrize("encoder", ENCODERS)

@@ -1,6 +1,7 @@
 """The quickstart: digits that are tested were seen by no run, and the numbers are real."""
 
 import json
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -78,12 +79,15 @@ def test_picture_and_page_are_there_and_the_page_tells_how(
 
 def test_progress_is_told_of_both_runs(told: tuple[Story, Path, list[tuple[int, int]]]) -> None:
     assert {total for _, total in told[2]} == {4}
+    done = [steps for steps, _ in told[2]]
+    assert done == sorted(done) and done[-1] == 4
 
 
 def test_an_earlier_quickstart_is_replaced_on_demand_only(
-    told: tuple[Story, Path, object], monkeypatch: pytest.MonkeyPatch
+    told: tuple[Story, Path, object], tmp_path: Path
 ) -> None:
-    out = told[1]
+    out = tmp_path / "quickstart"
+    shutil.copytree(told[1], out)
     with pytest.raises(FolderError, match="holds something"):
         quickstart(out, steps=2)
     (out / "mine").write_text("keep")
