@@ -1,5 +1,7 @@
 """Several processes of one run, forked from a warm one, as torchrun would start them."""
 
+import contextlib
+import itertools
 import json
 import os
 import socket
@@ -13,6 +15,11 @@ from kills import context, finish
 
 Job = Callable[..., Any]
 
+PORTS = 500
+"""Ports of a worker."""
+
+_turn = itertools.count(os.getpid())
+
 
 def together(world: int, job: Job, folder: Path, **keywords: Any) -> list[Any]:
     """Call `job(folder=..., **keywords)` in `world` processes that form one run.
@@ -21,9 +28,7 @@ def together(world: int, job: Job, folder: Path, **keywords: Any) -> list[Any]:
         What each returned, or the sentence of the `AnymaeError` it raised, or its exit status
         where it ended otherwise.
     """
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
+    port = _free_port()
     children = []
     for rank in range(world):
         for name in (_answer(folder, rank),):
@@ -37,6 +42,22 @@ def together(world: int, job: Job, folder: Path, **keywords: Any) -> list[Any]:
         json.loads(answer.read_text()) if answer.exists() else status
         for answer, status in zip(answers, statuses, strict=True)
     ]
+
+
+def _free_port() -> int:
+    """Return a port for the next processes.
+
+    Nobody holds it until they start: so it is one that no other worker draws, and below those
+    that the system gives to whoever asks for any.
+    """
+    worker = int(os.environ.get("PYTEST_XDIST_WORKER", "gw0").removeprefix("gw"))
+    first = 10_000 + worker % 40 * PORTS
+    for _ in range(PORTS):
+        port = first + next(_turn) % PORTS
+        with contextlib.suppress(OSError), socket.socket() as free:
+            free.bind(("127.0.0.1", port))
+            return port
+    raise AssertionError(f"no port is free from {first} to {first + PORTS}")
 
 
 def _answer(folder: Path, rank: int) -> Path:

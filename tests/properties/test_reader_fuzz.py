@@ -214,7 +214,7 @@ READERS = pytest.mark.parametrize("reader", sorted(CASES))
 SHORT = settings(
     max_examples=30, deadline=None, suppress_health_check=list(HealthCheck), database=None
 )
-LONG = settings(SHORT, max_examples=2000)
+LONG = settings(SHORT, max_examples=2000, derandomize=False)
 
 
 def test_every_reader_of_files_is_fuzzed() -> None:
