@@ -1,6 +1,7 @@
 """What goes wrong on the way is stopped in time, captured, and told with what to do."""
 
 import platform
+import re
 import subprocess
 import sys
 import time
@@ -14,7 +15,8 @@ import torch
 from anymae.config import TrainingConfig
 from anymae.errors import ConfigError, DataError, FolderError, NonFiniteError, OutOfMemoryError
 from anymae.files import read_tensors
-from anymae.training import memory
+from anymae.report import write_report
+from anymae.training import loop, memory
 from anymae.training.monitor import ReconstructionMonitor
 from anymae.training.reconstruction import ReconstructionObjective
 from anymae.training.replay import replay
@@ -81,6 +83,51 @@ def test_a_step_that_is_not_finite_is_captured_and_can_be_replayed(
     assert np.isnan(again.loss) and np.isnan(again.captured_loss)
     assert again.bad_rows
     assert set(again.bad_rows) <= set(held["pass-0.rows"].tolist() + held["pass-1.rows"].tolist())
+
+
+PLANTED = "Zq9-planted-Zq9"
+
+
+def holding(run: Path, content: bytes) -> set[str]:
+    """The files of a run that hold some bytes, in a page perhaps letter by letter."""
+    files = {path: path.read_bytes() for path in run.rglob("*") if path.is_file()}
+    assert {"README.md", "report.html", "metrics.jsonl", "run.yaml"} < {p.name for p in files}
+    return {
+        str(path.relative_to(run))
+        for path, held in files.items()
+        if content in held or (path.suffix == ".html" and content in re.sub(rb"<[^>]*>", b"", held))
+    }
+
+
+@pytest.mark.usefixtures("exploding")
+def test_without_examples_no_file_of_a_run_holds_a_string(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    data, run = tmp_path / "private.csv", tmp_path / "run"
+    rows = [PLANTED + text for text in strings()]
+    data.write_text("secret\n" + "\n".join(rows) + "\n")
+    with pytest.raises(NonFiniteError):
+        small(run, data, no_examples=True)
+    monkeypatch.setattr(ReconstructionObjective, "loss_sum", LOSS_SUM)
+    small(run, data, no_examples=True, resume=True)
+    write_report([run])  # a report shows rows, wherever the data are found
+    assert holding(run, PLANTED.encode()) == {"report.html"}
+    # Where they are is said once, for the replay and the verbs that follow.
+    assert holding(run, str(tmp_path).encode()) == {"run.yaml"}
+    data.unlink()
+    write_report([run])
+    assert list(run.glob("nonfinite-*")) and not holding(run, PLANTED.encode())
+    tokens = np.array([byte + 6 for byte in PLANTED.encode()])
+    for kind in (np.uint8, np.int16, np.int32, np.int64):
+        assert not holding(run, tokens.astype(kind).tobytes())
+
+
+def test_categories_are_kept_in_one_file(tmp_path: Path) -> None:
+    rows = [f"{PLANTED if row % 9 == 0 else 'ab'[row % 2]},{row / 4}" for row in range(90)]
+    (tmp_path / "t.csv").write_text("k,x\n" + "\n".join(rows) + "\n")
+    small(tmp_path / "run", tmp_path / "t.csv", no_examples=True)
+    write_report([tmp_path / "run"])
+    assert holding(tmp_path / "run", PLANTED.encode()) == {"data.json"}
 
 
 def test_a_finite_step_replays_to_the_same_numbers(
@@ -314,12 +361,15 @@ def test_recomputing_activations_keeps_less_and_changes_no_bit(tmp_path: Path) -
     assert weights(tmp_path / "plain") == weights(tmp_path / "recomputed")
 
 
-@pytest.mark.parametrize(("pause", "told"), [(0.15, True), (0.0, False)])
+@pytest.mark.parametrize(
+    ("pause", "fewest", "told"), [(0.02, 0.05, True), (0.02, 60.0, False), (0.0, 1.0, False)]
+)
 def test_waiting_for_data_is_warned_of_once(
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
     caplog: pytest.LogCaptureFixture,
     pause: float,
+    fewest: float,
     told: bool,
 ) -> None:
     load = ReconstructionObjective.load
@@ -329,6 +379,7 @@ def test_waiting_for_data_is_warned_of_once(
         return load(self, index, epoch)
 
     monkeypatch.setattr(ReconstructionObjective, "load", slow)
+    monkeypatch.setattr(loop, "FEWEST_SECONDS", fewest)
     small(tmp_path / "run")
     assert caplog.text.count("of the time is spent waiting for data") == int(told)
     assert ("training.workers=2" in caplog.text) is told

@@ -137,7 +137,18 @@ def test_a_run_folder_holds_what_it_should(run: Run) -> None:
     assert environment["threads"] == 1 and environment["device"] == "cpu"
     assert environment["seconds"] > 0 and environment["peak_memory_mb"] > 0
     assert environment["versions"]["torch"].partition("+")[0] == torch.__version__.partition("+")[0]
-    assert "valid_loss" in (run.folder / "README.md").read_text()
+    card = (run.folder / "README.md").read_text()
+    parts = ["## How to cite", "## Methods", "## This run"]
+    assert [line for line in card.splitlines() if line.startswith("## ")] == parts
+    cited, methods, results = (card.partition(part)[2].partition("\n## ")[0] for part in parts)
+    assert "@inproceedings{xie2024selfguided," in cited
+    assert "pretrained on 88 rows, without labels; 2 rows more were held out" in methods
+    assert "12 steps of 32 rows (4.36 passes)" in methods and "in fp32 on CPUs" in methods
+    weights = sum(weight.numel() for weight in run.model.parameters())
+    assert f"({weights:,} parameters in all)" in methods
+    loss = f"{run.metrics['valid_loss']:.4g}"
+    assert f"held-out rows with a loss of {loss} for" in methods
+    assert f"| valid_loss | {loss} |" in results
     kinds = [entry["kind"] for entry in run.history]
     assert kinds.count("valid") == 4 and kinds[-1] == "end"
     assert run.history[0]["step"] == 0

@@ -59,6 +59,10 @@ def test_a_folder_holds_safetensors_json_and_a_card_only(folder: Path) -> None:
     card = (folder / "README.md").read_text()
     assert "anymae.load" in card
     assert "transformer" in card
+    # What was done to weights that are merely saved is not known.
+    assert card.count("## How to cite") == 1 and "## Methods" not in card
+    cited = card.partition("## How to cite")[2]
+    assert "@inproceedings{xie2024selfguided," in cited and "2402.14789" in cited
 
 
 def test_the_card_of_a_fine_tuned_model_is_about_its_task() -> None:
