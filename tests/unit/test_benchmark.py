@@ -1,6 +1,7 @@
 """The protocol of the benchmarks, piece by piece, against naive computations."""
 
 import itertools
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -515,7 +516,7 @@ def test_splits_of_real_data_are_disjoint_and_the_corpus_is_clean(
     name: str, data_folder: Path
 ) -> None:
     suite = SUITES[name](data_folder)
-    budget = SUITES[name].budgets["mini"]
+    budget = replace(SUITES[name].budgets["mini"], corpus_rows=None)
     corpora = {}
     for corpus in {task.corpus for task in SUITES[name].tasks.values()}:
         cleaned = prepare_corpus(suite, corpus, budget, 1).corpus
