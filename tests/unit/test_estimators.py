@@ -18,13 +18,12 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 from sklearn.utils.estimator_checks import parametrize_with_checks
 
-from anymae.config import ModelConfig, parse
-from anymae.data.dataset import open_data
 from anymae.errors import AnymaeWarning, ConfigError, DataError
 from anymae.estimators import Classifier, Embedder, Regressor
 from anymae.hub import save
 from anymae.inference import embed
 from anymae.model import MaskedAutoencoder
+from models import pretrained, strings
 
 QUICK = {
     "preset": "tiny", "encoder.depth": 1, "encoder.width": 16, "encoder.num_heads": 2,
@@ -92,22 +91,10 @@ def test_rows_are_predicted_alike_alone_and_together(kind: Any) -> None:
     np.testing.assert_allclose(alone, predict(x), rtol=1e-4, atol=1e-5)
 
 
-def strings(count: int) -> list[str]:
-    random = np.random.default_rng(0)
-    return ["".join(random.choice(list("CNO"), random.integers(4, 15))) for _ in range(count)]
-
-
 @pytest.fixture(scope="module")
 def model() -> MaskedAutoencoder:
     torch.manual_seed(1)
-    dataset = open_data(strings(50))
-    sizes = {"width": 32, "depth": 1, "num_heads": 2}
-    config = parse(ModelConfig, {"input": dataset.input.model_dump(), "encoder": sizes})
-    made = MaskedAutoencoder(config)
-    for parameter in made.parameters():
-        parameter.data += 0.1 * torch.randn(parameter.shape)
-    made.data = dataset.preparation.to_json()
-    return made.eval()
+    return pretrained(strings(50), width=32)
 
 
 @pytest.fixture(scope="module")

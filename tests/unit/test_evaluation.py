@@ -13,7 +13,7 @@ import pytest
 import torch
 from sklearn import metrics as sk
 
-from anymae.config import DataConfig, ModelConfig, parse
+from anymae.config import DataConfig
 from anymae.data.dataset import open_data
 from anymae.errors import DataError, UserInputError
 from anymae.evaluation import Part, draw, evaluate, row_hashes, store
@@ -22,24 +22,13 @@ from anymae.model import MaskedAutoencoder
 from anymae.predictor import Predictor
 from anymae.task import TaskConfig
 from anymae.training.finetune import finetune
-
-
-def strings(count: int) -> list[str]:
-    random = np.random.default_rng(0)
-    return ["".join(random.choice(list("CNO"), random.integers(4, 15))) for _ in range(count)]
+from models import pretrained, strings
 
 
 @pytest.fixture(scope="module")
 def model() -> MaskedAutoencoder:
     torch.manual_seed(0)
-    dataset = open_data(strings(60))
-    sizes = {"width": 16, "depth": 1, "num_heads": 2}
-    config = parse(ModelConfig, {"input": dataset.input.model_dump(), "encoder": sizes})
-    made = MaskedAutoencoder(config)
-    for parameter in made.parameters():
-        parameter.data += 0.1 * torch.randn(parameter.shape)
-    made.data = dataset.preparation.to_json()
-    return made
+    return pretrained(strings(60))
 
 
 BINARY = TaskConfig(type="binary", targets=("y",), classes=("no", "yes"))

@@ -10,7 +10,7 @@ import pyarrow as pa
 import pytest
 import torch
 
-from anymae.config import DataConfig, ModelConfig, parse
+from anymae.config import DataConfig
 from anymae.data.dataset import open_data
 from anymae.errors import ConfigError, DataError, FolderError, UserInputError
 from anymae.evaluation import read_seen, row_hashes
@@ -27,33 +27,16 @@ from anymae.training.labelling import label
 from anymae.training.linear import fit_linear
 from anymae.training.losses import task_losses
 from anymae.training.optim import TrainingConfig
+from models import pretrained, strings
 from runs import tuned, weights
 
 COUNT = 24
 
 
-def strings(count: int = COUNT) -> list[str]:
-    random = np.random.default_rng(0)
-    return ["".join(random.choice(list("CNO"), random.integers(4, 15))) for _ in range(count)]
-
-
-def pretrained(data: object, encoder: str = "transformer") -> MaskedAutoencoder:
-    dataset = open_data(data)
-    sizes = {"kind": encoder, "width": 32, "depth": 1, "num_heads": 2}
-    if encoder == "perceiver":
-        sizes |= {"num_latents": 6, "input_width": 16}
-    config = parse(ModelConfig, {"input": dataset.input.model_dump(), "encoder": sizes})
-    model = MaskedAutoencoder(config)
-    for parameter in model.parameters():
-        parameter.data += 0.1 * torch.randn(parameter.shape)
-    model.data = dataset.preparation.to_json()
-    return model
-
-
 @pytest.fixture(scope="module")
 def model() -> MaskedAutoencoder:
     torch.manual_seed(1)
-    return pretrained(strings())
+    return pretrained(strings(), width=32)
 
 
 def table(count: int = COUNT, **columns: object) -> dict[str, object]:
@@ -80,7 +63,7 @@ PARTS = ["train"] * (COUNT - 2) + ["valid", "test"]
 def test_small_data_are_memorised_and_the_round_trip_is_exact(
     task: str, encoder: str, tmp_path: Path
 ) -> None:
-    model = pretrained(strings(), encoder)
+    model = pretrained(strings(), encoder, width=32)
     data = table(**TARGETS[task])
     # The training rows validate, so that the best look is the one that knows them.
     doubled = {name: [*values, *values] for name, values in data.items()}  # type: ignore[misc]
@@ -560,7 +543,7 @@ def test_bad_targets_are_one_sentence(
 def test_classes_named_as_long_as_rows_of_one_length_are_classes() -> None:
     rows = ["".join(row) for row in itertools.product("CNO", repeat=3)]
     data = {"smiles": rows, "y": ["yes", "non", "yes"] * 9}
-    done = finetune(pretrained(rows), data, target="y", training=QUICK)
+    done = finetune(pretrained(rows, width=32), data, target="y", training=QUICK)
     assert done.task.classes == ("non", "yes")
 
 
@@ -588,7 +571,7 @@ def test_bad_requests_are_one_sentence(model: MaskedAutoencoder, tmp_path: Path)
     with pytest.raises(UserInputError, match="ensemble"):
         finetune(ensemble, data, target="y")
     cells = np.random.default_rng(0).normal(size=(30, 3))
-    columns = pretrained({"a": cells[:, 0], "b": cells[:, 1], "c": cells[:, 2]})
+    columns = pretrained({"a": cells[:, 0], "b": cells[:, 1], "c": cells[:, 2]}, width=32)
     with pytest.raises(DataError, match="'c' was an input of the encoder"):
         finetune(columns, dict(zip("abc", cells.T, strict=True)), target="c")
 

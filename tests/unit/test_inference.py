@@ -43,38 +43,24 @@ from anymae.model import MaskedAutoencoder
 from anymae.nn.readout import layer_statistics
 from anymae.predictor import Ensemble, Predictor
 from anymae.task import TaskConfig
+from models import pretrained, strings
 
 SKIP = DataConfig(on_bad_row="skip")
 
 
-def pretrained(data: object, encoder: str = "transformer") -> MaskedAutoencoder:
-    """A model with drawn weights that knows how to read `data`."""
-    dataset = open_data(data)
-    sizes = {"kind": encoder, "width": 16, "depth": 2, "num_heads": 2}
-    if encoder == "perceiver":
-        sizes |= {"num_latents": 4, "input_width": 8}
-    config = parse(ModelConfig, {"input": dataset.input.model_dump(), "encoder": sizes})
-    model = MaskedAutoencoder(config)
-    for parameter in model.parameters():
-        parameter.data += 0.2 * torch.randn(parameter.shape)
-    model.data = dataset.preparation.to_json()
-    return model.eval()
-
-
-def strings(count: int) -> list[str]:
-    random = np.random.default_rng(0)
-    return ["".join(random.choice(list("CNO()=1"), random.integers(1, 30))) for _ in range(count)]
+def drawn(data: object, encoder: str = "transformer") -> MaskedAutoencoder:
+    return pretrained(data, encoder, depth=2, spread=0.2)
 
 
 @pytest.fixture(scope="module")
 def text() -> list[str]:
-    return [*strings(60), "C" * 37]
+    return [*strings(60, "CNO()=1", shortest=1, longest=29), "C" * 37]
 
 
 @pytest.fixture(scope="module")
 def model(text: list[str]) -> MaskedAutoencoder:
     torch.manual_seed(1)
-    return pretrained(text)
+    return drawn(text)
 
 
 def alone(model: MaskedAutoencoder, row: str) -> np.ndarray:
@@ -219,7 +205,7 @@ def test_shards_of_another_model_are_not_taken_up(
         raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        embed_to_file(pretrained(text), text, out, progress=kill)
+        embed_to_file(drawn(text), text, out, progress=kill)
     assert embed_to_file(model, text, out).taken_up == 0
     np.testing.assert_allclose(np.load(out), embed(model, text), atol=1e-5)
 
@@ -257,7 +243,7 @@ def test_long_rows_are_refused_or_averaged_over_windows(
 
 def test_long_rows_of_an_array_are_refused_or_averaged_over_windows() -> None:
     series = np.random.default_rng(0).normal(size=(4, 20, 2))
-    model = pretrained(series[:, :12])
+    model = drawn(series[:, :12])
     with pytest.raises(DataError, match="each row has 20 inputs"):
         embed(model, series)
     found = embed(model, series, data_config=DataConfig(too_long="window"))
@@ -269,7 +255,7 @@ def test_long_rows_of_an_array_are_refused_or_averaged_over_windows() -> None:
 
 def test_one_row_with_one_missing_cell_is_embedded() -> None:
     table = pd.DataFrame({"a": np.arange(9) / 2, "b": np.arange(9) ** 2.0})
-    model = pretrained(table)
+    model = drawn(table)
     row = pd.DataFrame({"a": [np.nan], "b": [4.0]})
     among = pd.concat([row, table], ignore_index=True)
     np.testing.assert_allclose(embed(model, row), embed(model, among)[:1], atol=1e-6)
@@ -277,7 +263,7 @@ def test_one_row_with_one_missing_cell_is_embedded() -> None:
 
 @pytest.mark.parametrize("encoder", ["transformer", "perceiver"])
 def test_states_of_each_input(text: list[str], tmp_path: Path, encoder: str) -> None:
-    model = pretrained(text, encoder)
+    model = drawn(text, encoder)
     out = tmp_path / "states.parquet"
     written = embed_to_file(model, [*text, ""], out, per_input=True, data_config=SKIP)
     said = any("is the decoder's state at its position" in note for note in written.notes)
@@ -299,7 +285,7 @@ def test_states_of_each_input(text: list[str], tmp_path: Path, encoder: str) -> 
 
 def test_states_of_a_table_leave_missing_cells_out(tmp_path: Path) -> None:
     cells = np.random.default_rng(0).normal(size=(30, 5))
-    model = pretrained(cells)
+    model = drawn(cells)
     holed = cells[:4].copy()
     holed[1, 2] = np.nan
     out = tmp_path / "states.parquet"
@@ -330,7 +316,7 @@ def test_a_shard_of_bad_rows_alone_has_no_states(
     if kind == "image":
         rows = np.random.default_rng(0).normal(size=(3, 4, 4, 2)).astype(np.float32)
         rows[1, 0, 0] = np.nan
-    model = pretrained(np.delete(rows, 1, 0) if kind == "image" else ["CCO", "C"])
+    model = drawn(np.delete(rows, 1, 0) if kind == "image" else ["CCO", "C"])
     out = tmp_path / "states.parquet"
     embed_to_file(model, rows, out, per_input=True, data_config=SKIP)
     states = pd.read_parquet(out).states
@@ -446,7 +432,7 @@ def test_scores_of_windows_tell_the_inputs_of_the_whole_row(
 
 def test_a_row_with_one_input_has_no_score(tmp_path: Path) -> None:
     cells = np.random.default_rng(0).normal(size=(30, 3))
-    model = pretrained(cells)
+    model = drawn(cells)
     cells[2, 1:] = np.nan
     found = score(model, cells)
     assert np.isnan(found[2])
@@ -532,7 +518,7 @@ def test_a_model_without_its_data_reads_bytes_only(
     expected = embed(model, text)
     monkeypatch.setattr(model, "data", None)
     np.testing.assert_array_equal(embed(model, text), expected)
-    cells = pretrained(np.random.default_rng(0).normal(size=(30, 3)))
+    cells = drawn(np.random.default_rng(0).normal(size=(30, 3)))
     cells.data = None
     with pytest.raises(UserInputError, match=r"no data\.json"):
         embed(cells, np.zeros((2, 3)))
@@ -687,7 +673,7 @@ def test_bad_rows_have_no_class(model: MaskedAutoencoder) -> None:
 
 def test_a_window_without_values_has_no_say() -> None:
     series = np.random.default_rng(0).normal(size=(30, 8, 2)).astype(np.float32)
-    model = pretrained(series)
+    model = drawn(series)
     padded = np.full((2, 24, 2), np.nan, np.float32)
     padded[:, :8] = series[:2]
     padded[1, 8:] = series[2:4].reshape(16, 2)

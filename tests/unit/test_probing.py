@@ -8,13 +8,13 @@ import pytest
 import torch
 from sklearn.linear_model import LogisticRegression, Ridge
 
-from anymae.config import DataConfig, ModelConfig, parse
+from anymae.config import DataConfig
 from anymae.data.dataset import open_data
 from anymae.errors import DataError
-from anymae.model import MaskedAutoencoder
 from anymae.probing import probe, raw_features
 from anymae.task import TaskConfig
 from anymae.training.linear import fit_linear
+from models import pretrained, strings
 
 NUMBERS = TaskConfig(type="regression", targets=("a", "b"), mean=(0.0,) * 2, std=(1.0,) * 2)
 BINARY = TaskConfig(type="binary", targets=("y",), classes=("0", "1"))
@@ -94,24 +94,10 @@ def test_a_constant_feature_is_no_trouble(draw: np.random.Generator) -> None:
     assert np.isfinite(found.outputs(features)).all()
 
 
-def strings(count: int) -> list[str]:
-    random = np.random.default_rng(0)
-    return ["".join(random.choice(list("CNO"), random.integers(4, 15))) for _ in range(count)]
-
-
-def pretrained(data: object) -> MaskedAutoencoder:
-    dataset = open_data(data)
-    sizes = {"width": 16, "depth": 1, "num_heads": 2}
-    config = parse(ModelConfig, {"input": dataset.input.model_dump(), "encoder": sizes})
-    model = MaskedAutoencoder(config)
-    model.data = dataset.preparation.to_json()
-    return model
-
-
 def test_a_probe_compares_the_encoder_with_what_needs_no_pretraining() -> None:
     texts = strings(200)
     data = {"smiles": texts, "y": [text.count("O") for text in texts]}
-    found = probe(pretrained(texts), data, target="y", task="regression", resamples=20)
+    found = probe(pretrained(texts, spread=0), data, target="y", task="regression", resamples=20)
     assert found.judged_on == "valid"
     assert found.rows == {"fitted": 160, "valid": 40}
     assert {(row.features, row.reading, row.model) for row in found.results} == {
@@ -147,7 +133,7 @@ def test_errors_of_several_numbers_are_averaged_in_their_deviations() -> None:
 def test_of_few_labels_without_test_rows_a_fifth_judges() -> None:
     texts = strings(200)
     data = {"smiles": texts, "y": [text.count("O") for text in texts]}
-    found = probe(pretrained(texts), data, target="y", num_labels=50, resamples=0)
+    found = probe(pretrained(texts, spread=0), data, target="y", num_labels=50, resamples=0)
     assert found.rows == {"fitted": 40, "valid": 10}
 
 
@@ -157,15 +143,20 @@ def test_the_test_part_judges_and_the_others_fit() -> None:
     labels = np.where([("O" in text[:4]) for text in texts], "yes", "no")
     data = pa.table({"smiles": texts, "y": labels, "part": parts, "a": np.arange(60) % 2})
     config = DataConfig(split="part", column=("smiles",))
-    found = probe(pretrained(texts), data, target="y", data_config=config, resamples=0)
+    found = probe(pretrained(texts, spread=0), data, target="y", data_config=config, resamples=0)
     assert found.rows == {"fitted": 40, "test": 20}
     assert found.task.type == "binary"
     few = probe(
-        pretrained(texts), data, target=("a",), data_config=config, num_labels=20, resamples=0
+        pretrained(texts, spread=0),
+        data,
+        target=("a",),
+        data_config=config,
+        num_labels=20,
+        resamples=0,
     )
     assert few.rows == {"fitted": 20, "test": 20}
     with pytest.raises(DataError, match="no target is named"):
-        probe(pretrained(texts), data, data_config=config)
+        probe(pretrained(texts, spread=0), data, data_config=config)
 
 
 def test_raw_features_of_a_table_are_its_cells() -> None:
