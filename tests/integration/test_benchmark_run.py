@@ -1,5 +1,6 @@
 """Whole benchmark runs in miniature: what is read when, what is kept, what comes out again."""
 
+import itertools
 import json
 import os
 import shutil
@@ -49,9 +50,28 @@ def numbers(records: Sequence[Record], *, test: bool = True) -> list[object]:
 
 
 @pytest.fixture(scope="module")
-def done(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, list[Record]]:
+def looks() -> list[str]:
+    """Which labels were asked for while `done` was made, `known` or `test`, and each job's end."""
+    return []
+
+
+@pytest.fixture(scope="module")
+def done(tmp_path_factory: pytest.TempPathFactory, looks: list[str]) -> tuple[Path, list[Record]]:
     out = tmp_path_factory.mktemp("results")
-    return out, run(out)
+    of, open_test = Labels.of, Labels.open_test
+
+    def spy_of(self: Labels, rows: np.ndarray) -> np.ndarray:
+        looks.append("known")
+        return of(self, rows)
+
+    def spy_open(self: Labels) -> np.ndarray:
+        looks.append("test")
+        return open_test(self)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Labels, "of", spy_of)
+        patch.setattr(Labels, "open_test", spy_open)
+        return out, run(out, report=lambda job: looks.append(job.arm))
 
 
 def test_each_job_leaves_one_record_and_the_encoder_another(
@@ -257,25 +277,13 @@ def test_nothing_is_chosen_by_test_labels(
 
 
 def test_test_labels_are_opened_once_after_everything_else(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    done: tuple[Path, list[Record]], looks: list[str]
 ) -> None:
-    events: list[str] = []
-    of, open_test = Labels.of, Labels.open_test
-
-    def spy_of(self: Labels, rows: np.ndarray) -> np.ndarray:
-        events.append("known")
-        return of(self, rows)
-
-    def spy_open(self: Labels) -> np.ndarray:
-        events.append("test")
-        return open_test(self)
-
-    monkeypatch.setattr(Labels, "of", spy_of)
-    monkeypatch.setattr(Labels, "open_test", spy_open)
-    for arm in ("baseline", "none"):
-        events.clear()
-        run(tmp_path, arms=(arm,))
-        assert events.count("test") == 1 and events[-1] == "test" and len(events) > 3
+    ends = [looks.index(record.job.arm) for record in done[1]]
+    assert sorted(ends)[-1] == len(looks) - 1
+    for begin, end in itertools.pairwise([-1, *sorted(ends)]):
+        of_job = [look for look in looks[begin + 1 : end] if look in ("known", "test")]
+        assert of_job.count("test") == 1 and of_job[-1] == "test" and len(of_job) > 3
 
 
 def test_tuning_opens_no_test_label(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
