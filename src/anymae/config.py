@@ -281,6 +281,7 @@ class TrainingConfig(Section):
 
 _alone = BeforeValidator(lambda names: (names,) if isinstance(names, str) else names)
 Names = Annotated[tuple[str, ...], Field(strict=False), _alone]
+Floats = Annotated[tuple[float, ...], Field(strict=False)]
 
 
 class DataConfig(Section):

@@ -15,7 +15,7 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
-from anymae.data.batch import valid_of
+from anymae.data.batch import IntArray, valid_of
 from anymae.data.dataset import Dataset
 from anymae.data.sources.locate import require_apart
 from anymae.data.splits import named_parts
@@ -33,7 +33,6 @@ from anymae.task import TaskConfig
 from anymae.training.targets import Labels, encode_labels, read_labels, read_weights
 
 Array = npt.NDArray[np.float64]
-IntArray = npt.NDArray[np.int64]
 Part = Literal["test", "valid", "train", "all"]
 RESAMPLES = 500
 """Bootstrap samples of an interval."""

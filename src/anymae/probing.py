@@ -21,6 +21,7 @@ from sklearn.feature_extraction.text import HashingVectorizer
 from sklearn.neighbors import KNeighborsClassifier, KNeighborsRegressor
 
 from anymae.config import parse
+from anymae.data.batch import IntArray
 from anymae.data.dataset import Dataset
 from anymae.errors import DataError
 from anymae.hub import Model
@@ -39,7 +40,6 @@ from anymae.training.targets import encode_labels, read_labels, read_weights
 
 Features = npt.NDArray[np.float32]
 Array = npt.NDArray[np.float64]
-IntArray = npt.NDArray[np.int64]
 
 NEIGHBOURS = 10
 HASHED = 1024

@@ -8,11 +8,10 @@ from typing import Annotated, Literal, Self
 
 from pydantic import Field, model_validator
 
-from anymae.config import Fraction, Names, Positive, Section
+from anymae.config import Floats, Fraction, Names, Positive, Section
 
 TaskType = Literal["regression", "binary", "multiclass", "multilabel"]
 ReadoutKind = Literal["query", "mean", "layers"]
-Floats = Annotated[tuple[float, ...], Field(strict=False)]
 Rate = Annotated[float, Field(gt=0)]
 
 

@@ -24,9 +24,9 @@ from sklearn.linear_model import LogisticRegression, Ridge
 from sklearn.preprocessing import OneHotEncoder, StandardScaler
 
 from anymae.benchmark.candidates import Candidate, Floats
-from anymae.benchmark.labels import IntArray
 from anymae.benchmark.linear import MANY_CLASSES, STRENGTHS, linear_candidates
 from anymae.benchmark.suite import Task, TaskData
+from anymae.data.batch import IntArray
 from anymae.errors import MissingExtraError
 from anymae.registry import Registry
 

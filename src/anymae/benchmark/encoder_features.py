@@ -11,10 +11,9 @@ from sklearn.decomposition import PCA
 from torch import Tensor
 
 from anymae.benchmark.candidates import Floats
-from anymae.benchmark.labels import IntArray
 from anymae.benchmark.suite import Corpus, Inputs, TaskData, num_rows, take
 from anymae.config import DataConfig
-from anymae.data.batch import Batch
+from anymae.data.batch import Batch, IntArray
 from anymae.data.dataset import Dataset
 from anymae.inference.compute import ComputeConfig, compute, placed
 from anymae.inference.rows import open_rows

@@ -6,10 +6,10 @@ Shapes: R rows.
 import numpy as np
 import numpy.typing as npt
 
+from anymae.data.batch import IntArray
 from anymae.data.splits import Parts
 
 Array = npt.NDArray[np.float64]
-IntArray = npt.NDArray[np.int64]
 
 
 class SealedError(RuntimeError):

@@ -7,7 +7,6 @@ from typing import NamedTuple
 
 import numpy as np
 
-from anymae.benchmark.labels import IntArray
 from anymae.benchmark.leaks import Cleaned, clean, contents, count_shared
 from anymae.benchmark.location import readable
 from anymae.benchmark.suite import (
@@ -20,6 +19,7 @@ from anymae.benchmark.suite import (
     num_rows,
     take,
 )
+from anymae.data.batch import IntArray
 from anymae.data.splits import Parts
 
 logger = logging.getLogger(__name__)

@@ -16,8 +16,9 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
-from anymae.benchmark.labels import IntArray, Labels
+from anymae.benchmark.labels import Labels
 from anymae.config import DataConfig
+from anymae.data.batch import IntArray
 from anymae.data.splits import Parts
 from anymae.registry import Registry
 from anymae.task import FinetuneConfig, ReadoutConfig, TaskType

@@ -14,12 +14,12 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-import numpy.typing as npt
 import torch
 
 from anymae.comparison.baseline import Features, read_baseline
 from anymae.comparison.result import GUIDED, JOINED, NONE, RANDOM, RAW, Comparison
 from anymae.comparison.study import TEST_SHARE, Study, Told, labelling, open_study, require_judges
+from anymae.data.batch import IntArray
 from anymae.data.frame import Frame
 from anymae.errors import ConfigError, DataError
 from anymae.metrics import HEADLINE
@@ -34,7 +34,6 @@ from anymae.training.session import make_model
 
 logger = logging.getLogger(__name__)
 
-IntArray = npt.NDArray[np.int64]
 MASKINGS = {GUIDED: "guided", RANDOM: "random"}
 VARIED = ("masking.kind", "training.seed")
 """Settings in which the runs differ."""

@@ -14,6 +14,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from anymae.config import DataConfig, Recipe, parse
+from anymae.data.batch import IntArray
 from anymae.data.dataset import Dataset, open_data
 from anymae.data.frame import Frame
 from anymae.data.splits import split_rows
@@ -34,7 +35,6 @@ from anymae.training.targets import Labelled, read_weights
 
 logger = logging.getLogger(__name__)
 
-IntArray = npt.NDArray[np.int64]
 FloatArray = npt.NDArray[np.float32]
 Told = Callable[[Progress], None] | None
 

@@ -16,10 +16,9 @@ import numpy.typing as npt
 import torch
 
 from anymae.config import NUM_SPECIAL, Section
+from anymae.data.batch import IntArray
 from anymae.data.dataset import Dataset
 from anymae.randomness import mix
-
-IntArray = npt.NDArray[np.int64]
 
 THRESHOLD = 0.8
 PIECE = 5

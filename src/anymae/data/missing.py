@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from anymae.data.sources.guess import MISSING, NUMBER
+from anymae.data.sources.guess import MISSING, NUMBER, number_of
 from anymae.errors import DataError, nearest
 
 
@@ -52,7 +52,7 @@ def blank(cells: pa.Array, codes: Sequence[str] = ()) -> pa.Array:
         cells = pc.ascii_trim_whitespace(cells)
         missing = pc.is_in(cells, pa.array([*MISSING, *codes], pa.large_string()))
     elif pa.types.is_floating(cells.type) or pa.types.is_integer(cells.type):
-        numbers = [number for number in map(_number, codes) if number is not None]
+        numbers = [number for number in map(number_of, codes) if number is not None]
         if not numbers and pa.types.is_integer(cells.type):
             return cells
         missing = pc.is_null(cells, nan_is_null=True)
@@ -85,11 +85,4 @@ def _time(code: str, kind: pa.DataType) -> pa.Scalar | None:
     try:
         return pa.scalar(code, pa.string()).cast(kind)
     except pa.ArrowInvalid:
-        return None
-
-
-def _number(code: str) -> float | None:
-    try:
-        return float(code)
-    except ValueError:
         return None

@@ -5,19 +5,16 @@ With it, new data become the inputs of a stored run: the same columns, scales an
 
 import math
 from collections.abc import Iterable
-from typing import Annotated, Any, Literal, Self
+from typing import Any, Literal, Self
 
 import numpy as np
 import numpy.typing as npt
-from pydantic import Field
 
-from anymae.config import DataConfig, InputConfig, InputKind, Section, parse
+from anymae.config import DataConfig, InputConfig, InputKind, Names, Section, parse
 from anymae.data.frame import Frame
 from anymae.data.kinds import KINDS
 from anymae.data.roles import Roles, is_likely_input, resolve_roles, roles_of_known_columns
 from anymae.errors import DataError
-
-Names = Annotated[tuple[str, ...], Field(strict=False)]
 
 
 class Preparation(Section):

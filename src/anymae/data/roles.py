@@ -13,7 +13,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from pydantic import Field
 
-from anymae.config import DataConfig, InputKind, Section
+from anymae.config import DataConfig, InputKind, Names, Section
 from anymae.data.frame import VALUES, Frame
 from anymae.data.missing import blank, codes_of
 from anymae.data.sources.guess import NAME
@@ -33,8 +33,6 @@ LEFT_OUT_NAMES = {
 
 LOOK = 1_000_000
 """Rows in which distinct values are counted to tell strings from categories."""
-
-Names = Annotated[tuple[str, ...], Field(strict=False)]
 
 
 class LeftOut(Section):

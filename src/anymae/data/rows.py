@@ -7,8 +7,9 @@ import numpy.typing as npt
 import pyarrow as pa
 
 from anymae.config import DataConfig
+from anymae.data.batch import IntArray
 from anymae.data.frame import Frame
-from anymae.data.kinds.base import BadRows, IntArray
+from anymae.data.kinds.base import BadRows
 from anymae.data.roles import Roles
 from anymae.errors import DataError
 

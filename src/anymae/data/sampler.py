@@ -11,9 +11,8 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
+from anymae.data.batch import IntArray
 from anymae.randomness import Draws, Purpose, mix, row_keys
-
-IntArray = npt.NDArray[np.int64]
 
 ROUNDS = 8
 WINDOW = 64

@@ -11,12 +11,11 @@ import pyarrow.compute as pc
 import torch
 
 from anymae.config import DataConfig
+from anymae.data.batch import IntArray
 from anymae.data.rows import Rows
 from anymae.data.sampler import Permutation
 from anymae.errors import DataError, MissingExtraError
 from anymae.randomness import Draws, Purpose, row_keys
-
-IntArray = npt.NDArray[np.int64]
 
 VALID_SHARE = 0.02
 MOST_VALID = 10_000

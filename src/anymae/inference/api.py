@@ -16,6 +16,7 @@ import numpy as np
 import pyarrow as pa
 
 from anymae.config import DataConfig
+from anymae.data.batch import IntArray
 from anymae.data.dataset import Dataset
 from anymae.errors import UserInputError
 from anymae.hub import Model, load
@@ -31,7 +32,6 @@ from anymae.inference.compute import (
     Computation,
     ComputeConfig,
     FloatArray,
-    IntArray,
     Numbers,
     compute,
     placed,

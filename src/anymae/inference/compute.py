@@ -17,14 +17,13 @@ import torch
 from torch import Tensor, nn
 
 from anymae.config import Positive, Section
-from anymae.data.batch import Batch, valid_of
+from anymae.data.batch import Batch, IntArray, valid_of
 from anymae.data.dataset import Dataset, Windows
 from anymae.errors import OutOfMemoryError, UserInputError
 from anymae.training.memory import is_out_of_memory
 from anymae.training.precision import Precision, fastest_precision
 from anymae.training.processes import choose_device
 
-IntArray = npt.NDArray[np.int64]
 FloatArray = npt.NDArray[np.float32]
 
 MOST_ROWS = 1024

@@ -10,8 +10,9 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
+from anymae.data.batch import IntArray
 from anymae.errors import UserInputError
-from anymae.inference.compute import FloatArray, IntArray
+from anymae.inference.compute import FloatArray
 from anymae.task import TaskConfig
 
 Columns = Mapping[str, pa.Array]

@@ -9,11 +9,12 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
+from anymae.data.batch import IntArray
 from anymae.data.dataset import Dataset, open_data
 from anymae.data.preparation import Preparation
 from anymae.errors import UserInputError
 from anymae.hub import Model
-from anymae.inference.compute import IntArray, Numbers
+from anymae.inference.compute import Numbers
 from anymae.recipes import DataSettings, data_settings
 
 OK = "ok"

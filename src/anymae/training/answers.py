@@ -11,10 +11,11 @@ import numpy.typing as npt
 import torch
 from torch import Tensor, nn
 
+from anymae.data.batch import IntArray
 from anymae.randomness import Draws, row_keys
 from anymae.task import FinetuneConfig, TaskConfig
 from anymae.training.losses import task_losses
-from anymae.training.objective import Counters, IntArray, Look
+from anymae.training.objective import Counters, Look
 from anymae.training.processes import Processes
 from anymae.training.targets import Labelled
 

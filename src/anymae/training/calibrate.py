@@ -14,10 +14,11 @@ import torch
 from torch import nn
 
 from anymae.config import TrainingConfig
+from anymae.data.batch import IntArray
 from anymae.errors import ConfigError
 from anymae.training.loader import StepLoader
 from anymae.training.memory import SavedBytes, free_memory, is_out_of_memory, weights_memory
-from anymae.training.objective import BatchT, Counters, IntArray, Objective
+from anymae.training.objective import BatchT, Counters, Objective
 from anymae.training.optim import decay_groups, make_optimizer
 from anymae.training.processes import Processes
 from anymae.training.step import Stepper

@@ -13,9 +13,9 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
-import numpy.typing as npt
 
 from anymae.config import DataConfig, TrainingConfig
+from anymae.data.batch import IntArray
 from anymae.data.dataset import Dataset
 from anymae.data.splits import Parts
 from anymae.errors import UserInputError
@@ -45,7 +45,6 @@ from anymae.training.stages import TRAININGS, Stages, plain_looks, refuse_anothe
 
 logger = logging.getLogger(__name__)
 
-IntArray = npt.NDArray[np.int64]
 PLACE = ("device", "precision", "threads")
 """Where a finished model was made; that of `--resume` may be another."""
 

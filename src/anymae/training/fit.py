@@ -17,6 +17,7 @@ import numpy as np
 import torch
 
 from anymae.config import TrainingConfig, parse
+from anymae.data.batch import IntArray
 from anymae.data.sampler import Order
 from anymae.data.splits import Parts
 from anymae.errors import ConfigError
@@ -33,7 +34,6 @@ from anymae.training.linear import LinearFit, fit_linear
 from anymae.training.loader import StepLoader
 from anymae.training.loop import Loop, Rhythm
 from anymae.training.memory import freed_memory_kept
-from anymae.training.objective import IntArray
 from anymae.training.optim import Groups, layer_groups, make_optimizer
 from anymae.training.precision import settle_precision
 from anymae.training.processes import Processes

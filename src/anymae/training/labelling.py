@@ -8,6 +8,7 @@ import numpy.typing as npt
 from sklearn.model_selection import GroupShuffleSplit, train_test_split
 
 from anymae.config import DataConfig
+from anymae.data.batch import IntArray
 from anymae.data.dataset import Dataset
 from anymae.data.splits import Parts, group_codes, split_rows
 from anymae.errors import DataError
@@ -23,8 +24,6 @@ from anymae.training.targets import (
     standardise,
     tell_absent,
 )
-
-IntArray = npt.NDArray[np.int64]
 
 
 def label(

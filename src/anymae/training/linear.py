@@ -17,11 +17,11 @@ from sklearn.exceptions import ConvergenceWarning
 from sklearn.linear_model import LogisticRegression
 from threadpoolctl import threadpool_limits
 
+from anymae.data.batch import IntArray
 from anymae.task import TaskConfig
 from anymae.training.losses import task_losses
 
 Array = npt.NDArray[np.float64]
-IntArray = npt.NDArray[np.int64]
 
 STRENGTHS = tuple(10.0**power for power in range(-5, 2))
 """Inverse penalties that are tried: C of the logistic regression, 1 / alpha of the ridge."""

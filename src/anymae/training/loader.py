@@ -12,8 +12,9 @@ import numpy as np
 import torch
 from torch.utils.data import DataLoader, Dataset
 
+from anymae.data.batch import IntArray
 from anymae.data.sampler import Order, share
-from anymae.training.objective import BatchT, IntArray, Objective
+from anymae.training.objective import BatchT, Objective
 
 
 class Piece(NamedTuple, Generic[BatchT]):

@@ -14,7 +14,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from anymae.data.batch import Batch, valid_of
+from anymae.data.batch import Batch, IntArray, valid_of
 from anymae.data.dataset import Dataset
 from anymae.data.sampler import by_length, spaced
 from anymae.errors import NonFiniteError
@@ -22,7 +22,7 @@ from anymae.masking.random import RandomMasking
 from anymae.model import MaskedAutoencoder, Reconstruction
 from anymae.nn.readout import mean_pool
 from anymae.randomness import Draws, Purpose, row_keys
-from anymae.training.objective import Counters, IntArray, Look
+from anymae.training.objective import Counters, Look
 from anymae.training.online_probe import OnlineProbe
 from anymae.training.processes import Processes
 from anymae.training.trivial import fit_trivial

@@ -5,11 +5,10 @@ Shapes: B rows.
 
 from typing import NamedTuple, Protocol, TypeVar
 
-import numpy as np
-import numpy.typing as npt
 from torch import Tensor, nn
 
-IntArray = npt.NDArray[np.int64]
+from anymae.data.batch import IntArray
+
 BatchT = TypeVar("BatchT")
 
 

@@ -10,12 +10,12 @@ import numpy.typing as npt
 import pyarrow as pa
 import torch
 
+from anymae.data.batch import IntArray
 from anymae.data.dataset import Dataset
 from anymae.errors import DataError
 from anymae.metrics import HEADLINE, measure
 from anymae.predictor import to_answers
 from anymae.training.linear import fit_linear
-from anymae.training.objective import IntArray
 from anymae.training.targets import encode_labels, infer_task, read_labels, standardise
 
 STRENGTH = 0.1

@@ -8,11 +8,11 @@ from typing import cast
 import torch
 from torch import Tensor, nn
 
-from anymae.data.batch import Batch, valid_of
+from anymae.data.batch import Batch, IntArray, valid_of
 from anymae.data.dataset import Dataset
 from anymae.model import MaskedAutoencoder, Reconstruction
 from anymae.randomness import Draws, row_keys
-from anymae.training.objective import Counters, IntArray
+from anymae.training.objective import Counters
 
 
 class ReconstructionObjective:

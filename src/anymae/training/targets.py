@@ -12,15 +12,16 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from anymae.data.batch import IntArray
 from anymae.data.dataset import Dataset
 from anymae.data.missing import as_numbers, blank, codes_of
+from anymae.data.sources.guess import number_of
 from anymae.errors import DataError, nearest
 from anymae.task import ReadoutConfig, TaskConfig, TaskType
 
 logger = logging.getLogger(__name__)
 
 Array = npt.NDArray[np.float64]
-IntArray = npt.NDArray[np.int64]
 Labels = Mapping[str, pa.Array]
 """Target columns by name; null is unknown."""
 
@@ -285,7 +286,7 @@ def _numbers(name: str, column: pa.Array, role: str = "target") -> Array:
         numbers = column.cast(pa.float64(), safe=False)
     except pa.ArrowException:
         text = column.drop_null()
-        odd = next((v for v in text.to_pylist() if not _is_number(v)), text[0].as_py())
+        odd = next((v for v in text.to_pylist() if number_of(str(v)) is None), text[0].as_py())
         raise DataError(
             f"{role} {name!r} holds {odd!r}, which is no number; repair it, or name it missing"
         ) from None
@@ -299,14 +300,6 @@ def _numbers(name: str, column: pa.Array, role: str = "target") -> Array:
             "computed with; give it in other units"
         )
     return values
-
-
-def _is_number(value: object) -> bool:
-    try:
-        float(str(value))
-    except ValueError:
-        return False
-    return True
 
 
 def _yes_or_no(name: str, column: pa.Array) -> Array:

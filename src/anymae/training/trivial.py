@@ -10,9 +10,9 @@ import torch
 from torch import Tensor
 
 from anymae.config import VOCABULARY, InputConfig
-from anymae.data.batch import Batch, valid_of
+from anymae.data.batch import Batch, IntArray, valid_of
 from anymae.data.dataset import Dataset
-from anymae.data.sampler import IntArray, by_length, spaced
+from anymae.data.sampler import by_length, spaced
 from anymae.model import Reconstruction, take_inputs
 from anymae.nn.heads import Head
 

@@ -10,12 +10,11 @@ import numpy as np
 import numpy.typing as npt
 
 from anymae.config import DataConfig, InputConfig
-from anymae.data.batch import Arrays
+from anymae.data.batch import Arrays, IntArray
 from anymae.data.frame import Frame
 from anymae.data.roles import Roles
 from anymae.registry import Registry
 
-IntArray = npt.NDArray[np.int64]
 Statistics = Mapping[str, Any]
 """What a kind learned from the training rows: plain JSON values, stored in `data.json`."""
 

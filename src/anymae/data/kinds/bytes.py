@@ -15,9 +15,9 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from anymae.config import NUM_SPECIAL, SEP, VOCABULARY, DataConfig, InputConfig
-from anymae.data.batch import Arrays
+from anymae.data.batch import Arrays, IntArray
 from anymae.data.frame import Frame
-from anymae.data.kinds.base import KINDS, BadRows, IntArray, Statistics, blocks, sample
+from anymae.data.kinds.base import KINDS, BadRows, Statistics, blocks, sample
 from anymae.data.roles import Roles
 
 _IS_SPACE = np.isin(np.arange(256), np.frombuffer(b" \t\n\r\v\f", np.uint8))

@@ -5,15 +5,14 @@ the normal score of its quantiles; a categorical one holds codes. Both can be in
 """
 
 from statistics import NormalDist
-from typing import Annotated, Any, Literal, Self
+from typing import Any, Literal, Self
 
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
-from pydantic import Field
 
-from anymae.config import Section
+from anymae.config import Floats, Names, Section
 from anymae.errors import DataError
 
 FloatArray = npt.NDArray[np.float64]
@@ -35,8 +34,6 @@ KNOT_SCORES = np.linspace(-3.5, 3.5, 57)
 _SHARES = [0.0, *(NormalDist().cdf(score) for score in KNOT_SCORES[1:-1]), 1.0]
 
 CellType = Literal["number", "integer", "datetime", "category", "code", "boolean"]
-Floats = Annotated[tuple[float, ...], Field(strict=False)]
-Names = Annotated[tuple[str, ...], Field(strict=False)]
 
 
 class CellStatistics(Section):

@@ -10,9 +10,9 @@ import numpy as np
 import numpy.typing as npt
 
 from anymae.config import DataConfig, InputConfig
-from anymae.data.batch import Arrays
+from anymae.data.batch import Arrays, IntArray
 from anymae.data.frame import Frame
-from anymae.data.kinds.base import KINDS, BadRows, IntArray, Statistics, sample
+from anymae.data.kinds.base import KINDS, BadRows, Statistics, sample
 from anymae.data.roles import Roles
 from anymae.errors import DataError
 

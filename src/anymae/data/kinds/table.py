@@ -10,9 +10,9 @@ import numpy.typing as npt
 import pyarrow as pa
 
 from anymae.config import DataConfig, InputConfig
-from anymae.data.batch import Arrays
+from anymae.data.batch import Arrays, IntArray
 from anymae.data.frame import Frame
-from anymae.data.kinds.base import FAR, KINDS, BadRows, IntArray, Statistics, blocks, sample
+from anymae.data.kinds.base import FAR, KINDS, BadRows, Statistics, blocks, sample
 from anymae.data.kinds.cells import CellStatistics, as_json, cell_type
 from anymae.data.missing import as_numbers, blank, codes_of
 from anymae.data.roles import Roles

@@ -14,9 +14,9 @@ import numpy.typing as npt
 import pyarrow as pa
 
 from anymae.config import DataConfig, InputConfig
-from anymae.data.batch import Arrays
+from anymae.data.batch import Arrays, IntArray
 from anymae.data.frame import Frame
-from anymae.data.kinds.base import FAR, KINDS, BadRows, IntArray, Statistics, sample
+from anymae.data.kinds.base import FAR, KINDS, BadRows, Statistics, sample
 from anymae.data.roles import Roles
 from anymae.errors import DataError
 

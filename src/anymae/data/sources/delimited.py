@@ -21,7 +21,7 @@ from anymae.config import DataConfig
 from anymae.data.cache import Reading, Sink, through_cache
 from anymae.data.frame import Frame
 from anymae.data.sources.base import SOURCES, Files, Source, unique_names
-from anymae.data.sources.guess import Guess, convert, holds_words, markers
+from anymae.data.sources.guess import Guess, convert, holds_words, markers, number_of
 from anymae.data.sources.lines import NOT_UTF8, Block, is_utf8, line_blocks, numbers_of_lines
 from anymae.errors import DataError
 
@@ -145,7 +145,7 @@ def _sniff(files: Files, number: int) -> _Format:
     names = [cell.strip() or f"unnamed_{i}" for i, cell in enumerate(header)]
     if any("\N{REPLACEMENT CHARACTER}" in cell for cell in names):
         raise DataError(f"{name}: the header is not valid UTF-8; save the file as UTF-8")
-    if all(_looks_like_data(cell) for cell in names):
+    if all(number_of(cell) is not None and cell.lower() != "nan" for cell in names):
         raise DataError(
             f"{name}: the first line holds numbers ({', '.join(names[:3])}), no names of columns; "
             "add a header"
@@ -160,14 +160,6 @@ def _agreement(start: list[str], delimiter: str) -> tuple[float, int]:
     if not lengths or lengths[0] < 2:
         return 0.0, 1
     return sum(length == lengths[0] for length in lengths) / len(lengths), lengths[0]
-
-
-def _looks_like_data(cell: str) -> bool:
-    try:
-        float(cell)
-    except ValueError:
-        return False
-    return cell.lower() != "nan"
 
 
 def _rows(files: Files, formats: list[_Format]) -> Iterator[_Rows]:

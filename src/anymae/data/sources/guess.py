@@ -34,17 +34,21 @@ def markers(declared: Iterable[str], column: str, columns: list[str]) -> pa.Arra
         name, sign, value = entry.rpartition("=")
         if not (sign and name in columns):
             name, value = column, entry
-        if name == column and not _is_number(value):
+        if name == column and number_of(value) is None:
             words.append(value)
     return pa.array(words, pa.string())
 
 
-def _is_number(word: str) -> bool:
+def number_of(word: str) -> float | None:
+    """Return the number that a word is; `None` if it is none.
+
+    >>> number_of("1e3"), number_of("x")
+    (1000.0, None)
+    """
     try:
-        float(word)
+        return float(word)
     except ValueError:
-        return False
-    return True
+        return None
 
 
 def holds_words(kind: pa.DataType) -> bool:
