@@ -20,7 +20,7 @@ from typing import Any, NamedTuple
 from anymae import files
 from runs import history, last_checkpoint, small, tuned, weights
 
-PRIMITIVES = ("_write", "_sync", "_rename", "_remove")
+PRIMITIVES = ("_write", "sync", "_rename", "_remove")
 KILLED = -signal.SIGKILL
 TRAININGS: dict[str, Callable[..., object]] = {"pretrain": small, "finetune": tuned}
 

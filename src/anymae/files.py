@@ -205,17 +205,17 @@ def write_file(path: Path, fill: Callable[[Path], None]) -> None:
     if path.parent.name.startswith(STAGED):
         # Its folder is not in its place yet; once is enough.
         fill(path)
-        _sync(path)
+        sync(path)
         return
     staged = path.with_name(STAGED + path.name)
     try:
         fill(staged)
-        _sync(staged)
+        sync(staged)
         _rename(staged, path)
     except BaseException:
         staged.unlink(missing_ok=True)
         raise
-    _sync(path.parent)
+    sync(path.parent)
 
 
 def write_folder(path: Path, fill: Callable[[Path], None]) -> None:
@@ -228,13 +228,13 @@ def write_folder(path: Path, fill: Callable[[Path], None]) -> None:
     staged.mkdir(parents=True)
     try:
         fill(staged)
-        _sync(staged)
+        sync(staged)
         remove_folder(path)
         _rename(staged, path)
     except BaseException:
         shutil.rmtree(staged, ignore_errors=True)
         raise
-    _sync(path.parent)
+    sync(path.parent)
 
 
 def replace_files(
@@ -257,7 +257,7 @@ def replace_files(
     staged.mkdir(parents=True)
     try:
         fill(staged)
-        _sync(staged)
+        sync(staged)
     except BaseException:
         shutil.rmtree(staged, ignore_errors=True)
         raise
@@ -266,7 +266,7 @@ def replace_files(
         (folder / name).unlink(missing_ok=True)
     for name in names:
         _rename(staged / name, folder / name)
-    _sync(folder)
+    sync(folder)
     staged.rmdir()
 
 
@@ -305,7 +305,7 @@ def _write(path: Path, write: Callable[[Path], object]) -> None:
     write(path)
 
 
-def _sync(path: Path) -> None:
+def sync(path: Path) -> None:
     """Wait until a file's content, or a folder's list of names, is on disk."""
     number = os.open(path, os.O_RDONLY)
     try:

@@ -262,7 +262,7 @@ def test_outputs_on_a_full_disk_are_told_and_taken_up(
 ) -> None:
     out = tmp_path / "e.csv"
     words = ("embed", run, molecules, "--device", "cpu", "--out", out)
-    sync = files._sync
+    sync = files.sync
 
     def full(path: Path) -> None:
         if path.name == f"{files.STAGED}e.csv":
@@ -270,12 +270,12 @@ def test_outputs_on_a_full_disk_are_told_and_taken_up(
         sync(path)
 
     with monkeypatch.context() as patched:
-        patched.setattr(files, "_sync", full)
+        patched.setattr(files, "sync", full)
         outcome = command(*words)
         assert outcome.status == 2
         assert outcome.err.startswith(f"anymae: {out} could not be written (No space left")
         page = tmp_path / "page.html"
-        patched.setattr(files, "_sync", lambda path: full(path.with_name(f"{files.STAGED}e.csv")))
+        patched.setattr(files, "sync", lambda path: full(path.with_name(f"{files.STAGED}e.csv")))
         shown = command("show", run, molecules, "--out", page)
         assert shown.status == 2
         assert shown.err.startswith(f"anymae: {page} could not be written (No space left")

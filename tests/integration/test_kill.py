@@ -18,7 +18,7 @@ def test_every_file_of_a_run_is_written_through_points(uncut: tuple[Path, list[P
     names = {point.name for point in uncut[1]}
     for wanted in (
         "_write uncut/checkpoints/.staged-step-N/model.safetensors",
-        "_sync uncut/checkpoints/.staged-step-N/manifest.json",
+        "sync uncut/checkpoints/.staged-step-N/manifest.json",
         "_rename uncut/checkpoints/.staged-step-N",
         "_remove uncut/checkpoints/.removed-step-N",
         "_rename uncut/.staged-model.safetensors",

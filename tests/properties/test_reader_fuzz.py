@@ -224,7 +224,7 @@ def test_every_reader_of_files_is_fuzzed() -> None:
 @pytest.fixture
 def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     monkeypatch.setenv("ANYMAE_CACHE", str(tmp_path / "cache"))
-    monkeypatch.setattr(cache, "_flush", lambda path: None)  # the disk is not what is tested
+    monkeypatch.setattr(cache, "sync", lambda path: None)  # the disk is not what is tested
     monkeypatch.setattr(lines, "BLOCK_BYTES", 37)
     yield tmp_path
     shutil.rmtree(tmp_path)

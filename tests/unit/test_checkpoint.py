@@ -169,7 +169,7 @@ def test_a_full_disk_calls_no_checkpoint_of_a_later_step_intact(
         store.save(snapshot(25), best=None)
 
 
-@pytest.mark.parametrize("primitive", ["_write", "_sync", "_rename"])
+@pytest.mark.parametrize("primitive", ["_write", "sync", "_rename"])
 def test_a_full_disk_is_one_error_and_earlier_checkpoints_stay(
     store: Checkpoints, monkeypatch: pytest.MonkeyPatch, primitive: str
 ) -> None:

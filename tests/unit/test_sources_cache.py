@@ -71,7 +71,7 @@ def test_a_big_file_is_hashed_once_and_again_when_it_changes(
     path.write_bytes(b"x" * 100)
     digest = content_digest([path])
     hashed = []
-    monkeypatch.setattr(cache, "_hash", lambda path: hashed.append(path) or "other")
+    monkeypatch.setattr(cache, "sha256", lambda path: hashed.append(path) or "other")
     assert content_digest([path]) == digest
     assert not hashed
     stat = path.stat()

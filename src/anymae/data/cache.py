@@ -26,6 +26,7 @@ from filelock import FileLock
 from anymae.data.frame import Frame, Places
 from anymae.data.spool import Spool, plain, plain_type
 from anymae.errors import DataError, UserInputError
+from anymae.files import sha256, sync
 
 logger = logging.getLogger(__name__)
 
@@ -73,13 +74,13 @@ def content_digest(paths: Sequence[Path]) -> str:
 def _file_digest(path: Path) -> str:
     stat = path.stat()
     if stat.st_size < _REMEMBER_BYTES:
-        return _hash(path)
+        return sha256(path)
     state = [str(path), stat.st_size, stat.st_ino, stat.st_mtime_ns, stat.st_ctime_ns]
     key = hashlib.sha256(json.dumps(state).encode()).hexdigest()
     note = cache_folder() / "digests" / key
     with suppress(OSError):
         return note.read_text()
-    digest = _hash(path)
+    digest = sha256(path)
     # A file that changed a moment ago may change again within the clock's resolution.
     if time.time() - max(stat.st_mtime, stat.st_ctime) > 2:
         with suppress(OSError):
@@ -88,11 +89,6 @@ def _file_digest(path: Path) -> str:
             staged.write_text(digest)
             staged.replace(note)
     return digest
-
-
-def _hash(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 class Sink:
@@ -247,7 +243,7 @@ def _build(place: Path, reading: Reading) -> None:
         reading.fill(sink)
         sink.finish(staged)
         for path in staged.iterdir():
-            _flush(path)
+            sync(path)
         staged.rename(place)
     finally:
         shutil.rmtree(staged, ignore_errors=True)
@@ -280,12 +276,6 @@ def _open(place: Path, reading: Reading, digest: str) -> Frame | None:
         )
     except (OSError, ValueError, KeyError, pa.ArrowException):
         return None
-
-
-def _flush(path: Path) -> None:
-    """Make sure that a file's bytes are on the disk."""
-    with path.open("rb") as file:
-        os.fsync(file.fileno())
 
 
 def _human(size: int) -> str:

@@ -2,12 +2,11 @@
 
 import json
 import math
-import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from anymae.files import told, write_text
+from anymae.files import sync, told, write_text
 
 GO_ON = "the last good checkpoint is intact: make room there, then go on with --resume"
 """What to do when something cannot be written in the course of a run."""
@@ -43,11 +42,7 @@ class MetricsLog:
         if not self.path.exists():
             return
         with told(self.path, GO_ON):
-            number = os.open(self.path, os.O_RDONLY)
-            try:
-                os.fsync(number)
-            finally:
-                os.close(number)
+            sync(self.path)
 
     def rewind(self, step: int) -> None:
         """Drop the lines of later steps, and a line that a kill cut short."""
