@@ -132,4 +132,4 @@ def test_a_filter_does_not_copy_the_table() -> None:
 
 def test_a_parsed_filter_is_an_expression() -> None:
     schema = pa.schema([("a", pa.int64())])
-    assert str(parse_where("a > 1", schema)) == "(a > 1)"
+    assert str(parse_where("a > 1", schema)[0]) == "(a > 1)"

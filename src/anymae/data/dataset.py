@@ -231,7 +231,7 @@ def open_data(
     roles = parts.roles(resolve, config)
     check_text(frame, roles)
     kind = KINDS[roles.kind](frame, roles, config)
-    rows = Rows(frame, roles, rows_to_leave_out(frame, kind.bad, config), parts.files)
+    rows = Rows(frame, roles, rows_to_leave_out(frame, kind.bad, config))
     if not len(rows):
         raise DataError(f"{frame.name} holds no row that can be an input")
     if preparation is None:

@@ -21,8 +21,6 @@ class ReadParts:
 
     frame: Frame
     """All rows, one file under the other."""
-    files: npt.NDArray[np.int8] | None = None
-    """0, 1 or 2 for each row of its table: training, validation or test file; `None` for one."""
     lacking: dict[str, str] = field(default_factory=dict)
     """For each column that not all files have, a file that lacks it."""
     extra: frozenset[str] = frozenset()
@@ -68,7 +66,7 @@ def read_parts(data: object, config: DataConfig) -> ReadParts:
     frame = read_source(data, config)
     others = [(part, path) for part, path in ((1, config.valid), (2, config.test)) if path]
     if not others:
-        return ReadParts(frame, frame.parts)
+        return ReadParts(frame)
     # What is words in one file is words in all: a file may hold only such as look like numbers.
     fields = (field for field in frame.table.schema if pa.types.is_large_string(field.type))
     words = tuple(dict.fromkeys((*config.words, *(field.name for field in fields))))
@@ -84,7 +82,7 @@ def read_parts(data: object, config: DataConfig) -> ReadParts:
         for column in one.keys() - there.keys()
     }
     extra = frozenset().union(*names[1:]) - names[0].keys()
-    return ReadParts(replace(_join(frames), parts=files), files, lacking, extra)
+    return ReadParts(replace(_join(frames), parts=files), lacking, extra)
 
 
 def _join(frames: list[Frame]) -> Frame:

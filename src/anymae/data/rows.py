@@ -3,7 +3,6 @@
 import logging
 
 import numpy as np
-import numpy.typing as npt
 import pyarrow as pa
 
 from anymae.config import DataConfig
@@ -27,13 +26,7 @@ class Rows:
         files: 0, 1, 2 for rows of the training, validation and test file; `None` for one file.
     """
 
-    def __init__(
-        self,
-        frame: Frame,
-        roles: Roles,
-        bad: tuple[BadRows, ...] = (),
-        files: npt.NDArray[np.int8] | None = None,
-    ) -> None:
+    def __init__(self, frame: Frame, roles: Roles, bad: tuple[BadRows, ...] = ()) -> None:
         self.frame, self.roles, self.bad = frame, roles, bad
         self.numbers = frame.rows
         if bad:
@@ -42,7 +35,8 @@ class Rows:
             for rows in bad:
                 use[rows.rows] = False
             self.numbers = np.flatnonzero(use)
-        self.files = files if files is None or self.numbers is None else files[self.numbers]
+        parts = frame.parts
+        self.files = parts if parts is None or self.numbers is None else parts[self.numbers]
 
     def __len__(self) -> int:
         return self.frame.table.num_rows if self.numbers is None else len(self.numbers)

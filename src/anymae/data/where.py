@@ -12,7 +12,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from anymae.data.frame import Frame
-from anymae.errors import UserInputError, nearest
+from anymae.errors import UserInputError, first_line, nearest
 
 _BLOCK_ROWS = 1 << 20
 
@@ -26,8 +26,8 @@ _COMPARISONS: dict[type[ast.cmpop], Any] = {
 }
 
 
-def parse_where(text: str, schema: pa.Schema) -> pc.Expression:
-    """Turn a filter into a pyarrow expression.
+def parse_where(text: str, schema: pa.Schema) -> tuple[pc.Expression, list[str]]:
+    """Turn a filter into a pyarrow expression, with the columns in it.
 
     It may hold column names, numbers, strings, True, False and None, comparisons (also chained),
     `in`, `not in`, `is None`, `is not None`, `and`, `or`, `not` and brackets. A name that Python
@@ -38,14 +38,10 @@ def parse_where(text: str, schema: pa.Schema) -> pc.Expression:
         UserInputError: It holds something else, or a column that `schema` lacks.
 
     >>> schema = pa.schema([("split", pa.string()), ("age", pa.int64())])
-    >>> str(parse_where("split == 'train' and 18 <= age < 65", schema))
-    '((split == "train") and ((18 <= age) and (age < 65)))'
+    >>> condition, columns = parse_where("split == 'train' and 18 <= age < 65", schema)
+    >>> str(condition), columns
+    ('((split == "train") and ((18 <= age) and (age < 65)))', ['age', 'split'])
     """
-    return _parse(text, schema)[0]
-
-
-def _parse(text: str, schema: pa.Schema) -> tuple[pc.Expression, list[str]]:
-    """Return the expression and the columns in it."""
     try:
         tree = ast.parse(text.strip(), mode="eval")
     except (SyntaxError, ValueError, RecursionError, MemoryError):
@@ -66,7 +62,7 @@ def select(frame: Frame, text: str) -> Frame:
     Raises:
         UserInputError: The filter cannot be understood, does not fit the columns, or keeps none.
     """
-    condition, columns = _parse(text, frame.table.schema)
+    condition, columns = parse_where(text, frame.table.schema)
     table = frame.table.select(columns)
     number = "".join(table.column_names) + "_"  # a name that no column has
     kept: list[npt.NDArray[np.int64]] = []
@@ -77,8 +73,9 @@ def select(frame: Frame, text: str) -> Frame:
             block = block.append_column(number, rows).filter(condition)
             kept.append(block[number].to_numpy())
     except (pa.ArrowException, NotImplementedError, TypeError) as error:
-        reason = str(error).split("\n")[0]
-        raise UserInputError(f"the filter {text!r} does not fit {frame.name}: {reason}") from error
+        raise UserInputError(
+            f"the filter {text!r} does not fit {frame.name}: {first_line(error)}"
+        ) from error
     rows = np.concatenate(kept)
     if not len(rows):
         raise UserInputError(f"the filter {text!r} keeps none of the rows of {frame.name}")

@@ -21,7 +21,7 @@ import pyarrow as pa
 
 from anymae.config import DataConfig
 from anymae.data.frame import Frame
-from anymae.errors import DataError, nearest
+from anymae.errors import DataError, first_line, nearest
 from anymae.registry import Registry
 
 
@@ -119,8 +119,8 @@ def reading(name: str, advice: str = "is it complete?") -> Iterator[None]:
     except DAMAGE as error:
         if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
             raise  # the cache's disk, not the data
-        first = str(error).strip().split("\n")[0].rstrip(".") or type(error).__name__
-        raise DataError(f"{name} cannot be read ({first}); {advice}") from error
+        reason = first_line(error).rstrip(".")
+        raise DataError(f"{name} cannot be read ({reason}); {advice}") from error
 
 
 def unique_names(names: list[str], name: str) -> None:

@@ -3,17 +3,17 @@
 from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
-from types import ModuleType
 
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
+from PIL import Image
 
 from anymae.config import DataConfig
 from anymae.data.cache import Reading, Sink, through_cache
 from anymae.data.frame import VALUES, Frame
 from anymae.data.sources.base import SOURCES, Files, Source
-from anymae.errors import DataError, MissingExtraError
+from anymae.errors import DataError, first_line
 
 _BLOCK = 256
 _GREY = ("1", "L", "LA")
@@ -69,15 +69,14 @@ def _fill(files: Files, sink: Sink) -> None:
 
 def _survey(files: Files) -> tuple[tuple[int, int], str, dict[int, str]]:
     """Read the headers: the size that all have, the mode that fits all, the unreadable ones."""
-    image = _pillow()
     size: tuple[int, int] | None = None
     mode, broken = "L", {}
     for number, path in enumerate(files.paths):
         try:
-            with image.open(path) as picture:
+            with Image.open(path) as picture:
                 found, kind = picture.size, picture.mode
         except Exception as error:  # pillow's readers raise all sorts of things
-            broken[number] = f"cannot be read ({_reason(error)})"
+            broken[number] = f"cannot be read ({first_line(error)})"
             continue
         if kind.startswith(("I", "F")):
             raise DataError(f"{path} has more than 8 bits per pixel; convert it, or stack a .npy")
@@ -96,10 +95,10 @@ def _survey(files: Files) -> tuple[tuple[int, int], str, dict[int, str]]:
 def _pixels(path: Path, mode: str) -> npt.NDArray[np.uint8] | str:
     """Return the pixels of an image, or what is wrong with it."""
     try:
-        with _pillow().open(path) as picture:
+        with Image.open(path) as picture:
             return np.asarray(picture.convert(mode))
     except Exception as error:  # pillow's readers raise all sorts of things
-        return f"cannot be read ({_reason(error)})"
+        return f"cannot be read ({first_line(error)})"
 
 
 def _column(rows: Sequence[npt.NDArray[np.uint8] | None], kind: pa.DataType) -> pa.Array:
@@ -108,15 +107,3 @@ def _column(rows: Sequence[npt.NDArray[np.uint8] | None], kind: pa.DataType) -> 
     flat = np.concatenate([blank if row is None else row for row in rows])
     missing = pa.array([row is None for row in rows])
     return pa.FixedSizeListArray.from_arrays(pa.array(flat), type=kind, mask=missing)
-
-
-def _reason(error: Exception) -> str:
-    return str(error).split("\n")[0] or type(error).__name__
-
-
-def _pillow() -> ModuleType:
-    try:
-        from PIL import Image
-    except ImportError as error:
-        raise MissingExtraError("images need pillow: pip install pillow") from error
-    return Image
