@@ -14,6 +14,7 @@ stability --seeds 1`, and of `anymae pretrain physics/higgs/higgs_extra_train.pa
 import argparse
 import json
 import os
+from dataclasses import asdict
 from pathlib import Path
 from typing import NamedTuple
 
@@ -72,7 +73,7 @@ def measure(case: Case, data: Path, run: str) -> dict[str, object]:
         "metric": case.metric,
         "rows": len(label),
         "not_scored": int((~known).sum()),
-        **found.mean[case.metric]._asdict(),
+        **asdict(found.mean[case.metric]),
     }
 
 

@@ -6,6 +6,7 @@ The command line turns errors into one sentence on stderr and an exit code; Pyth
 
 import difflib
 from collections.abc import Iterable
+from importlib import import_module
 
 
 class AnymaeError(Exception):
@@ -55,6 +56,26 @@ class InterruptedRunError(AnymaeError):
     """Training was asked to stop; everything is saved and the message says how to resume."""
 
     exit_code = 130
+
+
+def require_extra(extra: str, needs: str, *packages: str) -> None:
+    """Check that optional packages are there.
+
+    Args:
+        extra: What of anymae brings them.
+        needs: What needs what, such as `a search needs Optuna`; a package stands for `{}`.
+        packages: What is imported.
+
+    Raises:
+        MissingExtraError: One is not installed.
+    """
+    for name in packages:
+        try:
+            import_module(name)
+        except ImportError:
+            raise MissingExtraError(
+                f"{needs.format(name)}; install it with: pip install 'anymae[{extra}]'"
+            ) from None
 
 
 def first_line(error: Exception) -> str:

@@ -73,8 +73,7 @@ class Evaluation:
 
     def to_json(self) -> dict[str, Any]:
         """Return plain values; an estimate is `{"value", "low", "high"}`."""
-        plain: dict[str, Any] = _plain(asdict(self) | {"classes": list(self.classes)})
-        return plain
+        return asdict(self) | {"classes": list(self.classes)}
 
     def _repr_html_(self) -> str:
         rows = "".join(
@@ -363,11 +362,3 @@ def read_seen(folder: Path) -> npt.NDArray[np.uint64] | None:
     if not (folder / SEEN).exists():
         return None
     return np.asarray(read_tensors(folder / SEEN)["hashes"].numpy().view(np.uint64))
-
-
-def _plain(value: Any) -> Any:  # noqa: ANN401 - any JSON value
-    if isinstance(value, Estimate):
-        return value._asdict()
-    if isinstance(value, dict):
-        return {name: _plain(item) for name, item in value.items()}
-    return value

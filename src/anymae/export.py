@@ -20,7 +20,7 @@ import torch
 from torch import Tensor, nn
 
 from anymae.config import NUM_SPECIAL, VOCABULARY, InputConfig
-from anymae.errors import AnymaeError, MissingExtraError, UserInputError
+from anymae.errors import AnymaeError, UserInputError, require_extra
 from anymae.files import require_replaceable, write_named
 from anymae.hub import Model, load
 from anymae.inference.compute import ComputeConfig, placed
@@ -81,7 +81,7 @@ def export_onnx(
     """
     out = Path(out)
     _check_output(out, overwrite=overwrite)
-    _require_onnx()
+    require_extra("onnx", "ONNX files need {}", "onnx", "onnxscript", "onnxruntime")
     model = load(source) if isinstance(source, (str, Path)) else source
     size = sum(tensor.numel() * tensor.element_size() for tensor in model.state_dict().values())
     if size >= _MOST_BYTES:
@@ -247,16 +247,6 @@ def _check_output(out: Path, *, overwrite: bool) -> None:
     if out.suffix != ".onnx":
         raise UserInputError(f"{out} ends in {out.suffix!r}; expected .onnx")
     require_replaceable(out, overwrite=overwrite)
-
-
-def _require_onnx() -> None:
-    for name in ("onnx", "onnxscript", "onnxruntime"):
-        try:
-            import_module(name)
-        except ImportError:
-            raise MissingExtraError(
-                f"ONNX files need {name}; install it with: pip install 'anymae[onnx]'"
-            ) from None
 
 
 @contextmanager

@@ -7,6 +7,7 @@ Shapes: R rows, A numbers of an answer, T targets.
 """
 
 from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
 from typing import NamedTuple
 
 import numpy as np
@@ -22,7 +23,8 @@ SMALL = 1e-7
 """Probabilities stay this far from 0 and 1 in a log-loss."""
 
 
-class Estimate(NamedTuple):
+@dataclass(frozen=True)
+class Estimate:
     """A metric and its bootstrap 95 % interval."""
 
     value: float | None

@@ -94,18 +94,11 @@ class Probe:
 
     def to_json(self) -> dict[str, Any]:
         """Return plain values."""
-        rows = []
-        for row in self.results:
-            metrics = {
-                target: {name: estimate._asdict() for name, estimate in found.items()}
-                for target, found in row.metrics.items()
-            }
-            rows.append({**asdict(row), "metrics": metrics})
         return {
             "task": self.task.model_dump(mode="json"),
             "rows": self.rows,
             "judged_on": self.judged_on,
-            "results": rows,
+            "results": [asdict(row) for row in self.results],
             "seconds": self.seconds,
         }
 

@@ -27,7 +27,7 @@ from anymae.comparison.study import (
 )
 from anymae.config import Recipe
 from anymae.data.frame import Frame
-from anymae.errors import ConfigError, DataError, MissingExtraError, NonFiniteError
+from anymae.errors import ConfigError, DataError, NonFiniteError, require_extra
 from anymae.files import write_text
 from anymae.hub import Model
 from anymae.metrics import HEADLINE
@@ -146,7 +146,7 @@ def tune(
         InterruptedRunError: Asked to stop; what was computed is saved.
         NonFiniteError: No trial kept a finite loss.
     """
-    _require_optuna()
+    require_extra("tune", "a search needs Optuna", "optuna")
     config = data_settings(data_config).aimed_at(target)
     short = shorthands({"preset": preset, "steps": steps, "minutes": minutes})
     given = flat_settings({**short, **(settings or {})})
@@ -299,12 +299,3 @@ def _label(study: Study, asked: Mapping[str, Any], seed: int) -> tuple[TaskConfi
 def _told(trial: TunedTrial, metric: str) -> str:
     score = "not finite" if trial.score is None else f"{metric} {trial.score:.4f}"
     return f"{score} with {trial.words}"
-
-
-def _require_optuna() -> None:
-    try:
-        import optuna  # noqa: F401
-    except ImportError:
-        raise MissingExtraError(
-            "a search needs Optuna; install it with: pip install 'anymae[tune]'"
-        ) from None

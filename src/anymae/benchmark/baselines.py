@@ -27,7 +27,7 @@ from anymae.benchmark.candidates import Candidate, Floats
 from anymae.benchmark.linear import MANY_CLASSES, STRENGTHS, linear_candidates
 from anymae.benchmark.suite import Task, TaskData
 from anymae.data.batch import IntArray
-from anymae.errors import MissingExtraError
+from anymae.errors import require_extra
 from anymae.registry import Registry
 
 Baseline = Callable[[Task, TaskData, int, Floats | None], Iterator[Candidate]]
@@ -243,13 +243,10 @@ def _columns(data: TaskData) -> npt.NDArray[np.float64]:
 
 
 def _morgan_counts(strings: list[str]) -> npt.NDArray[np.float32]:
-    try:
-        from rdkit import Chem, rdBase
-        from rdkit.Chem import rdFingerprintGenerator
-    except ImportError:
-        raise MissingExtraError(
-            "the baseline needs RDKit; install it with: pip install 'anymae[chem]'"
-        ) from None
+    require_extra("chem", "the baseline needs RDKit", "rdkit")
+    from rdkit import Chem, rdBase
+    from rdkit.Chem import rdFingerprintGenerator
+
     generator = rdFingerprintGenerator.GetMorganGenerator(radius=2, fpSize=1024)
     counts = np.zeros((len(strings), 1024), np.float32)
     with rdBase.BlockLogs():

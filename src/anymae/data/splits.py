@@ -14,7 +14,7 @@ from anymae.config import DataConfig
 from anymae.data.batch import IntArray
 from anymae.data.rows import Rows
 from anymae.data.sampler import Permutation
-from anymae.errors import DataError, MissingExtraError
+from anymae.errors import DataError, require_extra
 from anymae.randomness import Draws, Purpose, row_keys
 
 VALID_SHARE = 0.02
@@ -269,13 +269,10 @@ def _scaffolds(smiles: list[str | None]) -> IntArray:
 
     A string that is no molecule is a group of its own.
     """
-    try:
-        from rdkit import Chem, rdBase
-        from rdkit.Chem.Scaffolds import MurckoScaffold
-    except ImportError:
-        raise MissingExtraError(
-            "a scaffold split needs RDKit; install it with: pip install 'anymae[chem]'"
-        ) from None
+    require_extra("chem", "a scaffold split needs RDKit", "rdkit")
+    from rdkit import Chem, rdBase
+    from rdkit.Chem.Scaffolds import MurckoScaffold
+
     scaffold_of: Callable[..., str] = MurckoScaffold.MurckoScaffoldSmiles
     scaffolds = []
     with rdBase.BlockLogs():

@@ -167,21 +167,6 @@ def step_seconds(
     return processes.agree(float(np.mean(spent[min(WARM_UP, len(spent) - 1) :])))
 
 
-def steps_for(
-    minutes: float,
-    *,
-    step_seconds: float,
-    look_seconds: float,
-    looks: int,
-) -> int:
-    """Return how many steps a budget of time holds, with the looks in between.
-
-    >>> steps_for(1.0, step_seconds=0.1, look_seconds=1.0, looks=10)
-    500
-    """
-    return max(1, int((60 * minutes - looks * look_seconds) / step_seconds))
-
-
 def timed(call: Callable[[], object]) -> float:
     """Return the seconds that a call takes."""
     begin = time.perf_counter()

@@ -13,7 +13,7 @@ import torch
 from anymae.config import TrainingConfig
 from anymae.data.sampler import Order
 from anymae.model import MaskedAutoencoder
-from anymae.training.calibrate import find_batch_size, step_seconds, steps_for, timed
+from anymae.training.calibrate import find_batch_size, step_seconds, timed
 from anymae.training.identity import identify
 from anymae.training.lengths import total_steps
 from anymae.training.loader import StepLoader
@@ -135,7 +135,7 @@ def _measured_steps(
     if every is not None:
         # Then looks grow with the steps, beside the first one and the last.
         looks, seconds = 2, seconds + look / every
-    return steps_for(minutes, step_seconds=seconds, look_seconds=look, looks=looks)
+    return max(1, int((60 * minutes - looks * look) / seconds))
 
 
 def settle_again(job: Job, state: Mapping[str, Any], processes: Processes) -> Settled:
