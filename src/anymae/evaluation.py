@@ -17,10 +17,10 @@ import pyarrow as pa
 
 from anymae.data.batch import IntArray, valid_of
 from anymae.data.dataset import Dataset
-from anymae.data.sources.locate import require_apart
+from anymae.data.sources.locate import require_output
 from anymae.data.splits import named_parts
 from anymae.errors import DataError, UserInputError
-from anymae.files import read_tensors, require_replaceable, write_json, write_named
+from anymae.files import read_tensors, write_json, write_named
 from anymae.hub import Model
 from anymae.inference.api import open_model
 from anymae.inference.computations import Answers
@@ -113,7 +113,7 @@ def evaluate(
     """
     data_config = data_settings(data_config)
     if plot is not None:
-        _check_plot(Path(plot), data, *data_config.files)
+        require_output(Path(plot), PLOTS, data, *data_config.files, overwrite=True)
     answers = Answers(open_model(model))
     task = answers.model.task
     if data_config.target not in ((), task.targets):
@@ -193,23 +193,6 @@ def evaluate_rows(
     return evaluation, truth, found
 
 
-def check_store(path: Path, *read: object) -> None:
-    """Refuse a place that `store` cannot write, before anything is computed.
-
-    Args:
-        path: The file.
-        read: What is read: paths, or anything else.
-
-    Raises:
-        UserInputError: It is not named as JSON.
-        FolderError: Its folder cannot be written, it is a folder itself, or it holds the data.
-    """
-    if path.suffix != ".json":
-        raise UserInputError(f"{path} ends in {path.suffix!r}; name a file that ends in .json")
-    require_replaceable(path, overwrite=True)
-    require_apart(path, *read)
-
-
 def store(evaluation: Evaluation, path: Path) -> None:
     """Write an evaluation as JSON.
 
@@ -272,13 +255,6 @@ def draw(task: TaskConfig, truth: Array, found: Array, evaluation: Evaluation, p
     picture = BytesIO()
     figure.savefig(picture, format=path.suffix[1:])
     write_named(path, lambda staged: staged.write_bytes(picture.getvalue()))
-
-
-def _check_plot(path: Path, *read: object) -> None:
-    if path.suffix not in PLOTS:
-        raise UserInputError(f"cannot draw {path}; name a file that ends in {', '.join(PLOTS)}")
-    require_replaceable(path, overwrite=True)
-    require_apart(path, *read)
 
 
 def _choose(dataset: Dataset, part: Part | None) -> tuple[str, IntArray]:

@@ -20,8 +20,9 @@ import torch
 from torch import Tensor, nn
 
 from anymae.config import NUM_SPECIAL, VOCABULARY, InputConfig
+from anymae.data.sources.locate import require_output
 from anymae.errors import AnymaeError, UserInputError, require_extra
-from anymae.files import require_replaceable, write_named
+from anymae.files import write_named
 from anymae.hub import Model, load
 from anymae.inference.compute import ComputeConfig, placed
 from anymae.model import Backbone, MaskedAutoencoder
@@ -80,7 +81,7 @@ def export_onnx(
         AnymaeError: The file would give other numbers than torch does; it is not written.
     """
     out = Path(out)
-    _check_output(out, overwrite=overwrite)
+    require_output(out, (".onnx",), overwrite=overwrite)
     require_extra("onnx", "ONNX files need {}", "onnx", "onnxscript", "onnxruntime")
     model = load(source) if isinstance(source, (str, Path)) else source
     size = sum(tensor.numel() * tensor.element_size() for tensor in model.state_dict().values())
@@ -241,12 +242,6 @@ def _shapes(file: "onnx.ModelProto") -> dict[str, tuple[int | str, ...]]:
         each.name: tuple(d.dim_param or d.dim_value for d in each.type.tensor_type.shape.dim)
         for each in file.graph.input
     }
-
-
-def _check_output(out: Path, *, overwrite: bool) -> None:
-    if out.suffix != ".onnx":
-        raise UserInputError(f"{out} ends in {out.suffix!r}; expected .onnx")
-    require_replaceable(out, overwrite=overwrite)
 
 
 @contextmanager

@@ -205,7 +205,7 @@ def test_groups_have_intervals_and_the_file_has_everything(
     assert accuracy.low <= accuracy.value <= accuracy.high
     store(found, tmp_path / "found.json")
     assert json.loads((tmp_path / "found.json").read_text())["groups"]["b"]["accuracy"]["low"]
-    with pytest.raises(UserInputError, match=r"ends in \.png"):
+    with pytest.raises(UserInputError, match=r"expected \.png"):
         evaluate(predictor, data, plot=tmp_path / "plot.txt")
 
 

@@ -12,7 +12,7 @@ from anymae.config import DataConfig
 from anymae.data.batch import Arrays, Batch
 from anymae.data.dataset import Dataset, open_data
 from anymae.data.inspection import Inspection, _survey, inspect, write_groups
-from anymae.errors import DataError, FolderError
+from anymae.errors import DataError, FolderError, UserInputError
 
 PROTEINS = ["MKTAYIAKQRQISFVKSHFSRQLEERLGLIEVQ" + tail for tail in ("AA", "AA", "AG", "WCDEFYHIKL")]
 
@@ -123,7 +123,7 @@ def test_groups_are_written_beside_the_rows(tmp_path: Path) -> None:
     config = DataConfig(group="duplicate_group", column=("sequence",))
     parts = open_data(str(tmp_path / "groups.csv"), config).parts
     assert sorted([len(parts.train), len(parts.valid)]) == [1, 3]
-    with pytest.raises(DataError, match=r"'\.txt'"):
+    with pytest.raises(UserInputError, match=r"'\.txt'"):
         write_groups(dataset, tmp_path / "groups.txt")
     write_groups(open_data(np.random.rand(4, 3)), tmp_path / "array.csv")
     assert pyarrow.csv.read_csv(tmp_path / "array.csv").column_names == ["row", "duplicate_group"]

@@ -129,11 +129,12 @@ def evaluate(
 
     Example: anymae evaluate models/esol esol_test.csv
     """
-    from anymae.evaluation import check_store, store
+    from anymae.data.sources.locate import require_output
     from anymae.evaluation import evaluate as run_evaluation
+    from anymae.evaluation import store
 
     if out is not None:
-        check_store(out, data, *data_flags.config().files)
+        require_output(out, (".json",), data, *data_flags.config().files, overwrite=True)
     found = run_evaluation(
         model,
         data,

@@ -84,13 +84,14 @@ def inspect(
 
     Example: anymae inspect molecules.csv --column smiles
     """
-    from anymae.data.inspection import check_groups_file, write_groups
+    from anymae.data.inspection import TABLES, write_groups
+    from anymae.data.sources.locate import require_output
     from anymae.report import survey
     from anymae.training.pretrain import shorthands
 
     if groups_out is not None:
         read = (data, against, *data_flags.config().files)
-        check_groups_file(groups_out, *read, overwrite=overwrite)
+        require_output(groups_out, TABLES, *read, overwrite=overwrite)
     settings = shorthands({**data_flags.given(), "preset": preset})
     found = survey(data, settings=settings, against=against)
     groups = None

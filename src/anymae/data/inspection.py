@@ -26,14 +26,16 @@ from anymae.data.kinds.base import sample
 from anymae.data.kinds.cells import CellStatistics
 from anymae.data.roles import Roles
 from anymae.data.rows import refuse_lists
-from anymae.data.sources.locate import require_apart
+from anymae.data.sources.locate import require_output
 from anymae.errors import DataError
-from anymae.files import require_replaceable, write_named
+from anymae.files import write_named
 
 SHOWN = 10
 """Bad rows that are named at most, of each sort."""
 
 GROUP = "duplicate_group"
+TABLES = (".csv", ".parquet")
+"""Endings of the files that groups are written to."""
 
 
 class BadRowsFound(Section):
@@ -170,25 +172,6 @@ def describe(dataset: Dataset, config: DataConfig, *, against: object | None = N
     )
 
 
-def check_groups_file(path: Path, *read: object, overwrite: bool) -> None:
-    """Refuse a file that groups cannot or must not be written to.
-
-    Args:
-        path: The file.
-        read: What is read: paths, or anything else.
-        overwrite: Replace the file if it is there.
-
-    Raises:
-        DataError: Its extension is neither `.csv` nor `.parquet`.
-        FolderError: It exists and `overwrite` is false, it holds the data, or its folder cannot be
-            written.
-    """
-    if path.suffix not in (".csv", ".parquet"):
-        raise DataError(f"{path} ends in {path.suffix!r}; groups are written as .csv or .parquet")
-    require_replaceable(path, overwrite=overwrite)
-    require_apart(path, *read)
-
-
 def write_groups(dataset: Dataset, path: str | Path, *, overwrite: bool = False) -> int:
     """Write the rows with a column `duplicate_group`, usable as `--group` afterwards.
 
@@ -201,11 +184,12 @@ def write_groups(dataset: Dataset, path: str | Path, *, overwrite: bool = False)
         The number of groups.
 
     Raises:
-        DataError: The extension is another, or a `.csv` cannot hold the columns.
+        UserInputError: The extension is another.
+        DataError: A `.csv` cannot hold the columns.
         FolderError: The file exists and may not be replaced.
     """
     path = Path(path)
-    check_groups_file(path, overwrite=overwrite)
+    require_output(path, TABLES, overwrite=overwrite)
     frame = dataset.rows.frame
     numbers = dataset.rows.numbers_of(np.arange(len(dataset)))
     if frame.shape is None:

@@ -18,6 +18,7 @@ import pyarrow as pa
 from anymae.config import DataConfig
 from anymae.data.batch import IntArray
 from anymae.data.dataset import Dataset
+from anymae.data.sources.locate import require_output
 from anymae.errors import UserInputError
 from anymae.hub import Model, load
 from anymae.inference.computations import (
@@ -47,9 +48,9 @@ from anymae.inference.novelty import unlike_training, warn_unlike
 from anymae.inference.reference import reference_score
 from anymae.inference.rows import OutputRows, open_rows
 from anymae.inference.stream import (
+    SUFFIXES,
     Progress,
     Written,
-    check_output,
     digest,
     id_of,
     to_table,
@@ -221,7 +222,7 @@ def embed_to_file(
         DataError: The data do not fit the model.
     """
     data_config = data_settings(data_config)
-    check_output(Path(out), data, *data_config.files, overwrite=overwrite)
+    require_output(Path(out), SUFFIXES, data, *data_config.files, overwrite=overwrite)
     model = open_model(run)
     what = InputStates(model) if per_input else Embeddings(model, reading)
     if per_input and Path(out).suffix != ".parquet":
@@ -261,7 +262,7 @@ def predict_to_file(
         UserInputError: The model was pretrained only.
     """
     data_config = data_settings(data_config)
-    check_output(Path(out), data, *data_config.files, overwrite=overwrite)
+    require_output(Path(out), SUFFIXES, data, *data_config.files, overwrite=overwrite)
     answers = Answers(fine_tuned(open_model(model)))
     layout = AnswerLayout(answers.model.task)
     return _write(
@@ -304,7 +305,7 @@ def score_to_file(
         UserInputError: The model is a fine-tuned one.
     """
     data_config = data_settings(data_config)
-    check_output(Path(out), data, *data_config.files, overwrite=overwrite)
+    require_output(Path(out), SUFFIXES, data, *data_config.files, overwrite=overwrite)
     if reference is not None and Path(out).suffix == ".npy":
         raise UserInputError(
             f"differences to a reference need a column of their own; name {out} .parquet or .csv"

@@ -22,14 +22,12 @@ from torch import nn
 
 from anymae.data.dataset import Dataset
 from anymae.data.rows import refuse_lists
-from anymae.data.sources.locate import require_apart
-from anymae.errors import DataError, UserInputError
+from anymae.errors import DataError
 from anymae.files import (
     read_json,
     read_tensors,
     remove_folder,
     remove_leftovers,
-    require_replaceable,
     told,
     write_file,
     write_json,
@@ -95,7 +93,7 @@ def write_rows(
         computation: What to compute.
         layout: How the numbers are named.
         dataset: The rows.
-        out: A file that ends in .parquet, .csv or .npy; see `check_output`.
+        out: A file that ends in .parquet, .csv or .npy; see `require_output`.
         config: Where and how.
         identity: What must be the same for a cut run to be taken up, plain values.
         progress: Called after each shard.
@@ -138,25 +136,6 @@ def write_rows(
         taken_up=taken_up,
         notes=notes,
     )
-
-
-def check_output(out: Path, *read: object, overwrite: bool) -> None:
-    """Refuse a file that cannot or must not be written.
-
-    Args:
-        out: The file.
-        read: What is read: paths, or anything else.
-        overwrite: Replace the file if it is there.
-
-    Raises:
-        UserInputError: Its format is unknown.
-        FolderError: It exists and `overwrite` is false, it is a folder, its folder cannot be
-            written, or it holds the data.
-    """
-    if out.suffix not in SUFFIXES:
-        raise UserInputError(f"{out} ends in {out.suffix!r}; expected {', '.join(SUFFIXES)}")
-    require_replaceable(out, overwrite=overwrite)
-    require_apart(out, *read)
 
 
 def id_of(dataset: Dataset) -> str | None:

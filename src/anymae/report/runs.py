@@ -10,8 +10,8 @@ import numpy as np
 from anymae.config import InputConfig
 from anymae.data.dataset import open_data
 from anymae.data.preparation import Preparation
+from anymae.data.sources.locate import require_output
 from anymae.errors import AnymaeError, UserInputError
-from anymae.files import require_replaceable
 from anymae.hub import load, read_config, resolve
 from anymae.model import MaskedAutoencoder
 from anymae.recipes import load_recipe
@@ -55,9 +55,7 @@ def write_report(runs: Sequence[str | Path], *, out: str | Path | None = None) -
         raise UserInputError(f"{runs[0]} is no folder to write to; name the page with --out")
     folders = [resolve(run) for run in runs]
     page = Path(out) if out is not None else folders[0] / "report.html"
-    if page.suffix not in (".html", ".htm"):
-        raise UserInputError(f"{page} ends in {page.suffix!r}; a report is a page: name it .html")
-    require_replaceable(page, overwrite=True)
+    require_output(page, (".html", ".htm"), overwrite=True)
     configs = [read_config(folder) for folder in folders]
     names = _names(folders, runs)
     logs = dict(

@@ -3,14 +3,15 @@
 import hashlib
 import logging
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING
 from urllib.parse import unquote
 
 from anymae.data.cache import cache_folder
 from anymae.data.sources.base import DAMAGE, Files, reading, source_of
-from anymae.errors import DataError, FolderError, MissingExtraError
+from anymae.errors import DataError, FolderError, MissingExtraError, UserInputError
+from anymae.files import require_replaceable
 
 if TYPE_CHECKING:
     from fsspec import AbstractFileSystem
@@ -52,6 +53,26 @@ def locate(name: str) -> Files:
         if not path.stat().st_size:
             raise DataError(f"{path} is empty (0 bytes)")
     return Files(name, tuple(paths), extensions[0])
+
+
+def require_output(out: Path, endings: Sequence[str], *read: object, overwrite: bool) -> None:
+    """Refuse a file that cannot or must not be written, before anything is computed.
+
+    Args:
+        out: The file.
+        endings: What its name may end in.
+        read: What is read: paths, or anything else.
+        overwrite: Replace the file if it is there.
+
+    Raises:
+        UserInputError: It ends in something else.
+        FolderError: It exists and `overwrite` is false, it is a folder, its folder cannot be
+            written, or it holds the data.
+    """
+    if out.suffix not in endings:
+        raise UserInputError(f"{out} ends in {out.suffix!r}; expected {', '.join(endings)}")
+    require_replaceable(out, overwrite=overwrite)
+    require_apart(out, *read)
 
 
 def require_apart(out: Path, *read: object) -> None:
