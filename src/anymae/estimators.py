@@ -33,7 +33,7 @@ from anymae.errors import ConfigError
 from anymae.hub import Model, pack, unpack
 from anymae.inference.api import open_model
 from anymae.inference.computations import Answers, Embeddings, Reading, one_encoder
-from anymae.inference.compute import Computation, ComputeConfig, compute, placed
+from anymae.inference.compute import Computation, ComputeConfig, compute
 from anymae.inference.novelty import warn_unlike
 from anymae.inference.rows import open_rows
 from anymae.predictor import to_answers
@@ -102,8 +102,7 @@ class _Estimator(BaseEstimator):  # type: ignore[misc]
 
     def _numbers(self, computation: Computation, dataset: Dataset) -> Array:
         config = ComputeConfig(device=self.device, precision=self.precision)
-        with placed(computation.model, config):
-            return compute(computation, dataset, np.arange(len(dataset)), config).values
+        return compute(computation, dataset, np.arange(len(dataset)), config).values
 
     def __getstate__(self) -> dict[str, Any]:
         state = dict(super().__getstate__())

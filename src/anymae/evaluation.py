@@ -24,7 +24,7 @@ from anymae.files import read_tensors, write_json, write_named
 from anymae.hub import Model
 from anymae.inference.api import open_model
 from anymae.inference.computations import Answers
-from anymae.inference.compute import ComputeConfig, compute, placed
+from anymae.inference.compute import ComputeConfig, compute
 from anymae.inference.rows import open_rows
 from anymae.metrics import HEADLINE, Estimate, Measured, columns_of, measure
 from anymae.predictor import Ensemble, Predictor
@@ -168,9 +168,7 @@ def evaluate_rows(
     index, truth = index[known], truth[known]
     given = read_weights(dataset)
     weights = np.ones(len(index)) if given is None else given[index]
-    answers = Answers(model)
-    with placed(model, config):
-        values = compute(answers, dataset, index, config).values
+    values = compute(Answers(model), dataset, index, config).values
     found = values.reshape(len(index), task.members, -1).mean(1, dtype=np.float64)
     measured = measure(task, truth, found, weights, resamples=resamples, seed=seed)
     evaluation = Evaluation(

@@ -27,7 +27,7 @@ from anymae.errors import DataError
 from anymae.hub import Model
 from anymae.inference.api import open_model
 from anymae.inference.computations import Embeddings, Reading
-from anymae.inference.compute import ComputeConfig, compute, placed
+from anymae.inference.compute import ComputeConfig, compute
 from anymae.inference.rows import open_rows
 from anymae.metrics import HEADLINE, Estimate, measure
 from anymae.nn.initial import initialise
@@ -230,20 +230,12 @@ def _all_features(
         torch.manual_seed(seed)
         initialise(untrained, untrained.config)
     for reading in readings:
-        features = embeddings(model, dataset, index, reading, config)
+        features = compute(Embeddings(model, reading), dataset, index, config).values
         yield "encoder", reading, features
-        yield "random encoder", reading, embeddings(untrained, dataset, index, reading, config)
+        drawn = compute(Embeddings(untrained, reading), dataset, index, config).values
+        yield "random encoder", reading, drawn
     yield "raw", "", raw
     yield "encoder + raw", readings[-1], np.concatenate([features, raw], 1)
-
-
-def embeddings(
-    model: Model, dataset: Dataset, index: IntArray, reading: Reading, config: ComputeConfig
-) -> Features:
-    """Return the embeddings of rows of an open data set, `(R, F)`."""
-    computation = Embeddings(model, reading)
-    with placed(computation.model, config):
-        return compute(computation, dataset, index, config).values
 
 
 class Judge:

@@ -14,7 +14,7 @@ from anymae.benchmark.suite import AT_ONCE, FineTuning, Task, TaskData
 from anymae.data.batch import IntArray
 from anymae.data.dataset import Dataset
 from anymae.inference.computations import Answers
-from anymae.inference.compute import ComputeConfig, compute, placed
+from anymae.inference.compute import ComputeConfig, compute
 from anymae.inference.rows import open_rows
 from anymae.model import MaskedAutoencoder
 from anymae.predictor import Ensemble
@@ -95,8 +95,7 @@ def _answers(fits: list[Fitted], dataset: Dataset, rows: IntArray, device: str) 
     """Return the mean of what all trainings answer, `(R, A)`."""
     first, here = fits[0].predictor, ComputeConfig(device=device)
     predictor = first if len(fits) == 1 else Ensemble(one.predictor for one in fits)
-    with placed(predictor, here):
-        each = compute(Answers(predictor), dataset, rows, here).values
+    each = compute(Answers(predictor), dataset, rows, here).values
     answers: Floats = each.reshape(len(rows), len(fits), -1).mean(1)
     return answers
 

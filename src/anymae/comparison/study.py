@@ -21,10 +21,9 @@ from anymae.data.splits import split_rows
 from anymae.errors import DataError, FolderError, InterruptedRunError
 from anymae.files import read_json, remove_folder, require_free, require_writable, write_json
 from anymae.hub import Model, load
-from anymae.inference.computations import Reading
-from anymae.inference.compute import ComputeConfig
+from anymae.inference.computations import Embeddings, Reading
+from anymae.inference.compute import ComputeConfig, compute
 from anymae.inference.rows import open_rows
-from anymae.probing import embeddings
 from anymae.recipes import apply_settings, load_recipe
 from anymae.task import FinetuneConfig, TaskConfig, TaskType
 from anymae.training.folder import CHECKPOINTS, RECIPE, RunFolder
@@ -106,7 +105,7 @@ class Study:
     def features(self, model: Model, rows: Dataset, index: IntArray) -> FloatArray:
         """Return the frozen features of some rows, `(R, F)`."""
         config = ComputeConfig(device=self.recipe.training["device"])
-        return embeddings(model, rows, index, READING, config)
+        return compute(Embeddings(model, READING), rows, index, config).values
 
     def claim(self) -> dict[str, Any] | None:
         """Take the folder.

@@ -35,7 +35,6 @@ from anymae.inference.compute import (
     FloatArray,
     Numbers,
     compute,
-    placed,
 )
 from anymae.inference.layouts import (
     AnswerLayout,
@@ -329,11 +328,9 @@ def open_model(model: Model | str | Path) -> Model:
 
 def _all(computation: Computation, dataset: Dataset, config: ComputeConfig | None) -> Numbers:
     """Compute every row of the source."""
-    config = config or ComputeConfig()
     rows = OutputRows(dataset)
     piece = rows.piece(0, len(rows))
-    with placed(computation.model, config):
-        numbers = compute(computation, dataset, piece.positions, config)
+    numbers = compute(computation, dataset, piece.positions, config or ComputeConfig())
     return piece.spread(numbers, per_input=computation.per_input)
 
 

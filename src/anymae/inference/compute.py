@@ -85,7 +85,7 @@ def compute(
     """Compute numbers for rows of a data set.
 
     Args:
-        computation: What to compute; its model is `placed`.
+        computation: What to compute; its model is `placed` for it, unless it is already.
         dataset: The rows as inputs.
         index: Positions in the data set, `(R,)`, in any order.
         config: Where and how.
@@ -123,14 +123,15 @@ def compute(
 def _compute(
     computation: Computation, dataset: Dataset, windows: Windows, config: ComputeConfig
 ) -> Numbers:
-    device = next(computation.model.parameters()).device
+    device = choose_device(config.device)
     lengths = _lengths(dataset, windows)
     counts = lengths if computation.per_input else np.ones(len(lengths), np.int64)
     starts = np.cumsum(counts) - counts
     values = np.full((int(counts.sum()), computation.num_numbers), np.nan, np.float32)
     most = config.batch_inputs or (16_384 if device.type == "cpu" else 262_144)
     cast = torch.autocast(device.type, torch.bfloat16, enabled=config.settled(device) == "bf16")
-    with _within_memory(device, most), torch.inference_mode(), cast:
+    here = placed(computation.model, config)
+    with here, _within_memory(device, most), torch.inference_mode(), cast:
         for chosen in batches(lengths, most):
             batch = dataset.batch(windows.rows[chosen], first=windows.first[chosen])
             found = computation(_move(batch, device)).float().cpu().numpy()

@@ -17,7 +17,7 @@ from anymae.data.kinds.base import sample
 from anymae.errors import AnymaeWarning
 from anymae.hub import Model
 from anymae.inference.computations import Scores
-from anymae.inference.compute import ComputeConfig, compute, placed
+from anymae.inference.compute import ComputeConfig, compute
 from anymae.model import MaskedAutoencoder
 
 MOST_READ, MOST_SCORED = 20_000, 256
@@ -108,8 +108,7 @@ def median_score(
         As `score` says it; `None` where no row has two inputs.
     """
     scores, config = Scores(model), config or ComputeConfig()
-    with placed(model, config):
-        values = compute(scores, dataset, sample(rows, MOST_SCORED), config).values
+    values = compute(scores, dataset, sample(rows, MOST_SCORED), config).values
     each = values[:, 0] / values[:, 1]
     each = each[~np.isnan(each)]
     return float(np.median(each)) if len(each) else None

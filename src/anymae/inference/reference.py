@@ -8,7 +8,7 @@ from anymae.config import DataConfig
 from anymae.errors import UserInputError
 from anymae.hub import Model
 from anymae.inference.computations import Scores
-from anymae.inference.compute import ComputeConfig, compute, placed
+from anymae.inference.compute import ComputeConfig, compute
 from anymae.inference.layouts import ScoreLayout
 from anymae.inference.rows import open_rows
 
@@ -43,9 +43,7 @@ def reference_score(
                 f"reference row {reference} is not among the {len(dataset):,} rows that can be "
                 "scored; rows count from 0"
             )
-    config = config or ComputeConfig()
-    with placed(scores.model, config):
-        values = compute(scores, dataset, index, config).values
+    values = compute(scores, dataset, index, config or ComputeConfig()).values
     found = float(ScoreLayout().matrix(values)[0, 0])
     if math.isnan(found):
         raise UserInputError(
