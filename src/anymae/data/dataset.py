@@ -13,8 +13,8 @@ import torch
 
 from anymae.config import DataConfig, InputConfig
 from anymae.data.batch import Arrays, Batch, IntArray, pack, round_up, to_batch
+from anymae.data.join import check_words, read_like
 from anymae.data.kinds import KINDS, Kind, Reader, Statistics
-from anymae.data.like import check_words, read_like
 from anymae.data.missing import check_codes
 from anymae.data.preparation import Preparation
 from anymae.data.roles import Roles, resolve_roles

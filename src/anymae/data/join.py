@@ -1,7 +1,12 @@
-"""Training, validation and test files as one table, so that they are read alike."""
+"""Training, validation and test files as one table, and new data as those of a stored run.
+
+Files are read alike: which type a text file's column has follows from all of its cells, and a file
+of a few rows may lack those that made it words; a data frame may hold as strings what a file gave
+as times. So the cells of a stored table run's data are read as its columns are, not as they look.
+"""
 
 import hashlib
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 
 import numpy as np
@@ -10,9 +15,15 @@ import pyarrow as pa
 
 from anymae.config import DataConfig
 from anymae.data.frame import Frame, Places
+from anymae.data.missing import as_numbers
+from anymae.data.preparation import Preparation
 from anymae.data.roles import LeftOut, Roles, named
 from anymae.data.sources import read_source
-from anymae.errors import DataError
+from anymae.data.sources.guess import convert, holds_words, markers
+from anymae.errors import DataError, nearest
+
+_PARSED = {"datetime": pa.timestamp("us"), "boolean": pa.bool_()}
+_NUMBERS = ("number", "integer", "code")
 
 
 @dataclass(frozen=True)
@@ -85,6 +96,51 @@ def read_parts(data: object, config: DataConfig) -> ReadParts:
     return ReadParts(replace(_join(frames), parts=files), lacking, extra)
 
 
+def read_like(data: object, config: DataConfig, preparation: Preparation | None) -> ReadParts:
+    """Read data, for a stored run if there is one.
+
+    Args:
+        data: As for `read_parts`.
+        config: Likewise.
+        preparation: That of the run; only for tables there is more to do than `read_parts` does.
+
+    Returns:
+        The data: columns that hold words in the run hold words here, where the format lets them
+        be read so; strings are times, or true and false, where all of them can be, and numbers,
+        where some can.
+
+    Raises:
+        DataError: As `read_parts`.
+    """
+    if preparation is None or preparation.kind != "table":
+        return read_parts(data, config)
+    types = {column["name"]: column["type"] for column in preparation.statistics["columns"]}
+    words = (name for name, kind in types.items() if kind == "category")
+    config = config.model_copy(update={"words": tuple(dict.fromkeys((*config.words, *words)))})
+    parts = read_parts(data, config)
+    if parts.frame.shape is not None:
+        return parts
+    return replace(parts, frame=_parsed(parts.frame, types, config.missing))
+
+
+def check_words(frame: Frame, words: Iterable[str]) -> None:
+    """Refuse to read a column as words where there is none, or its source says what it holds.
+
+    Raises:
+        DataError: A column is not there, or holds something else.
+    """
+    for name in words:
+        if name not in frame.table.column_names:
+            known = nearest(name, frame.table.column_names)
+            raise DataError(f"data.words names column {name!r}, which is not there{known}")
+        kind = frame.table.schema.field(name).type
+        if not holds_words(kind):
+            raise DataError(
+                f"data.words names column {name!r}, and {frame.name} itself says that it holds "
+                f"{kind}; turn it into strings there"
+            )
+
+
 def _join(frames: list[Frame]) -> Frame:
     """Put frames one under the other, without a copy."""
     first = frames[0]
@@ -131,3 +187,30 @@ def _join_places(frames: list[Frame], starts: list[int]) -> Places:
         runs.append(frame.places.runs + np.array([start, len(files), 0]))
         files += frame.places.files or (frame.name,)
     return Places(frames[0].places.unit, tuple(files), np.concatenate(runs))
+
+
+def _parsed(frame: Frame, types: Mapping[str, str], missing: tuple[str, ...]) -> Frame:
+    """Turn strings into what they are in the run."""
+    table, odd = frame.table, set(frame.odd)
+    for place, column in enumerate(table.schema):
+        wanted = types.get(column.name)
+        if not pa.types.is_large_string(column.type):
+            continue
+        if wanted in _NUMBERS:
+            if column.name not in odd and _some_are_numbers(table[column.name]):
+                odd.add(column.name)
+        elif wanted in _PARSED:
+            absent = markers(missing, column.name, table.column_names)
+            try:
+                chunks = [
+                    convert(chunk.cast(pa.string()), _PARSED[wanted], absent)
+                    for chunk in table[column.name].chunks
+                ]
+            except pa.ArrowInvalid:
+                continue  # refused by the kind, with what the run holds
+            table = table.set_column(place, column.name, pa.chunked_array(chunks, _PARSED[wanted]))
+    return replace(frame, table=table, odd=frozenset(odd))
+
+
+def _some_are_numbers(cells: pa.ChunkedArray) -> bool:
+    return any(int(as_numbers(chunk).null_count) < len(chunk) for chunk in cells.chunks)

@@ -5,7 +5,7 @@ the normal score of its quantiles; a categorical one holds codes. Both can be in
 """
 
 from statistics import NormalDist
-from typing import Any, Literal, Self
+from typing import Literal, Self
 
 import numpy as np
 import numpy.typing as npt
@@ -117,14 +117,11 @@ class CellStatistics(Section):
 
         A category that training did not see is `other` where the column has that, else missing.
         """
-        return (self.scores_or_codes(cells) - self.center) / self.scale
-
-    def scores_or_codes(self, cells: pa.Array) -> FloatArray:
-        """Return `encode(cells)` before it is centered and scaled."""
         if not self.num_codes:
             if self.type in ("category", "code", "boolean"):
                 return np.full(len(cells), np.nan)
-            return self._score(_numbers(cells)) if self.knots else _numbers(cells)
+            numbers = self._score(_numbers(cells)) if self.knots else _numbers(cells)
+            return (numbers - self.center) / self.scale
         codes = pc.index_in(_words(cells), pa.array(self.categories, pa.large_string()))
         if self.other:
             rest = pa.scalar(len(self.categories), pa.int32())
@@ -239,8 +236,3 @@ def _interpolate(
     outside = np.minimum(numbers - points[0], 0) + np.maximum(numbers - points[-1], 0)
     inside += slope * outside
     return inside
-
-
-def as_json(statistics: CellStatistics) -> dict[str, Any]:
-    """Return plain values without the keys that are at their default."""
-    return statistics.model_dump(mode="json", exclude_defaults=True)

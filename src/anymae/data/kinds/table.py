@@ -13,7 +13,7 @@ from anymae.config import DataConfig, InputConfig
 from anymae.data.batch import Arrays, IntArray
 from anymae.data.frame import Frame
 from anymae.data.kinds.base import FAR, KINDS, BadRows, Statistics, blocks, sample
-from anymae.data.kinds.cells import CellStatistics, as_json, cell_type
+from anymae.data.kinds.cells import CellStatistics, cell_type
 from anymae.data.missing import as_numbers, blank, codes_of
 from anymae.data.roles import Roles
 
@@ -43,7 +43,6 @@ class TableRows:
         self.lengths = None
         self.longest = len(names)
         self.notes: tuple[str, ...] = ()
-        self.missing_cells: dict[str, int] = dict.fromkeys(names, 0)
         self.bad = self._scan()
 
     def cells(self, rows: IntArray) -> Columns:
@@ -62,14 +61,13 @@ class TableRows:
         return found | odd
 
     def _scan(self) -> tuple[BadRows, ...]:
-        """Count missing cells and find the rows that cannot be inputs."""
+        """Find the rows that cannot be inputs."""
         found: dict[str, list[IntArray]] = {}
         for block in blocks(self._rows):
             rows = np.arange(block.start, block.stop)
             cells = self.cells(rows)
             empty = np.ones(len(rows), np.bool_)
-            for name, column in cells.items():
-                self.missing_cells[name] += column.null_count
+            for column in cells.values():
                 empty &= _mask(column.is_null()) if column.null_count else np.False_
                 if pa.types.is_floating(column.type):
                     infinite = np.isinf(column.to_numpy(zero_copy_only=False))
@@ -92,7 +90,8 @@ class TableRows:
     def fit(self, rows: IntArray) -> Statistics:
         """Learn each column's scale or categories from at most 200,000 training rows."""
         cells = self.cells(sample(rows))
-        return {"columns": [as_json(CellStatistics.fit(*column)) for column in cells.items()]}
+        fitted = (CellStatistics.fit(*column) for column in cells.items())
+        return {"columns": [one.model_dump(mode="json", exclude_defaults=True) for one in fitted]}
 
     def differences(self, statistics: Statistics) -> list[str]:
         """Name columns whose cells are of another sort than those the statistics describe."""
@@ -131,8 +130,6 @@ class TableReader:
 
     def __init__(self, table: TableRows, columns: list[CellStatistics], rows: int) -> None:
         self._table, self._columns = table, columns
-        self._center = np.array([column.center for column in columns])
-        self._scale = np.array([column.scale for column in columns])
         self._resident: npt.NDArray[np.float32] | None = None
         resident = rows * len(columns) * 4 <= RESIDENT_BYTES
         unseen = dict.fromkeys((column.name for column in columns), 0)
@@ -174,9 +171,7 @@ class TableReader:
         """Return `(B, C)`, NaN where a cell is missing."""
         numbers = np.empty((len(cells[self._columns[0].name]), len(self._columns)))
         for place, column in enumerate(self._columns):
-            numbers[:, place] = column.scores_or_codes(cells[column.name])
-        numbers -= self._center
-        numbers /= self._scale
+            numbers[:, place] = column.encode(cells[column.name])
         return np.clip(numbers, -FAR, FAR).astype(np.float32)
 
 
