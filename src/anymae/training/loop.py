@@ -11,13 +11,12 @@ from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any, Generic, NamedTuple, Protocol
+from typing import Any, Generic, NamedTuple
 
 from torch import Tensor, nn
 
 from anymae.errors import InterruptedRunError, NonFiniteError
-from anymae.training.checkpoint import Snapshot, weights_of
-from anymae.training.clock import Clock
+from anymae.training.checkpoint import Checkpoints, Snapshot, weights_of
 from anymae.training.guard import refuse_step
 from anymae.training.loader import Piece, StepLoader
 from anymae.training.log import MetricsLog
@@ -47,14 +46,6 @@ class Rhythm(NamedTuple):
     """Looks without a better loss after which training stops."""
 
 
-class Store(Protocol):
-    """Where checkpoints go."""
-
-    def save(self, snapshot: Snapshot, *, best: int | None) -> Path:
-        """Keep a snapshot; that of step `best` stays."""
-        ...
-
-
 @dataclass
 class _State:
     """What has to survive a kill, beside weights and optimizer."""
@@ -66,6 +57,28 @@ class _State:
     seconds: float = 0.0
     window: dict[str, float] = field(default_factory=dict)
     """Sums since the last line of the log."""
+
+
+@dataclass
+class _Clock:
+    """Where the time goes."""
+
+    rows: int = 0
+    """Rows computed, over all processes."""
+    waited: float = 0.0
+    """Seconds spent waiting for data."""
+    worked: float = 0.0
+    """Seconds spent computing, looks and saving left out."""
+
+    @property
+    def rows_per_second(self) -> float:
+        """Rows computed a second."""
+        return self.rows / max(self.waited + self.worked, 1e-9)
+
+    @property
+    def wait_share(self) -> float:
+        """Share of the time that was spent waiting for data, in [0, 1]."""
+        return self.waited / max(self.waited + self.worked, 1e-9)
 
 
 class Trained(NamedTuple):
@@ -107,7 +120,7 @@ class Loop(Generic[BatchT]):
     rhythm: Rhythm
     length: int
     monitor: Monitor | None = None
-    store: Store | None = None
+    store: Checkpoints | None = None
     log: MetricsLog | None = None
     extra: Callable[[], Mapping[str, Any]] = dict
     captures: Path | None = None
@@ -119,8 +132,8 @@ class Loop(Generic[BatchT]):
         self._saved: int | None = None
         self._best_weights: dict[str, Tensor] | None = None
         self._begin = time.perf_counter()
-        self._clock = Clock()
-        self._so_far = Clock()
+        self._clock = _Clock()
+        self._so_far = _Clock()
         self._warned = False
         self._rate = 0.0
 
@@ -146,11 +159,13 @@ class Loop(Generic[BatchT]):
         steps = self.loader.from_step(state.step, rhythm.steps, workers=workers)
         self._begin = time.perf_counter() - state.seconds
         while state.step < rhythm.steps and not self._patience_is_over():
-            with self._clock.waiting():
-                pieces = next(steps)
+            begin = time.perf_counter()
+            pieces = next(steps)
+            self._clock.waited += time.perf_counter() - begin
             total = self._agree(pieces, requests)
-            with self._clock.working():
-                result = self._take_step(pieces, total)
+            begin = time.perf_counter()
+            result = self._take_step(pieces, total)
+            self._clock.worked += time.perf_counter() - begin
             self._count(result)
             if self._is_due(rhythm.log_every):
                 self._log_window()
@@ -247,14 +262,15 @@ class Loop(Generic[BatchT]):
         }
         self._write("train", values)
         self._state.window = {}
-        self._so_far.add(self._clock)
-        self._clock = Clock()
+        self._so_far.waited += self._clock.waited
+        self._so_far.worked += self._clock.worked
+        self._clock = _Clock()
         self._warn_of_waiting()
 
     def _warn_of_waiting(self) -> None:
         """Say once that data come too slowly."""
         clock, workers = self._so_far, self.stepper.config.workers
-        slow = clock.wait_share > MOST_WAITING and clock.seconds_waited >= FEWEST_SECONDS
+        slow = clock.wait_share > MOST_WAITING and clock.waited >= FEWEST_SECONDS
         if self.log is None or self._warned or not slow:
             return
         self._warned = True

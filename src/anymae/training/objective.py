@@ -3,6 +3,7 @@
 Shapes: B rows.
 """
 
+from collections.abc import Callable
 from typing import NamedTuple, Protocol, TypeVar
 
 from torch import Tensor, nn
@@ -67,9 +68,5 @@ class Look(NamedTuple):
     """Numbers to log, by name."""
 
 
-class Monitor(Protocol):
-    """Evaluates a model while it trains."""
-
-    def __call__(self, model: nn.Module, counters: Counters) -> Look:
-        """Evaluate; the model comes in, and stays in, training mode."""
-        ...
+Monitor = Callable[[nn.Module, Counters], Look]
+"""Evaluates a model while it trains; it comes in, and stays in, training mode."""

@@ -7,7 +7,7 @@ Shapes: B rows, N inputs, K numbers an input.
 """
 
 from collections.abc import Iterator
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -24,20 +24,6 @@ MOST_LOOKED_AT = 1 << 22
 """Numbers checked together."""
 
 
-class _Points(Protocol):
-    """Where the numbers come from."""
-
-    channels: int
-    longest: int
-
-    @property
-    def lengths(self) -> npt.NDArray[np.int32] | None: ...
-
-    def take(self, rows: IntArray, first: IntArray, width: int) -> npt.NDArray[Any]:
-        """Return `(B, width, K)`, NaN behind the end of a row."""
-        ...
-
-
 class _FixedPoints:
     """An array `(rows, N, K)`."""
 
@@ -47,6 +33,7 @@ class _FixedPoints:
         self.lengths = None
 
     def take(self, rows: IntArray, first: IntArray, width: int) -> npt.NDArray[Any]:
+        """Return `(B, width, K)`."""
         if width == self.longest:
             return np.asarray(self._array[rows])
         return np.asarray(self._array[rows[:, None], first[:, None] + np.arange(width)])
@@ -78,12 +65,16 @@ class _RaggedPoints:
         self._flat = flat.reshape(-1, self.channels)
 
     def take(self, rows: IntArray, first: IntArray, width: int) -> npt.NDArray[Any]:
+        """Return `(B, width, K)`, NaN behind the end of a row."""
         left = self.lengths[rows] - first
         starts = self._ends[rows] - left
         real = np.arange(width) < left[:, None]
         values = np.full((len(rows), width, self.channels), np.nan)
         values[real] = self._flat[(starts[:, None] + np.arange(width))[real]]
         return values
+
+
+_Points = _FixedPoints | _RaggedPoints
 
 
 @KINDS.register("values")
