@@ -101,22 +101,23 @@ def finetune(
     >>> finetune(model, table, target="oxygens", training={"steps": 3}).task.classes
     ('0', '1', '2')
     """
-    asked, requests = _ask(target, data_config, config, training), Requests(stop_after)
-    place = _Place(None if out is None else Path(out), resume, overwrite)
+    asked = _ask(target, data_config, config, training)._replace(
+        folder=None if out is None else Path(out), resume=resume, overwrite=overwrite
+    )
+    requests = Requests(stop_after)
     with notebook_progress(progress) as told:
-        return _finetune(run, data, asked, place, requests, told)
+        return _finetune(run, data, asked, requests, told)
 
 
 def _finetune(
     run: Model | str | Path,
     data: object,
     asked: "_Asked",
-    place: "_Place",
     requests: Requests,
     report: Report | None,
 ) -> Finetuned:
     started = time.perf_counter()
-    folder, resume, overwrite = place
+    folder, resume, overwrite = asked.folder, asked.resume, asked.overwrite
     if folder is not None:
         check_folder(folder, run, resume=resume, overwrite=overwrite)
     elif resume or overwrite:
@@ -135,7 +136,7 @@ def _finetune(
             asked = asked.with_threads(stages.threads)
         fitted = _fit_seeds(encoder, task, rows, asked, processes, requests, stages, report)
         writes = processes.is_main
-    result = _judge(fitted, dataset, rows, test, asked, folder, started)
+    result = _judge(fitted, dataset, rows, test, asked, started)
     if folder is not None and stages is not None and writes:
         identity = stages.identity
         methods = finetuning_methods(
@@ -149,20 +150,16 @@ def _finetune(
     return result
 
 
-class _Place(NamedTuple):
-    """Where the model goes."""
-
-    folder: Path | None
-    resume: bool
-    overwrite: bool
-
-
 class _Asked(NamedTuple):
     """What a user asked for, defaults filled in."""
 
     data: DataConfig
     config: FinetuneConfig
     training: TrainingConfig
+    folder: Path | None = None
+    """Where the model goes."""
+    resume: bool = False
+    overwrite: bool = False
 
     def to_json(self) -> dict[str, Any]:
         return {
@@ -224,7 +221,6 @@ def _judge(
     rows: Rows,
     test: IntArray,
     asked: _Asked,
-    folder: Path | None,
     started: float,
 ) -> Finetuned:
     """Put the members together and evaluate them."""
@@ -235,7 +231,7 @@ def _judge(
     loss = float(np.mean([one.loss for one in fitted]))
     return Finetuned(
         model=model,
-        folder=folder,
+        folder=asked.folder,
         task=model.task,
         rows={"train": len(rows.train), **{name: len(index) for name, index in parts.items()}},
         split=Parts(rows.train, rows.valid, test).digest,

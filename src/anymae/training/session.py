@@ -7,7 +7,7 @@ from typing import Any
 
 import torch
 
-from anymae.config import ModelConfig, TrainingConfig, parse
+from anymae.config import ModelConfig, parse
 from anymae.data.sampler import spaced
 from anymae.errors import AnymaeError, ConfigError
 from anymae.files import read_json, told, write_json, write_tensors
@@ -122,7 +122,16 @@ class Session:
         model = make_model(job, start).to(processes.device).train()
         model.encoder.recompute = job.training.recompute
         objective = ReconstructionObjective(job.dataset, model, seed=job.training.seed)
-        settled = self._settle(model, objective, start)
+        if start is not None:
+            settled = settle_again(job, start.state, processes)
+        else:
+            settled = settle(
+                job,
+                model,
+                objective,
+                processes=processes,
+                make_monitor=lambda settled: self._make_monitor(model, settled),
+            )
         training, monitor = settled.training(job), self._make_monitor(model, settled)
         note = warmup_note(training, settled.rhythm.steps)
         if note is not None and processes.is_main:
@@ -131,7 +140,8 @@ class Session:
         # main one writes.
         processes.wait()
         if processes.is_main:
-            recipe = resolved_recipe(job, _with_threads(training))
+            threads = {"threads": torch.get_num_threads()}
+            recipe = resolved_recipe(job, training.model_copy(update=threads))
             with told(folder.path, "make room there, then repeat the command with --resume"):
                 if start is None:
                     about = environment(processes.device, world=processes.world)
@@ -162,22 +172,6 @@ class Session:
         processes.start_tracking(_flat(job.config.model_dump(mode="json")))
         trained = loop.run(requests, start)
         return self._finish(model, trained, settled)
-
-    def _settle(
-        self,
-        model: MaskedAutoencoder,
-        objective: ReconstructionObjective,
-        start: Snapshot | None,
-    ) -> Settled:
-        if start is not None:
-            return settle_again(self.job, start.state, self.processes)
-        return settle(
-            self.job,
-            model,
-            objective,
-            processes=self.processes,
-            make_monitor=lambda settled: self._make_monitor(model, settled),
-        )
 
     def _make_monitor(self, model: MaskedAutoencoder, settled: Settled) -> Monitor | None:
         parts, target = self.job.dataset.parts, self.options.probe_target
@@ -294,10 +288,6 @@ def summarise(
     verdict = judge([look["valid_loss"] for look in looks], looks[-1])
     numbers = {name: value for name, value in best.items() if name not in ("kind", "step")}
     return {**facts, **numbers, "verdict": verdict.state, "words": verdict.words}
-
-
-def _with_threads(training: TrainingConfig) -> TrainingConfig:
-    return training.model_copy(update={"threads": torch.get_num_threads()})
 
 
 def _shapes(state: Mapping[str, Any]) -> dict[str, torch.Size]:
