@@ -46,15 +46,6 @@ def valid_of(batch: Batch) -> Tensor:
     return torch.ones(batch.inputs.shape[:2], dtype=torch.bool, device=batch.inputs.device)
 
 
-def round_up(length: int, multiple: int = 8) -> int:
-    """Return the next multiple of `multiple`, as lengths of models are.
-
-    >>> round_up(41)
-    48
-    """
-    return -(-length // multiple) * multiple
-
-
 def packed_rows(lengths: IntArray, length: int) -> tuple[IntArray, IntArray]:
     """Put strings one after the other into rows of `length` inputs, none over two rows.
 

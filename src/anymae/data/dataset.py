@@ -12,7 +12,7 @@ import pyarrow as pa
 import torch
 
 from anymae.config import DataConfig, InputConfig
-from anymae.data.batch import Arrays, Batch, IntArray, pack, round_up, to_batch
+from anymae.data.batch import Arrays, Batch, IntArray, pack, to_batch
 from anymae.data.join import check_words, read_like
 from anymae.data.kinds import KINDS, Kind, Reader, Statistics
 from anymae.data.missing import check_codes
@@ -319,7 +319,7 @@ def _length(
     longest = kind.longest
     if kind.lengths is not None:
         kept = kind.lengths if rows.numbers is None else kind.lengths[rows.numbers]
-        longest = round_up(int(kept.max()))
+        longest = -(-int(kept.max()) // 8) * 8  # the next multiple of 8, as lengths of models are
     if cap is None or longest <= cap:
         return longest, ()
     note = f"input.length is capped at {cap:,}; the longest row has {kind.longest:,} inputs"

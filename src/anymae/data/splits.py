@@ -76,7 +76,8 @@ def split_rows(
             column, one by scaffold its strings; no row is left for training.
     """
     named = named_parts(rows)
-    train, valid, test = named or (np.arange(len(rows)), _none(), _none())
+    none = np.zeros(0, np.int64)
+    train, valid, test = named or (np.arange(len(rows)), none, none)
     num_valid = 0 if len(valid) else _count(len(train), valid_share)
     num_test = 0 if named is not None else round(test_share * len(train))
     if num_valid or num_test:
@@ -99,10 +100,6 @@ def named_parts(rows: Rows) -> Parts | None:
     if given is None:
         return None
     return Parts(*(np.flatnonzero(given == number) for number in range(3)))
-
-
-def _none() -> IntArray:
-    return np.zeros(0, np.int64)
 
 
 def _count(rows: int, share: float | None) -> int:

@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
 from html import escape
 from pathlib import Path
-from typing import Any, NamedTuple, cast
+from typing import Any, NamedTuple
 
 from anymae.config import Recipe, TrainingConfig, parse
 from anymae.errors import ConfigError, FolderError
@@ -38,9 +38,6 @@ SHORT = {
     **dict.fromkeys(("seed", "device", "precision"), "training"),
 }
 """Keywords of `pretrain` that stand for a setting of the same name, and its section."""
-
-LISTS = ("column", "target", "drop", "missing")
-"""Settings that hold several names; one may be given as a string."""
 
 
 @dataclass(frozen=True)
@@ -145,7 +142,7 @@ def shorthands(keywords: Mapping[str, object]) -> dict[str, object]:
     """Return the settings that keywords of `pretrain` stand for, such as `training.steps`.
 
     >>> shorthands({"steps": 300, "column": "smiles", "seed": None})
-    {'training.steps': 300, 'data.column': ['smiles']}
+    {'training.steps': 300, 'data.column': 'smiles'}
     """
     found: dict[str, object] = {}
     for name, value in keywords.items():
@@ -153,13 +150,8 @@ def shorthands(keywords: Mapping[str, object]) -> dict[str, object]:
             continue
         section = SHORT[name]
         key = name if section == name else f"{section}.{name}"
-        single = name not in LISTS
-        found[key] = value if single else _names(cast("Columns", value))
+        found[key] = value
     return found
-
-
-def _names(value: Columns) -> list[str]:
-    return [value] if isinstance(value, str) else list(value)
 
 
 def _pretrain(asked: _Asked, folder: RunFolder, options: Options) -> Run:

@@ -28,11 +28,9 @@ class Chunk:
 
     def __init__(self, array: pa.Array, first_row: int) -> None:
         validity, offsets, data = array.buffers()
-        wide = pa.types.is_large_string(array.type) or pa.types.is_large_binary(array.type)
-        itemsize = np.dtype(np.int64 if wide else np.int32)
         self.array = array
         self.first_row = first_row
-        self.offsets = np.frombuffer(offsets, itemsize)[array.offset :][: len(array) + 1]
+        self.offsets = np.frombuffer(offsets, np.int64)[array.offset :][: len(array) + 1]
         self.data = np.frombuffer(data if data is not None else b"", np.uint8)
         self.has_nulls = validity is not None and array.null_count > 0
 
@@ -159,8 +157,7 @@ def _chunks(column: pa.ChunkedArray) -> Iterator[Chunk]:
 
 def _strip(strings: pa.Array) -> tuple[npt.NDArray[np.int32], npt.NDArray[np.int32]]:
     """Return the white space in front of each string and the length without that on either side."""
-    text = strings.view(pa.large_string()) if pa.types.is_large_binary(strings.type) else strings
-    left = pc.ascii_ltrim_whitespace(text)
-    whole, without = pc.binary_length(text).to_numpy(False), pc.binary_length(left).to_numpy(False)
+    left = pc.ascii_ltrim_whitespace(strings)
+    whole, without = (pc.binary_length(each).to_numpy(False) for each in (strings, left))
     kept = pc.binary_length(pc.ascii_rtrim_whitespace(left)).to_numpy(False)
     return (whole - without).astype(np.int32), kept.astype(np.int32)
