@@ -1,5 +1,6 @@
-"""What pydantic found wrong with a config, in a sentence that names the way out."""
+"""Words for users: counts, lists, and what pydantic found wrong with a config."""
 
+from collections.abc import Iterable
 from typing import Any
 
 from pydantic import BaseModel, ValidationError
@@ -7,8 +8,27 @@ from pydantic import BaseModel, ValidationError
 from anymae.errors import nearest
 
 
+def counted(number: int, thing: str) -> str:
+    """Count things.
+
+    >>> counted(1, "row"), counted(1200, "row")
+    ('1 row', '1,200 rows')
+    """
+    return f"{number:,} {thing}{'s' * (number != 1)}"
+
+
+def listed(words: Iterable[str]) -> str:
+    """List one or more words as a sentence does.
+
+    >>> listed("abc")
+    'a, b and c'
+    """
+    *first, last = words
+    return f"{', '.join(first)} and {last}" if first else last
+
+
 def explain(model: type[BaseModel], error: ValidationError, where: str) -> str:
-    """One sentence for the first problem that pydantic found."""
+    """One sentence for the first problem that pydantic found, which names the way out."""
     first = error.errors()[0]
     path = [str(part) for part in first["loc"]]
     key = ".".join(path)

@@ -97,7 +97,7 @@ def test_a_run_from_published_weights_begins_at_chance(tmp_path: Path) -> None:
 def test_a_head_for_a_table_begins_at_each_columns_frequencies() -> None:
     dataset = open_data(mixed())
     model = fresh(build_config("tiny", dataset.input))
-    trivial = fit_trivial(dataset, dataset.parts.train).predictions
+    trivial = fit_trivial(dataset, dataset.parts.train)
     model.head.begin_at(trivial)
     column = list(dataset.input.categories).index(3)
     decoded = torch.zeros(1, 3, model.config.decoder.width)

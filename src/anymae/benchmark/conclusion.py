@@ -13,6 +13,7 @@ from anymae.benchmark.record import Record
 from anymae.benchmark.statistics import CONFIDENCE, Difference, holm, summarise
 from anymae.benchmark.suite import BASELINE, ERRORS, JOINED, Task
 from anymae.benchmark.summary import Group
+from anymae.wording import counted
 
 ENOUGH = 5
 """Pretraining runs of an arm from which claims are made."""
@@ -176,7 +177,7 @@ def _judge(what: str, compared: Sequence[Comparison]) -> str:
     enough = [pair for pair in found if pair[1].seeds >= ENOUGH]
     by_chance = (1 - CONFIDENCE) * len(found)
     text = [
-        f"{what}: of {len(found)} task{_plural(found)} {_count(found)}.",
+        f"{what}: of {counted(len(found), 'task')} {_count(found)}.",
         f"About {by_chance:.1f} of so many intervals would exclude zero without any difference; "
         f"Holm's correction over all of them leaves {_survivors(found)}.",
         f"{len(enough)} of them ha{'s' if len(enough) == 1 else 've'} {ENOUGH} runs of an arm or "
@@ -194,10 +195,6 @@ def _survivors(found: Sequence[tuple[Comparison, Difference]]) -> str:
     left = holm([difference.p for _, difference in found])
     kept = [pair for pair, stays in zip(found, left, strict=True) if stays]
     return ", ".join(f"{one.name} {difference.mean:+.4f}" for one, difference in kept) or "none"
-
-
-def _plural(found: Sequence[object]) -> str:
-    return "" if len(found) == 1 else "s"
 
 
 def _count(found: Sequence[tuple[Comparison, Difference]]) -> str:

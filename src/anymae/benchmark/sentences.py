@@ -8,6 +8,7 @@ from anymae.benchmark.baselines import is_weakest
 from anymae.benchmark.record import Record, same_encoder
 from anymae.benchmark.suite import BASELINE, Task
 from anymae.benchmark.summary import Group
+from anymae.wording import listed
 
 
 def noise_floor(group: Group) -> Iterator[str]:
@@ -58,7 +59,7 @@ def by_choice(group: Group) -> Iterator[str]:
             ]
             yield (
                 f"{task.name}: that guided is {found.verdict} than {other} comes from which method "
-                f"validation preferred, fine-tuning in {' and '.join(chosen)}; neither method "
+                f"validation preferred, fine-tuning in {listed(chosen)}; neither method "
                 "shows it by itself."
             )
 

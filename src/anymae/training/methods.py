@@ -1,6 +1,6 @@
 """What was done, as a paper's methods section would say it, with the numbers of the run itself."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from anymae.config import InputConfig, MaskingConfig, ModelConfig, TrainingConfig
@@ -9,6 +9,7 @@ from anymae.task import FinetuneConfig, TaskConfig
 from anymae.training.lengths import fit_steps
 from anymae.training.optim import learning_rate, warmup_steps
 from anymae.training.progress import duration
+from anymae.wording import counted, listed
 
 PAPER = "Xie et al. 2024"
 
@@ -40,16 +41,16 @@ def pretraining_methods(
     """
     guided = config.masking.kind == "guided"
     what = "A self-guided masked autoencoder" if guided else "A masked autoencoder"
-    held = f"; {_count(len(parts.valid), 'row')} more were held out" if len(parts.valid) else ""
+    held = f"; {counted(len(parts.valid), 'row')} more were held out" if len(parts.valid) else ""
     passes = facts["steps"] * batch / len(parts.train)
     sentences = [
-        f"{what} ({PAPER}) was pretrained on {_count(len(parts.train), 'row')}, without "
+        f"{what} ({PAPER}) was pretrained on {counted(len(parts.train), 'row')}, without "
         f"labels{held}.",
         f"Inputs were {_inputs(config.input)}.",
         _network(config, weights),
         _masks(config.masking),
         f"Hidden inputs were reconstructed from the visible ones, {_LOSSES[config.input.kind]}.",
-        f"Training took {_count(facts['steps'], 'step')} of {_count(batch, 'row')} "
+        f"Training took {counted(facts['steps'], 'step')} of {counted(batch, 'row')} "
         f"({passes:.3g} passes), "
         f"{_optimizer(training, training.steps or facts['steps'])}, in {training.precision} on "
         f"{_DEVICES.get(device, device)}, {duration(facts['seconds'])} in all, with seed "
@@ -92,19 +93,19 @@ def finetuning_methods(
         head = "train"
     sentences = [
         f"{'A pretrained encoder' if pretrained else 'An encoder of random weights'} was trained, "
-        f"with {_READOUTS[task.readout.kind]}, to predict {_listed(task.targets)} "
-        f"({_TASKS[task.type]}) from {_count(rows['train'], 'labelled row')}"
+        f"with {_READOUTS[task.readout.kind]}, to predict {listed(task.targets)} "
+        f"({_TASKS[task.type]}) from {counted(rows['train'], 'labelled row')}"
         f"{chosen if rows['valid'] else ''}.",
         _HEADS[head],
-        f"Then all weights learned for up to {_count(total, 'step')} of {_count(batch, 'row')}, "
+        f"Then all weights learned for up to {counted(total, 'step')} of {counted(batch, 'row')}, "
         f"{_optimizer(training.model_copy(update={'learning_rate': rate}), total)}; each layer "
         f"learned at {config.layer_decay:g} times the rate of the one above.",
-        f"Of the rates {_listed(f'{one:g}' for one in config.learning_rates)}, {rate:g} was kept."
+        f"Of the rates {listed(f'{one:g}' for one in config.learning_rates)}, {rate:g} was kept."
         if several
         else "",
         f"The weights are those after step "
-        f"{_listed(f'{step:,}' if step else '0 (the head alone)' for step in kept)}.",
-        f"{len(kept)} models, of seeds {_listed(seeds)}, answer together."
+        f"{listed(f'{step:,}' if step else '0 (the head alone)' for step in kept)}.",
+        f"{len(kept)} models, of seeds {listed(seeds)}, answer together."
         if len(kept) > 1
         else f"The seed was {training.seed}.",
     ]
@@ -134,8 +135,8 @@ def _network(config: ModelConfig, weights: int) -> str:
         read = f"{encoder.num_latents:,} learned latents read the visible inputs"
     return (
         f"In the {encoder.kind} encoder {read}; "
-        f"{_count(encoder.depth, 'self-attention block')} of width {encoder.width} with "
-        f"{_count(encoder.num_heads, 'head')} followed, and one attention layer decoded "
+        f"{counted(encoder.depth, 'self-attention block')} of width {encoder.width} with "
+        f"{counted(encoder.num_heads, 'head')} followed, and one attention layer decoded "
         f"({weights:,} parameters in all)."
     )
 
@@ -170,11 +171,11 @@ def _optimizer(training: TrainingConfig, steps: int) -> str:
     fall = "a cosine decay to 0" if training.schedule == "cosine" else "a constant rate after it"
     clip = f", gradient norm clipped at {training.clip:g}" if training.clip is not None else ""
     warm, peak = warmup_steps(training, steps), f"{training.learning_rate:g}"
-    how = f"a linear warm-up over {_count(warm, 'step')} and {fall}"
+    how = f"a linear warm-up over {counted(warm, 'step')} and {fall}"
     if warm >= steps:
         peak = f"{learning_rate(training, steps - 1, steps):.3g} at the end"
         how = (
-            f"all {_count(steps, 'step')} within a linear warm-up, which would have reached "
+            f"all {counted(steps, 'step')} within a linear warm-up, which would have reached "
             f"{training.learning_rate:g} after {warm:,}"
         )
     return (
@@ -194,15 +195,6 @@ def _kept(training: TrainingConfig, facts: Mapping[str, Any]) -> str:
         f"The weights are those {which},{chosen} with a loss of {loss:.4g} for each input under "
         f"fixed, uniformly random masks; predicting what is usual loses {trivial:.4g}."
     )
-
-
-def _count(number: int, thing: str) -> str:
-    return f"{number:,} {thing}{'s' * (number != 1)}"
-
-
-def _listed(words: Iterable[str]) -> str:
-    *first, last = words
-    return f"{', '.join(first)} and {last}" if first else last
 
 
 _LOSSES = {

@@ -25,7 +25,7 @@ from anymae.randomness import Draws, Purpose, row_keys
 from anymae.training.objective import Counters, Look
 from anymae.training.online_probe import OnlineProbe
 from anymae.training.processes import Processes
-from anymae.training.trivial import fit_trivial
+from anymae.training.trivial import fit_trivial, trivial_loss
 
 MOST_EMBEDDED = 256
 """Rows whose embeddings are compared."""
@@ -135,12 +135,11 @@ class ReconstructionMonitor:
         fixed: Reconstruction = model(batch.inputs, valid=batch.valid, masked=at_random)
         own: Reconstruction = model(batch.inputs, valid=batch.valid, draws=first)
         again = model.mask(embedded, batch.valid, second, 1.0)
-        trivial = self._trivial
         return _Sums(
             loss=fixed.loss_sum,
-            trivial=trivial.loss_sum(model.head, batch.inputs, fixed),
+            trivial=trivial_loss(self._trivial, model.head, batch.inputs, fixed),
             own_loss=own.loss_sum,
-            own_trivial=trivial.loss_sum(model.head, batch.inputs, own),
+            own_trivial=trivial_loss(self._trivial, model.head, batch.inputs, own),
             terms=fixed.count,
             own_terms=own.count,
             again=(own.masked & again).sum(),

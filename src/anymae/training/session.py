@@ -270,7 +270,7 @@ def make_model(job: Job, start: Snapshot | None = None) -> MaskedAutoencoder:
     elif job.init is not None:
         model.load_state_dict(job.init.weights())
     elif job.config.encoder.initial == "scaled":
-        model.head.begin_at(fit_trivial(job.dataset, job.dataset.parts.train).predictions)
+        model.head.begin_at(fit_trivial(job.dataset, job.dataset.parts.train))
     model.data = job.dataset.preparation.to_json()
     return model
 

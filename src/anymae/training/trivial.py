@@ -22,36 +22,29 @@ MOST_SAMPLED = 4096
 BATCH_SIZE = 64
 
 
-class TrivialPredictor:
-    """The same prediction for every row.
+def fit_trivial(dataset: Dataset, rows: IntArray) -> Tensor:
+    """Fit the predictor to a sample of the training rows at positions `rows`.
+
+    Returns:
+        `(N, V)`, as the model's head would predict each position, of every row alike.
+    """
+    sample = by_length(spaced(rows, MOST_SAMPLED), dataset.lengths, BATCH_SIZE)
+    batches = [dataset.batch(part) for part in sample]
+    return _FITS[dataset.input.kind](dataset.input, batches)
+
+
+def trivial_loss(predictions: Tensor, head: Head, inputs: Tensor, made: Reconstruction) -> Tensor:
+    """Return the sum of the losses over the inputs that a model had to reconstruct, 0-D.
 
     Args:
-        inputs: What the model sees.
-        sample: Batches of training rows.
+        predictions: What `fit_trivial` returns.
+        head: The model's, which knows the loss.
+        inputs: `(B, N)` or `(B, N, K)`.
+        made: What the model was asked.
     """
-
-    def __init__(self, inputs: InputConfig, sample: list[Batch]) -> None:
-        self.predictions = _FITS[inputs.kind](inputs, sample)
-        """`(N, V)`, as the model's head would predict each position."""
-
-    def loss_sum(self, head: Head, inputs: Tensor, made: Reconstruction) -> Tensor:
-        """Return the sum of the losses over the inputs that a model had to reconstruct, 0-D.
-
-        Args:
-            head: The model's, which knows the loss.
-            inputs: `(B, N)` or `(B, N, K)`.
-            made: What the model was asked.
-        """
-        predictions = self.predictions.to(inputs.device)[made.hidden]
-        targets = take_inputs(inputs, made.hidden)
-        losses = head.losses(predictions, targets, made.hidden, made.filled)
-        return torch.where(made.filled, losses, 0).sum()
-
-
-def fit_trivial(dataset: Dataset, rows: IntArray) -> TrivialPredictor:
-    """Fit the predictor to a sample of the training rows at positions `rows`."""
-    sample = by_length(spaced(rows, MOST_SAMPLED), dataset.lengths, BATCH_SIZE)
-    return TrivialPredictor(dataset.input, [dataset.batch(part) for part in sample])
+    here = predictions.to(inputs.device)[made.hidden]
+    losses = head.losses(here, take_inputs(inputs, made.hidden), made.hidden, made.filled)
+    return torch.where(made.filled, losses, 0).sum()
 
 
 def _byte_frequencies(inputs: InputConfig, sample: list[Batch]) -> Tensor:

@@ -10,6 +10,7 @@ from anymae.data.sources.lines import NOT_UTF8
 from anymae.data.sources.locate import locate
 from anymae.data.where import select
 from anymae.errors import DataError
+from anymae.wording import counted
 
 logger = logging.getLogger(__name__)
 
@@ -68,8 +69,8 @@ def _report_bad(frame: Frame, config: DataConfig) -> None:
     """Stop at rows that could not be read, or count them where others could."""
     row, problem = next(iter(frame.bad.items()))
     count = len(frame.bad)
-    rows = "1 row" if count == 1 else f"{count:,} rows"
-    text = f"{frame.name}: {rows} cannot be read; the first, {frame.where(row)}, {problem}"
+    rows, place = counted(count, "row"), frame.where(row)
+    text = f"{frame.name}: {rows} cannot be read; the first, {place}, {problem}"
     repair = "save the file as UTF-8" if problem == NOT_UTF8 else "repair it"
     if count == frame.table.num_rows:
         raise DataError(f"{text}; no other row is left: {repair}")
