@@ -12,7 +12,7 @@ import os
 import shutil
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -151,6 +151,26 @@ class Sink:
                 f"{self.name} has more than {_MANY_BAD:,} rows that cannot be read "
                 f"(the first: {next(iter(self.bad.values()))}); is it what its name says?"
             )
+
+    def add(
+        self,
+        file: int,
+        lines: npt.NDArray[np.int64],
+        rows: pa.RecordBatch | pa.Table,
+        bad: Mapping[int, str] = {},
+    ) -> None:
+        """Add rows with where they stand and what is wrong with some.
+
+        Args:
+            file: Which file they are from.
+            lines: Where each stands there.
+            rows: Their cells.
+            bad: The problem of each that could not be read, by its place in `rows`.
+        """
+        for position, problem in bad.items():
+            self.reject(self.num_rows + position, problem)
+        self.place(file, lines)
+        self.write(rows)
 
     def finish(self, path: Path) -> None:
         """Write the entry's files."""

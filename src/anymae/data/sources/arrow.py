@@ -2,25 +2,25 @@
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from functools import partial
 from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
 
 from anymae.config import DataConfig
-from anymae.data.cache import Reading, Sink, content_digest, through_cache
+from anymae.data.cache import Sink, content_digest
 from anymae.data.frame import Frame
-from anymae.data.sources.base import SOURCES, Files, Source, reading, unique_names
+from anymae.data.sources.base import SOURCES, CachedSource, Files, reading, unique_names
 from anymae.data.sources.parquet import common_schema
 from anymae.data.spool import plain_type
 
 
 @SOURCES.register("arrow")
-class ArrowSource(Source):
+class ArrowSource(CachedSource):
     """Arrow files: mapped where they lie if they are uncompressed, one batch, of plain types."""
 
     extensions = (".arrow", ".feather", ".ipc")
+    format = "arrow"
 
     def read(self, data: Files, config: DataConfig) -> Frame:
         """Map the file, or copy it to the cache."""
@@ -30,11 +30,23 @@ class ArrowSource(Source):
             if table is not None:
                 unique_names(table.column_names, data.name)
                 digest = content_digest(data.paths)
-                return Frame(table, data.name, "arrow", source_digest=digest)
-        fill = partial(_fill, data)
-        return through_cache(
-            Reading(data.name, "arrow", data.paths, fill, settings={}, files=data.labels)
-        )
+                return Frame(table, data.name, self.format, source_digest=digest)
+        return super().read(data, config)
+
+    def fill(self, files: Files, sink: Sink) -> None:
+        """Copy the batches, file after file."""
+        names = files.names
+        schemas = []
+        for path, name in zip(files.paths, names, strict=True):
+            with reading(name), _batches(path) as (schema, _):
+                schemas.append(schema)
+        sink.start(common_schema(schemas, names))
+        for number, (path, name) in enumerate(zip(files.paths, names, strict=True)):
+            with reading(name), _batches(path) as (_, batches):
+                count = 0
+                for batch in batches:
+                    sink.add(number, np.arange(count, count + batch.num_rows), batch)
+                    count += batch.num_rows
 
 
 def _mapped(path: Path) -> pa.Table | None:
@@ -67,19 +79,3 @@ def _batches(path: Path) -> Iterator[tuple[pa.Schema, Iterator[pa.RecordBatch]]]
             yield stream.schema, iter(stream)
             return
         yield reader.schema, (reader.get_batch(i) for i in range(reader.num_record_batches))
-
-
-def _fill(files: Files, sink: Sink) -> None:
-    names = files.names
-    schemas = []
-    for path, name in zip(files.paths, names, strict=True):
-        with reading(name), _batches(path) as (schema, _):
-            schemas.append(schema)
-    sink.start(common_schema(schemas, names))
-    for number, (path, name) in enumerate(zip(files.paths, names, strict=True)):
-        with reading(name), _batches(path) as (_, batches):
-            count = 0
-            for batch in batches:
-                sink.place(number, np.arange(count, count + batch.num_rows))
-                sink.write(batch)
-                count += batch.num_rows

@@ -14,12 +14,14 @@ from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, ClassVar
 
 import pyarrow as pa
 
 from anymae.config import DataConfig
+from anymae.data.cache import Reading, Sink, through_cache
 from anymae.data.frame import Frame
 from anymae.errors import DataError, first_line, nearest
 from anymae.registry import Registry
@@ -72,6 +74,40 @@ class Source(ABC):
         Raises:
             DataError: The data cannot be read; the sentence names the place.
         """
+
+
+class CachedSource(Source):
+    """Copies files to the cache, from where they are mapped."""
+
+    format: ClassVar[str]
+    """What the cache calls it."""
+    unit: ClassVar[str] = "row"
+    """What `Places` counts."""
+    named_by: ClassVar[str | None] = None
+    """See `Frame.named_by`."""
+
+    def settings(self, files: Files) -> dict[str, Any]:
+        """Return what decides the result besides the files' content, JSON values."""
+        return {}
+
+    def read(self, data: Files, config: DataConfig) -> Frame:
+        """Map the copy in the cache, made if it is not there."""
+        return through_cache(
+            Reading(
+                name=data.name,
+                format=self.format,
+                paths=data.paths,
+                fill=partial(self.fill, data),
+                settings=self.settings(data),
+                unit=self.unit,
+                files=data.labels,
+                named_by=self.named_by,
+            )
+        )
+
+    @abstractmethod
+    def fill(self, files: Files, sink: Sink) -> None:
+        """Read the files into a sink."""
 
 
 SOURCES = Registry[type[Source]]("sources")

@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import partial
 from itertools import chain
+from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
@@ -97,7 +98,8 @@ def _long_cells() -> Iterator[None]:
 
 @_long_cells()
 def _fill(files: Files, missing: tuple[str, ...], words: tuple[str, ...], sink: Sink) -> None:
-    formats = [_sniff(files, number) for number in range(len(files.paths))]
+    places = zip(files.paths, files.names, strict=True)
+    formats = [_sniff(path, name, files.extension) for path, name in places]
     names = formats[0].names
     for path, other in zip(files.paths, formats, strict=True):
         if other.names != names:
@@ -116,25 +118,20 @@ def _fill(files: Files, missing: tuple[str, ...], words: tuple[str, ...], sink: 
     sink.start(pa.schema(list(types.items())))
     sink.odd = [name for name, guess in guesses.items() if guess.odd and name not in words]
     for rows in _rows(files, formats):
-        for position, problem in rows.bad.items():
-            sink.reject(sink.num_rows + position, problem)
-        sink.place(rows.file, rows.lines)
         columns = {
             name: convert(rows.cells[name].combine_chunks(), types[name], guess.missing)
             for name, guess in guesses.items()
         }
-        sink.write(pa.table(columns))
+        sink.add(rows.file, rows.lines, pa.table(columns), rows.bad)
 
 
-def _sniff(files: Files, number: int) -> _Format:
+def _sniff(path: Path, name: str, extension: str) -> _Format:
     """Find the delimiter and read the header."""
-    path = files.paths[number]
-    name = files.name if len(files.paths) == 1 else str(path)
     text = next(line_blocks(path, name)).text
     lines = text.split(b"\n")[:_SNIFFED_LINES]
     start = [line.decode(errors="replace") + "\n" for line in lines]
-    choices = "\t|;," if files.extension in (".tsv", ".tab") else _DELIMITERS
-    choices = "|" + choices if files.extension == ".psv" else choices
+    choices = "\t|;," if extension in (".tsv", ".tab") else _DELIMITERS
+    choices = "|" + choices if extension == ".psv" else choices
     best = max(choices, key=lambda sign: _agreement(start, sign))
     reader = csv.reader(chain(start, [_END]), delimiter=best)
     header = next(record for record in reader if record)
@@ -164,8 +161,8 @@ def _agreement(start: list[str], delimiter: str) -> tuple[float, int]:
 
 def _rows(files: Files, formats: list[_Format]) -> Iterator[_Rows]:
     """Read all records of all files, block by block."""
-    for number, (path, form) in enumerate(zip(files.paths, formats, strict=True)):
-        name = files.name if len(files.paths) == 1 else str(path)
+    places = zip(files.paths, files.names, formats, strict=True)
+    for number, (path, name, form) in enumerate(places):
         rest = b""
         for whole in line_blocks(path, name):
             body = _after_header(whole, form) if whole.line == 1 else whole

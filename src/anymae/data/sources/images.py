@@ -1,18 +1,17 @@
 """Folders of images of one size, read by pillow."""
 
 from collections.abc import Sequence
-from functools import partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 from PIL import Image
 
-from anymae.config import DataConfig
-from anymae.data.cache import Reading, Sink, through_cache
-from anymae.data.frame import VALUES, Frame
-from anymae.data.sources.base import SOURCES, Files, Source
+from anymae.data.cache import Sink
+from anymae.data.frame import VALUES
+from anymae.data.sources.base import SOURCES, CachedSource, Files
 from anymae.errors import DataError, first_line
 
 _BLOCK = 256
@@ -20,7 +19,7 @@ _GREY = ("1", "L", "LA")
 
 
 @SOURCES.register("images")
-class ImageSource(Source):
+class ImageSource(CachedSource):
     """A folder of PNG or JPEG files, each a row of 8-bit pixels.
 
     Grey if all of them are, else red, green, blue. The file's name is column `id`, the subfolder
@@ -28,43 +27,34 @@ class ImageSource(Source):
     """
 
     extensions = (".png", ".jpg", ".jpeg")
+    format = "images"
+    unit = "image"
+    named_by = "id"
 
-    def read(self, data: Files, config: DataConfig) -> Frame:
-        """Copy the pixels to the cache."""
-        labels = list(data.labels)
-        return through_cache(
-            Reading(
-                name=data.name,
-                format="images",
-                paths=data.paths,
-                fill=partial(_fill, data),
-                settings={"labels": labels},
-                unit="image",
-                files=data.labels,
-                named_by="id",
-            )
-        )
+    def settings(self, files: Files) -> dict[str, Any]:
+        """Return the names of the images, which become cells."""
+        return {"labels": list(files.labels)}
 
-
-def _fill(files: Files, sink: Sink) -> None:
-    names = files.labels
-    size, mode, broken = _survey(files)
-    sink.shape = (size[1], size[0]) if mode == "L" else (size[1], size[0], 3)
-    kind = pa.list_(pa.uint8(), int(np.prod(sink.shape)))
-    nested = any(Path(name).parent.name for name in names)
-    for start in range(0, len(names), _BLOCK):
-        rows = []
-        for number in range(start, min(start + _BLOCK, len(names))):
-            pixels = broken.get(number) or _pixels(files.paths[number], mode)
-            if isinstance(pixels, str):
-                sink.reject(number, pixels)
-            rows.append(None if isinstance(pixels, str) else pixels.reshape(-1))
-        block = names[start : start + _BLOCK]
-        columns = {"id": pa.array(block, pa.large_string()), VALUES: _column(rows, kind)}
-        if nested:
-            folders = [Path(name).parent.name or None for name in block]
-            columns["label"] = pa.array(folders, pa.large_string())
-        sink.write(pa.table(columns))
+    def fill(self, files: Files, sink: Sink) -> None:
+        """Copy the pixels."""
+        names = files.labels
+        size, mode, broken = _survey(files)
+        sink.shape = (size[1], size[0]) if mode == "L" else (size[1], size[0], 3)
+        kind = pa.list_(pa.uint8(), int(np.prod(sink.shape)))
+        nested = any(Path(name).parent.name for name in names)
+        for start in range(0, len(names), _BLOCK):
+            rows = []
+            for number in range(start, min(start + _BLOCK, len(names))):
+                pixels = broken.get(number) or _pixels(files.paths[number], mode)
+                if isinstance(pixels, str):
+                    sink.reject(number, pixels)
+                rows.append(None if isinstance(pixels, str) else pixels.reshape(-1))
+            block = names[start : start + _BLOCK]
+            columns = {"id": pa.array(block, pa.large_string()), VALUES: _column(rows, kind)}
+            if nested:
+                folders = [Path(name).parent.name or None for name in block]
+                columns["label"] = pa.array(folders, pa.large_string())
+            sink.write(pa.table(columns))
 
 
 def _survey(files: Files) -> tuple[tuple[int, int], str, dict[int, str]]:

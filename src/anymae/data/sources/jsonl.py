@@ -2,23 +2,20 @@
 
 import json
 from collections.abc import Iterator
-from functools import partial
 from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
-from anymae.config import DataConfig
-from anymae.data.cache import Reading, Sink, through_cache
-from anymae.data.frame import Frame
-from anymae.data.sources.base import SOURCES, Files, Source
+from anymae.data.cache import Sink
+from anymae.data.sources.base import SOURCES, CachedSource, Files
 from anymae.data.sources.lines import NOT_UTF8, Block, line_blocks, numbers_of_lines
 from anymae.errors import DataError
 
 
 @SOURCES.register("jsonl")
-class JsonLinesSource(Source):
+class JsonLinesSource(CachedSource):
     """Objects as lines; a key that a line lacks is a missing cell, empty lines are no rows.
 
     Numbers, strings, booleans and (nested) lists of numbers keep their type. A column that mixes
@@ -27,13 +24,34 @@ class JsonLinesSource(Source):
 
     extensions = (".jsonl", ".ndjson")
     compressed = True
+    format = "jsonl"
+    unit = "line"
 
-    def read(self, data: Files, config: DataConfig) -> Frame:
-        """Copy the objects to the cache."""
-        fill = partial(_fill, data)
-        return through_cache(
-            Reading(data.name, "jsonl", data.paths, fill, {}, unit="line", files=data.labels)
-        )
+    def fill(self, files: Files, sink: Sink) -> None:
+        """Copy the objects, whose keys become columns."""
+        kinds: dict[str, pa.DataType] = {}
+        bad = rows = 0
+        for objects in _objects(files):
+            bad, rows = bad + len(objects.bad), rows + len(objects.values)
+            for value in objects.values:
+                for key, cell in value.items():
+                    found = _kind(cell)
+                    known = kinds.get(key)
+                    kinds[key] = found if known is None or known == found else _join(known, found)
+        if not kinds:
+            raise DataError(
+                f"{files.name} has no values in {rows} lines, {bad} of which cannot be read; one "
+                "JSON object per line is expected"
+            )
+        schema = pa.schema(list(kinds.items()))
+        sink.start(schema)
+        for objects in _objects(files):
+            columns = [
+                _column([value.get(key) for value in objects.values], kind)
+                for key, kind in kinds.items()
+            ]
+            table = pa.Table.from_arrays(columns, schema=schema)
+            sink.add(objects.file, objects.lines, table, objects.bad)
 
 
 class _Objects(NamedTuple):
@@ -43,37 +61,9 @@ class _Objects(NamedTuple):
     file: int
 
 
-def _fill(files: Files, sink: Sink) -> None:
-    kinds: dict[str, pa.DataType] = {}
-    bad = rows = 0
-    for objects in _objects(files):
-        bad, rows = bad + len(objects.bad), rows + len(objects.values)
-        for value in objects.values:
-            for key, cell in value.items():
-                found = _kind(cell)
-                known = kinds.get(key)
-                kinds[key] = found if known is None or known == found else _join(known, found)
-    if not kinds:
-        raise DataError(
-            f"{files.name} has no values in {rows} lines, {bad} of which cannot be read; one JSON "
-            "object per line is expected"
-        )
-    schema = pa.schema(list(kinds.items()))
-    sink.start(schema)
-    for objects in _objects(files):
-        for position, problem in objects.bad.items():
-            sink.reject(sink.num_rows + position, problem)
-        sink.place(objects.file, objects.lines)
-        columns = [
-            _column([value.get(key) for value in objects.values], kind)
-            for key, kind in kinds.items()
-        ]
-        sink.write(pa.Table.from_arrays(columns, schema=schema))
-
-
 def _objects(files: Files) -> Iterator[_Objects]:
-    for number, path in enumerate(files.paths):
-        for block in line_blocks(path, files.name if len(files.paths) == 1 else str(path)):
+    for number, (path, name) in enumerate(zip(files.paths, files.names, strict=True)):
+        for block in line_blocks(path, name):
             if block.text:
                 yield _parse(block, number)
 

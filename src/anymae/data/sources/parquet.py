@@ -1,16 +1,13 @@
 """Parquet: one file, or many that make one table."""
 
 from collections.abc import Sequence
-from functools import partial
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from anymae.config import DataConfig
-from anymae.data.cache import Reading, Sink, through_cache
-from anymae.data.frame import Frame
-from anymae.data.sources.base import SOURCES, Files, Source, reading, unique_names
+from anymae.data.cache import Sink
+from anymae.data.sources.base import SOURCES, CachedSource, Files, reading, unique_names
 from anymae.data.spool import plain_type
 from anymae.errors import DataError
 
@@ -18,44 +15,31 @@ _ROWS = 1 << 16
 
 
 @SOURCES.register("parquet")
-class ParquetSource(Source):
+class ParquetSource(CachedSource):
     """Parquet files with one schema; nested columns other than lists are left out by name."""
 
     extensions = (".parquet", ".pq")
+    format = "parquet"
 
-    def read(self, data: Files, config: DataConfig) -> Frame:
-        """Read the files, shard after shard."""
-        return through_cache(
-            Reading(
-                name=data.name,
-                format="parquet",
-                paths=data.paths,
-                fill=partial(_fill, data),
-                settings={},
-                files=data.labels,
-            )
-        )
-
-
-def _fill(files: Files, sink: Sink) -> None:
-    names = files.names
-    schemas = []
-    for path, name in zip(files.paths, names, strict=True):
-        with reading(name):
-            schemas.append(pq.read_schema(path, memory_map=True))
-    sink.start(common_schema(schemas, names))
-    for number, (path, name) in enumerate(zip(files.paths, names, strict=True)):
-        with reading(name), pq.ParquetFile(path, memory_map=True) as file:
-            count = 0
-            for batch in file.iter_batches(_ROWS):
-                sink.place(number, np.arange(count, count + batch.num_rows))
-                sink.write(batch)
-                count += batch.num_rows
-            if count != file.metadata.num_rows:
-                raise DataError(
-                    f"{name} promises {file.metadata.num_rows} rows and holds {count}; "
-                    "is it complete?"
-                )
+    def fill(self, files: Files, sink: Sink) -> None:
+        """Copy the files, shard after shard."""
+        names = files.names
+        schemas = []
+        for path, name in zip(files.paths, names, strict=True):
+            with reading(name):
+                schemas.append(pq.read_schema(path, memory_map=True))
+        sink.start(common_schema(schemas, names))
+        for number, (path, name) in enumerate(zip(files.paths, names, strict=True)):
+            with reading(name), pq.ParquetFile(path, memory_map=True) as file:
+                count = 0
+                for batch in file.iter_batches(_ROWS):
+                    sink.add(number, np.arange(count, count + batch.num_rows), batch)
+                    count += batch.num_rows
+                if count != file.metadata.num_rows:
+                    raise DataError(
+                        f"{name} promises {file.metadata.num_rows} rows and holds {count}; "
+                        "is it complete?"
+                    )
 
 
 def common_schema(schemas: Sequence[pa.Schema], names: Sequence[str]) -> pa.Schema:
