@@ -9,11 +9,12 @@ Shapes: R rows, N inputs, P pairs.
 """
 
 from collections.abc import Iterator
-from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 import torch
+from scipy.sparse import coo_array
+from scipy.sparse.csgraph import connected_components
 
 from anymae.config import NUM_SPECIAL, Section
 from anymae.data.batch import IntArray
@@ -34,41 +35,25 @@ _BLOCK_INPUTS = 1 << 21
 _FACTORS = mix(torch.arange(1, 1 + BANDS * BAND_SIZE)).numpy().astype(np.uint64) | np.uint64(1)
 
 
-class Duplicates(Section):
-    """How often rows of one data set repeat."""
+Pairs = tuple[IntArray, IntArray]
+"""Rows that are alike, `(P,)` each."""
+
+
+class Repeats(Section):
+    """How many rows of a data set repeat others: earlier ones, or those of another data set."""
 
     exact: int
-    """Rows equal to an earlier one."""
+    """Rows equal to one of the others."""
     near: int | None
-    """Rows nearly equal, but not equal, to an earlier one of those compared; `None` where inputs
-    are no strings."""
+    """Of the rows compared, those nearly equal, but not equal, to one of the others; `None` where
+    inputs are no strings."""
     threshold: float = THRESHOLD
     """Share of their 5-byte pieces that near duplicates have in common at least."""
     compared: int
     """Rows that were compared for near duplicates: all, or an evenly spread sample."""
 
 
-class Shared(Section):
-    """How many rows of one data set also occur in another."""
-
-    exact: int
-    """Rows equal to one of the other data set."""
-    near: int | None
-    """Of the rows compared, those nearly equal, but not equal, to one of the other data set."""
-    threshold: float = THRESHOLD
-    """Share of their 5-byte pieces that near duplicates have in common at least."""
-    compared: int
-    """Rows that were compared nearly, with all of the other data set."""
-
-
-class _Pairs(NamedTuple):
-    """Rows that are alike."""
-
-    one: IntArray
-    other: IntArray
-
-
-def find_duplicates(dataset: Dataset) -> Duplicates:
+def find_duplicates(dataset: Dataset) -> Repeats:
     """Count the rows that repeat an earlier one, exactly or nearly.
 
     Returns:
@@ -79,12 +64,12 @@ def find_duplicates(dataset: Dataset) -> Duplicates:
     ordered = np.sort(hashes)
     exact = int((ordered[1:] == ordered[:-1]).sum())
     if dataset.input.kind != "bytes":
-        return Duplicates(exact=exact, near=None, compared=0)
+        return Repeats(exact=exact, near=None, compared=0)
     rows = _sample(dataset)
     # Each distinct string once: what is left are near duplicates alone.
     rows = rows[np.sort(np.unique(hashes[rows], return_index=True)[1])]
     labels = _clusters(len(dataset), [_near_pairs(dataset, rows)])
-    return Duplicates(
+    return Repeats(
         exact=exact, near=len(rows) - len(np.unique(labels[rows])), compared=len(_sample(dataset))
     )
 
@@ -99,13 +84,13 @@ def duplicate_groups(dataset: Dataset) -> IntArray:
     everything = np.arange(len(dataset))
     hashes = row_hashes(dataset, everything)
     first, back = np.unique(hashes, return_index=True, return_inverse=True)[1:]
-    pairs = [_Pairs(first[back], everything)]
+    pairs = [(first[back], everything)]
     if dataset.input.kind == "bytes":
         pairs.append(_near_pairs(dataset, np.sort(first)))
     return _clusters(len(dataset), pairs)
 
 
-def shared_rows(dataset: Dataset, other: Dataset) -> Shared:
+def shared_rows(dataset: Dataset, other: Dataset) -> Repeats:
     """Count the rows of a data set that also occur in another.
 
     Args:
@@ -119,7 +104,7 @@ def shared_rows(dataset: Dataset, other: Dataset) -> Shared:
     theirs = row_hashes(other, np.arange(len(other)))
     equal = np.isin(mine, theirs)
     if dataset.input.kind != "bytes":
-        return Shared(exact=int(equal.sum()), near=None, compared=0)
+        return Repeats(exact=int(equal.sum()), near=None, compared=0)
     compared = _sample(dataset)
     rows = compared[~equal[compared]]
     keys, other_keys = _band_keys(dataset, rows), _band_keys(other, np.arange(len(other)))
@@ -137,7 +122,7 @@ def shared_rows(dataset: Dataset, other: Dataset) -> Shared:
             alike = _similarity(dataset, rows[open_], other, order[place[open_]]) >= THRESHOLD
             found[rows[open_[alike]]] = True
             place[open_] += 1
-    return Shared(exact=int(equal.sum()), near=int(found.sum()), compared=len(compared))
+    return Repeats(exact=int(equal.sum()), near=int(found.sum()), compared=len(compared))
 
 
 def row_hashes(dataset: Dataset, index: IntArray) -> IntArray:
@@ -218,7 +203,7 @@ def _band_keys(dataset: Dataset, index: IntArray) -> npt.NDArray[np.uint64]:
     return keys
 
 
-def _near_pairs(dataset: Dataset, rows: IntArray) -> _Pairs:
+def _near_pairs(dataset: Dataset, rows: IntArray) -> Pairs:
     """Return pairs of rows that are nearly equal; each row meets its neighbours in every band."""
     found = []
     for keys in _band_keys(dataset, rows):
@@ -231,7 +216,7 @@ def _near_pairs(dataset: Dataset, rows: IntArray) -> _Pairs:
     pairs = np.unique(np.sort(np.concatenate(found, axis=1), axis=0), axis=1)
     one, other = rows[pairs[0]], rows[pairs[1]]
     alike = _similarity(dataset, one, dataset, other) >= THRESHOLD
-    return _Pairs(one[alike], other[alike])
+    return one[alike], other[alike]
 
 
 def _similarity(
@@ -252,16 +237,10 @@ def _num_distinct(codes: IntArray) -> IntArray:
     return steps + 1
 
 
-def _clusters(count: int, pairs: list[_Pairs]) -> IntArray:
+def _clusters(count: int, pairs: list[Pairs]) -> IntArray:
     """Return the least row connected to each row, `(R,)`."""
-    labels = np.arange(count)
-    one = np.concatenate([pair.one for pair in pairs])
-    other = np.concatenate([pair.other for pair in pairs])
-    while (labels[one] != labels[other]).any():
-        least = np.minimum(labels[one], labels[other])
-        np.minimum.at(labels, labels[one], least)
-        np.minimum.at(labels, labels[other], least)
-        labels = labels[labels]
-    while (labels != labels[labels]).any():
-        labels = labels[labels]
-    return labels
+    one, other = (np.concatenate(side) for side in zip(*pairs, strict=True))
+    graph = coo_array((np.ones(len(one), np.bool_), (one, other)), shape=(count, count))
+    number = connected_components(graph, directed=False)[1]
+    least: IntArray = np.unique(number, return_index=True)[1][number]
+    return least

@@ -15,8 +15,7 @@ import pyarrow.parquet as pa_parquet
 from anymae.config import NUM_SPECIAL, DataConfig, InputConfig, Section
 from anymae.data.dataset import Dataset, open_data
 from anymae.data.duplicates import (
-    Duplicates,
-    Shared,
+    Repeats,
     duplicate_groups,
     find_duplicates,
     row_blocks,
@@ -80,9 +79,9 @@ class Comparison(Section):
 
     name: str
     rows: int
-    here: Shared
+    here: Repeats
     """Rows of the data that also occur there."""
-    there: Shared
+    there: Repeats
     """Rows there that also occur in the data."""
 
 
@@ -109,7 +108,7 @@ class Inspection(Section):
     """Input columns of a table."""
     invalid_inputs: int
     """Inputs that are not real: missing cells, and points of values that are all NaN."""
-    duplicates: Duplicates
+    duplicates: Repeats
     notes: tuple[str, ...]
     fingerprint: str
     against: Comparison | None = None

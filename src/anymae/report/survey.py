@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from anymae.config import Recipe
-from anymae.data.duplicates import Duplicates, Shared
+from anymae.data.duplicates import Repeats
 from anymae.data.inspection import Inspection, describe
 from anymae.report.plan import Plan, plan
 
@@ -79,7 +79,7 @@ def _about_rows(found: Inspection) -> Iterator[str]:
         )
 
 
-def _counts(of: Duplicates | Shared) -> str:
+def _counts(of: Repeats) -> str:
     if of.near is None:
         return f"{of.exact:,} exactly"
     near = f"{of.near:,} of {of.compared:,} nearly ({of.threshold:.0%} of their 5-byte pieces)"
