@@ -379,8 +379,7 @@ def parse(model: type[Model], values: Mapping[str, Any], *, where: str = "") -> 
         where: What is being read, for the message: a file or a flag.
 
     Raises:
-        ConfigError: An unknown key (the nearest is named), a wrong type or range, or a
-            contradiction; the message names the key.
+        ConfigError: An unknown key, a wrong type or range, or a contradiction; the key is named.
 
     >>> parse(MaskingConfig, {"ratio": 0.5}).ratio
     0.5
