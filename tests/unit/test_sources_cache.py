@@ -145,7 +145,7 @@ def test_a_kill_in_the_middle_costs_nothing_but_time(tmp_path: Path, own_cache: 
     # All is written, none of it in its place.
     die = (
         "import os\nfrom anymae.data import cache\n"
-        "cache._flush = lambda path: os.kill(os.getpid(), 9)\n"
+        "cache.sync = lambda path: os.kill(os.getpid(), 9)\n"
     )
     process = _start(tmp_path / "x.csv", die)
     process.communicate()
