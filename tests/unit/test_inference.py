@@ -2,6 +2,7 @@
 
 import copy
 import json
+import re
 import warnings
 from collections.abc import Callable
 from pathlib import Path
@@ -691,12 +692,49 @@ def test_single_rows_are_not_called_short(model: MaskedAutoencoder) -> None:
         embed(model, ["C" * 39] * 30)
 
 
-def test_running_out_of_memory_names_a_smaller_batch(
+def starving(most: int, tried: list[int]) -> Any:
+    """A computation for which more than `most` rows at once are too many."""
+    compute = Embeddings.__call__
+
+    def call(self: Embeddings, batch: Batch) -> torch.Tensor:
+        tried.append(len(batch.rows))
+        if len(batch.rows) > most:
+            raise torch.OutOfMemoryError("CUDA out of memory")
+        return compute(self, batch)
+
+    return call
+
+
+@pytest.mark.parametrize("named", [None, 400])
+def test_where_memory_runs_out_smaller_batches_go_on(
+    model: MaskedAutoencoder,
+    text: list[str],
+    named: int | None,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    config, tried = ComputeConfig(device="cpu", batch_inputs=named), []
+    whole = embed(model, text, config=config)
+    monkeypatch.setattr(Embeddings, "__call__", starving(3, tried))
+    found = embed(model, text, config=config)
+    np.testing.assert_allclose(found, whole, rtol=1e-5, atol=1e-6)
+    assert sum(rows for rows in tried if rows <= 3) == len(text), "a row was computed twice"
+    assert (tried[0] < len(text)) is (named is not None), "not begun with what was asked for"
+    said = [record.message for record in caplog.records if "memory" in record.message]
+    assert len(said) == 1
+    assert re.search(r"ran out; .* in batches of at most \d+ inputs", said[0])
+    caplog.clear()
+    monkeypatch.setattr("anymae.inference.stream.SHARD_ROWS", 10)
+    embed_to_file(model, text, tmp_path / "out.npy", config=config)
+    np.testing.assert_allclose(np.load(tmp_path / "out.npy"), whole, rtol=1e-5, atol=1e-6)
+    assert sum("memory" in record.message for record in caplog.records) <= 2, "at each shard"
+
+
+def test_a_single_row_that_does_not_fit_is_told_without_flags_of_other_verbs(
     model: MaskedAutoencoder, text: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def starve(*_: object) -> None:
-        raise torch.OutOfMemoryError("CUDA out of memory")
-
-    monkeypatch.setattr(Embeddings, "__call__", starve)
-    with pytest.raises(OutOfMemoryError, match=r"batches of 16,384 inputs; .*--batch-inputs 8192"):
+    monkeypatch.setattr(Embeddings, "__call__", starving(0, []))
+    with pytest.raises(OutOfMemoryError, match=r"a single row, of at most \d+ inputs; ") as caught:
         embed(model, text, config=ComputeConfig(device="cpu"))
+    assert "--" not in str(caught.value)

@@ -6,10 +6,12 @@ averaged over the windows of long rows and put back in order.
 Shapes: B rows of a batch, N inputs, R rows, W windows, F numbers.
 """
 
+import logging
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Literal, Protocol
+from weakref import WeakKeyDictionary
 
 import numpy as np
 import numpy.typing as npt
@@ -23,6 +25,8 @@ from anymae.errors import OutOfMemoryError, UserInputError
 from anymae.training.memory import is_out_of_memory
 from anymae.training.precision import Precision, fastest_precision
 from anymae.training.processes import choose_device
+
+logger = logging.getLogger(__name__)
 
 FloatArray = npt.NDArray[np.float32]
 
@@ -79,6 +83,10 @@ class Numbers:
     """Lines of `values` that belong to each row, `(R,)`."""
 
 
+_fitting: WeakKeyDictionary[Computation, int] = WeakKeyDictionary()
+"""Inputs of a batch that fitted where more did not: the next rows need not find that out again."""
+
+
 def compute(
     computation: Computation, dataset: Dataset, index: IntArray, config: ComputeConfig
 ) -> Numbers:
@@ -96,6 +104,7 @@ def compute(
 
     Raises:
         UserInputError: Numbers of each input are wanted of rows that are read in windows.
+        OutOfMemoryError: A single row is too much; of several, batches become smaller.
     """
     windows = dataset.windows(index) if dataset.reads_windows else None
     if windows is None or len(windows.rows) == len(index):
@@ -131,10 +140,8 @@ def _compute(
     most = config.batch_inputs or (16_384 if device.type == "cpu" else 262_144)
     cast = torch.autocast(device.type, torch.bfloat16, enabled=config.settled(device) == "bf16")
     here = placed(computation.model, config)
-    with here, _within_memory(device, most), torch.inference_mode(), cast:
-        for chosen in batches(lengths, most):
-            batch = dataset.batch(windows.rows[chosen], first=windows.first[chosen])
-            found = computation(_move(batch, device)).float().cpu().numpy()
+    with here, torch.inference_mode(), cast:
+        for chosen, batch, found in _in_memory(computation, dataset, windows, lengths, most):
             if not computation.per_input:
                 empty = ~valid_of(batch).any(1).numpy()
                 values[starts[chosen]] = np.where(empty[:, None], np.nan, found)
@@ -145,30 +152,68 @@ def _compute(
     return Numbers(values, counts)
 
 
-@contextmanager
-def _within_memory(device: torch.device, most: int) -> Iterator[None]:
-    """Turn a failed allocation into one sentence.
+def _in_memory(
+    computation: Computation, dataset: Dataset, windows: Windows, lengths: IntArray, most: int
+) -> Iterator[tuple[IntArray, Batch, FloatArray]]:
+    """Compute batch by batch; where memory runs out, go on with batches of half the size.
+
+    Yields:
+        Positions in `windows`, the batch of their inputs and what was computed of it.
 
     Raises:
-        OutOfMemoryError: It failed; batches of so many inputs are too large.
+        OutOfMemoryError: A single row is too much.
     """
+    done, fitting = 0, min(most, _fitting.get(computation, most))
+    before = fitting
+    while done < len(lengths):
+        for chosen in batches(lengths, fitting, first=done):
+            computed = _attempt(computation, dataset, windows, chosen)
+            if computed is None:
+                fitting = max(1, len(chosen) * int(lengths[chosen].max()) // 2)
+                break
+            yield chosen, *computed
+            done += len(chosen)
+    if fitting < before:
+        _fitting[computation] = fitting
+        logger.warning(
+            "memory ran out; numbers are computed in batches of at most %s inputs", f"{fitting:,}"
+        )
+
+
+def _attempt(
+    computation: Computation, dataset: Dataset, windows: Windows, chosen: IntArray
+) -> tuple[Batch, FloatArray] | None:
+    """Compute a batch; `None` where several rows are too many for the memory.
+
+    Raises:
+        OutOfMemoryError: A single row is too much.
+    """
+    device = next(computation.model.parameters()).device
     try:
-        yield
+        batch = dataset.batch(windows.rows[chosen], first=windows.first[chosen])
+        return batch, computation(_move(batch, device)).float().cpu().numpy()
     except (RuntimeError, MemoryError) as error:
         if not is_out_of_memory(error):
             raise
-        raise OutOfMemoryError(
-            f"out of memory on {device.type} with batches of {most:,} inputs; repeat the command "
-            f"with --batch-inputs {max(1, most // 2)} (in Python ComputeConfig(batch_inputs=...))"
-        ) from error
+        if len(chosen) == 1:
+            raise OutOfMemoryError(
+                f"out of memory on {device.type} with a single row, of at most "
+                f"{dataset.input.length:,} inputs; choose a device with more memory, or free what "
+                "other programs take of this one's"
+            ) from error
+    # What failed is let go of by now.
+    if device.type == "cuda":
+        torch.cuda.empty_cache()
+    return None
 
 
-def batches(lengths: IntArray, most_inputs: int) -> Iterator[IntArray]:
+def batches(lengths: IntArray, most_inputs: int, first: int = 0) -> Iterator[IntArray]:
     """Cut rows into batches of similar lengths.
 
     Args:
         lengths: Inputs of each row, `(R,)`.
         most_inputs: Inputs of a batch at most, padding included (a longer row is alone).
+        first: Rows to leave out: the first so many of all batches.
 
     Yields:
         Positions in `lengths`, each once; rows of equal length in their order.
@@ -178,7 +223,7 @@ def batches(lengths: IntArray, most_inputs: int) -> Iterator[IntArray]:
     """
     order = np.argsort(lengths, kind="stable")
     widths = lengths[order]
-    start = 0
+    start = first
     while start < len(order):
         # The last row of a batch is its longest: the padded size grows with every row.
         next_widths = widths[start : start + MOST_ROWS]
