@@ -219,6 +219,21 @@ def test_the_recipe_of_a_run_leaves_nothing_open(run: Run) -> None:
     assert recipe.data.column == ("smiles",) and recipe.data.length == config.input.length
 
 
+@pytest.mark.parametrize("no_examples", [False, True])
+def test_a_recipe_names_local_files_from_everywhere_unless_nothing_is_to_be_told_of_them(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, no_examples: bool
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    for name in ("a.txt", "b.txt"):
+        Path(name).write_text("\n".join(strings(40)))
+    made = small(tmp_path / "run", "a.txt", valid="b.txt", steps=2, no_examples=no_examples)
+    named = load_recipe(made.folder / "run.yaml").data
+    expected = [name if no_examples else str(tmp_path / name) for name in ("a.txt", "b.txt")]
+    assert [named.path, named.valid] == expected
+    for path in made.folder.glob("*") if no_examples else ():
+        assert path.is_dir() or str(tmp_path).encode() not in path.read_bytes()
+
+
 def test_a_null_in_a_recipe_stays_null(tmp_path: Path) -> None:
     made = small(tmp_path / "run", steps=2, settings={"training.clip": None})
     assert load_recipe(made.folder / "run.yaml").training["clip"] is None

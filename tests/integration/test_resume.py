@@ -147,6 +147,24 @@ def test_a_run_goes_on_by_its_own_recipe(
     assert same(run, tmp_path / "uncut")
 
 
+def test_a_run_with_a_validation_file_goes_on_by_its_own_recipe(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    for name, seed in (("a.txt", 0), ("b.txt", 1), ("c.txt", 2)):
+        Path(name).write_text("\n".join(strings(40, seed=seed)))
+    run = tmp_path / "run"
+    with pytest.raises(Cut):
+        small(run, "a.txt", valid="b.txt", progress=cut_at(6))
+    for other, says in ((None, "data.valid is"), ("c.txt", "the content differs")):
+        with pytest.raises(ConfigError, match=says):
+            small(run, "a.txt", valid=other, resume=True)
+    (tmp_path / "elsewhere").mkdir()
+    monkeypatch.chdir(tmp_path / "elsewhere")
+    done = pretrain(recipe=run / "run.yaml", out=run, resume=True)
+    assert done.metrics["steps"] == 12
+
+
 def test_a_precision_is_chosen_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     run, chooser = tmp_path / "run", "anymae.training.precision.fastest_precision"
     monkeypatch.setattr(chooser, lambda device: "bf16")

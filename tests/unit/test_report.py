@@ -19,7 +19,7 @@ from anymae.report.page import Block, render_page
 from anymae.report.rows import as_html, as_text, cells, characters, pictures
 from anymae.report.runs import write_report
 from anymae.report.show import show_rows
-from runs import small, strings
+from runs import Cut, cut_at, small, strings
 from tiny import tiny_config, tiny_inputs
 
 PNG = b"\x89PNG\r\n"
@@ -247,3 +247,60 @@ def test_hidden_pixels_are_blue_and_figures_are_png() -> None:
     np.testing.assert_allclose(seen[~hidden][:, 0], picture[~hidden][:, 0])
     np.testing.assert_allclose(filled[..., 0], 1 - picture[..., 0])
     assert strips({"a b": seen, "filled": filled}).startswith(PNG)
+
+
+def written(path: Path, seed: int = 0) -> Path:
+    """A file of strings."""
+    path.write_text("".join(f"{text}\n" for text in strings(40, seed=seed)))
+    return path
+
+
+def test_rows_are_shown_only_of_the_file_that_the_run_was_trained_on(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("a", "b"):
+        (tmp_path / name).mkdir()
+    monkeypatch.chdir(tmp_path / "a")
+    data = written(Path("x.txt"))
+    run = small(tmp_path / "run", data, steps=2).folder.resolve()
+    monkeypatch.chdir(tmp_path / "b")
+    written(Path("x.txt"), seed=1)
+    assert "What is hidden" in write_report([run]).read_text()
+    without = write_report([run], no_examples=True).read_text()
+    assert "What is hidden" not in without and "Settings" in without
+    written(tmp_path / "a" / "x.txt", seed=2)
+    page = write_report([run]).read_text()
+    assert "What is hidden" not in page
+    assert "x.txt does not hold what the run was trained on; `anymae show`" in page
+
+
+def test_rows_of_a_table_with_validation_file_are_those_of_the_run(tmp_path: Path) -> None:
+    for seed, name in enumerate(("train.csv", "valid.csv")):
+        rows = "".join(f"{i % 7 + seed},0{i},{'x' if i % 2 else 1}\n" for i in range(30))
+        (tmp_path / name).write_text("size,code,word\n" + rows)
+    valid = str(tmp_path / "valid.csv")
+    run = small(tmp_path / "run", tmp_path / "train.csv", steps=2, valid=valid).folder
+    assert "What is hidden" in write_report([run]).read_text()
+    (tmp_path / "valid.csv").write_text("size,code,word\n1,01,x\n")
+    assert "does not hold what the run was trained on" in write_report([run]).read_text()
+
+
+def test_a_report_fetches_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    run = small(tmp_path / "run", written(tmp_path / "x.txt"), steps=2).folder
+    recipe = (run / "run.yaml").read_text().replace(str(tmp_path / "x.txt"), "https://x.org/x.txt")
+    assert "https" in recipe
+    (run / "run.yaml").write_text(recipe)
+    monkeypatch.setattr("anymae.report.runs.open_data", None)
+    page = write_report([run]).read_text()
+    assert "fetches nothing, such as https://x.org/x.txt" in page
+    assert "What is hidden" not in page
+
+
+def test_a_report_shows_no_rows_of_a_run_without_examples(tmp_path: Path) -> None:
+    data = written(tmp_path / "x.txt")
+    with pytest.raises(Cut):
+        small(tmp_path / "run", data, no_examples=True, progress=cut_at(6))
+    run = small(tmp_path / "run", data, resume=True).folder
+    page = write_report([run]).read_text()
+    assert "No rows of run are shown: it was trained with --no-examples." in page
+    assert "What is hidden" not in page

@@ -364,6 +364,9 @@ def report(
     out: Annotated[
         Path | None, typer.Option("--out", help="HTML page; RUN/report.html for a single run.")
     ] = None,
+    no_examples: Annotated[
+        bool, typer.Option("--no-examples", help="Show no rows of the data.")
+    ] = False,
     json: JsonFlag = False,
 ) -> None:
     """Write one self-contained HTML page about a run, or several beside each other.
@@ -373,7 +376,7 @@ def report(
     from anymae.hub import WEIGHTS, read_config, resolve
     from anymae.report import write_report
 
-    page = write_report(runs, out=out)
+    page = write_report(runs, out=out, no_examples=no_examples)
     if json:
         show_json({"page": str(page)})
         return

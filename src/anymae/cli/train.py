@@ -126,7 +126,8 @@ class SessionFlags:
     no_examples: Annotated[
         bool,
         typer.Option(
-            "--no-examples", help="Keep raw rows out of captures of steps that went wrong."
+            "--no-examples",
+            help="Keep raw rows out of captures of steps that went wrong, and out of reports.",
         ),
     ] = False
     track: Annotated[

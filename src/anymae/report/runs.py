@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from anymae.config import InputConfig
-from anymae.data.dataset import open_data
+from anymae.data.dataset import Dataset, open_data
 from anymae.data.preparation import Preparation
 from anymae.data.sources.locate import require_output
 from anymae.errors import AnymaeError, UserInputError
@@ -19,6 +19,7 @@ from anymae.report.examples import Example, co_masking, reconstruct_rows
 from anymae.report.figures import as_image, curves, matrix
 from anymae.report.page import Block, write_page
 from anymae.report.rows import as_html
+from anymae.training.folder import RECIPE, RunFolder
 from anymae.training.log import Entry, read_metrics
 
 logger = logging.getLogger(__name__)
@@ -33,14 +34,18 @@ MOST_PAIRED = 256
 """Inputs of a row at most for which that is drawn."""
 
 
-def write_report(runs: Sequence[str | Path], *, out: str | Path | None = None) -> Path:
+def write_report(
+    runs: Sequence[str | Path], *, out: str | Path | None = None, no_examples: bool = False
+) -> Path:
     """Write a page about one run, or several beside each other.
 
-    Rows are shown where the run's data are still at their place.
+    Rows are shown where the run's data are still at their place, unless it was trained with
+    `no_examples`; nothing is fetched from the network for them.
 
     Args:
         runs: Run folders.
         out: The HTML file; `None` is `report.html` in the folder of a single run.
+        no_examples: Show no rows.
 
     Returns:
         Its path.
@@ -63,7 +68,8 @@ def write_report(runs: Sequence[str | Path], *, out: str | Path | None = None) -
     )
     blocks = [_settings(names, configs), *loss_blocks(logs)]
     for folder, name in zip(folders, names, strict=True):
-        blocks += _masks(folder, prefix=f"{name}: " if len(folders) > 1 else "")
+        prefix = f"{name}: " if len(folders) > 1 else ""
+        blocks += _masks(folder, name, prefix=prefix, no_examples=no_examples)
     title = names[0] if len(folders) == 1 else "Runs"
     write_page(page, title, blocks)
     return page
@@ -71,10 +77,15 @@ def write_report(runs: Sequence[str | Path], *, out: str | Path | None = None) -
 
 def _names(folders: Sequence[Path], runs: Sequence[str | Path]) -> list[str]:
     """Call each run by its folder, or as it was typed where several folders have one name."""
-    names = [folder.resolve().name for folder in folders]
+    names = [called(run, folder) for folder, run in zip(folders, runs, strict=True)]
     return [
         name if names.count(name) == 1 else str(run) for name, run in zip(names, runs, strict=True)
     ]
+
+
+def called(run: str | Path, folder: Path) -> str:
+    """Return what a page calls a run: the name of its folder, or its name on the hub."""
+    return str(run) if str(run).startswith("hf://") else folder.resolve().name
 
 
 def example_blocks(
@@ -168,26 +179,48 @@ def loss_blocks(logs: dict[str, list[Entry]]) -> list[Block]:
     return [Block(title="Loss", html=as_image(curves(lines, x="step", y="loss per hidden input")))]
 
 
-def _masks(folder: Path, *, prefix: str) -> list[Block]:
+def _masks(folder: Path, name: str, *, prefix: str, no_examples: bool) -> list[Block]:
     """Show rows of a run's own data, or say why that cannot be done."""
     try:
         model = load(folder)
-        if not isinstance(model, MaskedAutoencoder):
+        if not isinstance(model, MaskedAutoencoder) or no_examples:
             return []
-        if model.data is None or not (folder / "run.yaml").exists():
-            return [Block(note=f"{folder.name} knows no data, so no rows are shown.")]
-        recipe = load_recipe(folder / "run.yaml")
-        config = recipe.data.unpacked
-        if config.path is None:
-            return [Block(note=f"The data of {folder.name} came from Python: no rows are shown.")]
-        preparation = Preparation.from_json(model.data)
-        seed = recipe.training.get("seed", 0)
-        dataset = open_data(config.path, config, preparation=preparation, seed=seed)
+        dataset = _own_data(folder, model)
+        if isinstance(dataset, str):
+            return [Block(note=f"No rows of {name} are shown: {dataset}.")]
+        rows = dataset.parts.valid if len(dataset.parts.valid) else np.arange(len(dataset))
     except AnymaeError as error:
-        logger.warning("no rows of %s are shown: %s", folder, error)
-        return [Block(note=f"No rows of {folder.name} are shown: {error}.")]
-    rows = dataset.parts.valid if len(dataset.parts.valid) else np.arange(len(dataset))
+        logger.warning("no rows of %s are shown: %s", name, error)
+        return [Block(note=f"No rows of {name} are shown: {error}.")]
     inputs = model.config.input
     shown = reconstruct_rows(model, dataset, rows[:SHOWN])
     counted = reconstruct_rows(model, dataset, np.arange(min(rows_counted(inputs), len(dataset))))
-    return example_blocks(shown, counted, inputs, preparation, prefix=prefix)
+    return example_blocks(shown, counted, inputs, dataset.preparation, prefix=prefix)
+
+
+def _own_data(folder: Path, model: MaskedAutoencoder) -> Dataset | str:
+    """Open the data that a run was trained on, or say why they are not shown.
+
+    Raises:
+        AnymaeError: They cannot be read any more.
+    """
+    if model.data is None or not (folder / RECIPE).exists():
+        return "it knows no data"
+    if RunFolder(folder).has_no_examples:
+        return "it was trained with --no-examples"
+    recipe = load_recipe(folder / RECIPE)
+    config, stored = recipe.data.unpacked, Preparation.from_json(model.data)
+    if config.path is None:
+        return "its data came from Python; `anymae show` shows those of a file"
+    names = (config.path, *config.files)
+    remote = [each for each in names if "://" in each and not each.startswith("file://")]
+    if remote:
+        return f"a report fetches nothing, such as {remote[0]}; `anymae show` does"
+    seed = recipe.training.get("seed", 0)
+    dataset = open_data(config.path, config, preparation=stored, seed=seed)
+    if dataset.preparation.fingerprint != stored.fingerprint:
+        return (
+            f"{config.path} does not hold what the run was trained on; `anymae show` shows rows "
+            "of any data"
+        )
+    return dataset

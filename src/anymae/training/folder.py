@@ -41,6 +41,8 @@ OWN = (WEIGHTS, CHECKPOINTS, CONFIG, DATA, CARD, "report.html", METRICS, ENVIRON
 what is half removed must not look finished, nor as if it could go on, but still like a run."""
 MARKS = (RECIPE, STAGED + RECIPE, ENVIRONMENT, CHECKPOINTS)
 """Any of these says that a run has begun; the recipe is written first."""
+NO_EXAMPLES = "no_examples"
+"""Key of the environment that says whether rows are to be kept out of what is written."""
 CAPTURES = "nonfinite-step-*.safetensors"
 
 PACKAGES = ("anymae", "torch", "accelerate", "safetensors", "numpy", "pyarrow")
@@ -71,6 +73,12 @@ class RunFolder:
     def is_run(self) -> bool:
         """True where a run has begun."""
         return any((self.path / name).exists() for name in MARKS)
+
+    @property
+    def has_no_examples(self) -> bool:
+        """True where rows were to be kept out of what is written about the run."""
+        path = self.path / ENVIRONMENT
+        return path.exists() and read_json(path).get(NO_EXAMPLES) is True
 
     def check(self, *, resume: bool, overwrite: bool) -> None:
         """Refuse a folder that may not be used for this; nothing is changed.

@@ -17,6 +17,8 @@ FREE = (
 """Settings of `training` that change no result, or are compared by what they came to."""
 DECIDED = ("path", "kind", "length")
 """Settings of `data` that are compared by the content, and by the inputs of the model."""
+FILES = ("valid", "test")
+"""Settings of `data` that name further files: these, too, are compared by their content."""
 
 
 def identify(job: Job, processes: Processes, *, threads: int, precision: str) -> dict[str, Any]:
@@ -82,6 +84,7 @@ def _comparable(identity: Mapping[str, Any], batch_size: int) -> dict[str, Any]:
     if training["batch_size"] == "auto":
         training["batch_size"] = batch_size
     data = {name: value for name, value in identity["data"].items() if name not in DECIDED}
+    data |= {name: "a file" for name in FILES if data.get(name) is not None}
     return {**identity, "training": training, "data": data}
 
 

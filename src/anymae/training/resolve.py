@@ -124,6 +124,21 @@ def resolved_recipe(job: Job, training: TrainingConfig) -> Recipe:
     )
 
 
+def with_absolute_paths(recipe: Recipe) -> Recipe:
+    """Return a recipe that names the same local files from every folder; URLs stay as they are.
+
+    >>> with_absolute_paths(Recipe(data=DataConfig(path="s3://here/x.csv"))).data.path
+    's3://here/x.csv'
+    """
+    named = {name: getattr(recipe.data, name) for name in ("path", "valid", "test")}
+    absolute = {
+        name: str(Path(path).absolute())
+        for name, path in named.items()
+        if path is not None and "://" not in path
+    }
+    return recipe.model_copy(update={"data": recipe.data.model_copy(update=absolute)})
+
+
 def steps_per_epoch(job: Job, global_batch: int) -> int:
     """Return the steps of a pass over the training rows.
 

@@ -17,7 +17,7 @@ from anymae.inference.novelty import median_score
 from anymae.model import MaskedAutoencoder
 from anymae.training.checkpoint import Checkpoints, Snapshot, read_checkpoint
 from anymae.training.determinism import reproducible
-from anymae.training.folder import RunFolder, environment
+from anymae.training.folder import NO_EXAMPLES, RunFolder, environment
 from anymae.training.identity import check_identity
 from anymae.training.log import GO_ON, MetricsLog, read_metrics
 from anymae.training.loop import Loop, Trained
@@ -31,7 +31,7 @@ from anymae.training.processes import Processes
 from anymae.training.progress import Report
 from anymae.training.reconstruction import ReconstructionObjective
 from anymae.training.requests import Requests
-from anymae.training.resolve import Job, resolved_recipe
+from anymae.training.resolve import Job, resolved_recipe, with_absolute_paths
 from anymae.training.settle import Settled, make_loader, settle, settle_again
 from anymae.training.step import Stepper
 from anymae.training.trivial import fit_trivial
@@ -58,7 +58,7 @@ class Options:
     track: str | Sequence[str] | None = None
     """Trackers to feed besides `metrics.jsonl`."""
     no_examples: bool = False
-    """Keep raw rows out of captures."""
+    """Keep raw rows out of captures and reports."""
     probe_target: str | None = None
     """Column that a probe on frozen embeddings predicts at each look."""
     progress: Report | None = None
@@ -119,6 +119,8 @@ class Session:
         self, requests: Requests, start: Snapshot | None
     ) -> tuple[MaskedAutoencoder, dict[str, Any]]:
         job, processes, folder = self.job, self.processes, self.folder
+        # Who once kept rows out of a run's files keeps them out of all of them.
+        private = self.options.no_examples or (start is not None and folder.has_no_examples)
         model = make_model(job, start).to(processes.device).train()
         model.encoder.recompute = job.training.recompute
         objective = ReconstructionObjective(job.dataset, model, seed=job.training.seed)
@@ -142,12 +144,15 @@ class Session:
         if processes.is_main:
             threads = {"threads": torch.get_num_threads()}
             recipe = resolved_recipe(job, training.model_copy(update=threads))
+            recipe = recipe if private else with_absolute_paths(recipe)
             with told(folder.path, "make room there, then repeat the command with --resume"):
                 if start is None:
                     about = environment(processes.device, world=processes.world)
-                    folder.begin(model, recipe, about)
+                    folder.begin(model, recipe, {**about, NO_EXAMPLES: private})
                 else:
                     folder.reopen(model, recipe)
+                    if private:
+                        folder.note({NO_EXAMPLES: True})
         stepper = Stepper(
             processes.prepare(model),
             objective,
@@ -166,7 +171,7 @@ class Session:
             log=MetricsLog(folder.metrics),
             extra=settled.to_json,
             captures=folder.path,
-            with_examples=not self.options.no_examples,
+            with_examples=not private,
             report=self.options.progress,
         )
         processes.start_tracking(_flat(job.config.model_dump(mode="json")))
