@@ -304,3 +304,30 @@ def test_a_report_shows_no_rows_of_a_run_without_examples(tmp_path: Path) -> Non
     page = write_report([run]).read_text()
     assert "No rows of run are shown: it was trained with --no-examples." in page
     assert "What is hidden" not in page
+
+
+def test_data_that_cannot_be_split_leave_a_report_its_other_parts(tmp_path: Path) -> None:
+    data = written(tmp_path / "x.txt")
+    for name in ("one", "two"):
+        small(tmp_path / name, data, steps=2)
+    recipe = (tmp_path / "two" / "run.yaml").read_text()
+    (tmp_path / "two" / "run.yaml").write_text(
+        recipe.replace("data:\n", "data:\n  split_by: group\n")
+    )
+    page = write_report([tmp_path / "one", tmp_path / "two"], out=tmp_path / "r.html").read_text()
+    assert "one: What is hidden" in page
+    assert "No rows of two are shown: " in page
+
+
+def test_pages_name_runs_as_users_do(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    data = written(tmp_path / "x.txt")
+    run = small(tmp_path / "run", data, steps=2).folder
+    (run / "run.yaml").unlink()
+    monkeypatch.chdir(run)
+    assert "No rows of run are shown" in write_report(["."]).read_text()
+    show_rows(".", data, "page.html")
+    assert "<title>run: masks of" in Path("page.html").read_text()
+    monkeypatch.setattr("anymae.hub._download", lambda name: run)
+    name = "hf://owner/molecules"
+    page = write_report([name], out="report.html", no_examples=True).read_text()
+    assert f"<title>{name}</title>" in page and f"<th>{name}</th>" in page

@@ -62,7 +62,7 @@ def write_report(
     page = Path(out) if out is not None else folders[0] / "report.html"
     require_output(page, (".html", ".htm"), overwrite=True)
     configs = [read_config(folder) for folder in folders]
-    names = _names(folders, runs)
+    names = _names(runs)
     logs = dict(
         zip(names, (read_metrics(folder / "metrics.jsonl") for folder in folders), strict=True)
     )
@@ -75,17 +75,17 @@ def write_report(
     return page
 
 
-def _names(folders: Sequence[Path], runs: Sequence[str | Path]) -> list[str]:
+def _names(runs: Sequence[str | Path]) -> list[str]:
     """Call each run by its folder, or as it was typed where several folders have one name."""
-    names = [called(run, folder) for folder, run in zip(folders, runs, strict=True)]
+    names = [called(run) for run in runs]
     return [
         name if names.count(name) == 1 else str(run) for name, run in zip(names, runs, strict=True)
     ]
 
 
-def called(run: str | Path, folder: Path) -> str:
+def called(run: str | Path) -> str:
     """Return what a page calls a run: the name of its folder, or its name on the hub."""
-    return str(run) if str(run).startswith("hf://") else folder.resolve().name
+    return str(run) if str(run).startswith("hf://") else Path(run).resolve().name
 
 
 def example_blocks(

@@ -16,7 +16,7 @@ from anymae.recipes import DataSettings, data_settings
 from anymae.report.examples import reconstruct_rows
 from anymae.report.page import write_page
 from anymae.report.rows import as_text
-from anymae.report.runs import example_blocks, rows_counted
+from anymae.report.runs import called, example_blocks, rows_counted
 
 
 def show_rows(
@@ -59,7 +59,7 @@ def show_rows(
     examples = reconstruct_rows(model, dataset, index, seed=seed)
     shown = examples[:count]
     blocks = example_blocks(shown, examples[:counted], inputs, _preparation(model))
-    write_page(out, f"{Path(run).name}: masks of {dataset.rows.frame.name}", blocks)
+    write_page(out, f"{called(run)}: masks of {dataset.rows.frame.name}", blocks)
     return len(shown)
 
 
