@@ -87,6 +87,16 @@ def test_strings_are_shown_with_gaps_and_guesses() -> None:
     assert "1 of 2 hidden characters guessed right" in text
 
 
+def test_a_guess_is_right_where_its_bytes_are_and_not_its_sign() -> None:
+    row = example("a\x01b\x02c", {1, 3}, {1: "\x07", 3: "\x02"})
+    row.inputs[4] = row.filled[4] = 0xFF + NUM_SPECIAL  # decodes to nothing
+    assert [piece.right for piece in characters(row) if piece.hidden] == [False, True]
+    kind = InputConfig(kind="bytes", length=8)
+    assert "1 of 2 hidden characters guessed right" in as_text([row], kind, None)
+    html = as_html([row], kind, None)
+    assert html.count('class="right"') == html.count('class="wrong"') == 1
+
+
 def test_html_is_escaped() -> None:
     html = as_html(
         [example("<b>&", {0, 3}, {0: "<", 3: '"'})], InputConfig(kind="bytes", length=8), None

@@ -31,6 +31,8 @@ class Piece(NamedTuple):
     hidden: bool
     guess: str
     """What the model made of it; the text itself where it was visible."""
+    right: bool
+    """True where that is the input itself: one text may stand for several."""
 
 
 def as_text(
@@ -93,6 +95,7 @@ def characters(example: Example) -> list[Piece]:
                 text=_decode(example.inputs[part]),
                 hidden=bool(example.masked[part].any()),
                 guess=_decode(example.filled[part]),
+                right=bool((example.inputs[part] == example.filled[part]).all()),
             )
         )
     return pieces
@@ -104,12 +107,15 @@ def cells(example: Example, inputs: InputConfig, preparation: Preparation | None
         _restored(array, example.valid, inputs, preparation)
         for array in (example.inputs, example.filled)
     )
+    rights = (example.inputs == example.filled).all(-1)
     names = [str(position) for position in range(len(values))]
     if preparation is not None and inputs.kind == "table":
         names = [column["name"] for column in preparation.statistics["columns"]]
     return [
-        Piece(name, value, bool(hidden), guess)
-        for name, value, hidden, guess in zip(names, values, example.masked, guesses, strict=True)
+        Piece(name, value, bool(hidden), guess, bool(right))
+        for name, value, hidden, guess, right in zip(
+            names, values, example.masked, guesses, rights, strict=True
+        )
     ]
 
 
@@ -189,7 +195,7 @@ def _lines_of(pieces: Sequence[Piece], guesses: bool, width: int = 80) -> Iterat
     if not guesses:
         return
     hidden = [piece for piece in pieces if piece.hidden]
-    right = sum(piece.guess == piece.text for piece in hidden)
+    right = sum(piece.right for piece in hidden)
     yield f"  {right} of {len(hidden)} hidden characters guessed right"
 
 
@@ -224,7 +230,7 @@ def _html_characters(example: Example) -> str:
         text, guess = escape(piece.text), escape(piece.guess)
         if not piece.hidden:
             signs.append(text)
-        elif piece.text == piece.guess:
+        elif piece.right:
             signs.append(f'<span class="right">{text}</span>')
         else:
             signs.append(f'<span class="wrong" title="guessed {guess}">{text}</span>')
