@@ -17,7 +17,7 @@ from anymae.report.examples import Example, co_masking, reconstruct, reconstruct
 from anymae.report.figures import curves, matrix, seen_and_filled, strips
 from anymae.report.page import Block, render_page
 from anymae.report.rows import as_html, as_text, cells, characters, pictures
-from anymae.report.runs import write_report
+from anymae.report.runs import example_blocks, write_report
 from anymae.report.show import show_rows
 from runs import Cut, cut_at, small, strings
 from tiny import tiny_config, tiny_inputs
@@ -208,17 +208,46 @@ def test_rows_are_counted_a_few_at_a_time(
         assert np.array_equal(one.masked, other.masked)
 
 
-def test_co_masking_counts_pairs() -> None:
-    masks = np.array([[1, 1, 0, 0], [1, 1, 0, 0], [0, 0, 1, 0], [1, 0, 0, 0]], bool)
-    shown = [Example(0, m, m, m, m, 0.0) for m in masks]
+def test_co_masking_counts_pairs_over_the_rows_that_have_both() -> None:
+    random = np.random.default_rng(0)
+    valid = random.random((12, 5)) < 0.7
+    valid[:4, 3:] = False  # rows of three inputs
+    valid[:, 0] = True
+    masked = (random.random((12, 5)) < 0.5) & valid
+    masked[:, 2] = False  # never hidden
+    shown = [Example(0, m, v, m, m, 0.0) for m, v in zip(masked, valid, strict=True)]
+    shown[:4] = [Example(0, m[:3], v[:3], m[:3], m[:3], 0.0)
+                 for m, v in zip(masked[:4], valid[:4], strict=True)]  # fmt: skip
     found = co_masking(shown)
-    for i in range(4):
-        for j in range(4):
-            rows = [m for m in masks if m[i]]
-            given = np.mean([m[j] for m in rows]) - masks[:, j].mean() if rows else 0.0
-            assert found[i, j] == pytest.approx(given)
-    shown[3] = Example(0, masks[3, :3], masks[3, :3], masks[3, :3], masks[3, :3], 0.0)
-    assert np.array_equal(co_masking(shown), found)  # read with shorter rows
+    for i in range(5):
+        for j in range(5):
+            rows = [m for m, v in zip(masked, valid, strict=True) if v[i] and v[j]]
+            given = [m[j] for m in rows if m[i]]
+            expected = np.mean(given) - np.mean([m[j] for m in rows]) if given else 0.0
+            assert found[i, j] == pytest.approx(expected), (i, j)
+
+
+def test_rows_of_many_lengths_hide_nothing_together_by_chance(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    random = np.random.default_rng(0)
+    lengths = np.r_[random.integers(2, 9, 399), 8]
+    shown = []
+    for length in lengths:
+        masked = random.random(length) < 0.5
+        values = np.zeros((length, 1), np.float32)
+        shown.append(Example(0, values, np.ones(length, bool), masked, values, 0.0))
+    assert np.abs(co_masking(shown) - np.diag(np.full(8, 0.5))).max() < 0.2
+    named: list[list[str]] = []
+
+    def draw(values: Any, names: list[str], label: str) -> bytes:
+        assert len(values) == 8
+        named.append(list(names))
+        return PNG
+
+    monkeypatch.setattr("anymae.report.runs.matrix", draw)
+    example_blocks(shown[:1], shown, InputConfig(kind="values", length=20, channels=1), None)
+    assert named == [[str(place) for place in range(8)]]
 
 
 def test_names_with_dollars_are_no_formulas(tmp_path: Path) -> None:

@@ -106,15 +106,15 @@ def co_masking(examples: Sequence[Example]) -> npt.NDArray[np.float64]:
 
     Returns:
         `(N, N)`: chance of being hidden given that the row's input is, minus the chance of being
-        hidden at all. 0 where an input was never hidden.
+        hidden at all, both over the rows that have both inputs. 0 where no such row hides it.
     """
     # Rows that were read together are as wide as the longest of them.
-    masked = np.zeros((len(examples), max(len(example.masked) for example in examples)))
-    for row, example in zip(masked, examples, strict=True):
+    masked, valid = np.zeros((2, len(examples), max(len(each.masked) for each in examples)))
+    for row, real, example in zip(masked, valid, examples, strict=True):
         row[: len(example.masked)] = example.masked
-    together = masked.T @ masked
-    alone = masked.sum(0)
-    given = np.divide(
-        together, alone[:, None], out=np.zeros_like(together), where=alone[:, None] > 0
-    )
-    return np.where(alone[:, None] > 0, given - alone / len(masked), 0.0)
+        real[: len(example.valid)] = example.valid
+    hidden = masked.T @ valid  # rows that hide i and have j
+    given = np.divide(masked.T @ masked, hidden, out=np.zeros_like(hidden), where=hidden > 0)
+    both = valid.T @ valid
+    chance = np.divide(hidden.T, both, out=np.zeros_like(both), where=both > 0)
+    return np.where(hidden > 0, given - chance, 0.0)

@@ -117,14 +117,16 @@ def example_blocks(
         )
     ]
     if counted:
-        names = [str(place) for place in range(inputs.length)]
-        if preparation is not None and inputs.kind == "table":
-            names = [column["name"] for column in preparation.statistics["columns"]]
         together = co_masking(counted)
         np.fill_diagonal(together, 0)
+        # Rows may all be shorter than the model reads at most.
+        names = [str(place) for place in range(len(together))]
+        if preparation is not None and inputs.kind == "table":
+            names = [column["name"] for column in preparation.statistics["columns"]]
         image = as_image(matrix(together, names, "hidden together, beyond chance"))
         note = (
-            f"How much likelier an input is hidden where the line's is; over {len(counted)} rows."
+            "How much likelier an input is hidden where the line's is, of the rows that have both; "
+            f"over {len(counted)} rows."
         )
         blocks.append(Block(title=f"{prefix}What is hidden together", html=image, note=note))
     return blocks
