@@ -349,6 +349,7 @@ def test_inspect_tells_data_plan_and_masks(
         "ratio 0.3: ",
         "nearly (80% of their 5-byte pieces)",
         "parameters",
+        " MiB beside the data",
         "minutes",
         "shared with",
         "row 0: ",

@@ -124,6 +124,6 @@ def _about_plan(made: Plan) -> Iterator[str]:
     )
     steps = "as many steps as fit" if made.steps is None else f"{made.steps:,} steps"
     yield (
-        f"estimate: {made.memory / 2**20:,.0f} MB beside the data, {made.step_seconds:.3f} s a "
+        f"estimate: {made.memory / 2**20:,.0f} MiB beside the data, {made.step_seconds:.3f} s a "
         f"step, {steps}: {made.seconds / 60:,.1f} minutes"
     )
