@@ -11,6 +11,7 @@ from anymae.config import NUM_SPECIAL, SEP, DataConfig, InputConfig
 from anymae.data.batch import Batch
 from anymae.data.dataset import Dataset, open_data
 from anymae.errors import UserInputError
+from anymae.evaluation import store
 from anymae.hub import save
 from anymae.model import MaskedAutoencoder
 from anymae.report.examples import Example, co_masking, reconstruct, reconstruct_rows
@@ -19,7 +20,7 @@ from anymae.report.page import Block, render_page
 from anymae.report.rows import as_html, as_text, cells, characters, pictures
 from anymae.report.runs import example_blocks, write_report
 from anymae.report.show import show_rows
-from runs import Cut, cut_at, small, strings
+from runs import Cut, cut_at, small, strings, tuned
 from tiny import tiny_config, tiny_inputs
 
 PNG = b"\x89PNG\r\n"
@@ -370,3 +371,33 @@ def test_pages_name_runs_as_users_do(tmp_path: Path, monkeypatch: pytest.MonkeyP
     name = "hf://owner/molecules"
     page = write_report([name], out="report.html", no_examples=True).read_text()
     assert f"<title>{name}</title>" in page and f"<th>{name}</th>" in page
+
+
+def test_a_report_of_a_fine_tuned_model_tells_how_it_went(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model = tuned(tmp_path / "m", config={"seeds": 2})
+    store(model.evaluations["valid"], tmp_path / "m" / "evaluation-new-all.json")
+    (tmp_path / "m" / "evaluation-odd.json").write_text("{}")
+    drawn: dict[str, Any] = {}
+
+    def draw(lines: dict[str, Any], **words: str) -> bytes:
+        drawn.update(lines)
+        return curves(lines, **words)
+
+    monkeypatch.setattr("anymae.report.finetuned.curves", draw)
+    page = write_report([tmp_path / "m"]).read_text()
+    rate = f"<td>{model.learning_rate:g}</td>"
+    for words in ("Fine-tuning", "y (regression)", "81 train, 9 valid", "0.001: ", rate):
+        assert words in page
+    assert f"<td>{model.valid_loss:.4g}</td>" in page
+    assert set(drawn) == {"seed 0", "seed 1"}
+    assert list(drawn["seed 1"][0]) == [look[0] for look in model.history[1]["looks"]]
+    assert page.count(f"<td>{model.evaluations['valid'].overall['rmse']}</td>") == 2
+    assert (
+        "<td>evaluation-new-all.json</td>" in page
+        and "evaluation-odd.json holds no evaluation" in page
+    )
+    (tmp_path / "m" / "finetune.json").write_text("{}")
+    page = write_report([tmp_path / "m"]).read_text()
+    assert "Settings" in page and "Nothing of the fine-tuning of m is shown" in page

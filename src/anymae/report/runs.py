@@ -1,4 +1,4 @@
-"""How runs went, on one page: settings, curves, what was hidden of real rows."""
+"""How runs went, on one page: settings, curves, what was hidden of real rows, metrics."""
 
 import logging
 from collections.abc import Sequence
@@ -17,8 +17,10 @@ from anymae.model import MaskedAutoencoder
 from anymae.recipes import load_recipe
 from anymae.report.examples import Example, co_masking, reconstruct_rows
 from anymae.report.figures import as_image, curves, matrix
+from anymae.report.finetuned import finetuned_blocks
 from anymae.report.page import Block, write_page
 from anymae.report.rows import as_html
+from anymae.training.finetuned import RESULT
 from anymae.training.folder import RECIPE, RunFolder
 from anymae.training.log import Entry, read_metrics
 
@@ -69,7 +71,10 @@ def write_report(
     blocks = [_settings(names, configs), *loss_blocks(logs)]
     for folder, name in zip(folders, names, strict=True):
         prefix = f"{name}: " if len(folders) > 1 else ""
-        blocks += _masks(folder, name, prefix=prefix, no_examples=no_examples)
+        if (folder / RESULT).exists():
+            blocks += finetuned_blocks(folder, name, prefix=prefix)
+        else:
+            blocks += _masks(folder, name, prefix=prefix, no_examples=no_examples)
     title = names[0] if len(folders) == 1 else "Runs"
     write_page(page, title, blocks)
     return page
