@@ -1,5 +1,6 @@
 """Examples show what was hidden and guessed, in the user's units; pages hold everything inside."""
 
+import itertools
 from pathlib import Path
 from typing import Any
 
@@ -60,6 +61,31 @@ def test_visible_inputs_are_shown_as_they_are_and_hidden_ones_as_guessed(kind: s
                 assert float(shown.filled[place, 0]) == pytest.approx(expected, abs=1e-5)
         else:
             np.testing.assert_allclose(shown.filled[shown.masked], guess, atol=1e-5)
+
+
+def test_guesses_of_a_set_stand_beside_the_members_that_they_fit() -> None:
+    config = tiny_config("values", length=9)
+    config = config.model_copy(
+        update={"input": config.input.model_copy(update={"positions": "none"})}
+    )
+    model = MaskedAutoencoder(config).eval()
+    valid = torch.ones(3, 9, dtype=torch.bool)
+    valid[2, 6:] = False
+    inputs = tiny_inputs(config, 3)
+    for shown in reconstruct(model, Batch(inputs, valid, torch.arange(3)), seed=1):
+        members, guesses = shown.inputs[shown.masked], shown.filled[shown.masked]
+        with torch.no_grad():
+            one = inputs[shown.row : shown.row + 1]
+            masked = torch.from_numpy(shown.masked)[None]
+            out = model(one, valid=valid[shown.row : shown.row + 1], masked=masked)
+        slots = out.predictions.numpy()
+        cost = np.square(members[:, None] - slots).sum(-1)
+        best = min(
+            itertools.permutations(range(len(members))),
+            key=lambda order: sum(cost[i, j] for i, j in enumerate(order)),
+        )
+        assert len(members) > 1
+        np.testing.assert_allclose(guesses, slots[list(best)], atol=1e-5)
 
 
 def test_a_rows_mask_depends_on_its_number_and_the_seed_alone() -> None:

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import torch
+from scipy.optimize import linear_sum_assignment
 
 from anymae.data.batch import Batch, IntArray
 from anymae.data.dataset import Dataset
@@ -61,6 +62,8 @@ def reconstruct(model: MaskedAutoencoder, batch: Batch, *, seed: int = 0) -> lis
         losses = out.losses.sum(1) / out.filled.sum(1).clamp(min=1)
     filled = inputs.clone()
     filled[out.masked] = guesses.to(inputs.dtype)
+    if model.config.input.positions == "none":
+        filled[out.masked] = _beside(inputs, filled, out.masked)
     every = valid if valid is not None else torch.ones_like(out.masked)
     return [
         Example(
@@ -85,6 +88,22 @@ def reconstruct_rows(
         for first in range(0, len(rows), size)
         for example in reconstruct(model, dataset.batch(rows[first : first + size]), seed=seed)
     ]
+
+
+def _beside(inputs: torch.Tensor, filled: torch.Tensor, masked: torch.Tensor) -> torch.Tensor:
+    """Put guesses of a set's hidden members, in no order, each beside the member that it fits.
+
+    Returns:
+        `(masked.sum(), K)`: each guess once, so that they are least far off in all.
+    """
+    found = []
+    for row, guessed, hidden in zip(inputs, filled, masked, strict=True):
+        members, guesses = row[hidden].cpu().double(), guessed[hidden].cpu().double()
+        # What is not finite is as far off as can be.
+        far = (torch.cdist(members, guesses) ** 2).nan_to_num(nan=1e300, posinf=1e300)
+        _, order = linear_sum_assignment(far.numpy())
+        found.append(guessed[hidden][torch.from_numpy(order)])
+    return torch.cat(found)
 
 
 def best_guess(model: MaskedAutoencoder, out: Reconstruction) -> torch.Tensor:

@@ -32,6 +32,12 @@ SHOWN = 8
 COUNTED = 512
 """Rows over which it is counted what is hidden together."""
 
+_KEYS = {
+    "bytes": "Green: hidden and guessed right. Red: guessed wrong; point at it to see the guess.",
+    "set": "Members of a set have no order: each guess stands beside the member that it fits.",
+}
+"""How to read rows, by kind of input."""
+
 MOST_PAIRED = 256
 """Inputs of a row at most for which that is drawn."""
 
@@ -115,10 +121,7 @@ def example_blocks(
         Block(
             title=f"{prefix}What is hidden, and what becomes of it",
             html=as_html(examples, inputs, preparation),
-            note="Green: hidden and guessed right. Red: guessed wrong; point at it to see the "
-            "guess."
-            if inputs.kind == "bytes"
-            else "",
+            note=_KEYS.get("set" if inputs.positions == "none" else inputs.kind, ""),
         )
     ]
     if counted:
