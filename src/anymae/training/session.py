@@ -7,7 +7,7 @@ from typing import Any
 
 import torch
 
-from anymae.config import ModelConfig, parse
+from anymae.config import ModelConfig, TrainingConfig, parse
 from anymae.data.sampler import spaced
 from anymae.errors import AnymaeError, ConfigError
 from anymae.files import read_json, told, write_json, write_tensors
@@ -142,17 +142,7 @@ class Session:
         # main one writes.
         processes.wait()
         if processes.is_main:
-            threads = {"threads": torch.get_num_threads()}
-            recipe = resolved_recipe(job, training.model_copy(update=threads))
-            recipe = recipe if private else with_absolute_paths(recipe)
-            with told(folder.path, "make room there, then repeat the command with --resume"):
-                if start is None:
-                    about = environment(processes.device, world=processes.world)
-                    folder.begin(model, recipe, {**about, NO_EXAMPLES: private})
-                else:
-                    folder.reopen(model, recipe)
-                    if private:
-                        folder.note({NO_EXAMPLES: True})
+            self._open_folder(model, training, start, private=private)
         stepper = Stepper(
             processes.prepare(model),
             objective,
@@ -177,6 +167,27 @@ class Session:
         processes.start_tracking(_flat(job.config.model_dump(mode="json")))
         trained = loop.run(requests, start)
         return self._finish(model, trained, settled)
+
+    def _open_folder(
+        self,
+        model: MaskedAutoencoder,
+        training: TrainingConfig,
+        start: Snapshot | None,
+        *,
+        private: bool,
+    ) -> None:
+        """Write what is decided by now; `private` keeps rows and places of the data out."""
+        threads = {"threads": torch.get_num_threads()}
+        recipe = resolved_recipe(self.job, training.model_copy(update=threads))
+        recipe = recipe if private else with_absolute_paths(recipe)
+        with told(self.folder.path, "make room there, then repeat the command with --resume"):
+            if start is None:
+                about = environment(self.processes.device, world=self.processes.world)
+                self.folder.begin(model, recipe, {**about, NO_EXAMPLES: private})
+                return
+            self.folder.reopen(model, recipe)
+            if private:
+                self.folder.note({NO_EXAMPLES: True})
 
     def _make_monitor(self, model: MaskedAutoencoder, settled: Settled) -> Monitor | None:
         parts, target = self.job.dataset.parts, self.options.probe_target
