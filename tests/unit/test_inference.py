@@ -504,6 +504,18 @@ def test_an_ensemble_answers_with_mean_and_spread(
         embed(Ensemble(members), text)
 
 
+def test_a_spread_never_takes_the_place_of_a_target(
+    model: MaskedAutoencoder, text: list[str]
+) -> None:
+    task = TaskConfig(type="regression", targets=("y", "y_std"), mean=(0.0, 5.0), std=(1.0, 2.0))
+    members = [Predictor.from_pretrained(model, task) for _ in range(2)]
+    found = predict(Ensemble(members), text)
+    names = ["predicted_y", "predicted_y_std_", "predicted_y_std", "predicted_y_std_std"]
+    assert found.table.column_names == ["row", "status", *names]
+    expected = np.stack([found.mean[:, 0], found.std[:, 0], found.mean[:, 1], found.std[:, 1]])  # type: ignore[index]
+    np.testing.assert_array_equal([found.table[name].to_numpy() for name in names], expected)
+
+
 def test_models_are_refused_for_what_they_cannot_do(
     model: MaskedAutoencoder, text: list[str]
 ) -> None:

@@ -79,7 +79,10 @@ class AnswerLayout:
         self._task = task
 
     def columns(self, values: FloatArray, counts: IntArray, *, nested: bool) -> Columns:
-        """Return `predicted_TARGET`, then `probability_CLASS` and what ends in `_std`."""
+        """Return `predicted_TARGET`, then `probability_CLASS` and what ends in `_std`.
+
+        A spread ends in `_std_` where another answer has its name.
+        """
         task, mean, spread = self._task, self.matrix(values), self._spread(values)
         absent = np.isnan(mean).any(1)
         out: dict[str, pa.Array] = {}
@@ -87,10 +90,14 @@ class AnswerLayout:
             chosen = pa.array(mean.argmax(1), mask=absent)
             out[f"predicted_{task.targets[0]}"] = pa.array(task.classes).take(chosen)
         prefix = "probability_" if task.is_classification else "predicted_"
-        for number, name in enumerate(task.answers):
-            out[f"{prefix}{name}"] = pa.array(mean[:, number], mask=absent)
+        names = [f"{prefix}{name}" for name in task.answers]
+        for number, name in enumerate(names):
+            out[name] = pa.array(mean[:, number], mask=absent)
             if spread is not None:
-                out[f"{prefix}{name}_std"] = pa.array(spread[:, number], mask=absent)
+                beside = f"{name}_std"
+                while beside in names or beside in out:
+                    beside += "_"
+                out[beside] = pa.array(spread[:, number], mask=absent)
         return out
 
     def matrix(self, values: FloatArray) -> FloatArray:
