@@ -26,7 +26,7 @@ from anymae.inference.api import open_model
 from anymae.inference.computations import Answers
 from anymae.inference.compute import ComputeConfig, compute
 from anymae.inference.rows import open_rows
-from anymae.metrics import HEADLINE, Estimate, Measured, columns_of, measure
+from anymae.metrics import HEADLINE, IN_UNITS, Estimate, Measured, columns_of, measure
 from anymae.predictor import Ensemble, Predictor
 from anymae.recipes import DataSettings, data_settings
 from anymae.task import TaskConfig
@@ -54,7 +54,7 @@ class Evaluation:
     """Rows with at least one known answer."""
     task: str
     overall: dict[str, Estimate]
-    """Metrics by name; the mean over targets where there are several."""
+    """Metrics by name; the mean over targets where there are several, see `units`."""
     targets: dict[str, dict[str, Estimate]]
     """Metrics by target and name."""
     groups: dict[str, dict[str, Estimate]]
@@ -71,6 +71,14 @@ class Evaluation:
         """The metric to show where there is room for one."""
         return self.overall[HEADLINE[self.task]]  # type: ignore[index]
 
+    @property
+    def units(self) -> str:
+        """What to say of `overall` and `groups`, where errors are not in the user's units."""
+        if self.task != "regression" or len(self.targets) == 1:
+            return ""
+        names = " and ".join(IN_UNITS)
+        return f"over all targets, {names} in standard deviations of the training rows"
+
     def to_json(self) -> dict[str, Any]:
         """Return plain values; an estimate is `{"value", "low", "high"}`."""
         return asdict(self) | {"classes": list(self.classes)}
@@ -80,7 +88,9 @@ class Evaluation:
             f"<tr><th>{escape(name)}</th><td>{estimate}</td></tr>"
             for name, estimate in self.overall.items()
         )
-        return f"<table><caption>{escape(self.part)}: {self.rows:,} rows</caption>{rows}</table>"
+        more = f"; {self.units}" if self.units else ""
+        title = f"{escape(self.part)}: {self.rows:,} rows{more}"
+        return f"<table><caption>{title}</caption>{rows}</table>"
 
 
 def evaluate(

@@ -194,6 +194,9 @@ HEADLINE: Mapping[TaskType, str] = {
 }
 """The metric to show where there is room for one."""
 
+IN_UNITS = ("rmse", "mae")
+"""Metrics in the target's units."""
+
 
 class Measured(NamedTuple):
     """How good answers are."""
@@ -201,7 +204,10 @@ class Measured(NamedTuple):
     targets: dict[str, dict[str, Estimate]]
     """By target and metric."""
     mean: dict[str, Estimate]
-    """By metric, over the targets for which it is defined; a single target's own."""
+    """By metric, over the targets for which it is defined; a single target's own.
+
+    What is in a target's units (`IN_UNITS`) is averaged in standard deviations of the training
+    rows: else the target in the largest unit would decide alone."""
 
 
 def columns_of(task: TaskConfig, answers: Array, target: int) -> Array:
@@ -257,8 +263,10 @@ def measure(
     for metric in next(iter(values.values())):
         # The same targets in every sample: where one has no value there, neither has the mean.
         defined = [name for name, found in values.items() if not np.isnan(found[metric])]
+        units = dict(zip(task.targets, task.std, strict=True)) if metric in IN_UNITS else {}
         mean[metric] = _estimate(
-            _mean(values, metric, defined), [_mean(one, metric, defined) for one in drawn]
+            _mean(values, metric, defined, units),
+            [_mean(one, metric, defined, units) for one in drawn],
         )
     return Measured(targets, mean)
 
@@ -281,9 +289,15 @@ def _by_target(
     return out
 
 
-def _mean(found: Mapping[str, Mapping[str, float]], metric: str, targets: list[str]) -> float:
-    """Average a metric over targets; NaN without any."""
-    return float(np.mean([found[name][metric] for name in targets])) if targets else float("nan")
+def _mean(
+    found: Mapping[str, Mapping[str, float]],
+    metric: str,
+    targets: list[str],
+    units: Mapping[str, float],
+) -> float:
+    """Average a metric over targets, each divided by its unit if it has one; NaN without any."""
+    each = [found[name][metric] / units.get(name, 1.0) for name in targets]
+    return float(np.mean(each)) if each else float("nan")
 
 
 def _all_metrics(task: TaskConfig, truth: Array, found: Array, weights: Array) -> dict[str, float]:

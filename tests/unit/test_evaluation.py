@@ -86,6 +86,18 @@ def test_labels_are_averaged_over_targets_and_unknown_ones_left_out(
     assert found.overall["accuracy"].value == pytest.approx(np.mean(each))  # type: ignore[arg-type]
 
 
+def test_what_is_in_standard_deviations_says_so(model: MaskedAutoencoder) -> None:
+    several = NUMBERS.model_copy(
+        update={"targets": ("y", "z"), "mean": (0.0, 0.0), "std": (1.0, 100.0)}
+    )
+    data = table(y=np.arange(60.0), z=np.arange(60.0))
+    found = evaluate(Predictor.from_pretrained(model, several), data, resamples=0)
+    words = "rmse and mae in standard deviations of the training rows"
+    assert words in str(found.units) and words in found._repr_html_()
+    single = evaluate(Predictor.from_pretrained(model, NUMBERS), data, resamples=0)
+    assert single.units == "" and words not in single._repr_html_()
+
+
 def test_the_test_part_is_judged_where_the_data_name_one(model: MaskedAutoencoder) -> None:
     predictor = Predictor.from_pretrained(model, NUMBERS)
     data = table(y=np.arange(60.0), part=["train"] * 40 + ["test"] * 20)

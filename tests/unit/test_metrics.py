@@ -256,6 +256,23 @@ def test_the_mean_over_targets_has_an_interval_of_its_own(draw: np.random.Genera
     assert width < min(one.high - one.low for one in each)  # type: ignore[operator]
 
 
+def test_errors_of_several_numbers_are_averaged_in_standard_deviations(
+    draw: np.random.Generator,
+) -> None:
+    task = TaskConfig(type="regression", targets=("a", "b"), mean=(0.0, 0.0), std=(1.0, 1000.0))
+    truth = draw.normal(size=(40, 2)) * task.std
+    answers = truth + draw.normal(size=(40, 2)) * task.std
+    found = measure(task, truth, answers, np.ones(40), resamples=20)
+    for name in ("rmse", "mae"):
+        small, large = (found.targets[target][name].value for target in "ab")
+        mean = found.mean[name]
+        assert mean.value == pytest.approx((small + large / 1000) / 2)
+        assert mean.low < mean.value < mean.high < 10  # type: ignore[operator]
+    for name in ("r2", "spearman"):
+        each = [found.targets[target][name].value for target in "ab"]
+        assert found.mean[name].value == pytest.approx(np.mean(each))
+
+
 def test_a_mean_over_targets_is_over_the_same_ones_in_every_sample() -> None:
     draw = np.random.default_rng(0)
     truth = np.stack([draw.integers(0, 2, 400), np.arange(400) == 0], 1).astype(float)

@@ -169,6 +169,8 @@ def _show_evaluation(found: "Evaluation") -> None:
     typer.echo(f"{found.part}: {found.rows:,} rows, with 95 % intervals")
     if found.seen_in_training is not None:
         typer.echo(f"{found.seen_in_training:,} of them also occur among the training rows")
+    if found.units:
+        typer.echo(found.units)
     several = found.targets if len(found.targets) > 1 else {}
     # A group may be named like a target, or `all`.
     columns = [("all", found.overall), *several.items(), *found.groups.items()]

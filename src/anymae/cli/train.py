@@ -306,7 +306,8 @@ def _report_model(model: "Finetuned", *, json: bool) -> None:
     typer.echo(f"{model.folder}: {model.task.type} of {', '.join(model.task.targets)}")
     for part, found in model.evaluations.items():
         words = ", ".join(f"{name} {estimate}" for name, estimate in found.overall.items())
-        typer.echo(f"{part}, {found.rows:,} rows: {words}")
+        more = f" ({found.units})" if found.units else ""
+        typer.echo(f"{part}, {found.rows:,} rows: {words}{more}")
     next_step(quoted("anymae", "predict", model.folder, "DATA", "--out", "answers.csv"))
 
 

@@ -180,4 +180,5 @@ def _results(result: Finetuned) -> str:
     lines = ["", "## Results", "", "| rows | metric | value |", "| --- | --- | --- |"]
     for part, found in result.evaluations.items():
         lines += [f"| {part} | {name} | {value} |" for name, value in found.overall.items()]
-    return "\n".join(lines) + "\n"
+    units = {found.units for found in result.evaluations.values() if found.units}
+    return "\n".join([*lines, *(f"\n{words.capitalize()}." for words in units)]) + "\n"
