@@ -48,6 +48,8 @@ MOST_GROUPS = 50
 class Evaluation:
     """What an evaluation found."""
 
+    data: str
+    """What was read, as it was named."""
     part: str
     """Which rows: `test`, `valid`, `train`, or `all`."""
     rows: int
@@ -58,7 +60,9 @@ class Evaluation:
     targets: dict[str, dict[str, Estimate]]
     """Metrics by target and name."""
     groups: dict[str, dict[str, Estimate]]
-    """Metrics by group and name, like `overall`."""
+    """Metrics by group and name, like `overall`; of the `MOST_GROUPS` largest groups."""
+    num_groups: int
+    """All groups, smaller ones too."""
     confusion: dict[str, list[list[float]]]
     """Weight of rows by true and most probable class, by target."""
     classes: tuple[str, ...]
@@ -103,6 +107,8 @@ def evaluate(
     seed: int = 0,
     config: ComputeConfig | None = None,
     plot: str | Path | None = None,
+    overwrite: bool = False,
+    keep: Callable[[Evaluation], object] | None = None,
 ) -> Evaluation:
     """Compare a fine-tuned model's answers with the truth.
 
@@ -115,15 +121,17 @@ def evaluate(
         seed: Draws the samples.
         config: Device and precision.
         plot: Where to draw the confusion or parity plot (.png, .svg or .pdf).
+        overwrite: Replace `plot`.
+        keep: Is given the evaluation before anything is drawn.
 
     Raises:
         DataError: The data do not fit the model, lack a target or hold a new class.
         UserInputError: The model was pretrained only, or answers another target.
-        FolderError: `plot` is among the data, or cannot be written.
+        FolderError: `plot` exists, is among the data, or cannot be written.
     """
     data_config = data_settings(data_config)
     if plot is not None:
-        require_output(Path(plot), PLOTS, data, *data_config.files, overwrite=True)
+        require_output(Path(plot), PLOTS, data, *data_config.files, overwrite=overwrite)
     answers = Answers(open_model(model))
     task = answers.model.task
     if data_config.target not in ((), task.targets):
@@ -138,6 +146,8 @@ def evaluate(
         answers.model, dataset, index, part=chosen, resamples=resamples, seed=seed, config=config,
         trained_on=Path(model) if isinstance(model, str | Path) else None,
     )  # fmt: skip
+    if keep is not None:
+        keep(evaluation)
     if plot is not None:
         draw(task, truth, found, evaluation, Path(plot))
     return evaluation
@@ -181,19 +191,22 @@ def evaluate_rows(
     values = compute(Answers(model), dataset, index, config).values
     found = values.reshape(len(index), task.members, -1).mean(1, dtype=np.float64)
     measured = measure(task, truth, found, weights, resamples=resamples, seed=seed)
+    groups, num_groups = _by_group(
+        dataset,
+        index,
+        lambda here: measure(
+            task, truth[here], found[here], weights[here], resamples=resamples, seed=seed
+        ),
+    )
     evaluation = Evaluation(
+        data=dataset.rows.frame.name,
         part=part,
         rows=len(index),
         task=task.type,
         overall=measured.mean,
         targets=measured.targets,
-        groups=_by_group(
-            dataset,
-            index,
-            lambda here: measure(
-                task, truth[here], found[here], weights[here], resamples=resamples, seed=seed
-            ),
-        ),
+        groups=groups,
+        num_groups=num_groups,
         confusion=_confusion(task, truth, found, weights),
         classes=task.classes or (("0", "1") if task.type == "multilabel" else ()),
         seen_in_training=_count_seen(dataset, index, trained_on),
@@ -286,10 +299,10 @@ def _take(labels: Labels, index: IntArray) -> Labels:
 
 def _by_group(
     dataset: Dataset, index: IntArray, measured: Callable[[npt.NDArray[np.bool_]], Measured]
-) -> dict[str, dict[str, Estimate]]:
-    """Measure the rows of each group, flagged `(R,)`."""
+) -> tuple[dict[str, dict[str, Estimate]], int]:
+    """Measure the rows of the largest groups, flagged `(R,)`; return how many groups there are."""
     if dataset.roles.group is None:
-        return {}
+        return {}, 0
     column = dataset.column(dataset.roles.group).take(pa.array(index)).combine_chunks()
     if pa.types.is_large_string(column.type):
         # Groups may be any bytes, which need not be text.
@@ -299,7 +312,7 @@ def _by_group(
     out = {}
     for group in groups[np.argsort(-counts, kind="stable")][:MOST_GROUPS]:
         out[str(group)] = measured(names == group).mean
-    return out
+    return out, len(groups)
 
 
 def _name_of(group: object) -> str:

@@ -1,9 +1,15 @@
 """`compare` and `benchmark` print what the library found, and say what is next."""
 
+import re
 from pathlib import Path
 
+import numpy as np
 import pytest
 
+from anymae.cli.evaluations import show_evaluation
+from anymae.evaluation import Evaluation
+from anymae.metrics import measure
+from anymae.task import TaskConfig
 from commands import TINY, Command
 
 SMALL = ("--column", "smiles", "--target", "y", "--preset", "tiny", "--steps", 2, *TINY[-6:])
@@ -28,6 +34,36 @@ def test_compare_prints_table_and_verdict_and_goes_on(
     found = command(*words, "--json")
     assert len(found.json["verdicts"]) == 5
     assert "pretraining " not in found.err
+
+
+@pytest.mark.parametrize("terminal", [True, False])
+def test_evaluate_shows_many_labels_and_groups_with_whole_numbers(
+    terminal: bool, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    task = TaskConfig(type="multilabel", targets=tuple(f"label {place}" for place in range(12)))
+    draw = np.random.default_rng(0)
+    truth = draw.integers(0, 2, (60, 12)).astype(float)
+    targets, mean = measure(task, truth, draw.random((60, 12)), np.ones(60), resamples=20)
+    groups = {f"group [{place}]": mean for place in range(3)}
+    found = Evaluation(
+        data="d.csv", part="all", rows=60, task=task.type, overall=mean, targets=targets,
+        groups=groups, num_groups=1203, confusion={}, classes=("0", "1"), seen_in_training=None,
+    )  # fmt: skip
+    assert found.to_json()["num_groups"] == 1203
+    monkeypatch.setenv("COLUMNS", "80")
+    monkeypatch.setattr("sys.stdout.isatty", lambda: terminal)
+    show_evaluation(found)
+    out = re.sub(r"\x1b\[[0-9;]*m", "", capsys.readouterr().out)
+    lines = out.splitlines()
+    assert max(map(len, lines)) <= 80 or not terminal
+    assert lines[-1] == "and 1,200 smaller groups"
+    cells = [[cell.strip() for cell in line.split("│")] for line in lines if "│" in line]
+    for name, estimates in {"all": mean, **targets, **groups}.items():
+        shown = [cell for line in cells if line[1] == name for cell in line[2:-1]]
+        assert shown == [str(estimate) for estimate in estimates.values()]
+    heads = [line.split("┃")[1].strip() for line in lines if "┃" in line]
+    parts = 4 if terminal else 1
+    assert heads == ["target"] * parts + ["group"] * parts
 
 
 def test_compare_refuses_a_baseline_without_a_file(

@@ -1,12 +1,15 @@
 """Each verb does what it says, prints what it promises, and names the next command."""
 
 import errno
+import io
 import json
 import os
 import re
 import shlex
 import shutil
+import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pyarrow.csv
@@ -15,8 +18,13 @@ import pytest
 
 import anymae
 from anymae import files
-from anymae.config import ModelConfig
+from anymae.cli import main
+from anymae.config import DataConfig, ModelConfig, parse
+from anymae.data.dataset import open_data
+from anymae.model import MaskedAutoencoder
+from anymae.predictor import Predictor
 from anymae.recipes import load_recipe
+from anymae.task import TaskConfig
 from commands import TINY, Command, assert_refused
 
 
@@ -220,8 +228,12 @@ def test_evaluate_shows_targets_and_groups_and_stores_what_it_found(
     assert outcome.status == 0, outcome.err
     outcome = command("evaluate", model, data, *read, "--group", "place")
     assert outcome.status == 0, outcome.err
-    head = next(line for line in outcome.out.splitlines() if "metric" in line)
-    assert head.replace("┃", " ").split() == ["metric", "all", "y", "z", "g0", "g1"]
+    heads = [line.replace("┃", " ").split() for line in outcome.out.splitlines() if "┃" in line]
+    names = ["rmse", "mae", "r2", "spearman"]
+    assert heads == [["target", *names], ["group", *names]]
+    first = [line.split("│")[1].strip() for line in outcome.out.splitlines() if "│" in line]
+    assert first == ["all", "y", "z", "g0", "g1"]
+    assert "over all targets, rmse and mae in standard deviations" in outcome.out
     assert "all: 60 rows" in outcome.out
     assert "16 of them also occur among the training rows" in outcome.out
     stored = model / "evaluation-two.1-all.json"
@@ -232,6 +244,14 @@ def test_evaluate_shows_targets_and_groups_and_stores_what_it_found(
     place = tmp_path / "new" / "found.json"
     as_json = command("evaluate", model, data, *read, "--group", "place", "--out", place, "--json")
     assert json.loads(place.read_text()) == {"format_version": 1, **as_json.json}
+    again = ("evaluate", model, data, *read, "--out", place)
+    assert_refused(command, tmp_path, *again, expected=f"{place} exists; remove it, name another")
+    assert command(*again, "--overwrite").status == 0
+    assert json.loads(place.read_text())["groups"] == {}
+    # What is found of other rows, or in another way, takes no other's place.
+    assert f"stored in {model / 'evaluation-two.1-all-2.json'}" in command(*again[:-2]).out
+    assert f"stored in {model / 'evaluation-two.1-all-2.json'}" in command(*again[:-2]).out
+    assert json.loads(stored.read_text()) == found
 
 
 def test_evaluate_shows_what_it_cannot_store(
@@ -254,7 +274,69 @@ def test_evaluate_shows_what_it_cannot_store(
     assert "rmse" in asked.out
     assert asked.err.startswith(f"anymae: {tmp_path / 'found.json'} could not be written")
     plotted = command("evaluate", model, *read, "--plot", tmp_path / "found.svg")
-    assert (plotted.status, plotted.err.count("\n")) == (2, 1)
+    assert plotted.status == 2 and "rmse" in plotted.out
+    assert plotted.err.splitlines()[-1].startswith(f"anymae: {tmp_path / 'found.svg'} could not")
+    monkeypatch.undo()
+    (tmp_path / "found.svg").touch()
+    drawn = ("evaluate", model, *read, "--plot", tmp_path / "found.svg")
+    assert_refused(command, tmp_path, *drawn, expected="found.svg exists; remove it, name another")
+    monkeypatch.setattr("anymae.evaluation.draw", fail)
+    assert command(*drawn, "--overwrite").status == 2
+    assert (model / "evaluation-molecules-all.json").exists()
+
+
+@pytest.mark.skipif(os.name == "nt", reason="asks Linux and macOS of the pipe")
+@pytest.mark.parametrize("verb", ["--help", "inspect", "evaluate"])
+def test_a_verb_whose_reader_is_gone_ends_quietly(
+    verb: str,
+    command: Command,
+    molecules: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    model = tmp_path / "model"
+    words = [verb, str(molecules)]
+    if verb == "evaluate":
+        task = TaskConfig(type="regression", targets=("y",), mean=(0.0,), std=(1.0,))
+        dataset = open_data(molecules, DataConfig(column="smiles", target=("y",)))
+        sizes = {"width": 16, "depth": 1, "num_heads": 2}
+        config = parse(ModelConfig, {"input": dataset.input.model_dump(), "encoder": sizes})
+        pretrained = MaskedAutoencoder(config)
+        pretrained.data = dataset.preparation.to_json()
+        anymae.save(Predictor.from_pretrained(pretrained, task), model)
+        words = [verb, str(model), str(molecules)]
+    read, write = os.pipe()
+    os.close(read)
+    with os.fdopen(write, "w") as unread, monkeypatch.context() as patched:
+        patched.setattr("sys.stdout", unread)
+        assert main(words) == 0
+        assert sys.stdout is unread
+    assert "unexpected" not in capsys.readouterr().err
+    assert (model / "evaluation-molecules-all.json").exists() == (verb == "evaluate")
+
+
+def test_another_pipe_that_is_closed_is_an_error(
+    command: Command, molecules: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*_: object, **__: object) -> None:
+        raise BrokenPipeError(errno.EPIPE, os.strerror(errno.EPIPE))
+
+    monkeypatch.setattr("anymae.report.survey", fail)
+    outcome = command("inspect", molecules)
+    assert outcome.status == 1 and "unexpected BrokenPipeError" in outcome.err
+
+
+def test_signs_that_a_terminal_lacks_are_no_error(
+    molecules: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    told = SimpleNamespace(lines=lambda: ["λ: a column"], found=SimpleNamespace(bad=()))
+    monkeypatch.setattr("anymae.report.survey", lambda *_, **__: told)
+    written = io.BytesIO()
+    with io.TextIOWrapper(written, encoding="iso-8859-1") as latin:
+        monkeypatch.setattr("sys.stdout", latin)
+        assert main(["inspect", str(molecules)]) == 0
+        assert written.getvalue() == b"?: a column\n"
 
 
 def test_outputs_on_a_full_disk_are_told_and_taken_up(

@@ -47,6 +47,18 @@ def test_groups_of_bytes_need_not_be_text(model: MaskedAutoencoder) -> None:
     assert set(found.groups) == {r"\xff\xfe", "ab", "None"}
 
 
+def test_of_many_groups_the_largest_are_measured_and_all_are_counted(
+    model: MaskedAutoencoder,
+) -> None:
+    groups = ["large"] * 5 + [f"g{place}" for place in range(55)]
+    data = table(y=["no", "yes"] * 30, g=groups)
+    predictor, config = Predictor.from_pretrained(model, BINARY), DataConfig(group="g")
+    found = evaluate(predictor, data, data_config=config, resamples=0)
+    assert len(found.groups) == 50 and next(iter(found.groups)) == "large"
+    assert found.num_groups == found.to_json()["num_groups"] == 56
+    assert evaluate(predictor, data, resamples=0).num_groups == 0
+
+
 def test_metrics_are_those_of_the_answers(model: MaskedAutoencoder) -> None:
     random = np.random.default_rng(1)
     predictor = Predictor.from_pretrained(model, BINARY)

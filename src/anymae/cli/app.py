@@ -5,15 +5,17 @@ A verb that goes wrong ends with one sentence on stderr and the status that the 
 """
 
 import errno
+import io
 import logging
 import os
+import select
 import signal
 import sys
 import threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from types import FrameType
-from typing import Annotated, NoReturn, cast
+from typing import Annotated, NoReturn, TextIO, cast
 
 import typer
 
@@ -75,19 +77,17 @@ def main(arguments: Sequence[str] | None = None) -> int:
     words = list(sys.argv[1:] if arguments is None else arguments)
     debug = "--debug" in words
     words = [word for word in words if word != "--debug"] or ["--help"]
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        # A terminal of another encoding than UTF-8 lacks the lines of tables, and letters.
+        sys.stdout.reconfigure(errors="replace")
     try:
-        with _logs_on_stderr(), _termination_as_exception():
-            status = app(words, prog_name="anymae", standalone_mode=False)
+        status = _run(words)
     except _USAGE_ERROR as error:
         return _fail(_sentence(error), 2)
     except AnymaeError as error:
         if debug:
             raise
         return _fail(str(error), error.exit_code)
-    except BrokenPipeError:
-        # Whoever read our output has seen enough; say nothing more on exit either.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 0
     except _Terminated:
         return _fail("terminated", 143)
     except (KeyboardInterrupt, typer.Abort):
@@ -107,6 +107,49 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return _fail(f"unexpected {problem}; please report it, with what --debug shows", 1)
     # For Ctrl-C typer returns the status and says nothing.
     return _fail("interrupted", 130) if status == 130 else int(status or 0)
+
+
+def _run(words: list[str]) -> int | None:
+    """Run a verb; one whose output nobody reads any more has done enough."""
+    output, errors = sys.stdout, sys.stderr
+    with _duplicated(output) as number:
+        try:
+            with _logs_on_stderr(), _termination_as_exception():
+                status: int | None = app(words, prog_name="anymae", standalone_mode=False)
+        except SystemExit as end:
+            # So typer and rich answer a closed pipe, which may be any that the verb wrote to.
+            if not isinstance(end.__context__, BrokenPipeError):
+                raise
+            sys.stdout, sys.stderr = output, errors
+            if number is None or not _is_unread(number):
+                raise end.__context__ from None
+            # Nor shall anything be said on exit.
+            os.dup2(os.open(os.devnull, os.O_WRONLY), output.fileno())
+            return 0
+    return status
+
+
+@contextmanager
+def _duplicated(output: TextIO) -> Iterator[int | None]:
+    """Hold on to where output goes, as rich puts another place under its number."""
+    try:
+        number = os.dup(output.fileno())
+    except (AttributeError, OSError, ValueError):  # there is none, or none of the system's
+        yield None
+        return
+    try:
+        yield number
+    finally:
+        os.close(number)
+
+
+def _is_unread(number: int) -> bool:
+    """True where nobody reads a pipe any more; on Windows this cannot be asked."""
+    if not hasattr(select, "poll"):
+        return True
+    poll = select.poll()
+    poll.register(number, select.POLLOUT)
+    return any(event & (select.POLLERR | select.POLLHUP) for _, event in poll.poll(0))
 
 
 class _Terminated(BaseException):

@@ -14,11 +14,16 @@ import typer
 from anymae.training.progress import duration
 
 if TYPE_CHECKING:
+    from rich.table import Table
+
     from anymae.task import TaskConfig
     from anymae.training.progress import Progress as TrainingProgress
 
 PATIENCE = 2.0
 """Seconds after which progress is shown."""
+
+UNFOLDED = 10_000
+"""Signs of a line where no terminal shows it."""
 
 INTERVAL = 10.0
 """Seconds between lines of progress where stderr is no terminal."""
@@ -32,21 +37,63 @@ def show_json(value: Mapping[str, Any]) -> None:
     typer.echo(json.dumps(_plain(value), allow_nan=False))
 
 
-def show_table(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
-    """Print a table on stdout; the first column stands left, the others right."""
+def show_table(
+    columns: Sequence[str], rows: Sequence[Sequence[str]], *, in_parts: bool = False
+) -> None:
+    """Print a table on stdout; the first column stands left, the others right.
+
+    Args:
+        columns: Their names.
+        rows: Cells.
+        in_parts: Columns for which a terminal is too narrow stand in tables below, each behind the
+            first column.
+    """
     from rich.console import Console
+
+    # What no terminal shows is not folded to the width of one. A column may be called mass [kg].
+    terminal = sys.stdout.isatty()
+    console = Console(
+        width=None if terminal else UNFOLDED, markup=False, emoji=False, highlight=False
+    )
+    parts = _parts(columns, rows, console.width) if in_parts else [range(len(columns))]
+    with console.capture() as captured:
+        for part in parts:
+            console.print(
+                _table([columns[n] for n in part], [[row[n] for n in part] for row in rows])
+            )
+    # What rich prints itself ends the process where nobody reads on.
+    typer.echo(captured.get(), nl=False)
+
+
+def _table(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> "Table":
     from rich.table import Table
 
     table = Table()
     for number, column in enumerate(columns):
-        table.add_column(column, justify="right" if number else "left")
+        table.add_column(column, justify="right" if number else "left", overflow="fold")
     for row in rows:
         table.add_row(*row)
-    # What no terminal shows is not folded to the width of one. A column may be called mass [kg].
-    console = Console(
-        width=None if sys.stdout.isatty() else 200, markup=False, emoji=False, highlight=False
+    return table
+
+
+def _parts(
+    columns: Sequence[str], rows: Sequence[Sequence[str]], width: int
+) -> list[Sequence[int]]:
+    """Return the columns of each table, of which as many stand side by side as fit."""
+    from rich.cells import cell_len
+
+    first, *sizes = (
+        max(cell_len(cell) for cell in cells) + 3 for cells in zip(columns, *rows, strict=True)
     )
-    console.print(table)
+    parts: list[list[int]] = [[]]
+    used = first + 1
+    for number, size in enumerate(sizes, 1):
+        if parts[-1] and used + size > width:
+            parts.append([])
+            used = first + 1
+        parts[-1].append(number)
+        used += size
+    return [[0, *part] for part in parts]
 
 
 def show_task(task: "TaskConfig", rows: Mapping[str, int], more: str = "") -> None:

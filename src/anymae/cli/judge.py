@@ -16,12 +16,14 @@ from anymae.cli.console import (
     show_task,
     training_progress,
 )
+from anymae.cli.evaluations import keep_evaluation, show_evaluation
 from anymae.cli.options import (
     LARGEST_SEED,
     ComputeFlags,
     DataArgument,
     DataFlags,
     JsonFlag,
+    OverwriteFlag,
     RunArgument,
     RunFlags,
     TaskFlag,
@@ -123,6 +125,7 @@ def evaluate(
     out: Annotated[
         Path | None, typer.Option("--out", help="JSON file; else MODEL/evaluation-DATA-PART.json.")
     ] = None,
+    overwrite: OverwriteFlag = False,
     json: JsonFlag = False,
 ) -> None:
     """Compare a model's answers with the truth, with bootstrap intervals.
@@ -134,62 +137,40 @@ def evaluate(
     from anymae.evaluation import store
 
     if out is not None:
-        require_output(out, (".json",), data, *data_flags.config().files, overwrite=True)
-    found = run_evaluation(
+        require_output(out, (".json",), data, *data_flags.config().files, overwrite=overwrite)
+
+    def keep(found: "Evaluation") -> None:
+        """Store first: whoever reads what is printed may stop, and a picture may fail."""
+        stored, failed = out, None
+        try:
+            if out is not None:
+                store(found, out)
+            elif Path(model).is_dir():
+                stored = keep_evaluation(found, Path(model), data)
+        except FolderError as error:
+            failed = error
+        if json:
+            show_json(found.to_json())
+        else:
+            show_evaluation(found)
+        if failed is not None:
+            raise failed
+        if stored is not None and not json:
+            typer.echo(f"stored in {stored}")
+
+    run_evaluation(
         model,
         data,
         part=None if part is None else part.value,
         data_config=data_flags.config(),
         config=compute_flags.config(),
         plot=plot,
+        overwrite=overwrite,
+        keep=keep,
     )
     if json:
-        show_json(found.to_json())
-    else:
-        _show_evaluation(found)
-    folder = Path(model)
-    if out is not None:
-        store(found, out)
-    elif folder.is_dir():
-        out = folder / f"evaluation-{_stem(Path(data))}-{found.part}.json"
-        try:
-            store(found, out)
-        except FolderError as error:
-            # Nobody asked for it there; models in a shared folder can be evaluated too.
-            logger.warning("%s; --out stores the evaluation elsewhere", error)
-            out = None
-    if json:
         return
-    if out is not None:
-        typer.echo(f"stored in {out}")
     next_step(quoted("anymae", "predict", model, "DATA", "--out", "answers.csv"))
-
-
-def _show_evaluation(found: "Evaluation") -> None:
-    typer.echo(f"{found.part}: {found.rows:,} rows, with 95 % intervals")
-    if found.seen_in_training is not None:
-        typer.echo(f"{found.seen_in_training:,} of them also occur among the training rows")
-    if found.units:
-        typer.echo(found.units)
-    several = found.targets if len(found.targets) > 1 else {}
-    # A group may be named like a target, or `all`.
-    columns = [("all", found.overall), *several.items(), *found.groups.items()]
-    rows = [[metric, *(str(column[metric]) for _, column in columns)] for metric in found.overall]
-    show_table(["metric", *(name for name, _ in columns)], rows)
-
-
-def _stem(data: Path) -> str:
-    """Return the name of data without what tells their format.
-
-    >>> _stem(Path("folds/fold.1.CSV.gz")), _stem(Path("fold.2"))
-    ('fold.1', 'fold.2')
-    """
-    from anymae.data.sources.base import SOURCES
-    from anymae.data.sources.locate import extension
-
-    known = {ending for key in SOURCES for ending in SOURCES[key].extensions}
-    ending = extension(data.name)
-    return data.name[: data.name.lower().rindex(ending)] if ending in known else data.name
 
 
 def compare(

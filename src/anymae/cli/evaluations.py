@@ -1,0 +1,85 @@
+"""What `evaluate` prints, and where it keeps what nobody named a file for."""
+
+import logging
+from itertools import count
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import typer
+
+from anymae.cli.console import show_table
+from anymae.errors import FolderError
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from anymae.evaluation import Evaluation
+    from anymae.metrics import Estimate
+
+logger = logging.getLogger(__name__)
+
+
+def show_evaluation(found: "Evaluation") -> None:
+    """Print metrics: a line for each target, then for each group."""
+    typer.echo(f"{found.part}: {found.rows:,} rows, with 95 % intervals")
+    if found.seen_in_training is not None:
+        typer.echo(f"{found.seen_in_training:,} of them also occur among the training rows")
+    if found.units:
+        typer.echo(found.units)
+    several = found.targets if len(found.targets) > 1 else {}
+    # A target may be named `all`.
+    _show("target", [("all", found.overall), *several.items()])
+    if found.groups:
+        _show("group", list(found.groups.items()))
+    if found.num_groups > len(found.groups):
+        typer.echo(f"and {found.num_groups - len(found.groups):,} smaller groups")
+
+
+def keep_evaluation(found: "Evaluation", folder: Path, data: str) -> Path | None:
+    """Store an evaluation in the model's folder, beside others that say something else.
+
+    Returns:
+        The file; `None` where the folder cannot be written.
+    """
+    from anymae.evaluation import store
+
+    name = f"evaluation-{_stem(Path(data))}-{found.part}"
+    places = (folder / f"{name}{'' if number == 1 else f'-{number}'}.json" for number in count(1))
+    out = next(place for place in places if not place.exists() or _holds(place, found))
+    try:
+        store(found, out)
+    except FolderError as error:
+        # Nobody asked for it there; models in a shared folder can be evaluated too.
+        logger.warning("%s; --out stores the evaluation elsewhere", error)
+        return None
+    return out
+
+
+def _show(what: str, lines: "list[tuple[str, Mapping[str, Estimate]]]") -> None:
+    metrics = list(lines[0][1])
+    rows = [[name, *(str(estimates[metric]) for metric in metrics)] for name, estimates in lines]
+    show_table([what, *metrics], rows, in_parts=True)
+
+
+def _holds(path: Path, found: "Evaluation") -> bool:
+    """True where a file holds this very evaluation."""
+    from anymae.files import read_json
+
+    try:
+        return found.to_json().items() <= read_json(path).items()
+    except FolderError:
+        return False
+
+
+def _stem(data: Path) -> str:
+    """Return the name of data without what tells their format.
+
+    >>> _stem(Path("folds/fold.1.CSV.gz")), _stem(Path("fold.2"))
+    ('fold.1', 'fold.2')
+    """
+    from anymae.data.sources.base import SOURCES
+    from anymae.data.sources.locate import extension
+
+    known = {ending for key in SOURCES for ending in SOURCES[key].extensions}
+    ending = extension(data.name)
+    return data.name[: data.name.lower().rindex(ending)] if ending in known else data.name
