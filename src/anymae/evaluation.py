@@ -260,9 +260,11 @@ def draw(task: TaskConfig, truth: Array, found: Array, evaluation: Evaluation, p
         # Names are the user's: one with dollars is no formula.
         axes.set_title(name, parse_math=False)
         if task.type == "regression":
-            limits = [np.nanmin([truth, found]), np.nanmax([truth, found])]
+            known = ~np.isnan(truth[:, number])
+            pair = np.stack([truth[known, number], found[known, number]])
+            limits = [pair.min(), pair.max()] if known.any() else []
             axes.plot(limits, limits, color="grey", linewidth=1)
-            axes.scatter(truth[:, number], found[:, number], s=4, alpha=0.5)
+            axes.scatter(*pair, s=4, alpha=0.5)
             axes.set(xlabel="true", ylabel="predicted")
             continue
         table = np.array(evaluation.confusion[name])

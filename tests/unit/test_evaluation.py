@@ -177,6 +177,20 @@ def test_names_with_dollars_are_drawn_as_they_are(tmp_path: Path) -> None:
     assert all((tmp_path / f"{each}.png").stat().st_size > 1000 for each in "cp")
 
 
+def test_each_target_has_a_range_of_its_own(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    drawn: list[Any] = []
+    monkeypatch.setattr("matplotlib.figure.Figure.savefig", lambda one, *_, **__: drawn.append(one))
+    names = ("small", "large", "unknown")
+    task = NUMBERS.model_copy(update={"targets": names})
+    truth = np.array([[1.0, 1000, np.nan], [2.0, 3000, np.nan]])
+    found: Any = SimpleNamespace(confusion={}, classes=[])
+    draw(task, truth, truth[:, [0, 1, 0]] + 0.5, found, tmp_path / "p.png")
+    lines = [panel.lines[0].get_xdata() for panel in drawn[0].axes]
+    assert [list(line) for line in lines] == [[1, 2.5], [1000, 3000.5], []]
+
+
 def test_plots_are_drawn(model: MaskedAutoencoder, tmp_path: Path) -> None:
     random = np.random.default_rng(1)
     parity = Predictor.from_pretrained(model, NUMBERS)
