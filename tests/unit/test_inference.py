@@ -284,6 +284,17 @@ def test_states_of_each_input(text: list[str], tmp_path: Path, encoder: str) -> 
         embed_to_file(model, text, tmp_path / "states.npy", per_input=True)
 
 
+def test_states_of_rows_in_windows_are_refused_before_anything_is_written(
+    model: MaskedAutoencoder, text: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(stream, "SHARD_ROWS", 2)
+    out, window = tmp_path / "states.parquet", DataConfig(too_long="window")
+    with pytest.raises(UserInputError, match="choose --too-long truncate"):
+        embed_to_file(model, [*text, "C" * 400], out, per_input=True, data_config=window)
+    assert not list(tmp_path.iterdir())
+    assert embed_to_file(model, text[:4], out, per_input=True, data_config=window).rows == 4
+
+
 def test_states_of_a_table_leave_missing_cells_out(tmp_path: Path) -> None:
     cells = np.random.default_rng(0).normal(size=(30, 5))
     model = drawn(cells)

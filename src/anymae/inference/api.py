@@ -35,6 +35,7 @@ from anymae.inference.compute import (
     FloatArray,
     Numbers,
     compute,
+    refuse_windows,
 )
 from anymae.inference.layouts import (
     AnswerLayout,
@@ -348,6 +349,7 @@ def _write(
 ) -> Written:
     config = config or ComputeConfig()
     dataset = open_rows(model, data, data_config)
+    refuse_windows(computation, dataset)
     notes = (*notes, *dataset.notes, *unlike_training(model, dataset, config))
     for note in notes:
         logger.warning("%s", note)

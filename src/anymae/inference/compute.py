@@ -110,9 +110,7 @@ def compute(
     if windows is None or len(windows.rows) == len(index):
         return _compute(computation, dataset, Windows(index, np.zeros_like(index)), config)
     if computation.per_input:
-        raise UserInputError(
-            "numbers of each input cannot be averaged over windows; choose --too-long truncate"
-        )
+        raise _not_averaged()
     parts = _compute(computation, dataset, windows, config).values
     # Windows stand in the order of the rows, and each row has at least one.
     starts = np.flatnonzero(np.r_[True, windows.first[1:] == 0])
@@ -127,6 +125,24 @@ def compute(
         most = dataset.input.length
         means *= np.where(counts > 1, windows.first[starts + counts - 1] / most + 1, 1.0)[:, None]
     return Numbers(means.astype(np.float32), np.ones(len(index), np.int64))
+
+
+def refuse_windows(computation: Computation, dataset: Dataset) -> None:
+    """Refuse, before anything is computed, what `compute` would refuse at the first long row.
+
+    Raises:
+        UserInputError: Numbers of each input are wanted of rows that are read in windows.
+    """
+    if computation.per_input and dataset.reads_windows:
+        index = np.arange(len(dataset))
+        if len(dataset.windows(index).rows) > len(index):
+            raise _not_averaged()
+
+
+def _not_averaged() -> UserInputError:
+    return UserInputError(
+        "numbers of each input cannot be averaged over windows; choose --too-long truncate"
+    )
 
 
 def _compute(
