@@ -22,10 +22,11 @@ from anymae.cli import main
 from anymae.config import DataConfig, ModelConfig, parse
 from anymae.data.dataset import open_data
 from anymae.model import MaskedAutoencoder
-from anymae.predictor import Predictor
+from anymae.predictor import Ensemble, Predictor
 from anymae.recipes import load_recipe
 from anymae.task import TaskConfig
 from commands import TINY, Command, assert_refused
+from tiny import tiny_config
 
 
 def test_pretrain_leaves_a_run_that_loads(run: Path) -> None:
@@ -638,6 +639,49 @@ def test_push_lists_what_it_would_upload(
     assert names == ["config.json", "model.safetensors", "data.json", "README.md"]
     found = command("push", run, "hf://owner/name", "--dry-run", "--json").json
     assert (list(found["files"]), found["uploaded"]) == (names, None)
+
+
+def test_the_next_command_takes_a_model_of_the_hub(
+    command: Command, molecules: Path, run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("anymae.hub._download", lambda name: run)
+    shown = command("show", "hf://o/n", molecules, "--text").err.splitlines()[-1]
+    assert shown == "next: anymae report hf://o/n --out report.html"
+    exported = command("export", "hf://o/n", "--out", tmp_path / "m.onnx").err.splitlines()[-1]
+    assert exported == "next: anymae embed hf://o/n DATA --out embeddings.parquet"
+
+
+def test_push_names_what_a_model_can_do_next(
+    command: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model = MaskedAutoencoder(tiny_config())
+    task = TaskConfig(type="regression", targets=("y",), mean=(0.0,), std=(1.0,))
+    members = [Predictor.from_pretrained(model, task) for _ in range(2)]
+    anymae.save(model, tmp_path / "run")
+    anymae.save(Ensemble(members), tmp_path / "several")
+    monkeypatch.setattr("anymae.hub.push", lambda folder, *_, **__: ({}, "https://hub/o/n"))
+    said = {
+        name: command("push", tmp_path / name, "hf://o/n").err.splitlines()[-1]
+        for name in ("run", "several")
+    }
+    assert said["run"] == "next: anymae embed hf://o/n DATA --out embeddings.parquet"
+    assert said["several"] == "next: anymae predict hf://o/n DATA --out answers.csv"
+
+
+def test_what_convert_names_next_works_without_data(
+    command: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def made(checkpoint: Path, out: Path, config: Path | None) -> MaskedAutoencoder:
+        model = MaskedAutoencoder(tiny_config("values"))
+        anymae.save(model, out)
+        return model
+
+    monkeypatch.setattr("anymae.compat.checkpoint.convert_checkpoint", made)
+    outcome = command("convert", "published", "--out", tmp_path / "run")
+    program, *words = shlex.split(outcome.err.splitlines()[-1].removeprefix("next: "))
+    assert program == "anymae"
+    outcome = command(*words)
+    assert outcome.status == 0, outcome.err
 
 
 def test_convert_says_what_it_made(command: Command, golden_folder: Path, tmp_path: Path) -> None:

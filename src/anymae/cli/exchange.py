@@ -53,7 +53,10 @@ def export(
     )
     typer.echo(f"{out}: {shapes} -> {written.output}")
     typer.echo(f"largest difference to torch, rows of several lengths: {written.difference:.1e}")
-    next_step(quoted("anymae", "push", run, "hf://OWNER/NAME", "--dry-run"))
+    if run.startswith("hf://"):
+        _use(run, run)
+    else:
+        next_step(quoted("anymae", "push", run, "hf://OWNER/NAME", "--dry-run"))
 
 
 def push(
@@ -83,7 +86,7 @@ def push(
         typer.echo(f"{file}: {size:,} bytes")
     if where is not None:
         typer.echo(where)
-        next_step(quoted("anymae", "embed", name, "DATA", "--out", "embeddings.parquet"))
+        _use(name, run)
 
 
 def convert(
@@ -109,4 +112,23 @@ def convert(
         show_json({"folder": str(out), "parameters": count, "kind": model.config.input.kind})
         return
     typer.echo(f"{out}: {model.config.input.kind} model with {count:,} parameters")
-    next_step(quoted("anymae", "embed", out, "DATA", "--out", "embeddings.parquet"))
+    if model.config.input.kind == "bytes":
+        _use(out, out)
+    else:
+        # How its numbers were scaled is unknown: it reads no data by itself.
+        next_step(quoted("anymae", "export", out, "--to", "onnx", "--out", f"{out}.onnx"))
+
+
+def _use(name: object, run: str | Path) -> None:
+    """Name the command that asks a model of data.
+
+    Args:
+        name: What to call it.
+        run: Where its configuration is read.
+    """
+    from anymae.hub import read_config, resolve
+
+    if "task" in read_config(resolve(run)):
+        next_step(quoted("anymae", "predict", name, "DATA", "--out", "answers.csv"))
+    else:
+        next_step(quoted("anymae", "embed", name, "DATA", "--out", "embeddings.parquet"))

@@ -186,7 +186,8 @@ def show(
             show_json({"page": str(out), "rows": count})
             return
         typer.echo(f"{out}: masks and reconstructions of {count} rows")
-    next_step(quoted("anymae", "report", run))
+    out_of_hub = ("--out", "report.html") if run.startswith("hf://") else ()
+    next_step(quoted("anymae", "report", run, *out_of_hub))
 
 
 def _report(written: "Written", *, json: bool) -> None:
