@@ -67,12 +67,15 @@ def test_a_step_that_is_not_finite_is_captured_and_can_be_replayed(
         "settings": {"encoder.dropout": 0.1, "data.length": 16, "training.accumulate": 2},
         "batch_size": 16,
     }
-    with pytest.raises(NonFiniteError, match=r"not finite at step 7.*--replay") as caught:
-        small(tmp_path / "run", **case)
+    run = tmp_path / "my run"
+    with pytest.raises(
+        NonFiniteError, match=r"not finite at step 7.*--replay '/.*\.safetensors'`"
+    ) as caught:
+        small(run, **case)
     assert caught.value.exit_code == 3
-    assert not (tmp_path / "run" / "model.safetensors").exists()
-    assert (tmp_path / "run" / "checkpoints" / "step-00000004").is_dir()
-    capture = tmp_path / "run" / "nonfinite-step-00000007.safetensors"
+    assert not (run / "model.safetensors").exists()
+    assert (run / "checkpoints" / "step-00000004").is_dir()
+    capture = run / "nonfinite-step-00000007.safetensors"
     held = read_tensors(capture)
     assert ("pass-0.inputs" in held) is not no_examples
     if no_examples:

@@ -162,6 +162,11 @@ def test_target_that_was_an_input_is_refused() -> None:
     stored = open_data(table).preparation
     with pytest.raises(DataError, match="'price' was an input of the encoder"):
         open_data(table, DataConfig(target=("price",)), preparation=stored)
+    spaced = table.rename_columns(["a", "the price"])
+    with pytest.raises(DataError, match=r"\(--target 'the price'\)"):
+        open_data(
+            spaced, DataConfig(target=("the price",)), preparation=open_data(spaced).preparation
+        )
 
 
 def test_differences_are_told_precisely() -> None:
@@ -270,6 +275,11 @@ def test_column_that_one_of_several_files_lacks_is_refused_if_it_is_used(tmp_pat
             said = rf"{without}\.csv lacks column '{missing}', which is used as {use}"
             with pytest.raises(DataError, match=said):
                 open_data(paths["train"], config)
+    spaced = whole.rename(columns={"b": "b (mm)"})
+    for name, path in paths.items():
+        spaced.drop(columns=["b (mm)"] if name == "test" else []).to_csv(path, index=False)
+    with pytest.raises(DataError, match=r"leave it out with --drop 'b \(mm\)'$"):
+        open_data(paths["train"], config)
     write("test", "b")
     dropped = config.model_copy(update={"drop": ("b",)})
     assert open_data(paths["train"], dropped).roles.inputs == ("a",)

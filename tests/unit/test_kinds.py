@@ -264,6 +264,8 @@ def test_numbers_too_large_to_be_scaled_are_named() -> None:
     huge = np.where(ALL % 2, 1.0, -1.0) * (1e200 + ALL * 1e198)
     with pytest.raises(DataError, match=r"'a' holds numbers of up to 1\.4e\+200.*--drop a"):
         open_data(pa.table({"a": huge, "b": ALL / 3}))
+    with pytest.raises(DataError, match=r"--drop 'mass \[kg\]'$"):
+        open_data(pa.table({"mass [kg]": huge, "b": ALL / 3}))
 
 
 def test_declared_code_of_an_unknown_column_is_an_error() -> None:

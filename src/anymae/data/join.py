@@ -6,6 +6,7 @@ as times. So the cells of a stored table run's data are read as its columns are,
 """
 
 import hashlib
+import shlex
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 
@@ -61,7 +62,9 @@ class ReadParts:
         used |= dict.fromkeys(roles.target, "target") | dict.fromkeys(roles.inputs, "input")
         for column, use in used.items():
             if column in self.lacking:
-                without = f", or leave it out with --drop {column}" if use == "input" else ""
+                without = (
+                    f", or leave it out with --drop {shlex.quote(column)}" if use == "input" else ""
+                )
                 raise DataError(
                     f"{self.lacking[column]} lacks column {column!r}, which is used as {use}; "
                     f"add it there{without}"

@@ -4,6 +4,7 @@ With it, new data become the inputs of a stored run: the same columns, scales an
 """
 
 import math
+import shlex
 from collections.abc import Iterable
 from typing import Any, Literal, Self
 
@@ -113,7 +114,7 @@ class Preparation(Section):
             if name in self.roles.inputs:
                 raise DataError(
                     f"target {name!r} was an input of the encoder, which has seen the answers; "
-                    f"pretrain without it (--target {name}) or predict another column"
+                    f"pretrain without it (--target {shlex.quote(name)}) or predict another column"
                 )
 
     def resolve_roles(self, frame: Frame, config: DataConfig) -> Roles:

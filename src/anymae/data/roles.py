@@ -5,6 +5,7 @@ use may read one that is copied (id) or grouped by. Columns whose names say that
 or bookkeeping are left out too; `column` brings one back.
 """
 
+import shlex
 from collections.abc import Iterable, Sequence
 from typing import Annotated
 
@@ -271,7 +272,7 @@ def _only(candidates: list[str]) -> list[str]:
     if len(candidates) > 1:
         raise DataError(
             f"columns {', '.join(map(repr, candidates))} could each be the input; "
-            f"say which with --column {candidates[0]}"
+            f"say which with --column {shlex.quote(candidates[0])}"
         )
     return candidates
 

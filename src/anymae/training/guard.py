@@ -6,6 +6,7 @@ step, and the counters. `replay` computes the step again from it.
 
 import json
 import logging
+import shlex
 from pathlib import Path
 from typing import NoReturn
 
@@ -47,7 +48,7 @@ def refuse_step(
     if folder is None:
         raise NonFiniteError(f"{sentence}: {advice}")
     path = folder / f"nonfinite-step-{counters.step:08d}.safetensors"
-    more = f"`anymae pretrain --replay {path}` computes it again"
+    more = f"`anymae pretrain --replay {shlex.quote(str(path))}` computes it again"
     if stepper.processes.is_main:
         try:
             _capture(path, stepper, loader, counters, result, with_examples)

@@ -1,5 +1,6 @@
 """The run whose weights another begins with: remembered in `run.yaml`, known by its sha256."""
 
+import shlex
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -134,7 +135,8 @@ def load_origin(path: str, digest: str | None) -> Origin:
     if digest is not None and digest != found:
         raise ConfigError(
             f"the weights of {path}, with which the run began, have changed (sha256 "
-            f"{found[:12]}, not {digest[:12]}); restore them, or start a new run with --init {path}"
+            f"{found[:12]}, not {digest[:12]}); restore them, or start a new run with --init "
+            f"{shlex.quote(str(path))}"
         )
     return Origin(
         path=path, sha256=found, config=model.config, data=model.data, state=model.state_dict()

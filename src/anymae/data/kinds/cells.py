@@ -4,6 +4,7 @@ A numeric column is standardised by mean and standard deviation, or, where its t
 the normal score of its quantiles; a categorical one holds codes. Both can be inverted.
 """
 
+import shlex
 from statistics import NormalDist
 from typing import Literal, Self
 
@@ -84,7 +85,7 @@ class CellStatistics(Section):
                 largest = np.abs(numbers).max()
                 raise DataError(
                     f"column {name!r} holds numbers of up to {largest:.2g}, too large to be "
-                    f"scaled; divide them, or leave the column out with --drop {name}"
+                    f"scaled; divide them, or leave the column out with --drop {shlex.quote(name)}"
                 )
             if numbers.min() == numbers.max():
                 # The sum of many 0.1 is rounded, and a spread of 1e-17 would be its error.
