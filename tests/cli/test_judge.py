@@ -6,6 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from anymae.cli.console import progress
 from anymae.cli.evaluations import show_evaluation
 from anymae.evaluation import Evaluation
 from anymae.metrics import measure
@@ -64,6 +65,19 @@ def test_evaluate_shows_many_labels_and_groups_with_whole_numbers(
     heads = [line.split("┃")[1].strip() for line in lines if "┃" in line]
     parts = 4 if terminal else 1
     assert heads == ["target"] * parts + ["group"] * parts
+
+
+def test_speed_and_time_left_are_of_what_is_done_now(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    clock = iter((100.0, 110.0))
+    monkeypatch.setattr("anymae.cli.console.time.monotonic", lambda: next(clock))
+    told: list[object] = []
+    monkeypatch.setattr("anymae.cli.console._lines", lambda verb: lambda *now: told.append(now))
+    with progress("embed") as update:
+        update(900, 1000)
+        update(950, 1000)
+    assert told == [(900, 1000, "0 rows/s", None), (950, 1000, "5 rows/s", 10.0)]
 
 
 def test_compare_refuses_a_baseline_without_a_file(

@@ -184,14 +184,17 @@ def test_a_cut_run_is_taken_up_and_gives_the_same_bytes(
     assert not cut.exists()
     kept = {p.name: p.stat().st_mtime_ns for p in (tmp_path / "cut.parquet.parts").iterdir()}
     assert len(kept) == 4
-    seen = {}
+    seen, told = {}, []
 
     def watch(done: int, _: int) -> None:
+        told.append(done)
         parts = (tmp_path / "cut.parquet.parts").iterdir()
         seen.update({p.name: p.stat().st_mtime_ns for p in parts})
 
     written = embed_to_file(model, text, cut, progress=watch)
     assert written.taken_up == 30
+    # What was there took no time now.
+    assert told == [*range(30, len(text), 10), len(text)]
     assert {name: seen[name] for name in kept} == kept
     assert cut.read_bytes() == whole.read_bytes()
 
@@ -203,7 +206,8 @@ def test_shards_of_another_model_are_not_taken_up(
     out = tmp_path / "out.npy"
 
     def kill(done: int, _: int) -> None:
-        raise KeyboardInterrupt
+        if done:
+            raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
         embed_to_file(drawn(text), text, out, progress=kill)
@@ -571,7 +575,8 @@ def test_the_precision_auto_is_the_faster_one_and_known_by_its_name(
     monkeypatch.setattr("anymae.inference.compute.fastest_precision", lambda device: fastest)
 
     def kill(done: int, _: int) -> None:
-        raise KeyboardInterrupt
+        if done:
+            raise KeyboardInterrupt
 
     out = tmp_path / "out.npy"
     with pytest.raises(KeyboardInterrupt):
@@ -675,7 +680,8 @@ def test_shards_of_other_columns_are_not_taken_up(
     first, second = (DataConfig(column=(name,)) for name in ("one", "two"))
 
     def cut(done: int, rows: int) -> None:
-        raise KeyboardInterrupt
+        if done:
+            raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
         embed_to_file(model, data, out, data_config=first, progress=cut)

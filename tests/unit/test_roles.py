@@ -54,7 +54,7 @@ def test_strings_of_digits_are_treated_as_the_integers_they_name() -> None:
 def test_several_candidates_are_an_error_that_names_them() -> None:
     with pytest.raises(DataError, match=r"'one', 'two' could each be the input.*--column one"):
         roles_of({"one": WORDS, "two": WORDS})
-    with pytest.raises(DataError, match="--column 'my strings'$"):
+    with pytest.raises(DataError, match=r"--column 'my strings'$"):
         roles_of({"my strings": WORDS, "two": WORDS})
     with pytest.raises(DataError, match="'smiles', 'seq'"):
         roles_of({"smiles": WORDS, "seq": WORDS})

@@ -106,15 +106,18 @@ def show_task(task: "TaskConfig", rows: Mapping[str, int], more: str = "") -> No
 def progress(verb: str, unit: str = "rows") -> Iterator[Progress]:
     """Show how far something has come, on stderr, once it has taken two seconds.
 
-    A bar with speed and time left on a terminal, else one plain line per interval.
+    A bar with speed and time left on a terminal, else one plain line per interval. What is done
+    when it is first told, as by a run that was cut, took no time now.
     """
-    started = time.monotonic()
+    first: tuple[int, float] | None = None
     with _shown(verb) as show:
 
         def update(done: int, total: int) -> None:
-            seconds = max(time.monotonic() - started, 1e-9)
-            speed = done / seconds
-            left = (total - done) / speed if done else None
+            nonlocal first
+            now = time.monotonic()
+            before, started = first = first or (done, now)
+            speed = (done - before) / max(now - started, 1e-9)
+            left = (total - done) / speed if speed else None
             show(done, total, f"{speed:,.0f} {unit}/s", left)
 
         yield update

@@ -96,7 +96,7 @@ def write_rows(
         out: A file that ends in .parquet, .csv or .npy; see `require_output`.
         config: Where and how.
         identity: What must be the same for a cut run to be taken up, plain values.
-        progress: Called after each shard.
+        progress: Called with what a cut run has left, then after each shard.
         notes: Kept in the result.
     """
     started = time.perf_counter()
@@ -107,18 +107,20 @@ def write_rows(
     parts = out.with_name(f"{out.name}.parts")
     with told(parts, GO_ON):
         _prepare(parts, {**identity, "shard_rows": size, "rows": len(rows)})
-    taken_up = 0
+    paths = {bound: parts / f"{number:06}.safetensors" for number, bound in enumerate(bounds)}
+    missing = [bound for bound in bounds if not paths[bound].exists()]
+    done = taken_up = len(rows) - sum(stop - start for start, stop in missing)
+    if progress is not None:
+        progress(taken_up, len(rows))
     with placed(computation.model, config):
-        for number, (start, stop) in enumerate(bounds):
-            path = parts / f"{number:06}.safetensors"
-            if path.exists():
-                taken_up += stop - start
-            else:
-                numbers = compute(computation, dataset, rows.piece(start, stop).positions, config)
-                with told(parts, GO_ON):
-                    write_tensors(path, {k: torch.from_numpy(v) for k, v in vars(numbers).items()})
+        for start, stop in missing:
+            numbers = compute(computation, dataset, rows.piece(start, stop).positions, config)
+            with told(parts, GO_ON):
+                tensors = {key: torch.from_numpy(value) for key, value in vars(numbers).items()}
+                write_tensors(paths[start, stop], tensors)
+            done += stop - start
             if progress is not None:
-                progress(stop, len(rows))
+                progress(done, len(rows))
     computing = time.perf_counter() - started
     pieces = (rows.piece(start, stop) for start, stop in bounds)
     status: Counter[str] = Counter()
