@@ -199,6 +199,23 @@ def test_a_cut_run_is_taken_up_and_gives_the_same_bytes(
     assert cut.read_bytes() == whole.read_bytes()
 
 
+def test_shards_of_scores_serve_any_reference(
+    model: MaskedAutoencoder, text: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(stream, "SHARD_ROWS", 10)
+    whole, cut = tmp_path / "whole.csv", tmp_path / "cut.csv"
+
+    def kill(done: int, _: int) -> None:
+        if done == 20:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        score_to_file(model, text, cut, progress=kill)
+    score_to_file(model, text, whole, reference=1)
+    assert score_to_file(model, text, cut, reference=1).taken_up == 20
+    assert cut.read_bytes() == whole.read_bytes()
+
+
 def test_shards_of_another_model_are_not_taken_up(
     model: MaskedAutoencoder, text: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -315,7 +315,8 @@ def score_to_file(
     against = None
     if reference is not None:
         against = reference_score(scores, model, data, reference, data_config, config)
-    identity = {"verb": "score", "masks": scores.num_masks, "seed": seed, "reference": against}
+    # What is computed of a row does not depend on the reference: shards serve any.
+    identity = {"verb": "score", "masks": scores.num_masks, "seed": seed}
     return _write(
         scores, ScoreLayout(against), model, data, Path(out), data_config, config, progress,
         identity,
