@@ -357,7 +357,6 @@ def _load_weights(model: torch.nn.Module, folder: Path) -> None:
 def _download(name: str) -> Path:
     """Fetch a model from the Hugging Face hub into its cache."""
     from huggingface_hub import snapshot_download
-    from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
 
     repository, _, revision = name.partition("@")
     try:
@@ -366,7 +365,7 @@ def _download(name: str) -> Path:
             revision=revision or None,
             allow_patterns=list(PUBLISHED),
         )
-    except (HfHubHTTPError, HFValidationError, LocalEntryNotFoundError, OSError) as error:
+    except Exception as error:  # whatever the client and the network raise
         raise FolderError(
             f"{_HUB}{name} could not be fetched from the Hugging Face hub ({first_line(error)}); "
             "check the name and the connection, or give a local folder"

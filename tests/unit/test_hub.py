@@ -125,6 +125,18 @@ def test_a_hub_name_that_cannot_be_fetched_is_one_sentence(
         anymae.load("hf://owner/name")
 
 
+def test_a_download_that_breaks_off_is_one_sentence(monkeypatch: pytest.MonkeyPatch) -> None:
+    class ReadError(Exception):
+        """As httpx has it: no error of the system, and none of the hub's."""
+
+    def fetch(*_: object, **__: object) -> str:
+        raise ReadError("peer closed connection")
+
+    monkeypatch.setattr("huggingface_hub.snapshot_download", fetch)
+    with pytest.raises(FolderError, match=r"could not be fetched .*\(peer closed connection\)"):
+        anymae.load("hf://owner/name")
+
+
 class Hub:
     """Stands for the hub's interface, and remembers what it was asked for."""
 
