@@ -416,6 +416,10 @@ def test_show_and_report_print_one_json_object(
     outcome = command("show", run, molecules, "--rows", 1, "--text", "--json")
     assert "inputs hidden" in outcome.json["text"]
     assert command("report", run, run, "--out", both, "--json").json == {"page": str(both)}
+    again = ("report", run, "--out", both)
+    assert_refused(command, tmp_path, *again, expected=f"{both} exists; remove it, name another")
+    assert command(*again, "--overwrite").status == 0
+    assert [command("report", run).status for _ in range(2)] == [0, 0]
 
 
 def test_inspect_tells_data_plan_and_masks(
@@ -526,7 +530,8 @@ def test_score_names_a_command_that_reads_the_same_rows(
 
 def test_report_names_what_a_model_can_do_next(command: Command, run: Path, tmp_path: Path) -> None:
     def said(folder: Path) -> str:
-        return command("report", folder, "--out", tmp_path / "r.html").err.splitlines()[-1]
+        words = ("report", folder, "--out", tmp_path / "r.html", "--overwrite")
+        return command(*words).err.splitlines()[-1]
 
     assert said(run).startswith(f"next: anymae probe {run}")
     unfinished = tmp_path / "unfinished"

@@ -350,6 +350,7 @@ def report(
     no_examples: Annotated[
         bool, typer.Option("--no-examples", help="Show no rows of the data.")
     ] = False,
+    overwrite: OverwriteFlag = False,
     json: JsonFlag = False,
 ) -> None:
     """Write one self-contained HTML page about a run, or several beside each other.
@@ -359,7 +360,7 @@ def report(
     from anymae.hub import WEIGHTS, read_config, resolve
     from anymae.report import write_report
 
-    page = write_report(runs, out=out, no_examples=no_examples)
+    page = write_report(runs, out=out, overwrite=overwrite, no_examples=no_examples)
     if json:
         show_json({"page": str(page)})
         return

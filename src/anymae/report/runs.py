@@ -43,7 +43,11 @@ MOST_PAIRED = 256
 
 
 def write_report(
-    runs: Sequence[str | Path], *, out: str | Path | None = None, no_examples: bool = False
+    runs: Sequence[str | Path],
+    *,
+    out: str | Path | None = None,
+    overwrite: bool = False,
+    no_examples: bool = False,
 ) -> Path:
     """Write a page about one run, or several beside each other.
 
@@ -53,13 +57,14 @@ def write_report(
     Args:
         runs: Run folders.
         out: The HTML file; `None` is `report.html` in the folder of a single run.
+        overwrite: Replace `out`.
         no_examples: Show no rows.
 
     Returns:
         Its path.
 
     Raises:
-        FolderError: A folder is no run, or the page cannot be written.
+        FolderError: A folder is no run, or the page exists or cannot be written.
         UserInputError: There are several runs and `out` is not named, or `out` is no HTML file.
     """
     if out is None and len(runs) != 1:
@@ -68,7 +73,8 @@ def write_report(
         raise UserInputError(f"{runs[0]} is no folder to write to; name the page with --out")
     folders = [resolve(run) for run in runs]
     page = Path(out) if out is not None else folders[0] / "report.html"
-    require_output(page, (".html", ".htm"), overwrite=True)
+    # A run's own page is a report already.
+    require_output(page, (".html", ".htm"), overwrite=overwrite or out is None)
     configs = [read_config(folder) for folder in folders]
     names = _names(runs)
     logs = dict(
