@@ -19,6 +19,7 @@ from anymae.errors import FolderError
 if TYPE_CHECKING:
     from torch import Tensor
 
+WINDOWS = os.name == "nt"
 STAGED = ".staged-"
 """Begins the names of files and folders that are not complete yet."""
 REMOVED = ".removed-"
@@ -306,8 +307,13 @@ def _write(path: Path, write: Callable[[Path], object]) -> None:
 
 
 def sync(path: Path) -> None:
-    """Wait until a file's content, or a folder's list of names, is on disk."""
-    number = os.open(path, os.O_RDONLY)
+    """Wait until a file's content, or a folder's list of names, is on disk.
+
+    Windows opens no folders, and flushes only what may be written.
+    """
+    if WINDOWS and path.is_dir():
+        return
+    number = os.open(path, os.O_RDWR if WINDOWS else os.O_RDONLY)
     try:
         os.fsync(number)
     finally:

@@ -1,5 +1,6 @@
 """Files are whole or not there."""
 
+import os
 from pathlib import Path
 
 import pytest
@@ -17,6 +18,24 @@ def test_json_text_and_tensors_come_back(tmp_path: Path) -> None:
     back = files.read_tensors(tmp_path / "t.safetensors")
     assert all(torch.equal(back[name], tensors[name]) for name in tensors)
     assert files.read_metadata(tmp_path / "t.safetensors")["note"] == "hello"
+
+
+def test_windows_flushes_files_that_may_be_written_and_no_folders(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "a").touch()
+    opened, real = [], os.open
+
+    def watch(path: Path, flags: int) -> int:
+        opened.append((Path(path).name, flags & os.O_ACCMODE))
+        return real(path, flags)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(files, "WINDOWS", True)
+        patched.setattr(files.os, "open", watch)
+        files._sync(tmp_path)
+        files._sync(tmp_path / "a")
+    assert opened == [("a", os.O_RDWR)]
 
 
 def test_a_write_that_fails_leaves_the_old_file_and_nothing_else(

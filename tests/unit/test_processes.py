@@ -1,11 +1,14 @@
 """What a launcher says about precision and sharding does not pass by the recipe."""
 
+import sys
 import weakref
+from types import SimpleNamespace
 
 import pytest
 import torch
 
 from anymae.errors import ConfigError
+from anymae.training.memory import free_memory, peak_memory
 from anymae.training.processes import _LOST, Processes
 
 
@@ -44,3 +47,22 @@ def test_sharding_by_a_launcher_is_refused(monkeypatch: pytest.MonkeyPatch, name
     monkeypatch.setenv(f"ACCELERATE_USE_{name}", "true")
     with pytest.raises(ConfigError, match=rf"ACCELERATE_USE_{name}.*torchrun"):
         Processes("cpu")
+
+
+def test_memory_is_told_where_the_system_has_other_words(monkeypatch: pytest.MonkeyPatch) -> None:
+    cpu = torch.device("cpu")
+    usual = peak_memory(cpu), free_memory(cpu)
+    assert all(number > 2**20 for number in usual)
+    windows = SimpleNamespace(memory_info=lambda: SimpleNamespace(peak_wset=123))
+    monkeypatch.setattr("psutil.Process", lambda: windows)
+    monkeypatch.setitem(sys.modules, "resource", None)
+    assert peak_memory(cpu) == 123
+    monkeypatch.setattr("psutil.virtual_memory", lambda: SimpleNamespace(available=456))
+
+    def unknown(name: str) -> int:
+        raise ValueError(f"unrecognized configuration name {name}")
+
+    monkeypatch.setattr("os.sysconf", unknown)
+    assert free_memory(cpu) == 456
+    monkeypatch.delattr("os.sysconf")
+    assert free_memory(cpu) == 456

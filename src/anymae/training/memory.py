@@ -5,7 +5,6 @@ Shapes: B rows, N inputs.
 
 import ctypes
 import os
-import resource
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -45,6 +44,12 @@ def peak_memory(device: torch.device) -> int:
     """Return the most bytes used so far: of the device's memory, or of this process on a CPU."""
     if device.type == "cuda":
         return torch.cuda.max_memory_allocated(device)
+    try:
+        import resource
+    except ImportError:  # Windows, which keeps the peak elsewhere; accelerate brings psutil
+        import psutil
+
+        return int(psutil.Process().memory_info().peak_wset)
     used = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     return used if sys.platform == "darwin" else used * 1024
 
@@ -53,7 +58,12 @@ def free_memory(device: torch.device) -> int:
     """Return the bytes that training could still take."""
     if device.type == "cuda":
         return int(torch.cuda.mem_get_info(device)[0])
-    return os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    try:
+        return os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    except (AttributeError, ValueError):  # Windows has no such names, macOS not the first
+        import psutil
+
+        return int(psutil.virtual_memory().available)
 
 
 def weights_memory(model: nn.Module) -> int:
