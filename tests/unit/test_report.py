@@ -16,7 +16,7 @@ from anymae.evaluation import store
 from anymae.hub import save
 from anymae.model import MaskedAutoencoder
 from anymae.report.examples import Example, co_masking, reconstruct, reconstruct_rows
-from anymae.report.figures import curves, matrix, seen_and_filled, strips
+from anymae.report.figures import curves, matrix, seen_and_filled, series_grid, strips
 from anymae.report.page import Block, render_page
 from anymae.report.rows import as_html, as_text, cells, characters, pictures
 from anymae.report.runs import example_blocks, write_report
@@ -96,6 +96,17 @@ def test_a_rows_mask_depends_on_its_number_and_the_seed_alone() -> None:
     assert np.array_equal(together[2].masked, alone[0].masked)
     other = reconstruct(model, Batch(inputs[2:], None, torch.tensor([2])), seed=2)
     assert not np.array_equal(other[0].masked, alone[0].masked)
+
+
+@pytest.mark.parametrize(("count", "said"), [(3, "standardised)"), (9, "first 3 of 9 numbers)")])
+def test_a_series_says_which_of_its_numbers_are_drawn(
+    count: int, said: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    drawn: list[Any] = []
+    monkeypatch.setattr("anymae.report.figures.to_png", drawn.append)
+    numbers, flags = np.zeros((4, count)), np.array([True, False, True, True])
+    series_grid([Example(0, numbers, np.ones(4, bool), flags, numbers, 0.5)])
+    assert drawn[0].axes[0].get_xlabel().endswith(said)
 
 
 def test_a_character_of_several_bytes_is_hidden_where_any_of_them_is() -> None:

@@ -97,7 +97,9 @@ def series_grid(examples: Sequence[Example], most_channels: int = 3) -> bytes:
             )  # fmt: skip
         axis.set_title(f"row {example.row}", loc="left", fontsize=8)
         _plain(axis)
-    axis.set_xlabel("input (dot: seen, circle: hidden, cross: guess; standardised)")
+    count = examples[0].inputs.shape[1]
+    some = f"; first {most_channels} of {count} numbers" if count > most_channels else ""
+    axis.set_xlabel(f"input (dot: seen, circle: hidden, cross: guess; standardised{some})")
     return to_png(figure)
 
 
