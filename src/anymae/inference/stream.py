@@ -108,16 +108,14 @@ def write_rows(
     with told(parts, GO_ON):
         _prepare(parts, {**identity, "shard_rows": size, "rows": len(rows)})
     paths = {bound: parts / f"{number:06}.safetensors" for number, bound in enumerate(bounds)}
-    missing = [bound for bound in bounds if not paths[bound].exists()]
+    missing = {bound: path for bound, path in paths.items() if not path.exists()}
     done = taken_up = len(rows) - sum(stop - start for start, stop in missing)
     if progress is not None:
         progress(taken_up, len(rows))
     with placed(computation.model, config):
-        for start, stop in missing:
+        for (start, stop), path in missing.items():
             numbers = compute(computation, dataset, rows.piece(start, stop).positions, config)
-            with told(parts, GO_ON):
-                tensors = {key: torch.from_numpy(value) for key, value in vars(numbers).items()}
-                write_tensors(paths[start, stop], tensors)
+            _store(path, numbers)
             done += stop - start
             if progress is not None:
                 progress(done, len(rows))
@@ -184,6 +182,11 @@ def _prepare(parts: Path, plan: dict[str, Any]) -> None:
     remove_folder(parts)
     parts.mkdir(parents=True)
     write_json(file, plan)
+
+
+def _store(path: Path, numbers: Numbers) -> None:
+    with told(path.parent, GO_ON):
+        write_tensors(path, {key: torch.from_numpy(value) for key, value in vars(numbers).items()})
 
 
 def _shards(
