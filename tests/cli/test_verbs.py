@@ -227,6 +227,8 @@ def test_evaluate_shows_targets_and_groups_and_stores_what_it_found(
     words = ("--steps", 1, "--n-labels", 20, "--set", "learning_rates=[1e-3]", "--out", model)
     outcome = command("finetune", run, data, *read, *targets, *words)
     assert outcome.status == 0, outcome.err
+    units = "ver all targets, rmse and mae in standard deviations of the training rows"
+    assert f"(o{units})" in outcome.out and f"\n\nO{units}.\n" in (model / "README.md").read_text()
     outcome = command("evaluate", model, data, *read, "--group", "place")
     assert outcome.status == 0, outcome.err
     heads = [line.replace("┃", " ").split() for line in outcome.out.splitlines() if "┃" in line]
