@@ -33,8 +33,8 @@ def test_windows_flushes_files_that_may_be_written_and_no_folders(
     with monkeypatch.context() as patched:
         patched.setattr(files, "WINDOWS", True)
         patched.setattr(files.os, "open", watch)
-        files._sync(tmp_path)
-        files._sync(tmp_path / "a")
+        files.sync(tmp_path)
+        files.sync(tmp_path / "a")
     assert opened == [("a", os.O_RDWR)]
 
 
