@@ -48,8 +48,6 @@ MOST_GROUPS = 50
 class Evaluation:
     """What an evaluation found."""
 
-    data: str
-    """What was read, as it was named."""
     part: str
     """Which rows: `test`, `valid`, `train`, or `all`."""
     rows: int
@@ -61,14 +59,16 @@ class Evaluation:
     """Metrics by target and name."""
     groups: dict[str, dict[str, Estimate]]
     """Metrics by group and name, like `overall`; of the `MOST_GROUPS` largest groups."""
-    num_groups: int
-    """All groups, smaller ones too."""
     confusion: dict[str, list[list[float]]]
     """Weight of rows by true and most probable class, by target."""
     classes: tuple[str, ...]
     """Names of the rows and columns of `confusion`."""
     seen_in_training: int | None
     """Rows whose inputs also occur among the training rows; `None` where these are not known."""
+    data: str = ""
+    """What was read, as it was named; files of before say nothing of it, nor of the next."""
+    num_groups: int = 0
+    """All groups, smaller ones too."""
 
     @property
     def headline(self) -> Estimate:

@@ -11,12 +11,13 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+from pydantic import TypeAdapter
 from sklearn import metrics as sk
 
 from anymae.config import DataConfig
 from anymae.data.dataset import open_data
 from anymae.errors import DataError, UserInputError
-from anymae.evaluation import Part, draw, evaluate, row_hashes, store
+from anymae.evaluation import Evaluation, Part, draw, evaluate, row_hashes, store
 from anymae.inference import predict
 from anymae.model import MaskedAutoencoder
 from anymae.predictor import Predictor
@@ -245,6 +246,14 @@ def test_groups_have_intervals_and_the_file_has_everything(
     assert json.loads((tmp_path / "found.json").read_text())["groups"]["b"]["accuracy"]["low"]
     with pytest.raises(UserInputError, match=r"expected \.png"):
         evaluate(predictor, data, plot=tmp_path / "plot.txt")
+
+
+def test_evaluations_of_before_are_read(model: MaskedAutoencoder) -> None:
+    data = table(y=["no", "yes"] * 30)
+    found = evaluate(Predictor.from_pretrained(model, BINARY), data, resamples=0)
+    stored = {k: v for k, v in found.to_json().items() if k not in ("data", "num_groups")}
+    again = TypeAdapter(Evaluation).validate_python(json.loads(json.dumps(stored)))
+    assert (again.overall, again.data, again.num_groups) == (found.overall, "", 0)
 
 
 def test_declared_missing_values_are_no_answers(model: MaskedAutoencoder) -> None:
