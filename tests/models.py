@@ -3,7 +3,7 @@
 import numpy as np
 import torch
 
-from anymae.config import ModelConfig, parse
+from anymae.config import DataConfig, ModelConfig, parse
 from anymae.data.dataset import open_data
 from anymae.model import MaskedAutoencoder
 
@@ -26,12 +26,13 @@ def pretrained(
     width: int = 16,
     depth: int = 1,
     spread: float = 0.1,
+    missing: tuple[str, ...] = (),
 ) -> MaskedAutoencoder:
     """A model that knows how to read `data`, its weights from torch's global generator.
 
     `spread` is added to them: at their usual start a tiny model says the same of everything.
     """
-    dataset = open_data(data)
+    dataset = open_data(data, DataConfig(missing=missing))
     sizes = {"kind": encoder, "width": width, "depth": depth, "num_heads": 2}
     if encoder == "perceiver":
         sizes |= {"num_latents": 6, "input_width": width // 2}

@@ -13,7 +13,7 @@ import torch
 from anymae.config import DataConfig
 from anymae.data.dataset import open_data
 from anymae.errors import ConfigError, DataError, FolderError, UserInputError
-from anymae.evaluation import read_seen, row_hashes
+from anymae.evaluation import evaluate, read_seen, row_hashes
 from anymae.hub import load
 from anymae.inference import predict
 from anymae.inference.rows import open_rows
@@ -640,6 +640,25 @@ def test_declared_missing_values_are_not_learned(model: MaskedAutoencoder) -> No
         training=QUICK,
     )  # fmt: skip
     assert sum(done.rows.values()) == COUNT // 2 and done.task.std[0] < 10
+
+
+def test_codes_of_the_run_and_of_the_labels_hold_together_and_are_stored(tmp_path: Path) -> None:
+    rows = np.arange(COUNT)
+    data = {
+        "a": np.where(rows % 5, RANDOM.normal(size=COUNT), -999.0),
+        "b": RANDOM.normal(size=COUNT),
+        "y": np.where(rows % 2, RANDOM.normal(size=COUNT), -1.0),
+    }
+    model = pretrained({name: data[name] for name in "ab"}, missing=("-999",))
+    asked = DataConfig(target=("y",), missing=("y=-1",))
+    valid = open_rows(model, data, asked).batch(rows).valid
+    assert valid is not None and valid[:, 0].tolist() == (rows % 5 > 0).tolist()
+    done = finetune(model, data, data_config=asked, training=QUICK, out=tmp_path / "m")
+    assert sum(done.rows.values()) == COUNT // 2
+    assert model.data is not None and model.data["missing"] == ["-999"]
+    again = load(tmp_path / "m")
+    assert again.data is not None and again.data["missing"] == ["-999", "y=-1"]
+    assert evaluate(again, data).rows == COUNT // 2
 
 
 def test_a_class_that_only_test_rows_have_is_a_class(model: MaskedAutoencoder) -> None:

@@ -282,9 +282,9 @@ def _adopt(name: str, kind: Kind, preparation: Preparation) -> _Fitted:
 
 
 def _stored_settings(config: DataConfig, preparation: Preparation) -> dict[str, object]:
-    """Settings that belong to the stored inputs, not to the new data."""
+    """Settings that belong to the stored inputs; codes of missing cells add up."""
     return {
-        "missing": config.missing or preparation.missing,
+        "missing": tuple(dict.fromkeys((*preparation.missing, *config.missing))),
         "patch": preparation.input.patch,
         "positions": preparation.input.positions,
         "length": None,

@@ -155,7 +155,9 @@ def fit(
         start = Predictor.from_pretrained(model, task, dropouts=dropouts)
         if config.start == "random":
             start = Predictor(start.config, task)
-            start.data = model.data
+        if model.data is not None:
+            # Rows are read again as they are learned from, labels among them.
+            start.data = {**model.data, "missing": list(rows.labelled.dataset.preparation.missing)}
         start.encoder.recompute = training.recompute
         start.to(processes.device).train()
         trainer = _Trainer(start, task, rows, config, training, processes, requests, tally, stages)
