@@ -1,0 +1,130 @@
+"""What all estimators share: checking X, opening models and data, and pickling."""
+
+import tempfile
+from collections.abc import Mapping
+from numbers import Integral
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import numpy.typing as npt
+from sklearn.base import BaseEstimator
+from sklearn.utils import check_random_state
+from sklearn.utils.validation import _check_feature_names, check_is_fitted, validate_data
+
+from anymae.data.dataset import Dataset
+from anymae.hub import Model, pack, unpack
+from anymae.inference.api import open_model
+from anymae.inference.compute import Computation, ComputeConfig, compute, placed
+from anymae.inference.novelty import warn_unlike
+from anymae.inference.rows import open_rows
+from anymae.training.pretrain import pretrain
+
+Array = npt.NDArray[Any]
+Settings = Mapping[str, Any]
+
+
+class Estimator(BaseEstimator):  # type: ignore[misc]
+    """What the three share: opening models and data, and pickling."""
+
+    run: Model | str | Path | None
+    pretraining: Settings | None
+    device: str
+    precision: Literal["auto", "fp32", "bf16"]
+    random_state: Any
+    n_features_in_: int
+    model_: Model
+
+    def _prepare(self, X: Any) -> Dataset:  # noqa: ANN401, N803 - scikit-learn's habit
+        """Check X, set `model_`, and open X as its inputs."""
+        X = self._checked(X, reset=True)  # noqa: N806
+        number = self.random_state
+        if not isinstance(number, Integral):
+            number = check_random_state(number).randint(2**31 - 1)
+        self.seed_ = int(number)
+        self.model_ = _pretrain(X, self) if self.run is None else open_model(self.run)
+        dataset = open_rows(self.model_, X)
+        if self.run is not None:
+            warn_unlike(self.model_, dataset)
+        self._fitted_on = dataset.preparation.fingerprint
+        return dataset
+
+    def _open(self, X: Any) -> Dataset:  # noqa: ANN401, N803
+        check_is_fitted(self, "model_")
+        dataset = open_rows(self.model_, self._checked(X, reset=False))
+        if dataset.preparation.fingerprint != self._fitted_on:
+            warn_unlike(self.model_, dataset)
+        return dataset
+
+    def _checked(self, X: Any, *, reset: bool) -> Any:  # noqa: ANN401, N803
+        """Hold numbers in two dimensions to scikit-learn's rules; the rest is checked later."""
+        if _is_matrix(X):
+            least = {"ensure_min_samples": 2, "ensure_min_features": 2} if reset else {}
+            return validate_data(self, X, reset=reset, ensure_all_finite="allow-nan", **least)
+        columns = getattr(X, "columns", None)
+        if columns is not None or reset:
+            _check_feature_names(self, X, reset=reset)
+        count = 1 if columns is None else len(columns)
+        if reset:
+            self.n_features_in_ = count
+        elif count != self.n_features_in_:
+            raise ValueError(
+                f"X has {count} features, but {type(self).__name__} is expecting "
+                f"{self.n_features_in_} features as input"
+            )
+        return X
+
+    def _numbers(self, computation: Computation, dataset: Dataset) -> Array:
+        config = ComputeConfig(device=self.device, precision=self.precision)
+        with placed(computation.model, config):
+            return compute(computation, dataset, np.arange(len(dataset)), config).values
+
+    def __getstate__(self) -> dict[str, Any]:
+        state = dict(super().__getstate__())
+        for name in ("model_", "run"):
+            if not isinstance(state.get(name), str | Path | None):
+                state[name] = pack(state[name])
+        return state
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        for name in ("model_", "run"):
+            if isinstance(state.get(name), dict):
+                state = {**state, name: unpack(state[name])}
+        super().__setstate__(state)
+
+    def __sklearn_tags__(self) -> Any:  # noqa: ANN401
+        tags = super().__sklearn_tags__()
+        tags.input_tags.allow_nan = True
+        tags.input_tags.string = True
+        return tags
+
+
+def _is_matrix(X: Any) -> bool:  # noqa: ANN401, N803
+    """Tell numbers that scikit-learn has rules for from what only this package reads."""
+    if isinstance(X, str | Path) or hasattr(X, "columns"):
+        return False
+    if hasattr(X, "toarray"):
+        return True
+    if isinstance(X, list) and all(isinstance(item, str | None) for item in X):
+        return False
+    try:
+        array = X if isinstance(X, np.ndarray) else np.asarray(X)
+    except ValueError:
+        # Rows of different lengths: no array holds them.
+        return False
+    words = array.dtype == object and array.ndim == 1 and any(isinstance(s, str) for s in array)
+    return array.dtype.kind not in "US" and array.ndim <= 2 and not words
+
+
+def _pretrain(X: Any, estimator: Estimator) -> Model:  # noqa: ANN401, N803
+    """Pretrain a model on X in a folder that is not kept."""
+    with tempfile.TemporaryDirectory() as folder:
+        run = pretrain(
+            X,
+            out=Path(folder) / "run",
+            seed=estimator.seed_,
+            device=estimator.device,
+            precision=estimator.precision,
+            settings=estimator.pretraining,
+        )
+        return run.model
