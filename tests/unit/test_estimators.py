@@ -249,6 +249,59 @@ def test_series_of_vectors_are_taken_as_arrays_of_three_dimensions() -> None:
     assert np.isfinite(scores).all()
 
 
+@pytest.mark.parametrize("kind", [Embedder, Regressor])
+def test_strings_longer_than_those_pretrained_on_are_cut_with_a_warning(kind: Any) -> None:
+    short = ["CO" * (n % 3 + 1) for n in range(20)]
+    fitted = kind(**COMMON).fit(short, np.arange(20.0) % 7)
+    ask = fitted.transform if kind is Embedder else fitted.predict
+    long = "CO" * 30
+    with pytest.warns(AnymaeWarning, match="8 inputs.* 1 of 2, are truncated") as told:
+        found = ask(["CO", long])
+    assert told[0].filename == __file__
+    with pytest.warns(AnymaeWarning, match="truncated"):
+        np.testing.assert_allclose(found[1:], ask(["CO" * 4 + "N"]), rtol=1e-4, atol=1e-5)
+    scores = cross_val_score(Regressor(**COMMON, data_config={"too_long": "crop"}),
+                             [*short, long], np.arange(21.0), cv=3)  # fmt: skip
+    assert np.isfinite(scores).all()
+    strict = kind(**COMMON, data_config={"too_long": "error"}).fit(short, np.arange(20.0))
+    with pytest.raises(DataError, match="too long"):
+        (strict.transform if kind is Embedder else strict.predict)([long])
+
+
+def test_rows_that_no_model_will_read_are_refused_before_pretraining(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    long = ["CO" * 600, *strings(20)]
+    settings = {**QUICK, "encoder.kind": "transformer"}
+    with monkeypatch.context() as patched:
+        patched.setattr("anymae.training.pretrain.Session", None)
+        with pytest.raises(DataError, match="reads 1,024"):
+            Embedder(pretraining=settings, data_config={"too_long": "error"}).fit(long)
+    embedder = Embedder(**{**COMMON, "pretraining": settings})
+    with pytest.warns(AnymaeWarning, match="1,024 inputs.* 1 of 21, are truncated"):
+        assert embedder.fit(long).model_.config.input.length == 1024
+
+
+def test_how_data_are_read_is_said_as_elsewhere(
+    model: MaskedAutoencoder, texts: list[str], oxygens: np.ndarray
+) -> None:
+    asked = {"too_long": "window"}
+    found = Embedder(model, data_config=asked).fit(texts).transform(["C" * 40])
+    np.testing.assert_array_equal(found, embed(model, ["C" * 40], data_config=asked))
+    table = np.stack([np.where(np.arange(20) % 5, np.arange(20.0), -999), np.arange(20.0)], 1)
+    fitted = Embedder(**COMMON, data_config={"missing": ["-999"]}).fit(table)
+    assert fitted.model_.data is not None and fitted.model_.data["missing"] == ["-999"]
+    blank = np.where(table == -999, np.nan, table)
+    np.testing.assert_array_equal(fitted.transform(table), fitted.transform(blank))
+    for given, said in (
+        ({"split": "x"}, "data_config.split has no place in an estimator"),
+        ({"on_bad_row": "skip"}, "leave bad rows out of X and y"),
+        ({"too_lang": "crop"}, "unknown key 'too_lang'"),
+    ):
+        with pytest.raises(ConfigError, match=said):
+            Regressor(model, data_config=given).fit(texts, oxygens)
+
+
 def test_mistakes_are_one_sentence(model: MaskedAutoencoder, texts: list[str]) -> None:
     with pytest.raises(ValueError, match="1 class"):
         Classifier(model).fit(texts, np.ones(60))

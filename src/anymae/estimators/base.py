@@ -13,10 +13,11 @@ from sklearn.utils import check_random_state
 from sklearn.utils.validation import _check_feature_names, check_is_fitted, validate_data
 
 from anymae.data.dataset import Dataset
+from anymae.estimators.settings import check_data
 from anymae.hub import Model, pack, unpack
 from anymae.inference.api import open_model
 from anymae.inference.compute import Computation, ComputeConfig, compute, placed
-from anymae.inference.novelty import warn_unlike
+from anymae.inference.novelty import warn, warn_unlike
 from anymae.inference.rows import open_rows
 from anymae.training.pretrain import pretrain
 
@@ -29,6 +30,7 @@ class Estimator(BaseEstimator):  # type: ignore[misc]
 
     run: Model | str | Path | None
     pretraining: Settings | None
+    data_config: Settings | None
     device: str
     precision: Literal["auto", "fp32", "bf16"]
     random_state: Any
@@ -37,13 +39,14 @@ class Estimator(BaseEstimator):  # type: ignore[misc]
 
     def _prepare(self, X: Any) -> Dataset:  # noqa: ANN401, N803 - scikit-learn's habit
         """Check X, set `model_`, and open X as its inputs."""
+        check_data(self.data_config or {})
         X = self._checked(X, reset=True)  # noqa: N806
         number = self.random_state
         if not isinstance(number, Integral):
             number = check_random_state(number).randint(2**31 - 1)
         self.seed_ = int(number)
         self.model_ = _pretrain(X, self) if self.run is None else open_model(self.run)
-        dataset = open_rows(self.model_, X)
+        dataset = self._read(X)
         if self.run is not None:
             warn_unlike(self.model_, dataset)
         self._fitted_on = dataset.preparation.fingerprint
@@ -51,9 +54,26 @@ class Estimator(BaseEstimator):  # type: ignore[misc]
 
     def _open(self, X: Any) -> Dataset:  # noqa: ANN401, N803
         check_is_fitted(self, "model_")
-        dataset = open_rows(self.model_, self._checked(X, reset=False))
+        dataset = self._read(self._checked(X, reset=False))
         if dataset.preparation.fingerprint != self._fitted_on:
             warn_unlike(self.model_, dataset)
+        return dataset
+
+    def _read(self, X: Any) -> Dataset:  # noqa: ANN401, N803
+        """Open checked X for the model; one pretrained on other rows has no word for long ones."""
+        config = check_data(self.data_config or {})
+        decided = self.run is not None or config.too_long is not None
+        if not decided:
+            config = config.model_copy(update={"too_long": "truncate"})
+        dataset = open_rows(self.model_, X, config)
+        limit, full = dataset.input.length, dataset.full_lengths
+        longer = len(dataset) * (dataset.longest > limit) if full is None else (full > limit).sum()
+        if longer and not decided:
+            warn(
+                f"the model that was pretrained here reads {limit:,} inputs, and rows that have "
+                f"more, {longer:,} of {len(dataset):,}, are truncated; "
+                'data_config={"too_long": ...} says what to do with them'
+            )
         return dataset
 
     def _checked(self, X: Any, *, reset: bool) -> Any:  # noqa: ANN401, N803
@@ -125,6 +145,9 @@ def _pretrain(X: Any, estimator: Estimator) -> Model:  # noqa: ANN401, N803
             seed=estimator.seed_,
             device=estimator.device,
             precision=estimator.precision,
-            settings=estimator.pretraining,
+            settings={
+                **{f"data.{key}": value for key, value in (estimator.data_config or {}).items()},
+                **(estimator.pretraining or {}),
+            },
         )
         return run.model

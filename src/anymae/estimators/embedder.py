@@ -20,6 +20,9 @@ class Embedder(TransformerMixin, Estimator):  # type: ignore[misc]
         reading: `mean` over latents, or `layers`: mean and deviation after each layer.
         pretraining: Settings of `anymae.pretrain` for `run=None`, such as
             `{"preset": "tiny", "training.steps": 500}`.
+        data_config: Keys of `DataConfig` that say how X is read: `too_long`, `missing` ... Where
+            it says nothing of long rows, they are an error with a run, and truncated with a
+            warning where the model was pretrained on other rows.
         device: `auto`, `cpu`, `cuda` ...
         precision: `auto`, `fp32` or `bf16`.
         random_state: Seed of the pretraining.
@@ -35,6 +38,7 @@ class Embedder(TransformerMixin, Estimator):  # type: ignore[misc]
         *,
         reading: Reading = "mean",
         pretraining: Settings | None = None,
+        data_config: Settings | None = None,
         device: str = "auto",
         precision: Literal["auto", "fp32", "bf16"] = "fp32",
         random_state: Any = None,  # noqa: ANN401 - an int or a generator, as everywhere there
@@ -42,6 +46,7 @@ class Embedder(TransformerMixin, Estimator):  # type: ignore[misc]
         self.run = run
         self.reading = reading
         self.pretraining = pretraining
+        self.data_config = data_config
         self.device = device
         self.precision = precision
         self.random_state = random_state

@@ -44,6 +44,7 @@ class _Supervised(Estimator):
         finetuning: Settings | None = None,
         training: Settings | None = None,
         pretraining: Settings | None = None,
+        data_config: Settings | None = None,
         device: str = "auto",
         precision: Literal["auto", "fp32", "bf16"] = "fp32",
         random_state: Any = None,  # noqa: ANN401
@@ -54,6 +55,7 @@ class _Supervised(Estimator):
         self.finetuning = finetuning
         self.training = training
         self.pretraining = pretraining
+        self.data_config = data_config
         self.device = device
         self.precision = precision
         self.random_state = random_state
@@ -117,6 +119,9 @@ class Classifier(ClassifierMixin, _Supervised):  # type: ignore[misc]
         training: Keys of `TrainingConfig` for `freeze=False`: `epochs`, `batch_size` ...
         pretraining: Settings of `anymae.pretrain` for `run=None`, such as
             `{"preset": "tiny", "training.steps": 500}`.
+        data_config: Keys of `DataConfig` that say how X is read: `too_long`, `missing` ... Where
+            it says nothing of long rows, they are an error with a run, and truncated with a
+            warning where the model was pretrained on other rows.
         device: `auto`, `cpu`, `cuda` ...
         precision: `auto`, `fp32` or `bf16`.
         random_state: Seed of everything random.

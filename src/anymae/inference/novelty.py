@@ -87,7 +87,12 @@ def unlike_inputs(model: Model, dataset: Dataset) -> tuple[str, ...]:
 def warn_unlike(model: Model, dataset: Dataset) -> None:
     """Warn of bytes and lengths that differ, at the line that called this package."""
     for note in unlike_inputs(model, dataset):
-        warnings.warn(note, AnymaeWarning, stacklevel=_levels_inside())
+        warn(note)
+
+
+def warn(note: str) -> None:
+    """Warn at the line that called this package."""
+    warnings.warn(note, AnymaeWarning, stacklevel=_levels_inside())
 
 
 def median_score(
