@@ -2,6 +2,7 @@
 
 import copy
 import pickle
+import signal
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +24,7 @@ from anymae.estimators import Classifier, Embedder, Regressor
 from anymae.hub import save
 from anymae.inference import embed
 from anymae.model import MaskedAutoencoder
+from anymae.training.requests import Requests
 from models import pretrained, strings
 
 QUICK = {
@@ -280,6 +282,30 @@ def test_rows_that_no_model_will_read_are_refused_before_pretraining(
     embedder = Embedder(**{**COMMON, "pretraining": settings})
     with pytest.warns(AnymaeWarning, match="1,024 inputs.* 1 of 21, are truncated"):
         assert embedder.fit(long).model_.config.input.length == 1024
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("freeze", [True, False])
+def test_a_signal_stops_a_search_and_not_one_of_its_fits(
+    model: MaskedAutoencoder, texts: list[str], number: int, freeze: bool,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:  # fmt: skip
+    """Frozen, the model is pretrained when the signal comes; else it is fine-tuned."""
+    begun = []
+
+    def stop(requests: Requests) -> Requests:
+        begun.append(requests)
+        entered = enter(requests)
+        signal.raise_signal(number)
+        return entered
+
+    enter = Requests.__enter__
+    monkeypatch.setattr(Requests, "__enter__", stop)
+    estimator = Regressor(None if freeze else model, freeze=freeze, **COMMON)
+    grid = GridSearchCV(estimator, {"reading": ["mean", "layers"]}, cv=3)
+    with pytest.raises(KeyboardInterrupt, match=r"stopped at step 0 of .*nothing is kept") as told:
+        grid.fit(texts, np.arange(60.0))
+    assert len(begun) == 1 and "resume" not in str(told.value)
 
 
 def test_how_data_are_read_is_said_as_elsewhere(

@@ -1,7 +1,8 @@
 """What all estimators share: checking X, opening models and data, and pickling."""
 
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from numbers import Integral
 from pathlib import Path
 from typing import Any, Literal
@@ -13,6 +14,7 @@ from sklearn.utils import check_random_state
 from sklearn.utils.validation import _check_feature_names, check_is_fitted, validate_data
 
 from anymae.data.dataset import Dataset
+from anymae.errors import InterruptedRunError
 from anymae.estimators.settings import check_data
 from anymae.hub import Model, pack, unpack
 from anymae.inference.api import open_model
@@ -136,9 +138,23 @@ def _is_matrix(X: Any) -> bool:  # noqa: ANN401, N803
     return array.dtype.kind not in "US" and array.ndim <= 2 and not words
 
 
+@contextmanager
+def stopping_all() -> Iterator[None]:
+    """Turn a training that was asked to stop into what ends a search with all of its fits.
+
+    Raises:
+        KeyboardInterrupt: It was asked to stop; scikit-learn would count an error as a failed fit.
+    """
+    try:
+        yield
+    except InterruptedRunError as error:
+        stopped = str(error).partition(";")[0]
+        raise KeyboardInterrupt(f"{stopped}; nothing is kept") from None
+
+
 def _pretrain(X: Any, estimator: Estimator) -> Model:  # noqa: ANN401, N803
     """Pretrain a model on X in a folder that is not kept."""
-    with tempfile.TemporaryDirectory() as folder:
+    with tempfile.TemporaryDirectory() as folder, stopping_all():
         run = pretrain(
             X,
             out=Path(folder) / "run",

@@ -12,7 +12,7 @@ from sklearn.utils.validation import _check_sample_weight, _check_y, _num_sample
 
 from anymae.config import parse
 from anymae.errors import ConfigError
-from anymae.estimators.base import Array, Estimator, Settings
+from anymae.estimators.base import Array, Estimator, Settings, stopping_all
 from anymae.hub import Model
 from anymae.inference.computations import Answers, Embeddings, Reading, one_encoder
 from anymae.predictor import to_answers
@@ -89,7 +89,7 @@ class _Supervised(Estimator):
         share = max(1, round(config.valid_share * count))
         train, valid = split_labels(self.task_, truth, np.arange(count), share, self.seed_)
         task = self.task_.model_copy(update={"readout": config.readout})
-        with Processes(training.device) as processes, Requests() as requests:
+        with Processes(training.device) as processes, stopping_all(), Requests() as requests:
             fitted = fit(
                 one_encoder(self.model_), task, Rows(labelled, train, valid), config=config,
                 training=training, rates=rates, processes=processes, requests=requests,
