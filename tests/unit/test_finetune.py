@@ -679,6 +679,27 @@ def test_validation_rows_are_drawn_by_groups(model: MaskedAutoencoder) -> None:
     assert not set(groups[rows.train]) & set(groups[rows.valid])
 
 
+@pytest.mark.parametrize("split_by", ["random", "stratified", "group"])
+def test_validation_and_test_rows_are_drawn_among_those_with_a_label(
+    model: MaskedAutoencoder, split_by: str
+) -> None:
+    """As if the rows without one were not there."""
+    few = np.arange(5, 300, 10)
+    answers = np.full(300, np.nan)
+    answers[few] = np.arange(30) % 2
+    data = table(300, y=answers, g=np.arange(300) // 20)
+    some = {name: np.array(column)[few] for name, column in data.items()}
+    group = "g" if split_by == "group" else None
+    asked = parse(DataConfig, {"target": ["y"], "split_by": split_by, "group": group})
+    found = []
+    for each in (data, some):
+        dataset = open_rows(model, each, asked)
+        _, rows, test = label(dataset, asked, FinetuneConfig(test_share=0.2), seed=1)
+        found.append([part.tolist() for part in (rows.train, rows.valid, test)])
+    assert [few[part].tolist() for part in found[1]] == found[0]
+    assert len(found[0][1]) in (2, 3, 4) and len(found[0][2]) in (5, 6, 7)
+
+
 def test_weights_of_nothing_are_one_sentence(model: MaskedAutoencoder) -> None:
     data = table(y=RANDOM.normal(size=COUNT), w=np.zeros(COUNT))
     with pytest.raises(DataError, match="no row has a weight above 0"):

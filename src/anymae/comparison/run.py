@@ -27,7 +27,7 @@ from anymae.probing import Judge, raw_features
 from anymae.recipes import DataSettings, apply_settings, data_settings, flat_settings
 from anymae.task import FinetuneConfig, TaskConfig, TaskType
 from anymae.training.fit import Rows
-from anymae.training.labelling import check_weights, label
+from anymae.training.labelling import check_weights, draw_parts, label_parts
 from anymae.training.pretrain import shorthands
 from anymae.training.resolve import resolve_job
 from anymae.training.session import make_model
@@ -118,7 +118,9 @@ def _draw_all(study: Study, asked: FinetuneConfig, seeds: int) -> list[_Trial]:
 
 def _draw(study: Study, asked: FinetuneConfig, seed: int) -> _Trial:
     dataset = study.dataset
-    task, labelled, test = label(dataset, study.config, asked, seed=seed)
+    # Test rows are among all rows: those without labels are kept out of pretraining too.
+    parts = draw_parts(dataset, study.config, asked, seed=seed)
+    task, labelled, test = label_parts(dataset, parts, asked, seed=seed)
     if not len(test):
         raise DataError("no test row has a label; name some in the split column, or leave it out")
     require_judges(labelled.labelled, task, test, "test")

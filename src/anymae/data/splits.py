@@ -55,6 +55,7 @@ def split_rows(
     *,
     valid_share: float | None = None,
     test_share: float = 0.0,
+    among: npt.NDArray[np.bool_] | None = None,
 ) -> Parts:
     """Split rows by what the data say, else at random.
 
@@ -67,6 +68,8 @@ def split_rows(
         seed: Decides what is left to chance.
         valid_share: Share of the rows for validation; `None` is 2 %, at most 10,000 rows.
         test_share: Share of the rows for the test where the data name none.
+        among: `(rows,)`, True for rows that may be drawn, which the shares are of; `None` is all.
+            The others stay for training.
 
     Returns:
         The parts; each row is in exactly one.
@@ -78,13 +81,14 @@ def split_rows(
     named = named_parts(rows)
     none = np.zeros(0, np.int64)
     train, valid, test = named or (np.arange(len(rows)), none, none)
-    num_valid = 0 if len(valid) else _count(len(train), valid_share)
-    num_test = 0 if named is not None else round(test_share * len(train))
+    pool = train if among is None else train[among[train]]
+    num_valid = 0 if len(valid) else _count(len(pool), valid_share)
+    num_test = 0 if named is not None else round(test_share * len(pool))
     if num_valid or num_test:
-        chosen = _draw(rows, config, seed, train, [num_test, num_valid])
-        test = test if named is not None else train[chosen == 0]
-        valid = valid if len(valid) else train[chosen == 1]
-        train = train[chosen == 2]
+        chosen = _draw(rows, config, seed, pool, [num_test, num_valid])
+        test = test if named is not None else pool[chosen == 0]
+        valid = valid if len(valid) else pool[chosen == 1]
+        train = np.setdiff1d(train, pool[chosen < 2], assume_unique=True)
     if not len(train):
         raise DataError(f"no row is left for training: {len(valid)} validate, {len(test)} test")
     return Parts(train, valid, test)

@@ -16,6 +16,7 @@ from anymae.task import FinetuneConfig, TaskConfig
 from anymae.training.fit import Rows
 from anymae.training.targets import (
     Labelled,
+    Labels,
     encode_labels,
     infer_task,
     read_labels,
@@ -43,12 +44,17 @@ def label(
     Raises:
         DataError: No target is named, or it holds nothing to learn from.
     """
-    parts = draw_parts(dataset, data_config, config, seed=seed)
+    parts = draw_parts(dataset, data_config, config, seed=seed, labelled=True)
     return label_parts(dataset, parts, config, seed=seed)
 
 
 def draw_parts(
-    dataset: Dataset, data_config: DataConfig, config: FinetuneConfig, *, seed: int
+    dataset: Dataset,
+    data_config: DataConfig,
+    config: FinetuneConfig,
+    *,
+    seed: int,
+    labelled: bool = False,
 ) -> Parts:
     """Say which rows are for what, those without a known target too.
 
@@ -57,6 +63,8 @@ def draw_parts(
         data_config: How the rows are split.
         config: Shares, number of labels.
         seed: Draws rows where the data do not say which.
+        labelled: Whether to draw among the rows with a known target, in place of all: the others
+            say nothing where nothing is pretrained on.
 
     Raises:
         DataError: No target is named, or the rows cannot be split so.
@@ -65,9 +73,11 @@ def draw_parts(
         raise DataError("no target is named; say which column to predict with --target")
     # A number of labels counts those that validate, so these are drawn from it.
     share = 0.0 if config.num_labels is not None else config.valid_share
+    among = _known(read_labels(dataset, dataset.roles.target)) if labelled else None
     return split_rows(
-        dataset.rows, data_config, seed, valid_share=share, test_share=config.test_share
-    )
+        dataset.rows, data_config, seed, valid_share=share, test_share=config.test_share,
+        among=among,
+    )  # fmt: skip
 
 
 def label_parts(
@@ -79,9 +89,7 @@ def label_parts(
         DataError: A target holds nothing to learn from.
     """
     labels = read_labels(dataset, dataset.roles.target)
-    known = np.zeros(len(dataset), np.bool_)
-    for column in labels.values():
-        known |= column.is_valid().to_numpy(zero_copy_only=False)
+    known = _known(labels)
     train, valid, test = (part[known[part]] for part in parts)
     task = infer_task(labels, train, others=(valid, test), type=config.task, readout=config.readout)
     if config.task is None:
@@ -119,6 +127,12 @@ def split_labels(
     except ValueError:  # a class is too rare to be on both sides
         kept, apart = train_test_split(rows, test_size=count, random_state=seed)
     return np.sort(kept), np.sort(apart)
+
+
+def _known(labels: Labels) -> npt.NDArray[np.bool_]:
+    """Tell the rows in which a target at least is known, `(R,)`."""
+    known = [column.is_valid().to_numpy(zero_copy_only=False) for column in labels.values()]
+    return np.asarray(np.any(known, 0), np.bool_)
 
 
 def _groups(dataset: Dataset) -> npt.NDArray[np.int64] | None:
