@@ -23,6 +23,7 @@ from sklearn.neighbors import KNeighborsClassifier, KNeighborsRegressor
 from anymae.config import parse
 from anymae.data.batch import IntArray
 from anymae.data.dataset import Dataset
+from anymae.data.splits import row_groups
 from anymae.errors import DataError
 from anymae.hub import Model
 from anymae.inference.api import open_model
@@ -34,7 +35,7 @@ from anymae.nn.initial import initialise
 from anymae.predictor import to_answers
 from anymae.recipes import DataSettings, data_settings
 from anymae.task import FinetuneConfig, TaskConfig, TaskType
-from anymae.training.labelling import label
+from anymae.training.labelling import check_weights, label
 from anymae.training.linear import MANY_CLASSES, fit_linear
 from anymae.training.targets import encode_labels, read_labels, read_weights
 
@@ -159,6 +160,9 @@ def probe(
     fitted = np.union1d(rows.train, rows.valid) if len(test) else rows.train
     if not len(held):
         raise DataError("there are no rows to judge the probe on; name a split column")
+    # Of test rows metrics say that they are not defined.
+    judges = held if judged_on == "valid" else held[:0]
+    check_weights(rows._replace(train=fitted, valid=judges))
     judge = Judge(dataset, found, rows.labelled.targets, fitted, held, resamples, seed)
     index = np.r_[fitted, held]
     features = _all_features(model, dataset, index, readings, config or ComputeConfig(), seed)
@@ -266,6 +270,8 @@ class Judge:
         self._truth = encode_labels(task, read_labels(dataset, task.targets))[held]
         given = read_weights(dataset)
         self._weights = None if given is None else np.maximum(given[fitted], 0)
+        groups = row_groups(dataset.rows)
+        self._groups = None if groups is None else groups[fitted]
         self._held_weights = np.ones(len(held)) if given is None else given[held]
 
     def all_of(self, features: Iterable[tuple[str, str, Features]]) -> Iterator[ProbeRow]:
@@ -279,7 +285,7 @@ class Judge:
         """Judge a ridge or logistic regression."""
         fitted = fit_linear(
             self._task, features[: self._count], self._fitted, weights=self._weights,
-            seed=self._seed,
+            groups=self._groups, seed=self._seed,
         )  # fmt: skip
         outputs = torch.from_numpy(fitted.outputs(features[self._count :]))
         answers = to_answers(self._task, outputs).numpy().astype(np.float64)

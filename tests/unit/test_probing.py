@@ -1,6 +1,7 @@
 """Probes measure what is linearly there, with fits that equal scikit-learn's."""
 
 import json
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -13,7 +14,7 @@ from anymae.data.dataset import open_data
 from anymae.errors import DataError
 from anymae.probing import probe, raw_features
 from anymae.task import TaskConfig
-from anymae.training.linear import fit_linear
+from anymae.training.linear import _folds, fit_linear
 from models import pretrained, strings
 
 NUMBERS = TaskConfig(type="regression", targets=("a", "b"), mean=(0.0,) * 2, std=(1.0,) * 2)
@@ -35,6 +36,7 @@ def test_ridge_equals_that_of_scikit_learn(
     targets[:3, 1] = np.nan
     weights = draw.random(shape[0])
     found = fit_linear(NUMBERS, features, targets, weights=weights, strengths=[0.5])
+    weights /= weights.mean()
     scaled = (features - features.mean(0)) / features.std(0)
     for column in range(2):
         known = ~np.isnan(targets[:, column])
@@ -85,6 +87,56 @@ def test_cross_validation_penalises_what_is_noise(draw: np.random.Generator) -> 
         fit_linear(NUMBERS, features, noise).strength
         < fit_linear(NUMBERS, features, signal).strength
     )
+
+
+@pytest.mark.parametrize("task", [NUMBERS, LABELS])
+def test_weights_count_in_any_unit(draw: np.random.Generator, task: TaskConfig) -> None:
+    features, weights = draw.normal(size=(40, 6)), draw.random(40)
+    targets = (features[:, :2] + draw.normal(size=(40, 2)) > 0).astype(float)
+    found = [fit_linear(task, features, targets, weights=unit * weights) for unit in (1e-6, 1, 1e6)]
+    for other in found[1:]:
+        assert other.strength == found[0].strength
+        np.testing.assert_allclose(other.weight, found[0].weight, rtol=1e-3, atol=1e-6)
+    plain = fit_linear(task, features, targets)
+    even = fit_linear(task, features, targets, weights=np.full(40, 7.0))
+    np.testing.assert_array_equal(even.weight, plain.weight)
+
+
+@pytest.mark.parametrize("task", [NUMBERS, BINARY, CLASSES, LABELS], ids=lambda task: task.type)
+def test_rows_of_weight_zero_are_as_if_unknown(draw: np.random.Generator, task: TaskConfig) -> None:
+    count = len(task.targets)
+    features = draw.normal(size=(30, 4))
+    targets = draw.integers(0, 2, (30, count)).astype(float)
+    weights = (np.arange(30) < 20).astype(float)
+    targets[20:] = 1 - targets[:10] if task is not CLASSES else 2
+    unknown = np.where(weights[:, None] > 0, targets, np.nan)
+    found = fit_linear(task, features, targets, weights=weights, strengths=[1.0])
+    expected = fit_linear(task, features, unknown, weights=weights, strengths=[1.0])
+    np.testing.assert_array_equal(found.weight, expected.weight)
+    if count > 1:
+        # The second label is known only where nothing counts: no fold has anything to say of it.
+        targets[:20, 1] = np.nan
+        alone = fit_linear(task, features, targets, weights=weights)
+        assert (alone.weight[1] == 0).all() and alone.bias[1] == 0
+    nothing = fit_linear(task, features, targets, weights=np.zeros(30))
+    assert (nothing.weight == 0).all()
+
+
+def test_a_group_stays_in_one_fold_while_the_strength_is_chosen(draw: np.random.Generator) -> None:
+    """Each group has a target and features of its own: told from other groups, there is nothing."""
+    groups = np.repeat(np.arange(12), 6)
+    features = np.repeat(draw.normal(size=(12, 20)), 6, 0) + 1e-3 * draw.normal(size=(72, 20))
+    targets = np.repeat(draw.normal(size=(12, 2)), 6, 0)
+    rows = fit_linear(NUMBERS, features, targets).strength
+    assert fit_linear(NUMBERS, features, targets, groups=groups).strength < rows
+    for codes, most in ((groups, 12), (np.r_[np.zeros(70), 1, 1].astype(int), 2)):
+        folds = _folds(codes, 72, seed=3)
+        held = [set(codes[part]) for _, part in folds]
+        assert sum(map(len, held)) == most == len(set().union(*held))
+        assert sum(len(part) > 0 for part in held) == min(most, 5)
+        assert all(not held[n] & set(codes[kept]) for n, (kept, _) in enumerate(folds))
+    one = fit_linear(NUMBERS, features, targets, groups=np.zeros(72, int))
+    assert one.strength == rows
 
 
 def test_a_constant_feature_is_no_trouble(draw: np.random.Generator) -> None:
@@ -157,6 +209,29 @@ def test_the_test_part_judges_and_the_others_fit() -> None:
     assert few.rows == {"fitted": 20, "test": 20}
     with pytest.raises(DataError, match="no target is named"):
         probe(pretrained(texts, spread=0), data, data_config=config)
+
+
+def test_groups_and_weights_count_in_a_probe(monkeypatch: pytest.MonkeyPatch) -> None:
+    texts = strings(40)
+    model = pretrained(texts)
+    data = {"smiles": texts, "y": np.arange(40.0) % 7, "g": np.arange(40) // 4, "w": [0.0] * 40}
+    seen = []
+
+    def fitted(*args: Any, groups: Any, **named: Any) -> Any:
+        seen.append(groups)
+        return fit_linear(*args, groups=groups, **named)
+
+    monkeypatch.setattr("anymae.probing.fit_linear", fitted)
+    probe(model, data, target="y", data_config={"group": "g", "drop": ["w"]}, readings=["mean"],
+          task="regression", resamples=0)  # fmt: skip
+    counts = np.bincount(seen[0])
+    assert set(counts) <= {0, 4} and counts.sum() == 32
+    with pytest.raises(DataError, match="no row has a weight above 0"):
+        probe(model, data, target="y", data_config={"weight": "w"}, task="regression")
+    data["w"], data["part"] = [0.0] * 30 + [1.0] * 10, ["train"] * 30 + ["valid"] * 10
+    asked = {"weight": "w", "split": "part"}
+    with pytest.raises(DataError, match="all 30 training rows have the weight 0"):
+        probe(model, data, target="y", data_config=asked, task="regression")
 
 
 def test_raw_features_of_a_table_are_its_cells() -> None:

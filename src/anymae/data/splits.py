@@ -219,6 +219,12 @@ def group_codes(column: pa.ChunkedArray) -> IntArray:
     return numbers
 
 
+def row_groups(rows: Rows) -> IntArray | None:
+    """Return the number of each row's group, `(rows,)`, or `None` where rows have none."""
+    name = rows.roles.group
+    return None if name is None else group_codes(rows.column(name))
+
+
 def _shuffled_groups(codes: IntArray, seed: int) -> IntArray:
     keys = _random_keys(int(codes.max()) + 1, seed)
     place: IntArray = np.argsort(np.argsort(keys, kind="stable"))[codes]

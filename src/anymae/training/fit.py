@@ -19,7 +19,7 @@ import torch
 from anymae.config import TrainingConfig, parse
 from anymae.data.batch import IntArray
 from anymae.data.sampler import Order
-from anymae.data.splits import Parts
+from anymae.data.splits import Parts, row_groups
 from anymae.errors import ConfigError
 from anymae.inference.compute import batches
 from anymae.model import Backbone
@@ -206,10 +206,12 @@ class _Trainer:
 
     def _fit_head(self, _stage: Stage | None) -> Left:
         """Fit a linear model to the readout's features."""
-        train = self._rows.train
+        train, labelled = self._rows.train, self._rows.labelled
+        groups = row_groups(labelled.dataset.rows)
         found = fit_linear(
-            self._task, self._features(), self._rows.labelled.targets[train],
-            weights=self._objective.row_weights(train), seed=self._training.seed,
+            self._task, self._features(), labelled.targets[train],
+            weights=self._objective.row_weights(train),
+            groups=None if groups is None else groups[train], seed=self._training.seed,
         )  # fmt: skip
         set_head(self._start, found)
         return Left(weights_of(self._start), 0, [])

@@ -10,7 +10,7 @@ from sklearn.model_selection import GroupShuffleSplit, train_test_split
 from anymae.config import DataConfig
 from anymae.data.batch import IntArray
 from anymae.data.dataset import Dataset
-from anymae.data.splits import Parts, group_codes, split_rows
+from anymae.data.splits import Parts, row_groups, split_rows
 from anymae.errors import DataError
 from anymae.task import FinetuneConfig, TaskConfig
 from anymae.training.fit import Rows
@@ -97,7 +97,7 @@ def label_parts(
     truth = encode_labels(task, labels)
     if config.num_labels is not None:
         train, valid = _draw_labels(
-            task, truth, train, config.num_labels, seed, groups=_groups(dataset)
+            task, truth, train, config.num_labels, seed, groups=row_groups(dataset.rows)
         )
         if task.type == "regression":
             task = infer_task(labels, train, type=task.type, readout=config.readout)
@@ -133,14 +133,6 @@ def _known(labels: Labels) -> npt.NDArray[np.bool_]:
     """Tell the rows in which a target at least is known, `(R,)`."""
     known = [column.is_valid().to_numpy(zero_copy_only=False) for column in labels.values()]
     return np.asarray(np.any(known, 0), np.bool_)
-
-
-def _groups(dataset: Dataset) -> npt.NDArray[np.int64] | None:
-    """Return the number of each row's group, `(R,)`, or `None` where rows have none."""
-    name = dataset.roles.group
-    if name is None:
-        return None
-    return group_codes(dataset.column(name))
 
 
 def _draw_labels(

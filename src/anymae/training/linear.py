@@ -57,6 +57,7 @@ def fit_linear(
     targets: npt.NDArray[np.floating],
     *,
     weights: npt.NDArray[np.floating] | None = None,
+    groups: IntArray | None = None,
     strengths: Sequence[float] = STRENGTHS,
     seed: int = 0,
 ) -> LinearFit:
@@ -66,13 +67,20 @@ def fit_linear(
         task: Says which loss: ridge for `regression`, logistic otherwise.
         features: `(R, F)`.
         targets: `(R, T)`, standardised numbers, class numbers, or 0 and 1; NaN is unknown.
-        weights: `(R,)`, not negative.
+        weights: `(R,)`, not negative; only their ratios count, as the penalty does not grow with
+            them.
+        groups: `(R,)`, number of each row's group, which stays in one fold; `None` deals row by
+            row.
         strengths: Inverse penalties, of which cross-validation takes the best.
         seed: Deals rows to folds.
     """
     rows = np.asarray(features, np.float64)
     truth = np.asarray(targets, np.float64)
-    importance = np.ones(len(rows)) if weights is None else np.asarray(weights, np.float64)
+    importance = np.ones(len(rows))
+    if weights is not None and np.any(weights):
+        importance = np.asarray(weights, np.float64) / np.mean(weights, dtype=np.float64)
+    elif weights is not None:
+        importance = np.zeros(len(rows))
     shift, scale = rows.mean(0), rows.std(0)
     scale = np.where(scale > 1e-6 * np.abs(shift) + 1e-12, scale, 1.0)
     rows = (rows - shift) / scale
@@ -80,9 +88,26 @@ def fit_linear(
     # Small fits gain nothing from threads, and lose much where these wait for a processor.
     with threadpool_limits(1, user_api="blas"):
         if len(strengths) > 1:
-            strength = _choose(task, rows, truth, importance, strengths, seed)
+            strength = _choose(
+                task, rows, truth, importance, strengths, _folds(groups, len(rows), seed)
+            )
         weight, bias = _fit(task, rows, truth, importance, strength)
     return LinearFit(shift, scale, weight, bias, strength)
+
+
+def _folds(groups: IntArray | None, count: int, seed: int) -> list[tuple[IntArray, IntArray]]:
+    """Deal rows to folds; return the rows kept and held out for each."""
+    draw = np.random.default_rng(seed)
+    order = draw.permutation(count)[:MOST_CHOOSING]
+    parts = np.array_split(order, FOLDS)
+    if groups is not None and count and groups[order].min() < groups[order].max():
+        _, codes, sizes = np.unique(groups[order], return_inverse=True, return_counts=True)
+        queue = draw.permutation(len(sizes))
+        fold = np.empty(len(sizes), np.int64)
+        # Of the queue of all rows each group is where its middle is; two are in two folds.
+        fold[queue] = (np.cumsum(sizes[queue]) - sizes[queue] / 2) * FOLDS // len(order)
+        parts = [order[fold[codes] == number] for number in range(FOLDS)]
+    return [(np.setdiff1d(order, held), held) for held in parts]
 
 
 def _choose(
@@ -91,11 +116,9 @@ def _choose(
     truth: Array,
     weights: Array,
     strengths: Sequence[float],
-    seed: int,
+    folds: Sequence[tuple[IntArray, IntArray]],
 ) -> float:
     """Return the strength with the least loss over held-out folds."""
-    order = np.random.default_rng(seed).permutation(len(rows))[:MOST_CHOOSING]
-    folds = [(np.setdiff1d(order, held), held) for held in np.array_split(order, FOLDS)]
     best, least, worse = strengths[0], np.inf, 0
     for strength in sorted(strengths):
         loss = sum(
@@ -135,14 +158,17 @@ def _held_out(
 def _fit(
     task: TaskConfig, rows: Array, truth: Array, weights: Array, strength: float
 ) -> tuple[Array, Array]:
-    """Return weight `(O, F)` and bias `(O,)`; targets of several columns are fitted apart."""
+    """Return weight `(O, F)` and bias `(O,)`; targets of several columns are fitted apart.
+
+    Rows of weight 0 are left out, so that answers that only they have are none.
+    """
     if task.type == "multiclass":
-        known = ~np.isnan(truth[:, 0])
+        known = ~np.isnan(truth[:, 0]) & (weights > 0)
         return _classes(rows[known], truth[known, 0], weights[known], strength, len(task.classes))
     fit: Callable[..., tuple[Array, float]] = _ridge if task.type == "regression" else _logistic
     parts = []
     for column in truth.T:
-        known = ~np.isnan(column)
+        known = ~np.isnan(column) & (weights > 0)
         parts.append(fit(rows[known], column[known], weights[known], strength))
     return np.stack([weight for weight, _ in parts]), np.array([bias for _, bias in parts])
 
