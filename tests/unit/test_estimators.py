@@ -24,6 +24,7 @@ from anymae.estimators import Classifier, Embedder, Regressor
 from anymae.hub import save
 from anymae.inference import embed
 from anymae.model import MaskedAutoencoder
+from anymae.training.fit import fit
 from anymae.training.requests import Requests
 from models import pretrained, strings
 
@@ -127,7 +128,7 @@ def test_few_labels_are_learned_frozen_and_fine_tuned(
     for freeze in (True, False):
         classifier = Classifier(
             model, freeze=freeze, device="cpu", random_state=0,
-            training={"steps": 30, "learning_rate": 3e-3},
+            training=None if freeze else {"steps": 30, "learning_rate": 3e-3},
         ).fit(texts, many)  # fmt: skip
         assert classifier.classes_.tolist() == ["few", "many"]
         assert classifier.score(texts, many) > 0.9
@@ -179,8 +180,9 @@ def test_pickles_hold_plain_data_and_predict_alike(
     model: MaskedAutoencoder, texts: list[str], oxygens: np.ndarray, freeze: bool, tmp_path: Path
 ) -> None:
     estimator = Regressor(
-        model, freeze=freeze, device="cpu", training={"steps": 2, "learning_rate": 1e-3}
-    ).fit(texts, oxygens)
+        model, freeze=freeze, device="cpu",
+        training=None if freeze else {"steps": 2, "learning_rate": 1e-3},
+    ).fit(texts, oxygens)  # fmt: skip
     expected = estimator.predict(texts)
     data = pickle.dumps(estimator)
     assert b"torch" not in data
@@ -224,8 +226,9 @@ def test_tables_of_several_columns_are_taken_by_name() -> None:
     y = np.where(frame.x + (frame.color == "red") > 0.5, "on", "off")
     for freeze in (True, False):
         classifier = Classifier(
-            **COMMON, freeze=freeze, training={"steps": 2, "learning_rate": 1e-3}
-        ).fit(frame, y)
+            **COMMON, freeze=freeze,
+            training=None if freeze else {"steps": 2, "learning_rate": 1e-3},
+        ).fit(frame, y)  # fmt: skip
         assert classifier.n_features_in_ == 4
         assert classifier.feature_names_in_.tolist() == ["x", "w", "color", "hole"]
         assert classifier.predict_proba(frame).shape == (40, 2)
@@ -326,6 +329,64 @@ def test_how_data_are_read_is_said_as_elsewhere(
     ):
         with pytest.raises(ConfigError, match=said):
             Regressor(model, data_config=given).fit(texts, oxygens)
+
+
+@pytest.mark.parametrize("freeze", [True, False])
+@pytest.mark.parametrize(
+    ("asked", "said"),
+    [
+        ({"training": {"stepz": 2}}, "training: unknown key 'stepz'"),
+        ({"finetuning": {"learning_rates": []}}, "finetuning: learning_rates"),
+        ({"finetuning": {"seeds": 5}}, "has no place in an estimator"),
+        ({"precision": "fp16"}, "precision is 'fp16'; it should be 'auto', 'fp32' or 'bf16'"),
+        ({"reading": "median"}, "reading is 'median'; expected .*mean or layers"),
+    ],
+)
+def test_settings_are_checked_before_anything_is_computed(
+    asked: dict[str, Any], said: str, freeze: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("anymae.estimators.base.pretrain", None)
+    with pytest.raises(ConfigError, match=said) as told:
+        Regressor(freeze=freeze, **{**COMMON, **asked}).fit(strings(20), np.arange(20.0))
+    assert "\n" not in str(told.value)
+    if {"precision", "reading"} & asked.keys():
+        with pytest.raises(ConfigError, match=said):
+            Embedder(**{**COMMON, **asked}).fit(strings(20))
+
+
+def test_settings_of_fine_tuning_are_told_to_do_nothing_where_all_is_frozen(
+    model: MaskedAutoencoder, texts: list[str], oxygens: np.ndarray
+) -> None:
+    plain = Regressor(model, random_state=0).fit(texts, oxygens).predict(texts)
+    with pytest.warns(AnymaeWarning, match="no effect where the encoder is frozen") as told:
+        found = Regressor(model, random_state=0, training={"steps": 2}).fit(texts, oxygens)
+    assert told[0].filename == __file__
+    np.testing.assert_array_equal(found.predict(texts), plain)
+
+
+def test_rows_that_weigh_nothing_do_not_validate(
+    model: MaskedAutoencoder, texts: list[str], oxygens: np.ndarray, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    parts = []
+
+    def noted(encoder: Any, task: Any, rows: Any, **named: Any) -> Any:
+        parts.append(rows)
+        return fit(encoder, task, rows, **named)
+
+    monkeypatch.setattr("anymae.estimators.supervised.fit", noted)
+    weights = (np.arange(60) % 6 == 0).astype(float)
+    training = {"steps": 1, "learning_rate": 1e-3}
+    regressor = Regressor(model, freeze=False, device="cpu", random_state=0, training=training)
+    regressor.fit(texts, oxygens, sample_weight=weights)
+    assert len(parts[0].valid) == 1 and weights[parts[0].valid].all()
+    assert len(parts[0].train) == 59
+    for freeze, some, said in (
+        (True, np.zeros(60), "above 0|non-zero"),
+        (False, np.zeros(60), "above 0|non-zero"),
+        (False, np.r_[1.0, np.zeros(59)], "1 of 60 rows has a weight above 0"),
+    ):
+        with pytest.raises(ValueError, match=said):
+            Regressor(model, freeze=freeze).fit(texts, oxygens, sample_weight=some)
 
 
 def test_mistakes_are_one_sentence(model: MaskedAutoencoder, texts: list[str]) -> None:

@@ -13,6 +13,7 @@ from sklearn.base import BaseEstimator
 from sklearn.utils import check_random_state
 from sklearn.utils.validation import _check_feature_names, check_is_fitted, validate_data
 
+from anymae.config import parse
 from anymae.data.dataset import Dataset
 from anymae.errors import InterruptedRunError
 from anymae.estimators.settings import check_data
@@ -41,18 +42,26 @@ class Estimator(BaseEstimator):  # type: ignore[misc]
 
     def _prepare(self, X: Any) -> Dataset:  # noqa: ANN401, N803 - scikit-learn's habit
         """Check X, set `model_`, and open X as its inputs."""
-        check_data(self.data_config or {})
-        X = self._checked(X, reset=True)  # noqa: N806
         number = self.random_state
         if not isinstance(number, Integral):
             number = check_random_state(number).randint(2**31 - 1)
         self.seed_ = int(number)
+        self._check_settings()
+        X = self._checked(X, reset=True)  # noqa: N806
         self.model_ = _pretrain(X, self) if self.run is None else open_model(self.run)
         dataset = self._read(X)
         if self.run is not None:
             warn_unlike(self.model_, dataset)
         self._fitted_on = dataset.preparation.fingerprint
         return dataset
+
+    def _check_settings(self) -> None:
+        """Refuse, before anything is computed, arguments that cannot be."""
+        check_data(self.data_config or {})
+        self._compute_config()
+
+    def _compute_config(self) -> ComputeConfig:
+        return parse(ComputeConfig, {"device": self.device, "precision": self.precision})
 
     def _open(self, X: Any) -> Dataset:  # noqa: ANN401, N803
         check_is_fitted(self, "model_")
@@ -97,7 +106,7 @@ class Estimator(BaseEstimator):  # type: ignore[misc]
         return X
 
     def _numbers(self, computation: Computation, dataset: Dataset) -> Array:
-        config = ComputeConfig(device=self.device, precision=self.precision)
+        config = self._compute_config()
         with placed(computation.model, config):
             return compute(computation, dataset, np.arange(len(dataset)), config).values
 

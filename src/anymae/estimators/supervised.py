@@ -1,6 +1,5 @@
 """Classes and numbers of rows, learned from few labels."""
 
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal, Self
 
@@ -10,15 +9,16 @@ from sklearn.base import ClassifierMixin, RegressorMixin
 from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import _check_sample_weight, _check_y, _num_samples, column_or_1d
 
-from anymae.config import parse
-from anymae.errors import ConfigError
+from anymae.errors import DataError
 from anymae.estimators.base import Array, Estimator, Settings, stopping_all
+from anymae.estimators.settings import Learning, check_reading, read_learning
 from anymae.hub import Model
 from anymae.inference.computations import Answers, Embeddings, Reading, one_encoder
+from anymae.inference.novelty import warn
 from anymae.predictor import to_answers
-from anymae.task import FinetuneConfig, ReadoutConfig, TaskConfig
-from anymae.training.fit import Rows, finetune_training, fit
-from anymae.training.labelling import split_labels
+from anymae.task import TaskConfig
+from anymae.training.fit import Rows, fit
+from anymae.training.labelling import check_weights, split_labels
 from anymae.training.linear import LinearFit, fit_linear
 from anymae.training.processes import Processes
 from anymae.training.requests import Requests
@@ -61,13 +61,15 @@ class _Supervised(Estimator):
         self.random_state = random_state
 
     def _learn(self, X: Any, task: TaskConfig, truth: Array, sample_weight: Any) -> Self:  # noqa: ANN401, N803
-        dataset = self._prepare(X)
         targets = standardise(task, truth)
         weights = None
         if sample_weight is not None:
             weights = _check_sample_weight(
                 sample_weight, targets, dtype=np.float32, ensure_non_negative=True
             )
+            if not weights.any():  # only newer versions of scikit-learn refuse it
+                raise DataError("no row has a weight above 0; there is nothing to learn from")
+        dataset = self._prepare(X)
         self.task_, self.linear_ = task, None
         if self.freeze:
             features = self._numbers(Embeddings(self.model_, self.reading), dataset)
@@ -76,26 +78,49 @@ class _Supervised(Estimator):
             self._finetune(Labelled(dataset, targets, weights), truth)
         return self
 
+    def _check_settings(self) -> None:
+        super()._check_settings()
+        check_reading(self.reading, freeze=self.freeze)
+        self._learning()
+        if self.freeze and (self.finetuning or self.training):
+            warn(
+                "finetuning and training have no effect where the encoder is frozen; leave them "
+                "out, or fine-tune it with freeze=False"
+            )
+
+    def _learning(self) -> Learning:
+        return read_learning(
+            self.finetuning or {}, self.training or {}, reading=self.reading, seed=self.seed_,
+            device=self.device, precision=self.precision,
+        )  # fmt: skip
+
     def _finetune(self, labelled: Labelled, truth: Array) -> None:
         """Replace the encoder by one trained on the targets."""
-        defaults = {"readout": ReadoutConfig(kind=self.reading)}
-        config = parse(FinetuneConfig, {**defaults, **(self.finetuning or {})}, where="finetuning")
-        _refuse_elsewhere({"finetuning": self.finetuning or {}, "training": self.training or {}})
-        given = {**(self.training or {}), "seed": self.seed_, "device": self.device}
-        training = finetune_training({**given, "precision": self.precision})
-        named = "learning_rate" in given
-        rates = (training.learning_rate,) if named else config.learning_rates
-        count = len(labelled.dataset)
-        share = max(1, round(config.valid_share * count))
-        train, valid = split_labels(self.task_, truth, np.arange(count), share, self.seed_)
+        config, training, rates = self._learning()
+        rows = self._divide(labelled, truth, config.valid_share)
         task = self.task_.model_copy(update={"readout": config.readout})
         with Processes(training.device) as processes, stopping_all(), Requests() as requests:
             fitted = fit(
-                one_encoder(self.model_), task, Rows(labelled, train, valid), config=config,
-                training=training, rates=rates, processes=processes, requests=requests,
+                one_encoder(self.model_), task, rows, config=config, training=training,
+                rates=rates, processes=processes, requests=requests,
             )  # fmt: skip
         self.model_ = fitted.predictor
         self.task_ = task
+
+    def _divide(self, labelled: Labelled, truth: Array, share: float) -> Rows:
+        """Draw validation rows among those that count."""
+        every, weights = np.arange(len(labelled.dataset)), labelled.weights
+        counted = every if weights is None else np.flatnonzero(weights)
+        if weights is not None and len(counted) < 2:
+            raise DataError(
+                f"{len(counted)} of {len(every):,} rows has a weight above 0; at least 2 are "
+                "needed, to learn from and to validate"
+            )
+        count = max(1, round(share * len(counted)))
+        _, valid = split_labels(self.task_, truth, counted, count, self.seed_)
+        rows = Rows(labelled, np.setdiff1d(every, valid), valid)
+        check_weights(rows)
+        return rows
 
     def _answers(self, X: Any) -> Array:  # noqa: ANN401, N803
         """Return `(rows, A)`, see `TaskConfig.answers`."""
@@ -191,19 +216,6 @@ class Regressor(RegressorMixin, _Supervised):  # type: ignore[misc]
         tags = super().__sklearn_tags__()
         tags.target_tags.multi_output = True
         return tags
-
-
-_ELSEWHERE = {
-    "finetuning": {"task", "num_labels", "test_share", "seeds", "negative_weights"},
-    "training": {"seed", "device", "precision"},
-}
-"""Keys of what the arguments of an estimator and of `fit` say, or scikit-learn's own tools do."""
-
-
-def _refuse_elsewhere(given: Mapping[str, Mapping[str, object]]) -> None:
-    for name, keys in _ELSEWHERE.items():
-        for key in sorted(keys & given[name].keys()):
-            raise ConfigError(f"{name}.{key} has no place in an estimator; see its own arguments")
 
 
 def _targets(y: Any) -> Any:  # noqa: ANN401
