@@ -98,7 +98,7 @@ def mcc(truth: Array, found: Array, weights: Array) -> float:
 def roc_auc(truth: Array, found: Array, weights: Array) -> float:
     """Return the chance that a positive row is ranked above a negative one (ties count half).
 
-    Of several classes, the mean over the classes that occur of each against the others.
+    Of several classes, the mean over those that weigh something of each against the others.
     """
     if found.ndim == 2:
         return _over_classes(roc_auc, truth, found, weights)
@@ -113,7 +113,7 @@ def roc_auc(truth: Array, found: Array, weights: Array) -> float:
 def average_precision(truth: Array, found: Array, weights: Array) -> float:
     """Return the mean precision over recall; the share of positives is what chance gives.
 
-    Of several classes, the mean over the classes that occur of each against the others.
+    Of several classes, the mean over those that weigh something of each against the others.
     """
     if found.ndim == 2:
         return _over_classes(average_precision, truth, found, weights)
@@ -178,6 +178,9 @@ BINARY: Mapping[str, Metric] = {
     "rejection_50": rejection(0.5),
     "enrichment_1": enrichment(0.01),
 }
+OVER_CLASSES = ("roc_auc", "average_precision")
+"""Metrics that are a mean over the classes where there are several."""
+
 METRICS: Mapping[TaskType, Mapping[str, Metric]] = {
     "regression": REGRESSION,
     "binary": BINARY,
@@ -244,10 +247,11 @@ def measure(
     Returns:
         Estimates by target and metric, and of their mean over targets.
     """
-    values = _by_target(task, truth, answers, weights)
+    classes = _counted(truth, weights, len(task.classes)) if task.type == "multiclass" else None
+    values = _by_target(task, truth, answers, weights, classes)
     # Sample by sample: the index arrays of all of them would not fit beside many rows.
     drawn = [
-        _by_target(task, truth[sample], answers[sample], weights[sample])
+        _by_target(task, truth[sample], answers[sample], weights[sample], classes)
         for sample in _resample(len(truth), resamples, seed)
     ]
     targets = {
@@ -278,14 +282,21 @@ def _resample(count: int, resamples: int, seed: int) -> Iterator[npt.NDArray[np.
 
 
 def _by_target(
-    task: TaskConfig, truth: Array, answers: Array, weights: Array
+    task: TaskConfig,
+    truth: Array,
+    answers: Array,
+    weights: Array,
+    classes: npt.NDArray[np.int64] | None,
 ) -> dict[str, dict[str, float]]:
-    """Compute every metric of every target on the rows where it is known."""
+    """Compute every metric of every target on the rows where it is known.
+
+    Means over classes are over `classes`, of which a sample may lack one.
+    """
     out = {}
     for number, name in enumerate(task.targets):
         known = ~np.isnan(truth[:, number])
         found = columns_of(task, answers, number)[known]
-        out[name] = _all_metrics(task, truth[known, number], found, weights[known])
+        out[name] = _all_metrics(task, truth[known, number], found, weights[known], classes)
     return out
 
 
@@ -300,11 +311,22 @@ def _mean(
     return float(np.mean(each)) if each else float("nan")
 
 
-def _all_metrics(task: TaskConfig, truth: Array, found: Array, weights: Array) -> dict[str, float]:
+def _all_metrics(
+    task: TaskConfig,
+    truth: Array,
+    found: Array,
+    weights: Array,
+    classes: npt.NDArray[np.int64] | None,
+) -> dict[str, float]:
     """Compute every metric of a task; NaN where it is not defined."""
     if not len(truth) or weights.sum() <= 0:
         return dict.fromkeys(METRICS[task.type], float("nan"))
-    return {name: metric(truth, found, weights) for name, metric in METRICS[task.type].items()}
+    return {
+        name: metric(truth, found, weights)
+        if classes is None or name not in OVER_CLASSES
+        else _over_classes(metric, truth, found, weights, classes)
+        for name, metric in METRICS[task.type].items()
+    }
 
 
 def _estimate(value: float, drawn: list[float]) -> Estimate:
@@ -336,11 +358,29 @@ def _cumulate(truth: Array, found: Array, weights: Array) -> tuple[Array, Array]
     return positive, negative
 
 
-def _over_classes(metric: Metric, truth: Array, found: Array, weights: Array) -> float:
-    occurring = np.unique(truth).astype(np.int64)
-    if len(occurring) < 2:
+def _counted(truth: Array, weights: Array, count: int) -> npt.NDArray[np.int64]:
+    """Return the classes whose rows weigh something."""
+    known = ~np.isnan(truth.reshape(len(truth)))
+    codes = truth.reshape(len(truth))[known].astype(np.int64)
+    return np.flatnonzero(np.bincount(codes, weights[known], count) > 0)
+
+
+def _over_classes(
+    metric: Metric,
+    truth: Array,
+    found: Array,
+    weights: Array,
+    classes: npt.NDArray[np.int64] | None = None,
+) -> float:
+    """Average a metric over classes, by themselves those that weigh something.
+
+    NaN where one of those that are named does not, so that samples average over the same classes.
+    """
+    if classes is None:
+        classes = _counted(truth, weights, found.shape[1])
+    if len(classes) < 2:
         return float("nan")
-    each = [metric((truth == c).astype(np.float64), found[:, c], weights) for c in occurring]
+    each = [metric((truth == c).astype(np.float64), found[:, c], weights) for c in classes]
     return float(np.mean(each))
 
 

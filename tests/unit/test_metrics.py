@@ -292,5 +292,31 @@ def test_metrics_of_classes_that_weigh_nothing_are_not_defined() -> None:
     assert np.isnan(metrics.rejection(0.3)(truth, found, np.array([1.0, 0, 0])))
 
 
+def test_a_mean_over_classes_is_over_those_that_weigh_something(draw: np.random.Generator) -> None:
+    task = TaskConfig(type="multiclass", targets=("y",), classes=("a", "b", "c", "d"))
+    truth, found = np.arange(90) % 4.0, draw.random((90, 4))
+    weights = np.where(truth == 3, 0.0, 1.0)
+    for name in metrics.OVER_CLASSES:
+        expected = METRICS["multiclass"][name](
+            truth[truth < 3], found[truth < 3], weights[truth < 3]
+        )
+        assert METRICS["multiclass"][name](truth, found, weights) == pytest.approx(expected)
+        measured = measure(task, truth[:, None], found, weights).mean[name]
+        assert measured.value == pytest.approx(expected)
+
+
+def test_a_mean_over_classes_is_over_the_same_ones_in_every_sample() -> None:
+    draw = np.random.default_rng(0)
+    task = TaskConfig(type="multiclass", targets=("y",), classes=("a", "b", "c"))
+    truth = np.where(np.arange(400) == 0, 2, draw.integers(0, 2, 400)).astype(float)
+    # Only the rare class is told from the others.
+    found = draw.random((400, 3)) * 0.5
+    found[0, 2] = 1
+    measured = measure(task, truth[:, None], found, np.ones(400), resamples=200).mean["roc_auc"]
+    assert measured.value is not None and measured.low is not None
+    # Samples without its only row say nothing: they would be at about a half.
+    assert measured.value > 0.65 and measured.low > 0.6
+
+
 def test_a_rejection_that_is_finite_in_hardly_a_sample_has_no_interval() -> None:
     assert metrics._estimate(50.0, [float("inf")] * 99 + [50.0]) == Estimate(50.0)
