@@ -79,6 +79,18 @@ def test_cut_anywhere_it_ends_with_the_same_bytes(name: str, tmp_path: Path) -> 
     assert cuts[-1] - every < taken[0] <= cuts[-1]
 
 
+@pytest.mark.parametrize("keep", [None, 3])
+def test_as_many_checkpoints_stay_as_are_asked_for(keep: int | None, tmp_path: Path) -> None:
+    asked = {"checkpoint_every": 1, "validate_every": 100}
+    asked |= {} if keep is None else {"keep_checkpoints": keep}
+    config = {"learning_rates": (1e-3,), "head_first": "none"}
+    with pytest.raises(Cut):
+        tuned(tmp_path / "m", progress=cut_at(6), training=asked, config=config)
+    stages = tmp_path / "m" / "trainings" / "seed-0-rate-0.001"
+    steps = sorted(int(path.name.removeprefix("step-")) for path in stages.glob("step-*"))
+    assert len(steps) == (keep or 1), steps
+
+
 @pytest.fixture(scope="module")
 def uncut(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, list[Point]]:
     folder = tmp_path_factory.mktemp("kill")

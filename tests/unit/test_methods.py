@@ -91,6 +91,26 @@ def test_without_held_out_rows_no_loss_is_told() -> None:
     assert words.endswith("with seed 0.")
 
 
+@pytest.mark.parametrize(
+    ("training", "rates", "words"),
+    [
+        ({}, (1e-3,), "10 more chose the step."),
+        ({"keep": "last"}, (1e-3,), "10 more were only looked at."),
+        ({"keep": "last", "patience": 8}, (1e-3,), "10 more chose when to stop."),
+        ({"keep": "last"}, (1e-3, 1e-4), "10 more chose the rate."),
+        ({"keep": "last", "patience": 8}, (1e-3, 1e-4), "10 more chose when to stop and the rate."),
+    ],
+)
+def test_what_validation_rows_were_for_is_told(
+    training: dict[str, Any], rates: tuple[float, ...], words: str
+) -> None:
+    task = TaskConfig(type="binary", targets=("y",), classes=("0", "1"))
+    assert words in finetuning_methods(
+        task, FinetuneConfig(learning_rates=rates), TrainingConfig(epochs=5, **training), batch=32,
+        rate=1e-3, rows={"train": 90, "valid": 10, "test": 0}, kept=(9,),
+    )  # fmt: skip
+
+
 def test_a_fine_tuning_is_told_with_its_numbers() -> None:
     task = TaskConfig(
         type="binary", targets=("toxic",), classes=("0", "1"), readout=ReadoutConfig(kind="mean")

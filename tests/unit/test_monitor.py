@@ -175,3 +175,10 @@ def test_the_verdict_says_what_the_numbers_say(
     verdict = judge(losses, {**LOOK, **change})
     assert verdict.state == state
     assert words in verdict.words
+
+
+@pytest.mark.parametrize(
+    ("keep", "kept"), [("best", "best checkpoint is"), ("last", "last weights are")]
+)
+def test_the_verdict_says_which_weights_are_kept(keep: Any, kept: str) -> None:
+    assert f"the {kept} kept" in judge([5.5, 2.0, 2.1, 2.2], LOOK, keep).words

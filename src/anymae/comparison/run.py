@@ -58,7 +58,8 @@ def compare(
     """Compare guided pretraining with random masks, no pretraining, raw and one's own features.
 
     Linear models on frozen features answer, as in `probe`. The runs are kept: the same call goes
-    on where it was cut, and other labels, baselines or more seeds use those that are there.
+    on where it was cut, and another number of labels, other baselines or more seeds use those
+    that are there.
 
     Args:
         data: Rows, some of them with labels: a path or a Python object.

@@ -50,6 +50,7 @@ DEFAULTS: Mapping[str, object] = {
     "weight_decay": 0.01,
     "patience": 8,
     "warmup": 0.1,
+    "keep_checkpoints": 1,
 }
 """Training settings where nothing else is said."""
 
@@ -253,7 +254,9 @@ class _Trainer:
         if self._stages is None:
             return train(None)
         sizes = {name: tensor.shape for name, tensor in self._start.state_dict().items()}
-        stage = self._stages.stage(f"seed-{self._training.seed}-{name}", sizes)
+        training = self._training
+        keep = training.keep_checkpoints
+        stage = self._stages.stage(f"seed-{training.seed}-{name}", sizes, keep=keep)
         left = stage.left()
         if left is None:
             left = train(stage)

@@ -86,7 +86,7 @@ def finetuning_methods(
     """
     pretrained, total = config.start == "pretrained", fit_steps(training, rows["train"], batch)
     several = len(config.learning_rates) > 1
-    chosen = f"; {rows['valid']:,} more chose the step" + (" and the rate" if several else "")
+    chosen = f"; {rows['valid']:,} more {_chosen_by_validation(training, several)}"
     seeds = [str(training.seed + number) for number in range(len(kept))]
     head = config.head_first
     if head == "probe" and task.readout.kind == "query":
@@ -110,6 +110,13 @@ def finetuning_methods(
         else f"The seed was {training.seed}.",
     ]
     return " ".join(filter(None, sentences))
+
+
+def _chosen_by_validation(training: TrainingConfig, several: bool) -> str:
+    """Say what validation rows were for."""
+    chosen = {"best": ["the step"], "last": ["when to stop"] if training.patience else []}
+    what = [*chosen[training.keep], *(["the rate"] if several else [])]
+    return f"chose {_listed(what)}" if what else "were only looked at"
 
 
 def _inputs(config: InputConfig) -> str:

@@ -3,7 +3,7 @@
 import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 import torch
 
@@ -227,7 +227,7 @@ class Session:
                 step = trained.step
         self._score_validation(model)
         model = model.cpu().eval()
-        facts = summarise(read_metrics(folder.metrics), trained, step)
+        facts = summarise(read_metrics(folder.metrics), trained, step, self.job.training.keep)
         processes.wait()
         if processes.is_main:
             log = MetricsLog(folder.metrics)
@@ -292,7 +292,10 @@ def make_model(job: Job, start: Snapshot | None = None) -> MaskedAutoencoder:
 
 
 def summarise(
-    entries: Sequence[Mapping[str, Any]], trained: Trained, step: int | None
+    entries: Sequence[Mapping[str, Any]],
+    trained: Trained,
+    step: int | None,
+    keep: Literal["best", "last"],
 ) -> dict[str, Any]:
     """Sum a run up from its log: the numbers of the best look, and the verdict in words."""
     facts: dict[str, Any] = {"steps": trained.step, "best_step": step, "seconds": trained.seconds}
@@ -301,7 +304,7 @@ def summarise(
         words = "not judged: there are no validation rows"
         return {**facts, "verdict": "unknown", "words": words}
     best = next((look for look in looks if look["step"] == step), looks[-1])
-    verdict = judge([look["valid_loss"] for look in looks], looks[-1])
+    verdict = judge([look["valid_loss"] for look in looks], looks[-1], keep)
     numbers = {name: value for name, value in best.items() if name not in ("kind", "step")}
     return {**facts, **numbers, "verdict": verdict.state, "words": verdict.words}
 

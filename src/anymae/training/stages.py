@@ -93,23 +93,24 @@ class Stages:
         self.goes_on = True
         self.processes.wait()
 
-    def stage(self, name: str, sizes: Sizes) -> "Stage":
+    def stage(self, name: str, sizes: Sizes, *, keep: int) -> "Stage":
         """Return the place of a training.
 
         Args:
             name: Its name.
             sizes: Shapes of its weights, by name.
+            keep: Newest checkpoints that stay, beside the best.
         """
-        return Stage(self, name, sizes)
+        return Stage(self, name, sizes, keep)
 
 
 class Stage:
     """The place of one training."""
 
-    def __init__(self, stages: Stages, name: str, sizes: Sizes) -> None:
+    def __init__(self, stages: Stages, name: str, sizes: Sizes, keep: int) -> None:
         self._stages, self._sizes, self._processes = stages, sizes, stages.processes
         self.folder = stages.folder / name
-        self.store = Checkpoints(self.folder, keep=1)
+        self.store = Checkpoints(self.folder, keep=keep)
 
     def left(self) -> Left | None:
         """Return what the training left, if it is over; `None` also where that is damaged."""

@@ -27,12 +27,17 @@ class Verdict(NamedTuple):
     """One sentence: the reason, and a suggestion."""
 
 
-def judge(losses: Sequence[float], last_look: Mapping[str, float | None]) -> Verdict:
+def judge(
+    losses: Sequence[float],
+    last_look: Mapping[str, float | None],
+    keep: Literal["best", "last"] = "best",
+) -> Verdict:
     """Judge a run by its looks.
 
     Args:
         losses: Validation loss of each look, in order; the first before any training.
         last_look: What the monitor found at the last look; `None` for what is not finite.
+        keep: Whose weights the run ends with.
 
     >>> look = {"trivial_loss": 3.0, "effective_rank": 9.0, "embedding_std": 0.4,
     ...         "valid_loss_own_masks": 2.0, "trivial_loss_own_masks": 3.0, "mask_overlap": 0.5}
@@ -67,10 +72,11 @@ def judge(losses: Sequence[float], last_look: Mapping[str, float | None]) -> Ver
     share = f"{below:.1%}" if below < 0.1 else f"{below:.0%}"
     under = f"the validation loss {best:.3f} is {share} under the trivial {trivial_loss:.3f}"
     if last > best * 1.02:
+        kept = "best checkpoint is" if keep == "best" else "last weights are"
         return Verdict(
             "learning",
-            f"learning, then overfitting: {under}, and has risen to {last:.3f} since; the best "
-            "checkpoint is kept: fewer steps, more rows or encoder.dropout would help",
+            f"learning, then overfitting: {under}, and has risen to {last:.3f} since; the {kept} "
+            "kept: fewer steps, more rows or encoder.dropout would help",
         )
     third = losses[-1 - max(1, len(losses) // 3)]
     still = 1 - last / third if third > 0 else 0.0
