@@ -700,6 +700,20 @@ def test_validation_and_test_rows_are_drawn_among_those_with_a_label(
     assert len(found[0][1]) in (2, 3, 4) and len(found[0][2]) in (5, 6, 7)
 
 
+def test_validation_rows_that_a_number_of_labels_leaves_out_are_told(
+    model: MaskedAutoencoder, caplog: pytest.LogCaptureFixture
+) -> None:
+    data = table(y=RANDOM.normal(size=COUNT), part=["train"] * 16 + ["valid"] * 8)
+    asked = DataConfig(target=("y",), split="part")
+    dataset = open_rows(model, data, asked)
+    for config, told in ((FinetuneConfig(num_labels=10), True), (FinetuneConfig(), False)):
+        caplog.clear()
+        _, rows, _ = label(dataset, asked, config, seed=0)
+        said = "the 8 validation rows that the data name have no part in this: of the 10 labels"
+        assert (said in caplog.text) == told
+        assert (rows.valid.min() >= 16) != told and len(rows.valid) == (2 if told else 8)
+
+
 def test_weights_of_nothing_are_one_sentence(model: MaskedAutoencoder) -> None:
     data = table(y=RANDOM.normal(size=COUNT), w=np.zeros(COUNT))
     with pytest.raises(DataError, match="no row has a weight above 0"):

@@ -3,6 +3,8 @@
 Shapes: R rows, T targets.
 """
 
+import logging
+
 import numpy as np
 import numpy.typing as npt
 from sklearn.model_selection import GroupShuffleSplit, train_test_split
@@ -26,6 +28,8 @@ from anymae.training.targets import (
     tell_absent,
 )
 
+logger = logging.getLogger(__name__)
+
 
 def label(
     dataset: Dataset, data_config: DataConfig, config: FinetuneConfig, *, seed: int
@@ -45,6 +49,12 @@ def label(
         DataError: No target is named, or it holds nothing to learn from.
     """
     parts = draw_parts(dataset, data_config, config, seed=seed, labelled=True)
+    if config.num_labels is not None and len(parts.valid):
+        logger.warning(
+            "the %s validation rows that the data name have no part in this: of the %s labels "
+            "that are asked for a fifth validates",
+            f"{len(parts.valid):,}", f"{config.num_labels:,}",
+        )  # fmt: skip
     return label_parts(dataset, parts, config, seed=seed)
 
 
