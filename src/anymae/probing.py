@@ -24,7 +24,7 @@ from anymae.config import parse
 from anymae.data.batch import IntArray
 from anymae.data.dataset import Dataset
 from anymae.data.splits import row_groups
-from anymae.errors import DataError
+from anymae.errors import ConfigError, DataError
 from anymae.hub import Model
 from anymae.inference.api import open_model
 from anymae.inference.computations import Embeddings, Reading
@@ -145,10 +145,11 @@ def probe(
         config: Device and precision.
 
     Raises:
-        ConfigError: `task` or `num_labels` is none that can be.
+        ConfigError: `task`, `num_labels` or `readings` is none that can be.
         DataError: The data do not fit the model, or the targets hold nothing to learn from.
     """
     started = time.perf_counter()
+    _check_readings(readings)
     data_config = data_settings(data_config).aimed_at(target)
     model = open_model(run)
     dataset = open_rows(model, data, data_config)
@@ -169,6 +170,13 @@ def probe(
     results = tuple(judge.all_of(features))
     counts = {"fitted": len(fitted), judged_on: len(held)}
     return Probe(found, counts, judged_on, results, round(time.perf_counter() - started, 2))
+
+
+def _check_readings(readings: Sequence[str]) -> None:
+    odd = [reading for reading in readings if reading not in READINGS]
+    if odd or not readings:
+        found = f"holds {odd[0]!r}" if odd else "is empty"
+        raise ConfigError(f"readings {found}; expected {', '.join(READINGS)} or both")
 
 
 def raw_features(dataset: Dataset, index: IntArray) -> Features:

@@ -516,6 +516,9 @@ def test_predictions_say_what_the_network_says(
     if task.classes:
         best = task.classes[int(expected.argmax())]
         assert found.classes[2] == found.table[names[0]][2].as_py() == best
+    else:
+        with pytest.raises(UserInputError, match=f"a {task.type} model answers without classes"):
+            _ = found.classes
     predict_to_file(predictor, [*text, ""], tmp_path / "p.parquet", data_config=SKIP)
     table = pq.read_table(tmp_path / "p.parquet")
     assert table.slice(0, len(text)).select(names).equals(found.table.select(names))

@@ -11,7 +11,7 @@ from sklearn.linear_model import LogisticRegression, Ridge
 
 from anymae.config import DataConfig
 from anymae.data.dataset import open_data
-from anymae.errors import DataError
+from anymae.errors import ConfigError, DataError
 from anymae.probing import probe, raw_features
 from anymae.task import TaskConfig
 from anymae.training.linear import _folds, fit_linear
@@ -232,6 +232,12 @@ def test_groups_and_weights_count_in_a_probe(monkeypatch: pytest.MonkeyPatch) ->
     asked = {"weight": "w", "split": "part"}
     with pytest.raises(DataError, match="all 30 training rows have the weight 0"):
         probe(model, data, target="y", data_config=asked, task="regression")
+
+
+@pytest.mark.parametrize(("readings", "said"), [((), "is empty"), (("median",), "holds 'median'")])
+def test_readings_that_are_none_are_one_sentence(readings: Any, said: str) -> None:
+    with pytest.raises(ConfigError, match=f"readings {said}; expected mean, layers or both"):
+        probe(pretrained(strings(9)), {"x": strings(9), "y": [0, 1, 2] * 3}, readings=readings)
 
 
 def test_raw_features_of_a_table_are_its_cells() -> None:

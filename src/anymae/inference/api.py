@@ -87,8 +87,15 @@ class Predictions:
 
     @property
     def classes(self) -> list[str | None]:
-        """The most probable class of each row (`binary`, `multiclass`); `None` for a bad row."""
-        assert self.task.classes, f"a {self.task.type} task has no classes"
+        """The most probable class of each row (`binary`, `multiclass`); `None` for a bad row.
+
+        Raises:
+            UserInputError: The task has no classes.
+        """
+        if not self.task.classes:
+            raise UserInputError(
+                f"a {self.task.type} model answers without classes; its answers are in mean"
+            )
         answered = np.asarray(~np.isnan(self.mean).any(1))
         return [
             self.task.classes[number] if known else None
