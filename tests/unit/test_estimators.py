@@ -190,6 +190,22 @@ def test_pickles_hold_plain_data_and_predict_alike(
     for again in (pickle.loads(data), joblib.load(tmp_path / "e.joblib"), copy.deepcopy(estimator)):
         np.testing.assert_array_equal(again.predict(texts), expected)
         assert isinstance(again.run, MaskedAutoencoder)
+        assert (again.run is again.model_) == freeze
+    assert data.count(b"encoder.blocks.0.norm.weight") in ((1,) if freeze else (2,))
+
+
+@pytest.mark.parametrize("freeze", [True, False])
+def test_numbers_far_from_zero_are_answered_to_the_last_digit(
+    model: MaskedAutoencoder, texts: list[str], oxygens: np.ndarray, freeze: bool
+) -> None:
+    """Seconds since 1970, which float32 counts by 128."""
+    training = None if freeze else {"steps": 2, "learning_rate": 1e-3}
+    found = []
+    for since in (0.0, 1.7e9):
+        regressor = Regressor(model, freeze=freeze, device="cpu", random_state=0, training=training)
+        found.append(regressor.fit(texts, since + oxygens).predict(texts) - since)
+    assert len(np.unique(found[0])) > 50
+    np.testing.assert_allclose(found[1], found[0], atol=1e-3)
 
 
 def test_weights_count_rows(model: MaskedAutoencoder, texts: list[str]) -> None:

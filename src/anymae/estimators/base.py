@@ -71,7 +71,7 @@ class Estimator(BaseEstimator):  # type: ignore[misc]
         return dataset
 
     def _read(self, X: Any) -> Dataset:  # noqa: ANN401, N803
-        """Open checked X for the model; one pretrained on other rows has no word for long ones."""
+        """Open checked X for the model; what is too long for one pretrained here is truncated."""
         config = check_data(self.data_config or {})
         decided = self.run is not None or config.too_long is not None
         if not decided:
@@ -112,15 +112,24 @@ class Estimator(BaseEstimator):  # type: ignore[misc]
 
     def __getstate__(self) -> dict[str, Any]:
         state = dict(super().__getstate__())
+        # Frozen, the model that was handed over answers: one object has one copy.
+        packed: dict[int, dict[str, Any]] = {}
         for name in ("model_", "run"):
-            if not isinstance(state.get(name), str | Path | None):
-                state[name] = pack(state[name])
+            model = state.get(name)
+            if not isinstance(model, str | Path | None):
+                if id(model) not in packed:
+                    packed[id(model)] = pack(model)
+                state[name] = packed[id(model)]
         return state
 
     def __setstate__(self, state: dict[str, Any]) -> None:
+        state, models = dict(state), dict[int, Model]()
         for name in ("model_", "run"):
-            if isinstance(state.get(name), dict):
-                state = {**state, name: unpack(state[name])}
+            packed = state.get(name)
+            if isinstance(packed, dict):
+                if id(packed) not in models:
+                    models[id(packed)] = unpack(packed)
+                state[name] = models[id(packed)]
         super().__setstate__(state)
 
     def __sklearn_tags__(self) -> Any:  # noqa: ANN401

@@ -8,14 +8,16 @@ import torch
 from sklearn.base import ClassifierMixin, RegressorMixin
 from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import _check_sample_weight, _check_y, _num_samples, column_or_1d
+from torch import Tensor
 
+from anymae.data.batch import Batch
 from anymae.errors import DataError
 from anymae.estimators.base import Array, Estimator, Settings, stopping_all
 from anymae.estimators.settings import Learning, check_reading, read_learning
 from anymae.hub import Model
 from anymae.inference.computations import Answers, Embeddings, Reading, one_encoder
 from anymae.inference.novelty import warn
-from anymae.predictor import to_answers
+from anymae.predictor import Predictor, to_answers
 from anymae.task import TaskConfig
 from anymae.training.fit import Rows, fit
 from anymae.training.labelling import check_weights, split_labels
@@ -125,11 +127,33 @@ class _Supervised(Estimator):
     def _answers(self, X: Any) -> Array:  # noqa: ANN401, N803
         """Return `(rows, A)`, see `TaskConfig.answers`."""
         dataset = self._open(X)
-        if self.linear_ is None:
+        if self.linear_ is not None:
+            features = self._numbers(Embeddings(self.model_, self.reading), dataset)
+            outputs = self.linear_.outputs(features)
+        elif self.task_.type == "regression":
+            outputs = self._numbers(_Outputs(self.model_), dataset).astype(np.float64)
+        else:
             return self._numbers(Answers(self.model_), dataset)
-        features = self._numbers(Embeddings(self.model_, self.reading), dataset)
-        outputs = torch.from_numpy(self.linear_.outputs(features))
-        return to_answers(self.task_, outputs).numpy()
+        if self.task_.type == "regression":
+            # In the user's units numbers may have more digits than float32.
+            return np.asarray(outputs * self.task_.std + self.task_.mean)
+        return to_answers(self.task_, torch.from_numpy(outputs)).numpy()
+
+
+class _Outputs:
+    """What a fine-tuned network itself says: standardised numbers."""
+
+    per_input = False
+    sums = False
+
+    def __init__(self, model: Model) -> None:
+        assert isinstance(model, Predictor)
+        self.model, self.num_numbers = model, model.task.num_outputs
+
+    def __call__(self, batch: Batch) -> Tensor:
+        """Return `(B, O)`."""
+        outputs: Tensor = self.model(batch.inputs, batch.valid)
+        return outputs.float()
 
 
 class Classifier(ClassifierMixin, _Supervised):  # type: ignore[misc]
@@ -209,7 +233,7 @@ class Regressor(RegressorMixin, _Supervised):  # type: ignore[misc]
 
     def predict(self, X: Any) -> Array:  # noqa: ANN401, N803
         """Return the numbers of each row, shaped like `y`."""
-        answers = self._answers(X).astype(np.float64)
+        answers = self._answers(X)
         return answers[:, 0] if self._single else answers
 
     def __sklearn_tags__(self) -> Any:  # noqa: ANN401
