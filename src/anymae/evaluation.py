@@ -162,7 +162,7 @@ def evaluate_rows(
     resamples: int = RESAMPLES,
     seed: int = 0,
     config: ComputeConfig | None = None,
-    trained_on: IntArray | Path | None = None,
+    trained_on: npt.NDArray[np.uint64] | Path | None = None,
 ) -> tuple[Evaluation, Array, Array]:
     """Evaluate a model on rows of an open data set.
 
@@ -174,7 +174,7 @@ def evaluate_rows(
         resamples: Bootstrap samples.
         seed: Draws the samples.
         config: Device and precision.
-        trained_on: Positions of the training rows, or a model folder that remembers them.
+        trained_on: Hashes of the training rows, or a model folder that remembers them.
 
     Returns:
         The evaluation, truth `(R, T)` and answers `(R, A)` of the rows with a known answer.
@@ -339,16 +339,11 @@ def _confusion(
 
 
 def _count_seen(
-    dataset: Dataset, index: IntArray, trained_on: IntArray | Path | None
+    dataset: Dataset, index: IntArray, trained_on: npt.NDArray[np.uint64] | Path | None
 ) -> int | None:
-    if trained_on is None:
+    known = read_seen(trained_on) if isinstance(trained_on, Path) else trained_on
+    if known is None:
         return None
-    if isinstance(trained_on, Path):
-        known = read_seen(trained_on)
-        if known is None:
-            return None
-    else:
-        known = row_hashes(dataset, trained_on)
     return int(np.isin(row_hashes(dataset, index), known).sum())
 
 

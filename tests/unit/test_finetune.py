@@ -11,7 +11,7 @@ import pytest
 import torch
 
 from anymae.config import DataConfig
-from anymae.data.dataset import open_data
+from anymae.data.dataset import Dataset, open_data
 from anymae.errors import ConfigError, DataError, FolderError, UserInputError
 from anymae.evaluation import evaluate, read_seen, row_hashes
 from anymae.hub import load
@@ -712,6 +712,27 @@ def test_validation_rows_that_a_number_of_labels_leaves_out_are_told(
         said = "the 8 validation rows that the data name have no part in this: of the 10 labels"
         assert (said in caplog.text) == told
         assert (rows.valid.min() >= 16) != told and len(rows.valid) == (2 if told else 8)
+
+
+def test_training_rows_are_hashed_once(
+    model: MaskedAutoencoder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    hashed = []
+
+    def counted(dataset: Dataset, index: np.ndarray) -> np.ndarray:
+        hashed.append(len(index))
+        return row_hashes(dataset, index)
+
+    for module in ("anymae.evaluation", "anymae.training.finetune"):
+        monkeypatch.setattr(f"{module}.row_hashes", counted)
+    data = table(y=RANDOM.normal(size=COUNT), part=PARTS)
+    done = finetune(
+        model, data, target="y", out=tmp_path / "m", data_config=ONE_PART, training=QUICK
+    )
+    assert hashed == [COUNT - 2, 1, 1]
+    assert done.evaluations["test"].seen_in_training is not None
+    seen = read_seen(tmp_path / "m")
+    assert seen is not None and len(seen) == COUNT - 2
 
 
 def test_weights_of_nothing_are_one_sentence(model: MaskedAutoencoder) -> None:

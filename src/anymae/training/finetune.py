@@ -136,7 +136,8 @@ def _finetune(
             asked = asked.with_threads(stages.threads)
         fitted = _fit_seeds(encoder, task, rows, asked, processes, requests, stages, report)
         writes = processes.is_main
-    result = _judge(fitted, dataset, rows, test, asked, started)
+    hashes = row_hashes(dataset, rows.train)
+    result = _judge(fitted, dataset, rows, test, asked, started, hashes)
     if folder is not None and stages is not None and writes:
         identity = stages.identity
         methods = finetuning_methods(
@@ -145,7 +146,7 @@ def _finetune(
         )  # fmt: skip
         write_result(
             folder, result, asked=asked.to_json(), identity=identity, methods=methods,
-            hashes=row_hashes(dataset, rows.train),
+            hashes=hashes,
         )  # fmt: skip
     return result
 
@@ -222,6 +223,7 @@ def _judge(
     test: IntArray,
     asked: _Asked,
     started: float,
+    hashes: npt.NDArray[np.uint64],
 ) -> Finetuned:
     """Put the members together and evaluate them."""
     predictors = [one.predictor for one in fitted]
@@ -240,8 +242,8 @@ def _judge(
         valid_loss=loss if math.isfinite(loss) else None,
         evaluations={
             name: evaluate_rows(
-                model, dataset, index, part=name, config=config, trained_on=rows.train
-            )[0]
+                model, dataset, index, part=name, config=config, trained_on=hashes
+            )[0]  # fmt: skip
             for name, index in parts.items()
             if len(index)
         },
