@@ -259,8 +259,7 @@ class TrainingConfig(Section):
     workers: Annotated[int, Field(ge=0)] = 0
     """Loader processes; 0 reads in the main process."""
     validate_every: Positive | None = None
-    """Steps between looks at the validation rows; null looks about ten times, about 30
-    times while fine-tuning."""
+    """Steps between looks at the validation rows; null looks ten times (finetune: 30)."""
     checkpoint_every: Positive | None = None
     """Steps between checkpoints; null saves at each look."""
     patience: Positive | None = None
@@ -268,7 +267,7 @@ class TrainingConfig(Section):
     keep: Literal["best", "last"] = "best"
     """Weights that the run ends with: of the best look at the validation rows, or the last."""
     keep_checkpoints: Positive = 2
-    """Newest checkpoints that stay on disk, beside the best; 1 while fine-tuning unless named."""
+    """Newest checkpoints that stay on disk, beside the best."""
     recompute: bool = False
     """Recompute activations in the backward pass: less memory, about a fifth more time."""
 

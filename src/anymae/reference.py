@@ -51,8 +51,8 @@ transformer and longer ones a perceiver, unless `encoder.kind` says otherwise. P
 and tables do without the `masking.hide_queries` of a preset. `recipes/` holds a file for each.
 """
 
-_FINETUNE = """Of `training` it has defaults of its own: `batch_size` 32, `patience` 8, and a length
-of 30 epochs, but at least 300 steps.
+_FINETUNE = """Of `training` it has defaults of its own: `batch_size` 32, `patience` 8,
+`keep_checkpoints` 1, and a length of 30 epochs, but at least 300 steps.
 """
 
 _SECTIONS: Mapping[str, type[BaseModel]] = {
