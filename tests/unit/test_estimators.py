@@ -19,6 +19,7 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 from sklearn.utils.estimator_checks import parametrize_with_checks
 
+from anymae.config import DataConfig
 from anymae.errors import AnymaeWarning, ConfigError, DataError
 from anymae.estimators import Classifier, Embedder, Regressor
 from anymae.hub import save
@@ -334,7 +335,9 @@ def test_how_data_are_read_is_said_as_elsewhere(
     found = Embedder(model, data_config=asked).fit(texts).transform(["C" * 40])
     np.testing.assert_array_equal(found, embed(model, ["C" * 40], data_config=asked))
     table = np.stack([np.where(np.arange(20) % 5, np.arange(20.0), -999), np.arange(20.0)], 1)
-    fitted = Embedder(**COMMON, data_config={"missing": ["-999"]}).fit(table)
+    config = DataConfig(missing=("-999",))
+    fitted = Embedder(**COMMON, data_config=config).fit(table)
+    assert clone(fitted).data_config == config
     assert fitted.model_.data is not None and fitted.model_.data["missing"] == ["-999"]
     blank = np.where(table == -999, np.nan, table)
     np.testing.assert_array_equal(fitted.transform(table), fitted.transform(blank))

@@ -30,7 +30,7 @@ def test_the_defaults_of_fine_tuning_are_those_of_the_code() -> None:
         if value != TrainingConfig.model_fields[key].default
     }
     assert own == {"batch_size": 32, "patience": 8, "keep_checkpoints": 1}
-    told = "`batch_size` 32, `patience` 8,\n`keep_checkpoints` 1, and a length of 30 epochs, but at least 300 steps."
+    told = "`patience` 8,\n`keep_checkpoints` 1, and a length of 30 epochs, but at least 300 steps."
     assert told in PAGE.read_text() and (EPOCHS, FEWEST_STEPS) == (30, 300)
 
 

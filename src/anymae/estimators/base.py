@@ -16,12 +16,13 @@ from sklearn.utils.validation import _check_feature_names, check_is_fitted, vali
 from anymae.config import parse
 from anymae.data.dataset import Dataset
 from anymae.errors import InterruptedRunError
-from anymae.estimators.settings import check_data
+from anymae.estimators.settings import check_data, data_keys
 from anymae.hub import Model, pack, unpack
 from anymae.inference.api import open_model
 from anymae.inference.compute import Computation, ComputeConfig, compute, placed
 from anymae.inference.novelty import warn, warn_unlike
 from anymae.inference.rows import open_rows
+from anymae.recipes import DataSettings
 from anymae.training.pretrain import pretrain
 
 Array = npt.NDArray[Any]
@@ -33,7 +34,7 @@ class Estimator(BaseEstimator):  # type: ignore[misc]
 
     run: Model | str | Path | None
     pretraining: Settings | None
-    data_config: Settings | None
+    data_config: DataSettings | None
     device: str
     precision: Literal["auto", "fp32", "bf16"]
     random_state: Any
@@ -57,7 +58,7 @@ class Estimator(BaseEstimator):  # type: ignore[misc]
 
     def _check_settings(self) -> None:
         """Refuse, before anything is computed, arguments that cannot be."""
-        check_data(self.data_config or {})
+        check_data(self.data_config)
         self._compute_config()
 
     def _compute_config(self) -> ComputeConfig:
@@ -72,7 +73,7 @@ class Estimator(BaseEstimator):  # type: ignore[misc]
 
     def _read(self, X: Any) -> Dataset:  # noqa: ANN401, N803
         """Open checked X for the model; what is too long for one pretrained here is truncated."""
-        config = check_data(self.data_config or {})
+        config = check_data(self.data_config)
         decided = self.run is not None or config.too_long is not None
         if not decided:
             config = config.model_copy(update={"too_long": "truncate"})
@@ -180,7 +181,7 @@ def _pretrain(X: Any, estimator: Estimator) -> Model:  # noqa: ANN401, N803
             device=estimator.device,
             precision=estimator.precision,
             settings={
-                **{f"data.{key}": value for key, value in (estimator.data_config or {}).items()},
+                **{f"data.{key}": value for key, value in data_keys(estimator.data_config).items()},
                 **(estimator.pretraining or {}),
             },
         )

@@ -11,6 +11,7 @@ from anymae.estimators.base import Array, Estimator, Settings
 from anymae.estimators.settings import check_reading
 from anymae.hub import Model
 from anymae.inference.computations import Embeddings, Reading
+from anymae.recipes import DataSettings
 
 
 class Embedder(TransformerMixin, Estimator):  # type: ignore[misc]
@@ -39,7 +40,7 @@ class Embedder(TransformerMixin, Estimator):  # type: ignore[misc]
         *,
         reading: Reading = "mean",
         pretraining: Settings | None = None,
-        data_config: Settings | None = None,
+        data_config: DataSettings | None = None,
         device: str = "auto",
         precision: Literal["auto", "fp32", "bf16"] = "fp32",
         random_state: Any = None,  # noqa: ANN401 - an int or a generator, as everywhere there

@@ -6,6 +6,7 @@ from typing import NamedTuple, get_args
 from anymae.config import DataConfig, TrainingConfig, parse
 from anymae.errors import ConfigError
 from anymae.inference.computations import Reading
+from anymae.recipes import DataSettings
 from anymae.task import FinetuneConfig, ReadoutKind
 from anymae.training.fit import finetune_training
 
@@ -15,19 +16,26 @@ _NO_PLACE = (
 """Keys of what X, y and `sample_weight` are, or what scikit-learn's own tools do."""
 
 
-def check_data(given: Mapping[str, object]) -> DataConfig:
+def data_keys(given: DataSettings | None) -> dict[str, object]:
+    """Return what is said of how X is read, key by key."""
+    plain = given.model_dump(exclude_unset=True) if isinstance(given, DataConfig) else given
+    return dict(plain or {})
+
+
+def check_data(given: DataSettings | None) -> DataConfig:
     """Return how X is read.
 
     Raises:
         ConfigError: An unknown key, a wrong value, or one that has no place in an estimator.
     """
+    keys = data_keys(given)
     for key in _NO_PLACE:
-        if key in given:
+        if key in keys:
             raise ConfigError(
                 f"data_config.{key} has no place in an estimator; rows are those of X, answers "
                 "and weights arguments of fit"
             )
-    config = parse(DataConfig, given, where="data_config")
+    config = parse(DataConfig, keys, where="data_config")
     if config.on_bad_row == "skip":
         raise ConfigError(
             "data_config.on_bad_row is 'skip', and an estimator answers for each row; leave bad "

@@ -18,6 +18,7 @@ from anymae.hub import Model
 from anymae.inference.computations import Answers, Embeddings, Reading, one_encoder
 from anymae.inference.novelty import warn
 from anymae.predictor import Predictor, to_answers
+from anymae.recipes import DataSettings
 from anymae.task import TaskConfig
 from anymae.training.fit import Rows, fit
 from anymae.training.labelling import check_weights, split_labels
@@ -46,7 +47,7 @@ class _Supervised(Estimator):
         finetuning: Settings | None = None,
         training: Settings | None = None,
         pretraining: Settings | None = None,
-        data_config: Settings | None = None,
+        data_config: DataSettings | None = None,
         device: str = "auto",
         precision: Literal["auto", "fp32", "bf16"] = "fp32",
         random_state: Any = None,  # noqa: ANN401

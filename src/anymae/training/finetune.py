@@ -241,9 +241,9 @@ def _judge(
         steps=tuple(one.step for one in fitted),
         valid_loss=loss if math.isfinite(loss) else None,
         evaluations={
-            name: evaluate_rows(
-                model, dataset, index, part=name, config=config, trained_on=hashes
-            )[0]  # fmt: skip
+            name: evaluate_rows(model, dataset, index, part=name, config=config, trained_on=hashes)[
+                0
+            ]  # fmt: skip
             for name, index in parts.items()
             if len(index)
         },
