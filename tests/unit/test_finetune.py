@@ -10,7 +10,7 @@ import pyarrow as pa
 import pytest
 import torch
 
-from anymae.config import DataConfig
+from anymae.config import DataConfig, parse
 from anymae.data.dataset import Dataset, open_data
 from anymae.errors import ConfigError, DataError, FolderError, UserInputError
 from anymae.evaluation import evaluate, read_seen, row_hashes

@@ -9,10 +9,12 @@ import logging
 import math
 import time
 from collections.abc import Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
+import numpy.typing as npt
 
 from anymae.config import DataConfig, TrainingConfig
 from anymae.data.batch import IntArray
@@ -231,6 +233,7 @@ def _judge(
     parts = {"valid": rows.valid, "test": test}
     config, seed = ComputeConfig(device=asked.training.device), asked.training.seed
     loss = float(np.mean([one.loss for one in fitted]))
+    evaluated = partial(evaluate_rows, model, dataset, config=config, trained_on=hashes)
     return Finetuned(
         model=model,
         folder=asked.folder,
@@ -241,11 +244,7 @@ def _judge(
         steps=tuple(one.step for one in fitted),
         valid_loss=loss if math.isfinite(loss) else None,
         evaluations={
-            name: evaluate_rows(model, dataset, index, part=name, config=config, trained_on=hashes)[
-                0
-            ]  # fmt: skip
-            for name, index in parts.items()
-            if len(index)
+            name: evaluated(index, part=name)[0] for name, index in parts.items() if len(index)
         },
         history=[
             {

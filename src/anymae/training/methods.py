@@ -116,7 +116,7 @@ def _chosen_by_validation(training: TrainingConfig, several: bool) -> str:
     """Say what validation rows were for."""
     chosen = {"best": ["the step"], "last": ["when to stop"] if training.patience else []}
     what = [*chosen[training.keep], *(["the rate"] if several else [])]
-    return f"chose {_listed(what)}" if what else "were only looked at"
+    return f"chose {listed(what)}" if what else "were only looked at"
 
 
 def _inputs(config: InputConfig) -> str:
