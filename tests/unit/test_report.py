@@ -406,7 +406,7 @@ def test_pages_name_runs_as_users_do(tmp_path: Path, monkeypatch: pytest.MonkeyP
     assert "<title>run: masks of" in Path("page.html").read_text()
     monkeypatch.setattr("anymae.hub._download", lambda name: run)
     name = "hf://owner/molecules"
-    page = write_report([name], out="report.html", no_examples=True).read_text()
+    page = write_report([name], out="hub.html", no_examples=True).read_text()
     assert f"<title>{name}</title>" in page and f"<th>{name}</th>" in page
 
 
