@@ -298,6 +298,13 @@ def test_the_best_ratio_is_sought_on_the_seeds_that_most_ratios_have(
     )
     assert "`guided` 0.7 (seeds: 5)" in text
     assert "The suite has `guided` 0.5" in text
+    # Random masks have their best ratio already.
+    for seed in range(3):
+        add(results, "50", "random:ratio=0.7", seed, 0.1, "tune")
+        add(results, "50", "guided:ratio=0.7", seed, SCORES["50", "random"][seed] + 0.01 * seed)
+    text = read(results, tmp_path / "results.md")
+    told = "(guided 0.7, random 0.5), guided minus random on the test: 50 "
+    assert f"{told}+0.0100 [-0.0148, +0.0348] (3 runs)." in text
 
 
 def test_sweeps_of_arms_whose_ratio_no_suite_names_are_shown(results: Path, tmp_path: Path) -> None:

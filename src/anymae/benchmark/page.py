@@ -14,6 +14,7 @@ from anymae.benchmark.curves import draw_curve
 from anymae.benchmark.markdown import show, show_difference, table
 from anymae.benchmark.record import Record, read_records
 from anymae.benchmark.sentences import (
+    at_best_ratios,
     by_choice,
     from_to,
     frozen_only,
@@ -115,7 +116,8 @@ def _section(group: Group, folder: Path) -> Iterator[str]:
     if missing:
         yield f"Not run: {', '.join(missing)}.\n"
     notes = (
-        *(frozen_only, noise_floor, last_looks, weakest_penalties, leaks, machines, other_runs),
+        *(frozen_only, noise_floor, at_best_ratios, last_looks, weakest_penalties),
+        *(leaks, machines, other_runs),
     )
     yield from (f"{line}\n" for note in notes for line in note(group))
     yield from _figures(group, folder)

@@ -5,6 +5,7 @@ from collections.abc import Iterable, Iterator, Sequence
 
 from anymae.benchmark.arms import JOINS, NONE
 from anymae.benchmark.baselines import is_weakest
+from anymae.benchmark.markdown import show_difference
 from anymae.benchmark.record import Record, same_encoder
 from anymae.benchmark.suite import BASELINE, Task
 from anymae.benchmark.summary import Group
@@ -62,6 +63,26 @@ def by_choice(group: Group) -> Iterator[str]:
                 f"validation preferred, fine-tuning in {listed(chosen)}; neither method "
                 "shows it by itself."
             )
+
+
+def at_best_ratios(group: Group) -> Iterator[str]:
+    """Compare guided with random masks, each at the ratio that validation rows preferred."""
+    own, found = group.kind.budgets[group.budget].masking, group.best_ratios()
+    best = {name: found[name][0] for name in ("guided", "random") if len(found.get(name, ())) == 1}
+    arms = [
+        name if own.get(name, {}).get("ratio") == ratio else f"{name}:ratio={ratio:g}"
+        for name, ratio in best.items()
+    ]
+    if len(best) < 2 or arms == list(best):
+        return
+    compared = [(task.name, group.compare(task, *arms)) for task in group.tasks()]
+    parts = [f"{name} {show_difference(one)} ({one.seeds} runs)" for name, one in compared if one]
+    if parts:
+        yield (
+            "Each masking at the ratio that was best for it on validation rows "
+            f"({', '.join(f'{name} {ratio:g}' for name, ratio in best.items())}), guided minus "
+            f"random on the test: {', '.join(parts)}."
+        )
 
 
 def leaks(group: Group) -> Iterator[str]:

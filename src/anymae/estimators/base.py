@@ -19,7 +19,7 @@ from anymae.errors import InterruptedRunError
 from anymae.estimators.settings import check_data, data_keys
 from anymae.hub import Model, pack, unpack
 from anymae.inference.api import open_model
-from anymae.inference.compute import Computation, ComputeConfig, compute, placed
+from anymae.inference.compute import Computation, ComputeConfig, compute
 from anymae.inference.novelty import warn, warn_unlike
 from anymae.inference.rows import open_rows
 from anymae.recipes import DataSettings
@@ -107,9 +107,8 @@ class Estimator(BaseEstimator):  # type: ignore[misc]
         return X
 
     def _numbers(self, computation: Computation, dataset: Dataset) -> Array:
-        config = self._compute_config()
-        with placed(computation.model, config):
-            return compute(computation, dataset, np.arange(len(dataset)), config).values
+        rows = np.arange(len(dataset))
+        return compute(computation, dataset, rows, self._compute_config()).values
 
     def __getstate__(self) -> dict[str, Any]:
         state = dict(super().__getstate__())
