@@ -36,14 +36,20 @@ def draw_curve(group: Group, tasks: Sequence[Task]) -> str:
                 if (values := group.tested(task, arm))
             ]
             if points:
+                # A single seed has no deviation, which is not one of zero.
+                spreads = [found.deviation for _, found in points if found.deviation is not None]
                 axes.errorbar(
                     [labels for labels, _ in points],
                     [found.mean for _, found in points],
-                    [found.deviation or 0.0 for _, found in points],
+                    spreads if len(spreads) == len(points) else None,
                     label=arm, color=colour, marker="o", markersize=3, capsize=2, linewidth=1.2,
                 )  # fmt: skip
         axes.set_xscale("log")
-        axes.set(xlabel="labels", ylabel=f"test {tasks[0].metric}", title=group.kind.title)
+        counts = sorted({_num_labels(group, task) for task in tasks})
+        axes.set_xticks(counts, [f"{count:,}" for count in counts])
+        axes.set_xticks([], minor=True)
+        title = f"{group.kind.title}, budget {group.budget}"
+        axes.set(xlabel="labels", ylabel=f"test {tasks[0].metric}", title=title)
         axes.legend(frameon=False, fontsize=8)
         out = io.StringIO()
         figure.savefig(out, format="svg", metadata={"Date": None})
