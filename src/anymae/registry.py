@@ -1,7 +1,8 @@
 """Names to things: maskings, sources, suites, baselines, encoders, readouts and input kinds.
 
-A new masking, source or suite is one new file with `@REGISTRY.register("name")`; the registry's
-shared tests then cover it. Other packages offer theirs through an entry-point group, `group`.
+A new masking, source, suite or baseline is one new file with `@REGISTRY.register("name")`; the
+registry's shared tests then cover it. Other packages offer theirs through an entry-point group,
+`group`.
 
 Encoders, readouts and input kinds are looked up here too, but cannot come from elsewhere: a config
 is checked without loading them, against the names in `config.py` and `task.py`.

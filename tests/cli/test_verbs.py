@@ -255,6 +255,9 @@ def test_evaluate_shows_targets_and_groups_and_stores_what_it_found(
     assert f"stored in {model / 'evaluation-two.1-all-2.json'}" in command(*again[:-2]).out
     assert f"stored in {model / 'evaluation-two.1-all-2.json'}" in command(*again[:-2]).out
     assert json.loads(stored.read_text()) == found
+    replaced = command(*again[:-2], "--overwrite")
+    assert f"stored in {stored}" in replaced.out
+    assert json.loads(stored.read_text())["groups"] == {}
 
 
 def test_evaluate_shows_what_it_cannot_store(
@@ -308,7 +311,7 @@ def test_a_verb_whose_reader_is_gone_ends_quietly(
         pretrained = MaskedAutoencoder(config)
         pretrained.data = dataset.preparation.to_json()
         anymae.save(Predictor.from_pretrained(pretrained, task), model)
-        words = [verb, str(model), str(molecules)]
+        words = [verb, str(model), str(molecules), "--plot", str(tmp_path / "plot.png")]
     read, write = os.pipe()
     os.close(read)
     with os.fdopen(write, "w") as unread, monkeypatch.context() as patched:
@@ -316,6 +319,7 @@ def test_a_verb_whose_reader_is_gone_ends_quietly(
         assert main(words) == 0
         assert sys.stdout is unread
     assert "unexpected" not in capsys.readouterr().err
+    assert (tmp_path / "plot.png").exists() == (verb == "evaluate")
     assert (model / "evaluation-molecules-all.json").exists() == (verb == "evaluate")
 
 

@@ -432,7 +432,7 @@ def test_a_report_of_a_fine_tuned_model_tells_how_it_went(
     assert list(drawn["seed 1"][0]) == [look[0] for look in model.history[1]["looks"]]
     assert page.count(f"<td>{model.evaluations['valid'].overall['rmse']}</td>") == 2
     assert (
-        "<td>evaluation-new-all.json</td>" in page
+        "<td>evaluation-new-all.json: " in page
         and "evaluation-odd.json holds no evaluation" in page
     )
     (tmp_path / "m" / "finetune.json").write_text("{}")

@@ -69,10 +69,10 @@ def conclude(groups: Sequence[Group]) -> Iterator[str]:
         "row with the paper.\n"
     )
     yield (
-        "All verdicts are about these test rows: runs of one suite share them, so what other test "
-        "rows would add is in no interval. A difference of a few test rows (one in 718 proteins "
-        "is 0.0014, 27 of HIGGS's 19,610 events as much) is no more than a hint, whatever its "
-        "interval.\n"
+        "All verdicts are about these test rows: runs on one task share them, or take one of few "
+        "splits in turn, so intervals hold little or nothing of what other test rows would add. "
+        "A difference of a few test rows (one in 718 proteins is 0.0014, 27 of HIGGS's 19,610 "
+        "events as much) is no more than a hint, whatever its interval.\n"
     )
 
 

@@ -74,12 +74,13 @@ def fetch(
         FolderError: The folder cannot be written.
     """
     folder = home(data)
-    require_writable(folder)
     missing = [file for file in SUITES[suite].files if not (folder / file).is_file()]
     for file in SUITES[suite].files:
         if file not in missing and file in RECIPES:
             _check_stored(folder / file, RECIPES[file])
     found = [file for file in missing if file in RECIPES]
+    if found:
+        require_writable(folder)
     for file in found:
         content = _build(file, folder, root, wait)
         with told(folder / file, ADVICE):

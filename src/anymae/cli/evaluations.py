@@ -35,8 +35,16 @@ def show_evaluation(found: "Evaluation") -> None:
         typer.echo(f"and {found.num_groups - len(found.groups):,} smaller groups")
 
 
-def keep_evaluation(found: "Evaluation", folder: Path, data: str) -> Path | None:
+def keep_evaluation(
+    found: "Evaluation", folder: Path, data: str, *, overwrite: bool
+) -> Path | None:
     """Store an evaluation in the model's folder, beside others that say something else.
+
+    Args:
+        found: What to store.
+        folder: The model's.
+        data: What was evaluated on, as it was typed; gives the file its name.
+        overwrite: Replace the first one of that name.
 
     Returns:
         The file; `None` where the folder cannot be written.
@@ -45,7 +53,7 @@ def keep_evaluation(found: "Evaluation", folder: Path, data: str) -> Path | None
 
     name = f"evaluation-{_stem(Path(data))}-{found.part}"
     places = (folder / f"{name}{'' if number == 1 else f'-{number}'}.json" for number in count(1))
-    out = next(place for place in places if not place.exists() or _holds(place, found))
+    out = next(place for place in places if overwrite or not place.exists() or _holds(place, found))
     try:
         store(found, out)
     except FolderError as error:

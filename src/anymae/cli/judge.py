@@ -29,7 +29,7 @@ from anymae.cli.options import (
     TaskFlag,
     spread,
 )
-from anymae.errors import FolderError, UserInputError
+from anymae.errors import UserInputError
 
 if TYPE_CHECKING:
     from anymae.evaluation import Evaluation
@@ -123,7 +123,8 @@ def evaluate(
         Path | None, typer.Option("--plot", help="Draw confusion or parity: .png, .svg or .pdf.")
     ] = None,
     out: Annotated[
-        Path | None, typer.Option("--out", help="JSON file; else MODEL/evaluation-DATA-PART.json.")
+        Path | None,
+        typer.Option("--out", help="JSON file; else MODEL/evaluation-DATA-PART.json, -2.json ..."),
     ] = None,
     overwrite: OverwriteFlag = False,
     json: JsonFlag = False,
@@ -139,35 +140,37 @@ def evaluate(
     if out is not None:
         require_output(out, (".json",), data, *data_flags.config().files, overwrite=overwrite)
 
-    def keep(found: "Evaluation") -> None:
-        """Store first: whoever reads what is printed may stop, and a picture may fail."""
-        stored, failed = out, None
-        try:
-            if out is not None:
-                store(found, out)
-            elif Path(model).is_dir():
-                stored = keep_evaluation(found, Path(model), data)
-        except FolderError as error:
-            failed = error
-        if json:
-            show_json(found.to_json())
-        else:
-            show_evaluation(found)
-        if failed is not None:
-            raise failed
-        if stored is not None and not json:
-            typer.echo(f"stored in {stored}")
+    kept: list[tuple[Evaluation, Path | None]] = []
 
-    run_evaluation(
-        model,
-        data,
-        part=None if part is None else part.value,
-        data_config=data_flags.config(),
-        config=compute_flags.config(),
-        plot=plot,
-        overwrite=overwrite,
-        keep=keep,
-    )
+    def keep(found: "Evaluation") -> None:
+        """Store before anything is drawn, which may fail."""
+        kept.append((found, None))
+        if out is not None:
+            store(found, out)
+            kept[0] = (found, out)
+        elif Path(model).is_dir():
+            kept[0] = (found, keep_evaluation(found, Path(model), data, overwrite=overwrite))
+
+    try:
+        run_evaluation(
+            model,
+            data,
+            part=None if part is None else part.value,
+            data_config=data_flags.config(),
+            config=compute_flags.config(),
+            plot=plot,
+            overwrite=overwrite,
+            keep=keep,
+        )
+    finally:
+        # Last, as whoever reads it may stop, and also where it could not be stored or drawn.
+        for found, stored in kept:
+            if json:
+                show_json(found.to_json())
+                continue
+            show_evaluation(found)
+            if stored is not None:
+                typer.echo(f"stored in {stored}")
     if json:
         return
     next_step(quoted("anymae", "predict", model, "DATA", "--out", "answers.csv"))

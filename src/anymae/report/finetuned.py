@@ -45,7 +45,8 @@ def _metrics(folder: Path, found: Finetuned, *, title: str) -> Block:
     evaluations, notes = dict(found.evaluations), []
     for path in sorted(folder.glob("evaluation-*.json")):
         try:
-            evaluations[path.name] = _read(path)
+            each = _read(path)
+            evaluations[f"{path.name}: {each.data}" if each.data else path.name] = each
         except AnymaeError as error:
             notes.append(f"{error}.")
     notes.insert(0, "In brackets: 95 % intervals." if evaluations else "No row validates.")
