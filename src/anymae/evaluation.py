@@ -81,6 +81,8 @@ class Evaluation:
         if self.task != "regression" or len(self.targets) == 1:
             return ""
         names = " and ".join(IN_UNITS)
+        if not self.data:  # stored before they were
+            return f"over all targets, {names} are means in the targets' own units"
         return f"over all targets, {names} in standard deviations of the training rows"
 
     def to_json(self) -> dict[str, Any]:

@@ -709,7 +709,7 @@ def test_validation_rows_that_a_number_of_labels_leaves_out_are_told(
     for config, told in ((FinetuneConfig(num_labels=10), True), (FinetuneConfig(), False)):
         caplog.clear()
         _, rows, _ = label(dataset, asked, config, seed=0)
-        said = "the 8 validation rows that the data name have no part in this: of the 10 labels"
+        said = "the 8 validation rows that the data name have no part in this: the 10 labels"
         assert (said in caplog.text) == told
         assert (rows.valid.min() >= 16) != told and len(rows.valid) == (2 if told else 8)
 

@@ -78,8 +78,8 @@ def test_settings_are_told(settings: dict[str, Any], words: str) -> None:
 def test_a_run_that_never_left_its_warm_up_says_so() -> None:
     words = told(warmup=10_000.0, learning_rate=1e-4)
     assert (
-        "with AdamW (peak learning rate 1e-05 at the end, weight decay 0.01, beta2 0.999), all "
-        "1,000 steps within a linear warm-up, which would have reached 0.0001 after 10,000, "
+        "with AdamW (peak learning rate 1e-05 at the end, weight decay 0.01, beta2 0.999), a "
+        "linear warm-up over all 1,000 steps, which would have reached 0.0001 after 10,000, "
         "gradient norm clipped at 1, in fp32"
     ) in words
     assert "cosine" not in words

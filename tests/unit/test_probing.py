@@ -122,6 +122,15 @@ def test_rows_of_weight_zero_are_as_if_unknown(draw: np.random.Generator, task: 
     assert (nothing.weight == 0).all()
 
 
+def test_rows_of_weight_zero_leave_the_penalty_as_it_is(draw: np.random.Generator) -> None:
+    features, targets = draw.normal(size=(20, 3)), draw.normal(size=(20, 2))
+    # As often as the others, these rows shift and scale nothing.
+    twice, weights = np.tile(features, (2, 1)), np.repeat([1.0, 0.0], 20)
+    found = fit_linear(NUMBERS, twice, np.tile(targets, (2, 1)), weights=weights, strengths=[0.1])
+    expected = fit_linear(NUMBERS, features, targets, strengths=[0.1])
+    np.testing.assert_allclose(found.weight, expected.weight)
+
+
 def test_a_group_stays_in_one_fold_while_the_strength_is_chosen(draw: np.random.Generator) -> None:
     """Each group has a target and features of its own: told from other groups, there is nothing."""
     groups = np.repeat(np.arange(12), 6)

@@ -373,11 +373,17 @@ def test_a_report_fetches_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     assert "What is hidden" not in page
 
 
-def test_a_report_shows_no_rows_of_a_run_without_examples(tmp_path: Path) -> None:
+@pytest.mark.parametrize("cut", [1, 6, None])
+def test_a_report_shows_no_rows_of_a_run_without_examples(tmp_path: Path, cut: int | None) -> None:
+    """Cut before or after its first checkpoint, or told when all was done."""
     data = written(tmp_path / "x.txt")
-    with pytest.raises(Cut):
-        small(tmp_path / "run", data, no_examples=True, progress=cut_at(6))
-    run = small(tmp_path / "run", data, resume=True).folder
+    if cut is None:
+        small(tmp_path / "run", data)
+        run = small(tmp_path / "run", data, resume=True, no_examples=True).folder
+    else:
+        with pytest.raises(Cut):
+            small(tmp_path / "run", data, no_examples=True, progress=cut_at(cut))
+        run = small(tmp_path / "run", data, resume=True).folder
     page = write_report([run]).read_text()
     assert "No rows of run are shown: it was trained with --no-examples." in page
     assert "What is hidden" not in page

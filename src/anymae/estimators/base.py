@@ -180,8 +180,9 @@ def _pretrain(X: Any, estimator: Estimator) -> Model:  # noqa: ANN401, N803
             device=estimator.device,
             precision=estimator.precision,
             settings={
-                **{f"data.{key}": value for key, value in data_keys(estimator.data_config).items()},
                 **(estimator.pretraining or {}),
+                # Last, as a whole section before would put them away.
+                **{f"data.{key}": value for key, value in data_keys(estimator.data_config).items()},
             },
         )
         return run.model

@@ -93,7 +93,7 @@ def compute(
     """Compute numbers for rows of a data set.
 
     Args:
-        computation: What to compute; its model is `placed` for it, unless it is already.
+        computation: What to compute; its model is `placed` for it.
         dataset: The rows as inputs.
         index: Positions in the data set, `(R,)`, in any order.
         config: Where and how.

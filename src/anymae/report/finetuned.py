@@ -50,6 +50,8 @@ def _metrics(folder: Path, found: Finetuned, *, title: str) -> Block:
         except AnymaeError as error:
             notes.append(f"{error}.")
     notes.insert(0, "In brackets: 95 % intervals." if evaluations else "No row validates.")
+    units = dict.fromkeys(each.units.capitalize() for each in evaluations.values() if each.units)
+    notes += [f"{words}." for words in units]
     metrics = list(dict.fromkeys(key for each in evaluations.values() for key in each.overall))
     lines = [_lines(part, each, metrics) for part, each in evaluations.items()]
     return Block(

@@ -49,12 +49,6 @@ def label(
         DataError: No target is named, or it holds nothing to learn from.
     """
     parts = draw_parts(dataset, data_config, config, seed=seed, labelled=True)
-    if config.num_labels is not None and len(parts.valid):
-        logger.warning(
-            "the %s validation rows that the data name have no part in this: of the %s labels "
-            "that are asked for a fifth validates",
-            f"{len(parts.valid):,}", f"{config.num_labels:,}",
-        )  # fmt: skip
     return label_parts(dataset, parts, config, seed=seed)
 
 
@@ -106,6 +100,12 @@ def label_parts(
         refuse_names(task, len(train) + len(valid) + len(test))
     truth = encode_labels(task, labels)
     if config.num_labels is not None:
+        if len(parts.valid):
+            logger.warning(
+                "the %s validation rows that the data name have no part in this: the %s labels "
+                "that are asked for are drawn from the training rows",
+                f"{len(parts.valid):,}", f"{config.num_labels:,}",
+            )  # fmt: skip
         train, valid = _draw_labels(
             task, truth, train, config.num_labels, seed, groups=row_groups(dataset.rows)
         )

@@ -78,7 +78,9 @@ def fit_linear(
     truth = np.asarray(targets, np.float64)
     importance = np.ones(len(rows))
     if weights is not None and np.any(weights):
-        importance = np.asarray(weights, np.float64) / np.mean(weights, dtype=np.float64)
+        # Rows of weight 0 are as if they were not there: they thin nothing out.
+        importance = np.asarray(weights, np.float64)
+        importance = importance / importance[importance > 0].mean()
     elif weights is not None:
         importance = np.zeros(len(rows))
     shift, scale = rows.mean(0), rows.std(0)

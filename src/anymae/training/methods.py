@@ -181,10 +181,9 @@ def _optimizer(training: TrainingConfig, steps: int) -> str:
     how = f"a linear warm-up over {counted(warm, 'step')} and {fall}"
     if warm >= steps:
         peak = f"{learning_rate(training, steps - 1, steps):.3g} at the end"
-        how = (
-            f"all {counted(steps, 'step')} within a linear warm-up, which would have reached "
-            f"{training.learning_rate:g} after {warm:,}"
-        )
+        how = f"a linear warm-up over all {counted(steps, 'step')}"
+        if warm > steps:
+            how += f", which would have reached {training.learning_rate:g} after {warm:,}"
     return (
         f"with AdamW (peak learning rate {peak}, weight decay "
         f"{training.weight_decay:g}, beta2 {training.beta2:g}), {how}{clip}"

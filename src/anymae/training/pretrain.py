@@ -14,7 +14,7 @@ from anymae.hub import load
 from anymae.model import MaskedAutoencoder
 from anymae.recipes import LENGTHS, apply_settings
 from anymae.training.checkpoint import STATE, Checkpoints
-from anymae.training.folder import RunFolder
+from anymae.training.folder import NO_EXAMPLES, RunFolder
 from anymae.training.log import Entry, read_metrics
 from anymae.training.origin import begin_from, recall_origin
 from anymae.training.processes import Processes
@@ -169,6 +169,8 @@ def _pretrain(asked: _Asked, folder: RunFolder, options: Options) -> Run:
         recipe = recall_origin(recipe, folder.path)
     if options.resume and folder.is_finished and not _asks_for_other_length(recipe, folder):
         logger.warning("%s is finished; there is nothing left to do", folder.path)
+        if options.no_examples and not folder.has_no_examples:
+            folder.note({NO_EXAMPLES: True})
         return _finished(folder)
     device = parse(TrainingConfig, recipe.training, where="training").device
     with Processes(device, track=options.trackers, folder=folder.path) as processes:

@@ -119,8 +119,9 @@ class Session:
         self, requests: Requests, start: Snapshot | None
     ) -> tuple[MaskedAutoencoder, dict[str, Any]]:
         job, processes, folder = self.job, self.processes, self.folder
-        # Who once kept rows out of a run's files keeps them out of all of them.
-        private = self.options.no_examples or (start is not None and folder.has_no_examples)
+        # Who once kept rows out of a run's files keeps them out of all of them, also where it has
+        # no checkpoint yet and starts over.
+        private = self.options.no_examples or (self.options.resume and folder.has_no_examples)
         model = make_model(job, start).to(processes.device).train()
         model.encoder.recompute = job.training.recompute
         objective = ReconstructionObjective(job.dataset, model, seed=job.training.seed)
@@ -176,7 +177,7 @@ class Session:
         *,
         private: bool,
     ) -> None:
-        """Write what is decided by now; `private` keeps rows and places of the data out."""
+        """Write what is decided by now; `private` leaves paths as they were typed, and is noted."""
         threads = {"threads": torch.get_num_threads()}
         recipe = resolved_recipe(self.job, training.model_copy(update=threads))
         recipe = recipe if private else with_absolute_paths(recipe)
