@@ -1,22 +1,63 @@
 """What `evaluate` prints, and where it keeps what nobody named a file for."""
 
 import logging
+from contextlib import contextmanager
 from itertools import count
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import typer
 
-from anymae.cli.console import show_table
+from anymae.cli.console import show_json, show_table
 from anymae.errors import FolderError
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Iterator, Mapping
 
     from anymae.evaluation import Evaluation
     from anymae.metrics import Estimate
 
 logger = logging.getLogger(__name__)
+
+
+@contextmanager
+def stored_then_shown(
+    model: str, data: str, out: Path | None, *, overwrite: bool, json: bool
+) -> "Iterator[Callable[[Evaluation], None]]":
+    """Give what stores an evaluation before anything is drawn, which may fail.
+
+    It is printed last, as whoever reads it may stop, and also where it could not be stored or
+    drawn.
+
+    Args:
+        model: Where it is stored if it is a folder and `out` is `None`.
+        data: What was evaluated on, as it was typed.
+        out: Where it is stored.
+        overwrite: Replace what is there.
+        json: Print it as JSON.
+    """
+    from anymae.evaluation import store
+
+    kept: list[tuple[Evaluation, Path | None]] = []
+
+    def keep(found: "Evaluation") -> None:
+        kept.append((found, None))
+        if out is not None:
+            store(found, out)
+            kept[0] = (found, out)
+        elif Path(model).is_dir():
+            kept[0] = (found, keep_evaluation(found, Path(model), data, overwrite=overwrite))
+
+    try:
+        yield keep
+    finally:
+        for found, stored in kept:
+            if json:
+                show_json(found.to_json())
+                continue
+            show_evaluation(found)
+            if stored is not None:
+                typer.echo(f"stored in {stored}")
 
 
 def show_evaluation(found: "Evaluation") -> None:

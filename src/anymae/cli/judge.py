@@ -16,7 +16,7 @@ from anymae.cli.console import (
     show_task,
     training_progress,
 )
-from anymae.cli.evaluations import keep_evaluation, show_evaluation
+from anymae.cli.evaluations import stored_then_shown
 from anymae.cli.options import (
     LARGEST_SEED,
     ComputeFlags,
@@ -32,7 +32,6 @@ from anymae.cli.options import (
 from anymae.errors import UserInputError
 
 if TYPE_CHECKING:
-    from anymae.evaluation import Evaluation
     from anymae.task import TaskType
 
 logger = logging.getLogger(__name__)
@@ -135,23 +134,11 @@ def evaluate(
     """
     from anymae.data.sources.locate import require_output
     from anymae.evaluation import evaluate as run_evaluation
-    from anymae.evaluation import store
 
     if out is not None:
         require_output(out, (".json",), data, *data_flags.config().files, overwrite=overwrite)
 
-    kept: list[tuple[Evaluation, Path | None]] = []
-
-    def keep(found: "Evaluation") -> None:
-        """Store before anything is drawn, which may fail."""
-        kept.append((found, None))
-        if out is not None:
-            store(found, out)
-            kept[0] = (found, out)
-        elif Path(model).is_dir():
-            kept[0] = (found, keep_evaluation(found, Path(model), data, overwrite=overwrite))
-
-    try:
+    with stored_then_shown(model, data, out, overwrite=overwrite, json=json) as keep:
         run_evaluation(
             model,
             data,
@@ -162,15 +149,6 @@ def evaluate(
             overwrite=overwrite,
             keep=keep,
         )
-    finally:
-        # Last, as whoever reads it may stop, and also where it could not be stored or drawn.
-        for found, stored in kept:
-            if json:
-                show_json(found.to_json())
-                continue
-            show_evaluation(found)
-            if stored is not None:
-                typer.echo(f"stored in {stored}")
     if json:
         return
     next_step(quoted("anymae", "predict", model, "DATA", "--out", "answers.csv"))
