@@ -90,9 +90,9 @@ class Higgs(Suite):
         "long": Budget(
             summary=(
                 "602,241 parameters, 24,000 steps of 256 rows; guided masks at ratio 0.7, which "
-                "validation preferred at the budget cpu, random ones at 0.5 (0.2, which it preferred "
-                "for them, takes half as long again); fine-tuning answers with the mean of "
-                "three seeds"
+                "validation preferred at the budget cpu, random ones at 0.5 (0.2, which it "
+                "preferred for them, takes half as long again); fine-tuning answers with the mean "
+                "of three seeds"
             ),
             recipe={"preset": "paper-physics", "training": {**_TRAINING, "steps": 24_000}},
             masking={**_MASKING, "guided": {**_MASKING["guided"], "ratio": 0.7}},
