@@ -61,17 +61,8 @@ class ProbeRow:
     num_features: int
     metrics: dict[str, dict[str, Estimate]]
     """By target and name."""
-
-    def overall(self, task: TaskConfig) -> float | None:
-        """Return the main metric averaged over the targets for which it is defined.
-
-        Of several numbers in standard deviations of the training rows: else the target in the
-        largest unit would decide alone.
-        """
-        units = task.std if len(task.std) > 1 else (1.0,) * len(self.metrics)
-        values = [found[HEADLINE[task.type]].value for found in self.metrics.values()]
-        known = [v / unit for v, unit in zip(values, units, strict=True) if v is not None]
-        return float(np.mean(known)) if known else None
+    mean: dict[str, Estimate]
+    """By name over all targets, see `metrics.Measured`."""
 
 
 @dataclass(frozen=True)
@@ -87,10 +78,10 @@ class Probe:
     seconds: float
 
     def headline(self, features: str, reading: str = "", model: str = "linear") -> float | None:
-        """Return one row's main metric over all targets (`ProbeRow.overall`)."""
+        """Return one row's main metric over all targets (`ProbeRow.mean`)."""
         for row in self.results:
             if (row.features, row.reading, row.model) == (features, reading, model):
-                return row.overall(self.task)
+                return row.mean[HEADLINE[self.task.type]].value
         raise KeyError((features, reading, model))
 
     def to_json(self) -> dict[str, Any]:
@@ -336,4 +327,4 @@ class Judge:
             self._task, self._truth, answers, self._held_weights,
             resamples=self._resamples, seed=self._seed,
         )  # fmt: skip
-        return ProbeRow(name, reading, model, features.shape[1], measured.targets)
+        return ProbeRow(name, reading, model, features.shape[1], measured.targets, measured.mean)

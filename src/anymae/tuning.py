@@ -235,7 +235,7 @@ class _Search:
             rows.labelled.dataset, self.task, rows.labelled.targets, rows.train, rows.valid,
             resamples=0, seed=self.seed,
         )  # fmt: skip
-        score = judge.linear("encoder", READING, features).overall(self.task)
+        score = judge.linear("encoder", READING, features).mean[self.metric].value
         if score is None:
             raise DataError(
                 f"{self.metric} is not defined on the {len(rows.valid):,} validation rows"

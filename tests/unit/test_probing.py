@@ -188,7 +188,7 @@ def test_errors_of_several_numbers_are_averaged_in_their_deviations() -> None:
     row = found.results[0]
     errors = [row.metrics[target]["rmse"].value for target in ("g", "mg")]
     assert errors[1] == pytest.approx(1000 * errors[0], rel=1e-3)
-    assert row.overall(found.task) == pytest.approx(errors[0] / found.task.std[0], rel=1e-3)
+    assert row.mean["rmse"].value == pytest.approx(errors[0] / found.task.std[0], rel=1e-3)
 
 
 def test_of_few_labels_without_test_rows_a_fifth_judges() -> None:

@@ -19,8 +19,9 @@ import pyarrow.csv as csv
 import pyarrow.parquet as pq
 
 from anymae.benchmark.download import ADVICE, download
-from anymae.benchmark.location import home, readable
+from anymae.benchmark.location import REPLACE, home
 from anymae.benchmark.suite import SUITES
+from anymae.data.sources.base import reading
 from anymae.errors import DataError
 from anymae.files import require_writable, told, write_file
 
@@ -97,7 +98,7 @@ def fetch(
 
 def _check_stored(path: Path, recipe: Recipe) -> None:
     """Refuse a file of the data folder that holds something else than it should."""
-    with readable(str(path)):
+    with reading(str(path), REPLACE):
         found = content_digest(read_content(path))
     if found != recipe.digest:
         raise DataError(
@@ -111,7 +112,10 @@ def _build(file: str, folder: Path, root: str, wait: float) -> Content:
     recipe, originals = RECIPES[file], folder / "originals"
     origin = f"{root}/{recipe.originals[0]}"
     parts = [download(f"{root}/{path}", originals / path, wait=wait) for path in recipe.originals]
-    with readable(f"{file}, built from {origin},", f"remove {originals} and run again"):
+    with reading(
+        f"{file}, built from {origin},",
+        f"what was fetched is damaged or something else: remove {originals} and run again",
+    ):
         content = recipe.build(parts)
     found = content_digest(content)
     if found != recipe.digest:

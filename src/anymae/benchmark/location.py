@@ -1,21 +1,17 @@
-"""Where the data of the suites are, and reading what lies there."""
+"""Where the data of the suites are."""
 
 import os
-import zipfile
-import zlib
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
-
-import pyarrow as pa
 
 from anymae.benchmark.suite import SUITES
 from anymae.data.cache import cache_folder
-from anymae.errors import AnymaeError, DataError, first_line
+from anymae.errors import DataError
 
 VARIABLE = "ANYMAE_DATA"
 FOLDER = "benchmark"
 """Of the user's cache, where `fetch` puts data."""
+REPLACE = "it is damaged or something else: remove it and fetch or copy it again"
+"""What to do about a file there that cannot be read."""
 
 
 def home(named: str | Path | None) -> Path:
@@ -25,31 +21,6 @@ def home(named: str | Path | None) -> Path:
         named: What the user named; `None` is what `$ANYMAE_DATA` names, else the user's cache.
     """
     return Path(named or os.environ.get(VARIABLE) or cache_folder() / FOLDER)
-
-
-@contextmanager
-def readable(what: str, advice: str = "remove it and fetch or copy it again") -> Iterator[None]:
-    """Turn what a damaged file of the data folder makes of its reading into one sentence.
-
-    Args:
-        what: What is read.
-        advice: What to do.
-
-    Raises:
-        DataError: It is damaged, or something else than it should be.
-    """
-    try:
-        yield
-    except AnymaeError:
-        raise
-    except (
-        *(OSError, EOFError, ValueError, KeyError, zlib.error, zipfile.BadZipFile),
-        *(pa.ArrowException,),
-    ) as error:
-        raise DataError(
-            f"{what} cannot be read ({first_line(error)}); it is damaged or something else: "
-            f"{advice}"
-        ) from None
 
 
 def data_folder(named: str | Path | None, suite: str) -> Path:

@@ -8,7 +8,7 @@ from typing import NamedTuple
 import numpy as np
 
 from anymae.benchmark.leaks import Cleaned, clean, contents, count_shared
-from anymae.benchmark.location import readable
+from anymae.benchmark.location import REPLACE
 from anymae.benchmark.suite import (
     Budget,
     Corpus,
@@ -20,6 +20,7 @@ from anymae.benchmark.suite import (
     take,
 )
 from anymae.data.batch import IntArray
+from anymae.data.sources.base import reading
 from anymae.data.splits import Parts
 
 logger = logging.getLogger(__name__)
@@ -43,7 +44,7 @@ def prepare_task(suite: Suite, task: Task, budget: Budget, seed: int) -> Prepare
     The label budget is drawn by `seed`, alike for all arms. Limits of the budget on validation
     and test rows are drawn by a fixed seed, so that the test stays the same.
     """
-    with readable(_name(suite)):
+    with reading(_name(suite), REPLACE):
         data = suite.load(task, seed)
     most_train, most_valid, most_test = budget.most_rows
     train = draw(data.parts.train, most_train, seed=seed, purpose="train")
@@ -66,7 +67,7 @@ def prepare_task(suite: Suite, task: Task, budget: Budget, seed: int) -> Prepare
 
 def prepare_corpus(suite: Suite, name: str, budget: Budget, seed: int) -> Cleaned:
     """Read a corpus without the validation and test rows of any task that is pretrained on it."""
-    with readable(_name(suite)):
+    with reading(_name(suite), REPLACE):
         alike = [task for task in _one_of_each_curve(suite) if task.corpus == name]
         tasks, whole = [suite.load(task, seed) for task in alike], suite.corpus(name, seed)
     cleaned = clean(whole, tasks)

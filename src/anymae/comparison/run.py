@@ -180,15 +180,14 @@ def _features(
 
 def _judge(study: Study, trial: _Trial, features: Mapping[str, Features]) -> dict[str, float]:
     """Fit a linear model to each kind of features, and look at the test rows."""
-    targets = trial.labelled.labelled.targets
+    targets, metric = trial.labelled.labelled.targets, HEADLINE[trial.task.type]
     judge = Judge(
         study.dataset, trial.task, targets, trial.fitted, trial.test, resamples=0, seed=trial.seed
     )
     found = {}
     for name, values in features.items():
-        score = judge.linear(name, "", values).overall(trial.task)
+        score = judge.linear(name, "", values).mean[metric].value
         if score is None:
-            metric = HEADLINE[trial.task.type]
             raise DataError(f"{metric} is not defined on the {len(trial.test):,} test rows")
         found[name] = score
     return found

@@ -13,8 +13,6 @@ from collections.abc import Iterator
 import numpy as np
 import numpy.typing as npt
 import torch
-from scipy.sparse import coo_array
-from scipy.sparse.csgraph import connected_components
 
 from anymae.config import NUM_SPECIAL, Section
 from anymae.data.batch import IntArray
@@ -239,6 +237,10 @@ def _num_distinct(codes: IntArray) -> IntArray:
 
 def _clusters(count: int, pairs: list[Pairs]) -> IntArray:
     """Return the least row connected to each row, `(R,)`."""
+    # A quarter of a second that `inspect` needs for groups alone.
+    from scipy.sparse import coo_array
+    from scipy.sparse.csgraph import connected_components
+
     one, other = (np.concatenate(side) for side in zip(*pairs, strict=True))
     graph = coo_array((np.ones(len(one), np.bool_), (one, other)), shape=(count, count))
     number = connected_components(graph, directed=False)[1]

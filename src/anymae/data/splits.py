@@ -88,7 +88,9 @@ def split_rows(
         chosen = _draw(rows, config, seed, pool, [num_test, num_valid])
         test = test if named is not None else pool[chosen == 0]
         valid = valid if len(valid) else pool[chosen == 1]
-        train = np.setdiff1d(train, pool[chosen < 2], assume_unique=True)
+        drawn = np.zeros(len(rows), np.bool_)
+        drawn[pool[chosen < 2]] = True
+        train = train[~drawn[train]]
     if not len(train):
         raise DataError(f"no row is left for training: {len(valid)} validate, {len(test)} test")
     return Parts(train, valid, test)

@@ -167,13 +167,7 @@ class Classifier(ClassifierMixin, _Supervised):  # type: ignore[misc]
         reading: `layers` (mean and deviation after each layer) or `mean`.
         finetuning: Keys of `FinetuneConfig` for `freeze=False`.
         training: Keys of `TrainingConfig` for `freeze=False`: `epochs`, `batch_size` ...
-        pretraining: Settings of `anymae.pretrain` for `run=None`, such as
-            `{"preset": "tiny", "training.steps": 500}`.
-        data_config: Keys of `DataConfig` that say how X is read: `too_long`, `missing` ... Where
-            it says nothing of long rows, they are an error with a run, and truncated with a
-            warning where the model was pretrained on other rows.
-        device: `auto`, `cpu`, `cuda` ...
-        precision: `auto`, `fp32` or `bf16`.
+        pretraining, data_config, device, precision: As `Embedder` takes them.
         random_state: Seed of everything random.
 
     Attributes:

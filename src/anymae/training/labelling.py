@@ -48,7 +48,9 @@ def label(
     Raises:
         DataError: No target is named, or it holds nothing to learn from.
     """
-    parts = draw_parts(dataset, data_config, config, seed=seed, labelled=True)
+    # Rows without a label say nothing here, where nothing is pretrained on.
+    known = _known(read_labels(dataset, dataset.roles.target))
+    parts = draw_parts(dataset, data_config, config, seed=seed, among=known)
     return label_parts(dataset, parts, config, seed=seed)
 
 
@@ -58,7 +60,7 @@ def draw_parts(
     config: FinetuneConfig,
     *,
     seed: int,
-    labelled: bool = False,
+    among: npt.NDArray[np.bool_] | None = None,
 ) -> Parts:
     """Say which rows are for what, those without a known target too.
 
@@ -67,8 +69,7 @@ def draw_parts(
         data_config: How the rows are split.
         config: Shares, number of labels.
         seed: Draws rows where the data do not say which.
-        labelled: Whether to draw among the rows with a known target, in place of all: the others
-            say nothing where nothing is pretrained on.
+        among: Rows that may validate or test, `(R,)`; `None` is all.
 
     Raises:
         DataError: No target is named, or the rows cannot be split so.
@@ -77,7 +78,6 @@ def draw_parts(
         raise DataError("no target is named; say which column to predict with --target")
     # A number of labels counts those that validate, so these are drawn from it.
     share = 0.0 if config.num_labels is not None else config.valid_share
-    among = _known(read_labels(dataset, dataset.roles.target)) if labelled else None
     return split_rows(
         dataset.rows, data_config, seed, valid_share=share, test_share=config.test_share,
         among=among,

@@ -23,7 +23,7 @@ import pyarrow as pa
 from anymae.config import DataConfig
 from anymae.data.cache import Reading, Sink, through_cache
 from anymae.data.frame import Frame
-from anymae.errors import DataError, first_line, nearest
+from anymae.errors import DataError, UserInputError, first_line, nearest
 from anymae.registry import Registry
 
 
@@ -146,7 +146,7 @@ def reading(name: str, advice: str = "is it complete?") -> Iterator[None]:
     """
     try:
         yield
-    except DataError:
+    except UserInputError:
         raise
     except FileNotFoundError:
         raise DataError(f"{name} does not exist") from None
