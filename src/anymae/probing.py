@@ -12,7 +12,7 @@ import warnings
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import numpy as np
 import numpy.typing as npt
@@ -46,6 +46,8 @@ NEIGHBOURS = 10
 HASHED = 1024
 """Features that runs of one to three bytes are hashed to."""
 READINGS: tuple[Reading, ...] = ("mean", "layers")
+"""How encoders are read unless something else is asked for; `kernel` takes several times as long to
+fit."""
 
 
 @dataclass(frozen=True)
@@ -55,7 +57,7 @@ class ProbeRow:
     features: str
     """`encoder`, `random encoder`, `raw` or `encoder + raw`."""
     reading: str
-    """How the encoder was read: `mean` or `layers`; empty for raw features."""
+    """How the encoder was read (`Embeddings`); empty for raw features."""
     model: str
     """`linear` or `neighbours`."""
     num_features: int
@@ -164,10 +166,11 @@ def probe(
 
 
 def _check_readings(readings: Sequence[str]) -> None:
-    odd = [reading for reading in readings if reading not in READINGS]
+    known = get_args(Reading)
+    odd = [reading for reading in readings if reading not in known]
     if odd or not readings:
         found = f"holds {odd[0]!r}" if odd else "is empty"
-        raise ConfigError(f"readings {found}; expected {', '.join(READINGS)} or both")
+        raise ConfigError(f"readings {found}; expected one or more of {', '.join(known)}")
 
 
 def raw_features(dataset: Dataset, index: IntArray) -> Features:

@@ -35,6 +35,7 @@ class Purpose(IntEnum):
     DROP = 11
     RATIO = 12
     RACE = 13
+    COSINE = 14
 
 
 def mix(values: Tensor) -> Tensor:

@@ -11,7 +11,7 @@ from pydantic import Field, model_validator
 from anymae.config import Floats, Fraction, Names, Positive, Section
 
 TaskType = Literal["regression", "binary", "multiclass", "multilabel"]
-ReadoutKind = Literal["query", "mean", "layers"]
+ReadoutKind = Literal["query", "mean", "layers", "kernel"]
 Rate = Annotated[float, Field(gt=0)]
 
 
@@ -20,7 +20,8 @@ class ReadoutConfig(Section):
 
     kind: ReadoutKind = "query"
     """`query`: one learned query reads them (the paper's); `mean`: their mean; `layers`: their
-    mean and standard deviation after each layer, side by side."""
+    mean and standard deviation after each layer, side by side; `kernel`: random cosines of them
+    after each layer, averaged."""
     width: Positive | None = None
     """Size of the learned query; null is the encoder's."""
     qk_width: Positive | None = None
@@ -105,7 +106,8 @@ class FinetuneConfig(Section):
     """Each layer learns at this multiple of the rate of the layer above it."""
     head_first: Literal["probe", "train", "none"] = "probe"
     """What the head starts from, the encoder frozen: `probe` is a linear model fitted to frozen
-    features (readouts `mean` and `layers`; `query` is trained instead), `train` takes steps."""
+    features (readouts `mean`, `layers` and `kernel`; `query` is trained instead), `train` takes
+    steps."""
     head_epochs: Annotated[float, Field(gt=0)] = 5
     """Passes over the training rows that train the head alone."""
     learning_rates: Annotated[tuple[Rate, ...], Field(strict=False, min_length=1)] = (

@@ -10,6 +10,7 @@ import shutil
 import sys
 from pathlib import Path
 from types import SimpleNamespace
+from typing import get_args
 
 import numpy as np
 import pyarrow.csv
@@ -19,8 +20,10 @@ import pytest
 import anymae
 from anymae import files
 from anymae.cli import main
+from anymae.cli.options import ReadingName
 from anymae.config import DataConfig, ModelConfig, parse
 from anymae.data.dataset import open_data
+from anymae.inference.computations import Reading
 from anymae.model import MaskedAutoencoder
 from anymae.predictor import Ensemble, Predictor
 from anymae.recipes import load_recipe
@@ -125,6 +128,25 @@ def test_embed_writes_what_the_library_computes(
     else:
         found = np.stack(pyarrow.parquet.read_table(out)["embedding"].to_numpy())
     np.testing.assert_allclose(found, expected, atol=1e-6)
+
+
+def test_embed_and_probe_read_as_they_are_told(
+    command: Command, molecules: Path, run: Path, tmp_path: Path
+) -> None:
+    assert tuple(ReadingName) == get_args(Reading)
+    out = tmp_path / "e.npy"
+    assert command("embed", run, molecules, "--out", out, "--reading", "kernel").status == 0
+    expected = anymae.embed(anymae.load(run), molecules, reading="kernel")
+    np.testing.assert_allclose(np.load(out), expected, atol=1e-5)
+    words = ("--column", "smiles", "--target", "y", "--reading", "kernel", "--reading", "mean")
+    found = command("probe", run, molecules, *words, "--json").json["results"]
+    linear = [(row["features"], row["reading"]) for row in found if row["model"] == "linear"]
+    assert {("encoder", "kernel"), ("encoder", "mean"), ("random encoder", "kernel")} < set(linear)
+    assert ("encoder", "layers") not in linear
+    assert command("probe", run, molecules, *words, "--reading", "median").status == 2
+    both = ("--per-input", "--reading", "layers", "--out", tmp_path / "e.parquet")
+    expected_words = "reading layers makes one vector of a row"
+    assert_refused(command, tmp_path, "embed", run, molecules, *both, expected=expected_words)
 
 
 def test_json_of_embed_is_the_only_thing_on_stdout(

@@ -161,9 +161,9 @@ def test_they_work_in_pipelines_grids_and_cross_validation(
     some = (oxygens > 2).astype(int)
     pipeline = make_pipeline(Embedder(model), StandardScaler(), LogisticRegression())
     assert cross_val_score(pipeline, texts, some, cv=3).mean() > 0.7
-    grid = GridSearchCV(Classifier(model), {"reading": ["mean", "layers"]}, cv=3)
+    grid = GridSearchCV(Classifier(model), {"reading": ["mean", "layers", "kernel"]}, cv=3)
     grid.fit(np.array(texts), some)
-    assert set(grid.cv_results_["param_reading"]) == {"mean", "layers"}
+    assert set(grid.cv_results_["param_reading"]) == {"mean", "layers", "kernel"}
     assert grid.best_estimator_.predict(texts).shape == (60,)
 
 
@@ -358,7 +358,7 @@ def test_how_data_are_read_is_said_as_elsewhere(
         ({"finetuning": {"learning_rates": []}}, "finetuning: learning_rates"),
         ({"finetuning": {"seeds": 5}}, "has no place in an estimator"),
         ({"precision": "fp16"}, "precision is 'fp16'; it should be 'auto', 'fp32' or 'bf16'"),
-        ({"reading": "median"}, "reading is 'median'; expected .*mean or layers"),
+        ({"reading": "median"}, "reading is 'median'; expected .*mean or layers or kernel"),
     ],
 )
 def test_settings_are_checked_before_anything_is_computed(

@@ -75,7 +75,10 @@ def test_the_vector_is_the_mean_over_valid_latents(config: ModelConfig, tmp_path
             np.testing.assert_allclose(found[row], alone[0].mean(0), atol=1e-5)
 
 
-@pytest.mark.parametrize("reading", ["query", pytest.param("layers", marks=pytest.mark.slow)])
+@pytest.mark.parametrize(
+    "reading",
+    ["query", *(pytest.param(one, marks=pytest.mark.slow) for one in ("layers", "kernel"))],
+)
 def test_the_answers_of_all_members_come_out(reading: str, tmp_path: Path) -> None:
     task = CLASSES.model_copy(update={"readout": ReadoutConfig(kind=reading)})  # type: ignore[arg-type]
     config = tiny_config("bytes", "perceiver")

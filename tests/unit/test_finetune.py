@@ -18,6 +18,7 @@ from anymae.hub import load
 from anymae.inference import predict
 from anymae.inference.rows import open_rows
 from anymae.model import MaskedAutoencoder
+from anymae.nn.readout import READOUTS
 from anymae.predictor import Ensemble, Predictor, build, describe
 from anymae.task import FinetuneConfig, ReadoutConfig, TaskConfig
 from anymae.training.answers import balance
@@ -117,7 +118,7 @@ def test_training_starts_from_the_pretrained_weights(model: MaskedAutoencoder) -
         assert torch.equal(latents, model.encode(inputs).latents)
 
 
-@pytest.mark.parametrize("kind", ["query", "mean", "layers"])
+@pytest.mark.parametrize("kind", list(READOUTS))
 def test_every_weight_of_the_network_is_trained(kind: str, model: MaskedAutoencoder) -> None:
     done = finetune(
         model, table(y=TARGETS["binary"]["y"]), target="y",

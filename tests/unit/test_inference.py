@@ -41,9 +41,9 @@ from anymae.inference import (
 from anymae.inference.computations import Embeddings, Scores
 from anymae.inference.compute import batches
 from anymae.model import MaskedAutoencoder
-from anymae.nn.readout import layer_statistics
+from anymae.nn.readout import KernelReadout, layer_statistics
 from anymae.predictor import Ensemble, Predictor
-from anymae.task import TaskConfig
+from anymae.task import ReadoutConfig, TaskConfig
 from models import pretrained, strings
 
 SKIP = DataConfig(on_bad_row="skip")
@@ -91,6 +91,18 @@ def test_reading_layers_gives_mean_and_deviation_of_each_layer(
     expected = torch.cat([part for x in layers for part in (x.mean(0), x.std(0, correction=0))])
     np.testing.assert_allclose(found[3], expected, atol=2e-3)
     assert layer_statistics(model.encode_layers(inputs)).shape == (1, 96)
+
+
+def test_reading_kernel_gives_what_its_readout_gives(
+    model: MaskedAutoencoder, text: list[str]
+) -> None:
+    found = embed(model, text, reading="kernel")
+    inputs = torch.tensor([[*(byte + 6 for byte in text[3].encode()), 5]])
+    readout = KernelReadout(ReadoutConfig(kind="kernel"), model.config.encoder)
+    with torch.no_grad():
+        expected = readout.raw(model.encode_layers(inputs))[0]
+    assert expected.shape == (readout.num_features,)
+    np.testing.assert_allclose(found[3], expected, atol=1e-5)
 
 
 def test_frames_come_back_as_frames(model: MaskedAutoencoder, text: list[str]) -> None:
@@ -710,7 +722,7 @@ def test_shards_of_other_columns_are_not_taken_up(
 
 
 def test_an_unknown_reading_is_one_sentence(model: MaskedAutoencoder) -> None:
-    with pytest.raises(UserInputError, match="expected mean or layers"):
+    with pytest.raises(UserInputError, match="expected mean or layers or kernel"):
         embed(model, ["CCO"], reading="median")  # type: ignore[arg-type]
 
 

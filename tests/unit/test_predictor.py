@@ -1,12 +1,22 @@
 """Readouts and heads: what a row's answer depends on, and what its numbers mean."""
 
+import math
+
 import pytest
 import torch
+from torch.nn import functional
 
 from anymae.errors import ConfigError
 from anymae.model import MaskedAutoencoder
 from anymae.nn.encoder import Encoded
-from anymae.nn.readout import READOUTS, layer_statistics, make_readout, mean_pool
+from anymae.nn.readout import (
+    COSINES,
+    READOUTS,
+    KernelReadout,
+    layer_statistics,
+    make_readout,
+    mean_pool,
+)
 from anymae.predictor import Ensemble, Predictor, build, describe, to_answers
 from anymae.task import ReadoutConfig, TaskConfig
 from tiny import tiny_config, tiny_inputs
@@ -42,6 +52,46 @@ def test_means_and_deviations_equal_a_loop() -> None:
         assert torch.allclose(mean_pool(layers[0])[row], kept.mean(0), atol=1e-6)
         expected = [part for x in (kept, 2 * kept) for part in (x.mean(0), x.std(0, correction=0))]
         assert torch.allclose(found[row], torch.cat(expected), atol=2e-3)
+
+
+def test_kernel_means_equal_a_loop_and_approximate_the_kernel() -> None:
+    encoder = tiny_config().encoder
+    readout = KernelReadout(ReadoutConfig(kind="kernel"), encoder)
+    count = COSINES // (encoder.depth + 1)
+    assert readout.num_features == count * (encoder.depth + 1)
+    latents, valid = torch.randn(3, 7, encoder.width), torch.rand(3, 7) < 0.6
+    valid[:, 0] = True
+    layers = [Encoded(latents * (1 + number), valid) for number in range(encoder.depth + 1)]
+    found = readout.raw(layers).view(3, encoder.depth + 1, count)
+    normed = [
+        functional.layer_norm(row[keep], (encoder.width,))
+        for row, keep in zip(latents, valid, strict=True)
+    ]
+    for row, kept in enumerate(normed):
+        for layer in range(encoder.depth + 1):
+            cosines = [
+                torch.cos(one @ readout.weight[layer] + readout.offset[layer]) for one in kept
+            ]
+            torch.testing.assert_close(
+                found[row, layer], torch.stack(cosines).mean(0), atol=1e-4, rtol=0
+            )
+    # Twice the mean product of two rows' features is the mean kernel over their pairs of latents.
+    product = 2 * (found[0] * found[1]).mean()
+    distance = torch.cdist(normed[0], normed[1]).square()
+    kernel = (-distance / (2 * encoder.width)).exp().mean()
+    assert abs(product - kernel) < 0.03
+
+
+def test_random_cosines_are_drawn_alike_and_apart() -> None:
+    encoder = tiny_config().encoder
+    one, other = (KernelReadout(ReadoutConfig(kind="kernel"), encoder) for _ in range(2))
+    torch.testing.assert_close(one.weight, other.weight, atol=0, rtol=0)
+    torch.testing.assert_close(one.offset, other.offset, atol=0, rtol=0)
+    flat = one.weight.flatten()
+    assert abs(flat.mean()) < 0.01
+    assert abs(flat.square().mean() * encoder.width - 1) < 0.02
+    assert flat.unique().numel() > 0.95 * flat.numel()
+    assert 0 < one.offset.min() < 0.1 < 6.1 < one.offset.max() < 2 * math.pi
 
 
 def test_deviation_has_a_gradient_where_all_positions_agree() -> None:

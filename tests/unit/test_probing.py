@@ -245,7 +245,7 @@ def test_groups_and_weights_count_in_a_probe(monkeypatch: pytest.MonkeyPatch) ->
 
 @pytest.mark.parametrize(("readings", "said"), [((), "is empty"), (("median",), "holds 'median'")])
 def test_readings_that_are_none_are_one_sentence(readings: Any, said: str) -> None:
-    with pytest.raises(ConfigError, match=f"readings {said}; expected mean, layers or both"):
+    with pytest.raises(ConfigError, match=f"readings {said}; expected one or more of mean, "):
         probe(pretrained(strings(9)), {"x": strings(9), "y": [0, 1, 2] * 3}, readings=readings)
 
 

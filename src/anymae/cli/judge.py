@@ -19,11 +19,13 @@ from anymae.cli.console import (
 from anymae.cli.evaluations import stored_then_shown
 from anymae.cli.options import (
     LARGEST_SEED,
+    READINGS,
     ComputeFlags,
     DataArgument,
     DataFlags,
     JsonFlag,
     OverwriteFlag,
+    ReadingName,
     RunArgument,
     RunFlags,
     TaskFlag,
@@ -72,6 +74,10 @@ def probe(
             "--n-labels", metavar="N", help="Fit to N labels; a fifth judges if no rows test."
         ),
     ] = None,
+    reading: Annotated[
+        list[ReadingName] | None,
+        typer.Option("--reading", help=f"{READINGS} Repeatable; unless asked, mean and layers."),
+    ] = None,
     task: TaskFlag = None,
     seed: Annotated[
         int,
@@ -84,6 +90,7 @@ def probe(
     Example: anymae probe runs/mol esol.csv --column smiles --target solubility
     """
     from anymae.metrics import HEADLINE
+    from anymae.probing import READINGS as USUAL
     from anymae.probing import probe as run_probe
 
     found = run_probe(
@@ -92,6 +99,7 @@ def probe(
         task=cast("TaskType | None", task),
         data_config=data_flags.config(),
         num_labels=num_labels,
+        readings=[one.value for one in reading or ()] or USUAL,
         seed=seed,
         config=compute_flags.config(),
     )

@@ -9,6 +9,7 @@ A verb asks for a group by annotating a parameter with its class:
 import inspect
 from collections.abc import Callable
 from dataclasses import dataclass, fields, is_dataclass
+from enum import StrEnum
 from functools import wraps
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, TypeVar, get_type_hints
@@ -26,6 +27,20 @@ LARGEST_SEED = 2**32 - 1
 
 _DATA = "Data"
 _COLUMNS = "Roles of columns"
+
+
+class ReadingName(StrEnum):
+    """How a row's latents become one vector."""
+
+    MEAN = "mean"
+    LAYERS = "layers"
+    KERNEL = "kernel"
+
+
+READINGS = (
+    "mean of the last latents; layers: mean and deviation after each layer; kernel: averaged "
+    "random cosines after each layer."
+)
 
 RunArgument = Annotated[str, Argument(metavar="RUN", help="Run folder, or hf://owner/name.")]
 DataArgument = Annotated[

@@ -8,12 +8,14 @@ import typer
 
 from anymae.cli.console import next_step, progress, quoted, show_json
 from anymae.cli.options import (
+    READINGS,
     ComputeFlags,
     DataArgument,
     DataFlags,
     JsonFlag,
     OutOption,
     OverwriteFlag,
+    ReadingName,
     RunArgument,
     spread,
 )
@@ -36,10 +38,7 @@ def embed(
     out: OutOption,
     data_flags: DataFlags,
     compute_flags: ComputeFlags,
-    layers: Annotated[
-        bool,
-        typer.Option("--layers", help="Mean and deviation after each layer, not the last mean."),
-    ] = False,
+    reading: Annotated[ReadingName, typer.Option("--reading", help=READINGS)] = ReadingName.MEAN,
     per_input: Annotated[
         bool,
         typer.Option(
@@ -62,7 +61,7 @@ def embed(
             data,
             out,
             data_config=data_flags.config(),
-            reading="layers" if layers else "mean",
+            reading=reading.value,
             per_input=per_input,
             config=compute_flags.config(),
             overwrite=overwrite,

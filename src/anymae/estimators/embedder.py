@@ -19,7 +19,8 @@ class Embedder(TransformerMixin, Estimator):  # type: ignore[misc]
 
     Args:
         run: A run folder, hub id or model; `None` pretrains on X.
-        reading: `mean` over latents, or `layers`: mean and deviation after each layer.
+        reading: `mean` over latents; `layers`: mean and deviation after each layer; `kernel`:
+            averaged random cosines after each layer.
         pretraining: Settings of `anymae.pretrain` for `run=None`, such as
             `{"preset": "tiny", "training.steps": 500}`.
         data_config: Keys of `DataConfig` that say how X is read: `too_long`, `missing` ... Where

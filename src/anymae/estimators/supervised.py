@@ -164,7 +164,8 @@ class Classifier(ClassifierMixin, _Supervised):  # type: ignore[misc]
         run: A run folder, hub id or model; `None` pretrains on X.
         freeze: `True` fits a logistic regression to frozen features (seconds), `False` fine-tunes
             all weights.
-        reading: `layers` (mean and deviation after each layer) or `mean`.
+        reading: `layers` (mean and deviation after each layer), `mean`, or `kernel` (averaged
+            random cosines after each layer).
         finetuning: Keys of `FinetuneConfig` for `freeze=False`.
         training: Keys of `TrainingConfig` for `freeze=False`: `epochs`, `batch_size` ...
         pretraining, data_config, device, precision: As `Embedder` takes them.

@@ -117,7 +117,7 @@ def embed(
         model: A model, or a run folder or hub id.
         data: Strings, arrays, a table, or a path.
         data_config: Columns, roles, and what to do with odd rows.
-        reading: `mean` over valid latents, or `layers`: mean and deviation after each layer.
+        reading: `mean` over valid latents, `layers` or `kernel` (`Embeddings`).
         config: Device and precision.
 
     Returns:
@@ -217,7 +217,7 @@ def embed_to_file(
         data: A path or a Python object.
         out: `.parquet` (a fixed-size list), `.csv` (columns `e0` ...) or `.npy`.
         data_config: Columns, roles, and what to do with odd rows.
-        reading: `mean` or `layers`.
+        reading: `mean`, `layers` or `kernel` (`Embeddings`); states of inputs have none.
         per_input: Write a vector for each input instead: the encoder's state (transformer) or the
             decoder's (perceiver). Parquet only.
         config: Device and precision.
@@ -227,8 +227,14 @@ def embed_to_file(
     Raises:
         FolderError: `out` exists.
         DataError: The data do not fit the model.
+        UserInputError: `out` has no suffix that can be written, or `per_input` does not go with it
+            or with `reading`.
     """
     data_config = data_settings(data_config)
+    if per_input and reading != "mean":
+        raise UserInputError(
+            f"reading {reading} makes one vector of a row; a vector for each input has no reading"
+        )
     require_output(Path(out), SUFFIXES, data, *data_config.files, overwrite=overwrite)
     model = open_model(run)
     what = InputStates(model) if per_input else Embeddings(model, reading)

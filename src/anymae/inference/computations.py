@@ -3,7 +3,7 @@
 Shapes: B rows, N inputs, D width, W decoder width, S members, A numbers of an answer, M masks.
 """
 
-from typing import Literal, get_args
+from typing import Literal, cast, get_args
 
 import torch
 from torch import Tensor
@@ -12,12 +12,14 @@ from anymae.data.batch import Batch
 from anymae.errors import UserInputError
 from anymae.hub import Model
 from anymae.model import Backbone, MaskedAutoencoder
-from anymae.nn.encoder import last, take
-from anymae.nn.readout import layer_statistics, mean_pool
+from anymae.nn.encoder import take
+from anymae.nn.readout import MeanReadout, make_readout
 from anymae.predictor import Ensemble, Predictor
 from anymae.randomness import Draws, Purpose, row_keys
+from anymae.task import ReadoutConfig
 
-Reading = Literal["mean", "layers"]
+Reading = Literal["mean", "layers", "kernel"]
+"""Readouts that need no training: the name of each is that of its readout."""
 
 DECODED = (
     "the vector of each input is the decoder's state at its position, as a perceiver's latents "
@@ -30,8 +32,9 @@ class Embeddings:
 
     Args:
         model: A pretrained model, or one fine-tuned model.
-        reading: `mean` over valid latents (D numbers), or `layers`: mean and standard deviation
-            after each layer (`2 (depth + 1) D` numbers).
+        reading: `mean` over valid latents (D numbers); `layers`: mean and standard deviation
+            after each layer (`2 (depth + 1) D` numbers); or `kernel`: averaged random cosines of
+            the latents after each layer (4,096 numbers or just below).
     """
 
     per_input = False
@@ -42,14 +45,15 @@ class Embeddings:
             known = " or ".join(get_args(Reading))
             raise UserInputError(f"reading is {reading!r}; expected {known}")
         self.model = one_encoder(model)
-        self._reading = reading
-        width, depth = self.model.config.encoder.width, self.model.config.encoder.depth
-        self.num_numbers = width if reading == "mean" else 2 * (depth + 1) * width
+        readout = make_readout(ReadoutConfig(kind=reading), self.model.config.encoder)
+        self._readout = cast("MeanReadout", readout)
+        self.num_numbers = self._readout.num_features
 
     def __call__(self, batch: Batch) -> Tensor:
         """Return `(B, F)`."""
         layers = self.model.encode_layers(batch.inputs, batch.valid)
-        return mean_pool(last(layers)) if self._reading == "mean" else layer_statistics(layers)
+        # The model is where it computes by now; a readout that is there stays as it is.
+        return self._readout.to(batch.inputs.device).raw(layers)
 
 
 class InputStates:

@@ -3,21 +3,25 @@
 `query` is the published fine-tuning head: one learned query reads the encoder's output. `mean`
 averages it, over valid latents only. `layers` takes the mean and the standard deviation over
 positions after every layer: lower layers often say more about a task than the last one, which is
-bent towards reconstruction.
+bent towards reconstruction. `kernel` averages random cosines of the latents of every layer, which
+tell apart rows whose latents differ in more than mean and deviation: which input stands where.
 
-Shapes: B rows, M latents, D width, L layers, F features.
+Shapes: B rows, M latents, D width, L layers, K cosines of a layer, F features.
 """
 
+import math
 from collections.abc import Iterable
 from typing import Protocol, cast
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional
 
 from anymae.config import EncoderConfig
 from anymae.errors import ConfigError
 from anymae.nn.attention import ReadLayer, key_bias
 from anymae.nn.encoder import Encoded, last
+from anymae.randomness import Draws, Purpose, row_keys
 from anymae.registry import Registry
 from anymae.task import ReadoutConfig
 
@@ -33,6 +37,9 @@ class Readout(Protocol):
 
 
 READOUTS: Registry[type[nn.Module]] = Registry("readout")
+
+COSINES = 4096
+"""Random cosines of all layers together, whatever the encoder's size."""
 
 
 def make_readout(config: ReadoutConfig, encoder: EncoderConfig) -> Readout:
@@ -122,6 +129,49 @@ class LayersReadout(MeanReadout):
     def raw(self, layers: Iterable[Encoded]) -> Tensor:
         """Return the features as they are, `(B, F)`."""
         return layer_statistics(layers)
+
+
+@READOUTS.register("kernel")
+class KernelReadout(MeanReadout):
+    """Random cosines of the normed latents of every layer, averaged over the valid ones.
+
+    The mean over latents h of `cos(w . h + b)`, w normal and b uniform, approximates the kernel
+    mean of a row (the embedding of a distribution: Smola et al. 2007) under the kernel
+    `exp(-|h - h'|^2 / (2 D))`, by random Fourier features (Rahimi and Recht 2007). A linear model
+    on it is one on the latents as a set. The draws are those of every encoder of these sizes.
+    """
+
+    weight: Tensor
+    offset: Tensor
+
+    def __init__(self, config: ReadoutConfig, encoder: EncoderConfig) -> None:
+        super().__init__(config, encoder)
+        weight, offset = _draw_cosines(encoder.depth + 1, encoder.width)
+        self.register_buffer("weight", weight)
+        self.register_buffer("offset", offset)
+
+    def count(self, encoder: EncoderConfig) -> int:
+        """Return the number of features for an encoder: `COSINES`, or just below."""
+        return (encoder.depth + 1) * (COSINES // (encoder.depth + 1))
+
+    def raw(self, layers: Iterable[Encoded]) -> Tensor:
+        """Return the features as they are, `(B, F)`."""
+        parts = []
+        for (latents, valid), weight, offset in zip(layers, self.weight, self.offset, strict=True):
+            # A model in half precision is read in that of the directions.
+            normed = functional.layer_norm(latents.to(weight.dtype), latents.shape[-1:])
+            parts.append(mean_pool(Encoded(torch.cos(normed @ weight + offset), valid)))
+        return torch.cat(parts, -1)
+
+
+def _draw_cosines(num_layers: int, width: int) -> tuple[Tensor, Tensor]:
+    """Return directions `(L, D, K)`, normal of variance 1 / D, and offsets `(L, K)` of a circle."""
+    rows = num_layers * (width + 1)
+    draws = Draws(row_keys(torch.arange(rows), seed=0))
+    uniform = draws.uniform(Purpose.COSINE, COSINES // num_layers).double()
+    uniform = uniform.view(num_layers, width + 1, -1)
+    normal = math.sqrt(2 / width) * torch.erfinv(2 * uniform[:, :-1] - 1)
+    return normal.float(), (2 * math.pi * uniform[:, -1]).float()
 
 
 def mean_pool(encoded: Encoded) -> Tensor:

@@ -219,6 +219,7 @@ _READOUTS = {
     "query": "a head whose learned query reads its output",
     "mean": "a linear head on the mean of its output",
     "layers": "a linear head on mean and deviation of the states after each layer",
+    "kernel": "a linear head on averaged random cosines of the states after each layer",
 }
 _TASKS = {
     "regression": "regression, squared error",
