@@ -2,7 +2,7 @@
 
 import json
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import numpy as np
 import pytest
@@ -13,6 +13,7 @@ import anymae
 from anymae.benchmark import run_benchmark
 from anymae.config import ModelConfig
 from anymae.inference import ComputeConfig, embed, predict
+from anymae.inference.computations import Reading
 from anymae.model import MaskedAutoencoder, Reconstruction
 from anymae.presets import preset_config
 from anymae.randomness import Draws, row_keys
@@ -126,11 +127,17 @@ def test_published_perceivers_step_in_bf16(preset: str, gpu: str) -> None:
     assert all(p.grad is None or p.grad.isfinite().all() for p in model.parameters())
 
 
+@pytest.mark.parametrize("reading", get_args(Reading))
 @pytest.mark.parametrize("encoder", ENCODERS)
-def test_embeddings_are_those_of_the_cpu(encoder: str, gpu: str) -> None:
+def test_embeddings_are_those_of_the_cpu(encoder: str, reading: Reading, gpu: str) -> None:
     model = make(tiny_config("bytes", encoder, length=48))
     found = [
-        embed(model, strings(), config=ComputeConfig(device=device, precision=precision))
+        embed(
+            model,
+            strings(),
+            reading=reading,
+            config=ComputeConfig(device=device, precision=precision),
+        )
         for device, precision in [("cpu", "fp32"), (gpu, "fp32"), (gpu, "bf16")]
     ]
     np.testing.assert_allclose(found[1], found[0], rtol=1e-4, atol=1e-5)
