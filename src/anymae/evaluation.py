@@ -9,7 +9,7 @@ from dataclasses import asdict, dataclass
 from html import escape
 from io import BytesIO
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 import numpy as np
 import numpy.typing as npt
@@ -128,9 +128,11 @@ def evaluate(
 
     Raises:
         DataError: The data do not fit the model, lack a target or hold a new class.
-        UserInputError: The model was pretrained only, or answers another target.
+        UserInputError: The model was pretrained only, or answers another target; `part` is none.
         FolderError: `plot` exists, is among the data, or cannot be written.
     """
+    if part is not None and part not in get_args(Part):
+        raise UserInputError(f"part is {part!r}; expected {' or '.join(get_args(Part))}")
     data_config = data_settings(data_config)
     if plot is not None:
         require_output(Path(plot), PLOTS, data, *data_config.files, overwrite=overwrite)
@@ -230,7 +232,7 @@ def row_hashes(dataset: Dataset, index: IntArray) -> npt.NDArray[np.uint64]:
     """Return a hash of the inputs of each row, `(R,)`: equal where a model sees the same."""
     out = np.empty(len(index), np.uint64)
     for cut in range(0, len(index), 1024):
-        batch = dataset.batch(index[cut : cut + 1024])
+        batch = dataset.seen(index[cut : cut + 1024])
         inputs = batch.inputs.numpy()
         valid = valid_of(batch).numpy()
         for row in range(len(inputs)):

@@ -21,7 +21,7 @@ from sklearn.feature_extraction.text import HashingVectorizer
 from sklearn.neighbors import KNeighborsClassifier, KNeighborsRegressor
 
 from anymae.config import parse
-from anymae.data.batch import IntArray
+from anymae.data.batch import IntArray, valid_of
 from anymae.data.dataset import Dataset
 from anymae.data.splits import row_groups
 from anymae.errors import ConfigError, DataError
@@ -181,12 +181,12 @@ def raw_features(dataset: Dataset, index: IntArray) -> Features:
     """
     if dataset.input.kind == "bytes":
         return _hashed_runs(dataset, index)
+    batches = [dataset.seen(index[cut : cut + 1024]) for cut in range(0, len(index), 1024)]
+    width = max(dataset.input.length, *(batch.inputs.shape[1] for batch in batches))
     parts = []
-    for cut in range(0, len(index), 1024):
-        batch = dataset.batch(index[cut : cut + 1024])
-        inputs = batch.inputs.numpy()
-        valid = np.ones(inputs.shape[:2], bool) if batch.valid is None else batch.valid.numpy()
-        full = np.zeros((len(inputs), dataset.input.length, inputs.shape[2]), np.float32)
+    for batch in batches:
+        inputs, valid = batch.inputs.numpy(), valid_of(batch).numpy()
+        full = np.zeros((len(inputs), width, inputs.shape[2]), np.float32)
         flags = np.zeros(full.shape[:2], np.float32)
         full[:, : inputs.shape[1]] = np.where(valid[:, :, None], inputs, 0)
         flags[:, : inputs.shape[1]] = valid
@@ -210,15 +210,19 @@ def _codes_apart(dataset: Dataset, full: Features) -> Features:
 
 def _hashed_runs(dataset: Dataset, index: IntArray) -> Features:
     hashed = HashingVectorizer(
-        analyzer="char", ngram_range=(1, 3), n_features=HASHED, lowercase=False,
-        alternate_sign=False, norm=None,
-    )  # fmt: skip
+        analyzer=_runs, n_features=HASHED, lowercase=False, alternate_sign=False, norm=None
+    )
     parts = []
     for cut in range(0, len(index), 4096):
-        tokens = dataset.batch(index[cut : cut + 4096]).inputs.numpy()
+        tokens = dataset.seen(index[cut : cut + 4096]).inputs.numpy()
         texts = ["".join(map(chr, row[row > 5] - 6)) for row in tokens]
         parts.append(hashed.transform(texts).toarray().astype(np.float32))
     return np.asarray(np.log1p(np.concatenate(parts)))
+
+
+def _runs(text: str) -> list[str]:
+    """Cut one to three bytes in a row out of a string, blanks too, as they stand."""
+    return [text[at : at + size] for size in (1, 2, 3) for at in range(len(text) - size + 1)]
 
 
 def _all_features(
@@ -289,8 +293,12 @@ class Judge:
             self._task, features[: self._count], self._fitted, weights=self._weights,
             groups=self._groups, seed=self._seed,
         )  # fmt: skip
-        outputs = torch.from_numpy(fitted.outputs(features[self._count :]))
-        answers = to_answers(self._task, outputs).numpy().astype(np.float64)
+        outputs = fitted.outputs(features[self._count :])
+        if self._task.type == "regression":
+            # float32 has too few digits for numbers that are far from 0.
+            answers = outputs * np.array(self._task.std) + np.array(self._task.mean)
+        else:
+            answers = to_answers(self._task, torch.from_numpy(outputs)).numpy().astype(np.float64)
         return self._row(name, reading, "linear", features, answers)
 
     def neighbours(self, name: str, reading: str, features: Features) -> ProbeRow:
@@ -305,15 +313,18 @@ class Judge:
         """Average the answers of the nearest rows whose target number `place` is known."""
         task, targets = self._task, self._fitted[:, place]
         known = ~np.isnan(targets)
+        if self._weights is not None and np.any(self._weights):
+            known &= self._weights > 0
         rows, values = near[: self._count][known], targets[known]
         count = min(NEIGHBOURS, len(rows))
         if not count:
-            # No row that was drawn has this label known: there is nothing to say.
-            return np.full((len(near) - self._count, 1), 0.5)
+            # No row that was drawn and counts has this target known: there is nothing to say.
+            nothing = task.mean[place] if task.type == "regression" else 0.5
+            return np.full((len(near) - self._count, 1), nothing)
         if task.type == "regression":
             model = KNeighborsRegressor(count).fit(rows, values)
-            found = model.predict(near[self._count :]) * task.std[place] + task.mean[place]
-            return np.asarray(found[:, None], np.float64)
+            found = model.predict(near[self._count :]).astype(np.float64)
+            return np.asarray((found * task.std[place] + task.mean[place])[:, None])
         with warnings.catch_warnings():
             warnings.filterwarnings("ignore", MANY_CLASSES, UserWarning)
             model = KNeighborsClassifier(count).fit(rows, values)

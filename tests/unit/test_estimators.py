@@ -436,3 +436,25 @@ def test_data_unlike_the_training_data_are_warned_of_once(
             call()
         assert len(told) == 1
         assert told[0].filename == __file__
+
+
+def test_a_file_is_read_where_rows_are_expected(
+    model: MaskedAutoencoder, texts: list[str], oxygens: np.ndarray, tmp_path: Path
+) -> None:
+    path = tmp_path / "x.txt"
+    path.write_text("\n".join(texts))
+    some = (oxygens > 2).astype(int)
+    for source in (path, str(path)):
+        found = Classifier(model).fit(source, some).predict(texts)
+        np.testing.assert_array_equal(found, Classifier(model).fit(texts, some).predict(texts))
+        with pytest.raises(ValueError, match="X has 60 rows and y has 59"):
+            Classifier(model).fit(source, some[1:])
+
+
+def test_a_row_at_least_is_learned_from(
+    model: MaskedAutoencoder, texts: list[str], oxygens: np.ndarray
+) -> None:
+    estimator = Regressor(
+        model, freeze=False, finetuning={"valid_share": 0.99}, training={"steps": 1}
+    )
+    assert np.isfinite(estimator.fit(texts[:24], oxygens[:24]).predict(texts[:3])).all()

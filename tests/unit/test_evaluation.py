@@ -168,6 +168,24 @@ def test_hashes_tell_rows_apart_by_their_inputs() -> None:
     assert len(set(row_hashes(cells, np.arange(5)).tolist())) == 5
 
 
+def test_hashes_are_of_all_that_a_model_reads() -> None:
+    texts = ["abcdefgh" * 10, "abcdefgh" * 2 + "z" * 64, "abc"]
+    config = DataConfig(kind="bytes", length=16, too_long="window")
+    windows = row_hashes(open_data(texts, config), np.arange(3))
+    cut = row_hashes(
+        open_data(texts, config.model_copy(update={"too_long": "truncate"})), np.arange(3)
+    )
+    assert len(set(windows.tolist())) == 3
+    assert cut[0] == cut[1]
+    assert cut[2] == windows[2]
+
+
+def test_a_part_that_is_none_is_one_sentence(model: MaskedAutoencoder) -> None:
+    predictor = Predictor.from_pretrained(model, NUMBERS)
+    with pytest.raises(UserInputError, match="part is 'validation'; expected test or valid or"):
+        evaluate(predictor, table(y=np.arange(60.0)), part="validation")  # type: ignore[arg-type]
+
+
 def test_names_with_dollars_are_drawn_as_they_are(tmp_path: Path) -> None:
     name, classes = "a$_$b", ("$_$", "US$")
     task = BINARY.model_copy(update={"targets": (name,), "classes": classes})

@@ -721,6 +721,40 @@ def test_shards_of_other_columns_are_not_taken_up(
     np.testing.assert_array_equal(np.load(out), embed(model, data, data_config=second))
 
 
+def test_an_output_that_is_called_like_another_is_kept(
+    model: MaskedAutoencoder, tmp_path: Path
+) -> None:
+    task = TaskConfig(type="regression", targets=("y", "y_"), mean=(0.0, 0.0), std=(1.0, 1.0))
+    predictor = Predictor.from_pretrained(model, task)
+    data = pd.DataFrame({"smiles": ["CCO", "CC"], "predicted_y": ["a", "b"]})
+    config = DataConfig(column=("smiles",), id="predicted_y")
+    out = tmp_path / "out.parquet"
+    predict_to_file(predictor, data, out, data_config=config)
+    table = pq.read_table(out)
+    assert table.column_names == ["row", "predicted_y", "status", "predicted_y__", "predicted_y_"]
+    mean = predict(predictor, data, data_config=config).mean
+    for place, name in enumerate(("predicted_y__", "predicted_y_")):
+        np.testing.assert_allclose(table[name].to_numpy(), mean[:, place], rtol=1e-6)
+
+
+def test_weights_that_a_device_has_no_memory_for_are_one_sentence(
+    model: MaskedAutoencoder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    moves = []
+
+    def full(self: MaskedAutoencoder, *_: object) -> MaskedAutoencoder:
+        moves.append(self)
+        if len(moves) == 1:
+            raise torch.OutOfMemoryError("CUDA out of memory")
+        return self
+
+    with monkeypatch.context() as patched:
+        patched.setattr(MaskedAutoencoder, "to", full)
+        with pytest.raises(OutOfMemoryError, match="out of memory on cpu for the weights"):
+            embed(model, ["CCO"], config=ComputeConfig(device="cpu"))
+    assert len(moves) == 2, "what was moved by then goes back"
+
+
 def test_an_unknown_reading_is_one_sentence(model: MaskedAutoencoder) -> None:
     with pytest.raises(UserInputError, match="expected mean or layers or kernel"):
         embed(model, ["CCO"], reading="median")  # type: ignore[arg-type]

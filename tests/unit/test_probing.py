@@ -274,3 +274,43 @@ def test_raw_features_of_strings_count_runs_of_bytes() -> None:
     np.testing.assert_array_equal(features[0], features[2])
     assert not np.array_equal(features[0], features[1])
     assert np.expm1(features[0]).sum() == pytest.approx(6)  # C C O CC CO CCO
+
+
+def test_raw_features_of_strings_tell_blanks_apart() -> None:
+    features = raw_features(open_data(["a  b", "a b", "a\tb"]), np.arange(3))
+    assert len(np.unique(features, axis=0)) == 3
+    assert np.expm1(features[0]).sum() == pytest.approx(4 + 3 + 2)
+
+
+def test_raw_features_are_those_of_all_that_a_model_reads() -> None:
+    texts = ["abcdefgh" * 10, "abcdefgh" * 2 + "z" * 64]
+    config = DataConfig(kind="bytes", length=16, too_long="window")
+    for too_long, same in (("window", False), ("truncate", True)):
+        dataset = open_data(texts, config.model_copy(update={"too_long": too_long}))
+        first, second = raw_features(dataset, np.arange(2))
+        assert np.array_equal(first, second) == same
+
+
+def test_numbers_far_from_zero_are_judged_as_those_near() -> None:
+    texts = strings(80)
+    model, count = pretrained(texts), np.array([float(text.count("O")) for text in texts])
+    errors = []
+    for shift in (0.0, 1.7e9):
+        data = {"smiles": texts, "y": count + shift}
+        found = probe(model, data, target="y", task="regression", readings=["mean"], resamples=0)
+        errors.append([row.metrics["y"]["rmse"].value for row in found.results])
+    np.testing.assert_allclose(errors[1], errors[0], rtol=1e-3)
+
+
+def test_rows_of_weight_zero_are_no_neighbours() -> None:
+    texts = strings(120)
+    count = np.array([float(text.count("O")) for text in texts])
+    weights = np.where(np.arange(120) < 60, 1.0, 0.0)
+    parts = ["train"] * 40 + ["valid"] * 20 + ["train"] * 60
+    data = {"smiles": texts, "y": np.where(weights > 0, count, 1e4), "w": weights, "part": parts}
+    found = probe(
+        pretrained(texts), data, target="y", task="regression", readings=["mean"], resamples=0,
+        data_config={"weight": "w", "split": "part"},
+    )  # fmt: skip
+    for row in found.results:
+        assert row.metrics["y"]["rmse"].value < 10, row

@@ -204,6 +204,53 @@ def test_an_npz_with_valid_has_nan_where_nothing_is(tmp_path: Path) -> None:
     assert frame.shape == (3, 2)
     np.testing.assert_array_equal(np.isnan(frame.array()).all(-1), ~valid)
     np.testing.assert_array_equal(frame.array()[valid], values[valid])
+    large = np.array([[[16_777_217]], [[3]]])
+    np.savez(tmp_path / "y.npz", values=large, valid=np.ones((2, 1), bool))
+    np.testing.assert_array_equal(read_source(tmp_path / "y.npz", CONFIG).array(), large)
+
+
+@pytest.mark.parametrize(
+    ("arrays", "message"),
+    [
+        ({"x": np.ones((5, 3)), "values": np.arange(5)}, "'values' has one number for each row"),
+        (
+            {"values": np.ones((3, 3)), "valid": np.ones((3, 3), bool)},
+            r"`values` is \(3, 3\); with",
+        ),
+    ],
+)
+def test_an_npz_whose_names_do_not_fit_is_one_sentence(
+    arrays: dict[str, Any], message: str, tmp_path: Path
+) -> None:
+    np.savez(tmp_path / "x.npz", **arrays)
+    with pytest.raises(DataError, match=message):
+        read_source(tmp_path / "x.npz", CONFIG)
+
+
+def test_what_is_masked_is_missing() -> None:
+    whole = np.array([[1, 2], [-999, 4], [5, 6]])
+    found = read_source(np.ma.masked_equal(whole.astype(float), -999), CONFIG).array()
+    np.testing.assert_array_equal(np.isnan(found), whole == -999)
+    nothing = read_source(np.ma.masked_equal(whole, 7), CONFIG).array()
+    np.testing.assert_array_equal(nothing, whole)
+    with pytest.raises(DataError, match="holds int64, in which nothing can be missing"):
+        read_source(np.ma.masked_equal(whole, -999), CONFIG)
+
+
+@pytest.mark.parametrize(
+    "tensor", [torch.zeros(3, 2, dtype=torch.bfloat16), torch.eye(3).to_sparse()]
+)
+def test_tensors_that_numpy_has_no_word_for_are_one_sentence(tensor: torch.Tensor) -> None:
+    with pytest.raises(DataError, match="hand over a NumPy array"):
+        read_source(tensor, CONFIG)
+
+
+def test_what_a_file_is_called_divides_its_cells(tmp_path: Path) -> None:
+    for suffix in (".tsv", ".psv"):
+        (tmp_path / f"x{suffix}").write_text("text\na|b\nc|d\n")
+    assert read_source(tmp_path / "x.tsv", CONFIG).table["text"].to_pylist() == ["a|b", "c|d"]
+    with pytest.raises(DataError, match="has 2 cells"):
+        read_source(tmp_path / "x.psv", CONFIG)
 
 
 def test_ragged_lists_are_one_column() -> None:
@@ -408,6 +455,9 @@ def test_a_named_url_is_read_through_fsspec() -> None:
     assert read_source("memory://bucket/x.csv", CONFIG).table["a"].to_pylist() == [1]
     memory.pipe("/bucket/x.csv", b"a\n12345\n")
     assert read_source("memory://bucket/x.csv", CONFIG).table["a"].to_pylist() == [12345]
+    for name in ("_temporary/0/x.csv", ".checkpoints/x.csv", "_SUCCESS", "notes.md"):
+        memory.pipe(f"/bucket/{name}", b"a\n3\n")
+    assert read_source("memory://bucket", CONFIG).table["a"].to_pylist() == [12345]
     with pytest.raises(DataError, match="does not exist"):
         read_source("memory://bucket/y.csv", CONFIG)
     with pytest.raises((MissingExtraError, DataError), match=r"nowhere://x\.csv"):

@@ -7,7 +7,7 @@ import pytest
 from anymae.config import DataConfig
 from anymae.data import splits
 from anymae.data.dataset import open_data
-from anymae.data.splits import MOST_VALID, Parts, split_rows
+from anymae.data.splits import MOST_VALID, Parts, group_codes, split_rows
 from anymae.errors import DataError
 
 COUNT = 1000
@@ -131,6 +131,20 @@ def test_stratified_parts_have_the_classes_in_equal_shares(target: np.ndarray) -
 def test_split_without_its_column_is_an_error(split_by: str, message: str) -> None:
     with pytest.raises(DataError, match=message):
         parts_of({}, split_by=split_by)
+
+
+def test_cells_that_are_no_number_are_groups_of_their_own() -> None:
+    cells = pa.chunked_array([[1.0, float("nan"), float("nan"), None, 1.0]])
+    assert group_codes(cells).tolist() == [0, 1, 2, 3, 0]
+
+
+def test_bytes_that_are_no_text_are_scaffolds_of_their_own() -> None:
+    pytest.importorskip("rdkit")
+    smiles = pa.array([b"CCO", b"\xff\xfe", b"CCN", b"c1ccccc1"] * 5, pa.binary())
+    config = DataConfig(split_by="scaffold", column=("smiles",))
+    dataset = open_data(pa.table({"smiles": smiles}), config)
+    parts = split_rows(dataset.rows, config, 0, valid_share=0.2, test_share=0.2)
+    assert sorted(np.concatenate(list(parts))) == list(range(20))
 
 
 def test_scaffolds_of_numbers_are_an_error() -> None:

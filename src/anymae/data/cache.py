@@ -30,7 +30,7 @@ from anymae.files import sha256, sync
 
 logger = logging.getLogger(__name__)
 
-LAYOUT = 5
+LAYOUT = 6
 """Version of the entries; raised when they change."""
 
 _REMEMBER_BYTES = 1 << 26

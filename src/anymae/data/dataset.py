@@ -148,6 +148,12 @@ class Dataset:
             rows = rows[begins]
         return to_batch(arrays, rows)
 
+    def seen(self, index: IntArray) -> Batch:
+        """Return rows as far as a model reads them: whole ones where it reads windows."""
+        if self.reads_windows:
+            return to_batch(self.whole(index), self.rows.numbers_of(index))
+        return self.batch(index)
+
     def whole(self, index: IntArray) -> Arrays:
         """Return all inputs of rows, however long, `(B, longest)` or `(B, longest, K)`."""
         first = np.zeros(len(index), np.int64)

@@ -168,7 +168,9 @@ def _groups(rows: Rows, config: DataConfig, seed: int, train: IntArray) -> IntAr
                 f"{rows.roles.kind}; choose --split-by random, stratified or group"
             )
         column = rows.column(rows.roles.inputs[0]).take(pa.array(train))
-        return _small_groups_first(_scaffolds(column.to_pylist()), seed)
+        cells = column.cast(pa.large_binary()).to_pylist()
+        strings = [None if cell is None else cell.decode(errors="replace") for cell in cells]
+        return _small_groups_first(_scaffolds(strings), seed)
     if config.split_by == "stratified":
         if not rows.roles.target:
             raise DataError("a stratified split needs a target; name its column with --target")
@@ -214,6 +216,8 @@ def group_codes(column: pa.ChunkedArray) -> IntArray:
     if pa.types.is_large_string(taken.type) or pa.types.is_string(taken.type):
         # A text file has no other word for a null.
         taken = pc.if_else(pc.equal(taken, ""), pa.scalar(None, taken.type), taken)
+    if pa.types.is_floating(taken.type):
+        taken = pc.if_else(pc.is_nan(taken), pa.scalar(None, taken.type), taken)
     codes = taken.dictionary_encode().indices.to_numpy(zero_copy_only=False).astype(np.float64)
     alone = np.isnan(codes)
     codes[alone] = len(codes) + np.flatnonzero(alone)

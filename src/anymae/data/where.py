@@ -32,7 +32,7 @@ def parse_where(text: str, schema: pa.Schema) -> tuple[pc.Expression, list[str]]
     It may hold column names, numbers, strings, True, False and None, comparisons (also chained),
     `in`, `not in`, `is None`, `is not None`, `and`, `or`, `not` and brackets. A name that Python
     would not take for one is written `col("net weight")`; times are compared with strings. A
-    comparison with a missing cell does not hold, whichever it is.
+    comparison with a missing cell (null or NaN) does not hold, whichever it is, nor does its `not`.
 
     Raises:
         UserInputError: It holds something else, or a column that `schema` lacks.
@@ -82,6 +82,16 @@ def select(frame: Frame, text: str) -> Frame:
     return frame.keep(rows)
 
 
+def _is_missing(operand: pc.Expression) -> pc.Expression:
+    return operand.is_null(nan_is_null=True)
+
+
+def _unknown_where(missing: pc.Expression, result: pc.Expression) -> pc.Expression:
+    """Make a result null, so that neither it nor its opposite holds."""
+    unknown: pc.Expression = pc.if_else(missing, pa.scalar(None, pa.bool_()), result)
+    return unknown
+
+
 class _Parser:
     def __init__(self, text: str, schema: pa.Schema) -> None:
         self.text, self.schema = text, schema
@@ -125,17 +135,21 @@ class _Parser:
                     values = pa.array([self.value(item, name) for item in right.elts])
                 except (pa.ArrowInvalid, pa.ArrowTypeError):
                     raise self.problem("a list needs values of one type") from None
-                found = operand.isin(values)
-                return found if isinstance(sign, ast.In) else ~found & operand.is_valid()
+                found = _unknown_where(_is_missing(operand), operand.isin(values))
+                return found if isinstance(sign, ast.In) else ~found
             case ast.Is() | ast.IsNot():
                 if not (isinstance(right, ast.Constant) and right.value is None):
                     raise self.problem("`is` goes with None only")
-                operand = self.operand(left, None)
-                return operand.is_null() if isinstance(sign, ast.Is) else operand.is_valid()
+                missing = _is_missing(self.operand(left, None))
+                return missing if isinstance(sign, ast.Is) else ~missing
         if any(isinstance(side, ast.Constant) and side.value is None for side in (left, right)):
             raise self.problem("a missing cell is found with `is None`")
         sides = self.operand(left, self.column(right)), self.operand(right, self.column(left))
         result: pc.Expression = _COMPARISONS[type(sign)](*sides)
+        for name in (self.column(left), self.column(right)):
+            if name is not None and pa.types.is_floating(self.kind(name)):
+                # NaN differs from every number, though nothing is known of it.
+                result = _unknown_where(_is_missing(pc.field(name)), result)
         return result
 
     def operand(self, node: ast.expr, other: str | None) -> pc.Expression:

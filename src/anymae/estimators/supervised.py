@@ -73,6 +73,8 @@ class _Supervised(Estimator):
             if not weights.any():  # only newer versions of scikit-learn refuse it
                 raise DataError("no row has a weight above 0; there is nothing to learn from")
         dataset = self._prepare(X)
+        if len(dataset) != len(truth):
+            raise ValueError(_unequal(len(dataset), len(truth)))
         self.task_, self.linear_ = task, None
         if self.freeze:
             features = self._numbers(Embeddings(self.model_, self.reading), dataset)
@@ -119,7 +121,7 @@ class _Supervised(Estimator):
                 f"{len(counted)} of {len(every):,} rows has a weight above 0; at least 2 are "
                 "needed, to learn from and to validate"
             )
-        count = max(1, round(share * len(counted)))
+        count = min(max(1, round(share * len(counted))), len(counted) - 1)
         _, valid = split_labels(self.task_, truth, counted, count, self.seed_)
         rows = Rows(labelled, np.setdiff1d(every, valid), valid)
         check_weights(rows)
@@ -245,6 +247,10 @@ def _targets(y: Any) -> Any:  # noqa: ANN401
 
 
 def _same_length(X: Any, y: Array) -> None:  # noqa: ANN401, N803
-    rows = _num_samples(X)
-    if rows != len(y):
-        raise ValueError(f"X has {rows} rows and y has {len(y)}; they must be the same number")
+    # What a file holds is known once it is open.
+    if not isinstance(X, str | Path) and _num_samples(X) != len(y):
+        raise ValueError(_unequal(_num_samples(X), len(y)))
+
+
+def _unequal(rows: int, labels: int) -> str:
+    return f"X has {rows} rows and y has {labels}; they must be the same number"

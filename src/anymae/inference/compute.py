@@ -253,11 +253,24 @@ def batches(lengths: IntArray, most_inputs: int, first: int = 0) -> Iterator[Int
 def placed(model: nn.Module, config: ComputeConfig) -> Iterator[None]:
     """Put a model where numbers are computed, in evaluation mode; then leave it as it was."""
     before, training = next(model.parameters()).device, model.training
-    model.to(choose_device(config.device)).eval()
+    device = choose_device(config.device)
     try:
+        _move_weights(model.eval(), device)
         yield
     finally:
         model.to(before).train(training)
+
+
+def _move_weights(model: nn.Module, device: torch.device) -> None:
+    try:
+        model.to(device)
+    except (RuntimeError, MemoryError) as error:
+        if not is_out_of_memory(error):
+            raise
+        raise OutOfMemoryError(
+            f"out of memory on {device.type} for the weights of the model; choose another device, "
+            "or free what other programs hold of this one's memory"
+        ) from error
 
 
 def _lengths(dataset: Dataset, windows: Windows) -> IntArray:

@@ -238,7 +238,13 @@ def to_table(
         leading[id_column] = rows.column(id_column, piece)
     leading["status"] = piece.status
     computed = layout.columns(numbers.values, numbers.counts, nested=nested)
-    return pa.table(leading | {n if n not in leading else f"{n}_": c for n, c in computed.items()})
+    columns = dict(leading)
+    for name, column in computed.items():
+        free = name
+        while free in columns or (free != name and free in computed):
+            free += "_"
+        columns[free] = column
+    return pa.table(columns)
 
 
 def _write_tables(path: Path, tables: Iterator[pa.Table], *, nested: bool) -> list[str]:

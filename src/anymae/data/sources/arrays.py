@@ -19,7 +19,7 @@ from anymae.config import DataConfig
 from anymae.data.cache import Reading, Sink, content_digest, through_cache
 from anymae.data.frame import VALUES, Frame
 from anymae.data.sources.base import SOURCES, Files, Source, reading
-from anymae.errors import DataError
+from anymae.errors import DataError, first_line
 
 _BLOCK_BYTES = 1 << 24
 Array = npt.NDArray[np.generic]
@@ -38,7 +38,14 @@ class ArraySource(Source):
 
     def read(self, data: Any, config: DataConfig) -> Frame:  # noqa: ANN401
         """Wrap the array; it is not copied if it is in C order."""
-        array = np.asarray(data.detach() if hasattr(data, "detach") else data)
+        if isinstance(data, np.ma.MaskedArray):
+            data = _unmasked(data)
+        try:
+            array = np.asarray(data.detach() if hasattr(data, "detach") else data)
+        except (TypeError, ValueError, RuntimeError) as error:
+            raise DataError(
+                f"the array cannot be read ({first_line(error)}); hand over a NumPy array"
+            ) from error
         check_array(array.dtype, array.shape, "the array")
         return Frame(
             table=pa.table({VALUES: to_column(array)}),
@@ -46,6 +53,18 @@ class ArraySource(Source):
             format="arrays",
             shape=array.shape[1:],
         )
+
+
+def _unmasked(array: "np.ma.MaskedArray[Any, Any]") -> Array:
+    """Write what is masked as missing."""
+    if not np.ma.getmaskarray(array).any():
+        return np.asarray(array.data)
+    if array.dtype.kind != "f":
+        raise DataError(
+            f"the array is masked and holds {array.dtype}, in which nothing can be missing; "
+            "convert it to floats"
+        )
+    return np.asarray(array.filled(np.nan))
 
 
 @SOURCES.register("npy")
@@ -110,9 +129,11 @@ def _fill_npz(path: Path, name: str, sink: Sink) -> None:
         main, labels, valid = _roles(members, name)
         sink.shape = main.shape[1:]
         size = int(np.prod(sink.shape))
-        kind = pa.from_numpy_dtype(native(np.dtype("f4") if valid is not None else main.dtype))
-        if valid is not None and main.dtype.kind == "f":
-            kind = pa.from_numpy_dtype(native(main.dtype))
+        dtype = main.dtype
+        if valid is not None and dtype.kind != "f":
+            # The smallest floats that hold every number, as NaN is for what is not valid.
+            dtype = np.result_type(dtype, np.float32)
+        kind = pa.from_numpy_dtype(native(dtype))
         fields = [(VALUES, pa.list_(kind, size))]
         fields += [(key, label_type(labels[key].dtype)) for key in labels]
         sink.start(pa.schema(fields))
@@ -152,6 +173,16 @@ def _roles(
         )
     main = arrays.pop(large[0])
     check_array(main.dtype, main.shape, name)
+    if VALUES in arrays:
+        raise DataError(
+            f"{name}: {VALUES!r} has one number for each row, and is what the rows themselves are "
+            "called here; give it another name"
+        )
+    if valid is not None and len(main.shape) != 3:
+        raise DataError(
+            f"{name}: `values` is {main.shape}; with `valid` it has 3 dimensions (rows, inputs, "
+            "numbers of an input)"
+        )
     if valid is not None and (valid.shape != main.shape[:2] or valid.dtype != bool):
         raise DataError(
             f"{name}: `valid` is {valid.dtype} {valid.shape}; bool {main.shape[:2]} is expected, "

@@ -55,7 +55,8 @@ class DelimitedSource(Source):
 
 
 def _reading(files: Files, missing: tuple[str, ...], words: tuple[str, ...]) -> Reading:
-    settings = {"missing": sorted(missing), "tab": files.extension != ".csv"}
+    # What a file is named like says what its cells are most likely divided by.
+    settings = {"missing": sorted(missing), "extension": files.extension}
     return Reading(
         name=files.name,
         format="csv",

@@ -4,7 +4,7 @@ import hashlib
 import logging
 import os
 from collections.abc import Iterator, Sequence
-from pathlib import Path, PurePosixPath
+from pathlib import Path, PurePath, PurePosixPath
 from typing import TYPE_CHECKING
 from urllib.parse import unquote
 
@@ -98,7 +98,7 @@ def _reads(name: str, out: Path) -> bool:
     path = Path(name)
     if name and path.is_dir():
         folder, file = path.resolve(), out.resolve()
-        return file.is_relative_to(folder) and _is_named_as_data(file, folder)
+        return file.is_relative_to(folder) and _is_named_as_data(file.relative_to(folder))
     try:
         # What a glob does not find now is not replaced.
         return out.exists() and any(out.samefile(one) for one in _match(path))
@@ -124,7 +124,7 @@ def _find(name: str) -> list[Path]:
         paths = [
             path
             for path in sorted(folder.rglob("*"))
-            if path.is_file() and _is_named_as_data(path, folder)
+            if path.is_file() and _is_named_as_data(path.relative_to(folder))
         ]
         if not paths:
             raise DataError(f"{name} is a folder without data files")
@@ -150,9 +150,13 @@ def extension(name: str) -> str:
     return suffixes[-1] if suffixes else ""
 
 
-def _is_named_as_data(path: Path, folder: Path) -> bool:
-    """Pass over hidden files and the notes of other programs (`_SUCCESS`, `README.md`)."""
-    hidden = any(part.startswith((".", "_")) for part in path.relative_to(folder).parts)
+def _is_named_as_data(path: PurePath) -> bool:
+    """Pass over hidden files and the notes of other programs (`_SUCCESS`, `README.md`).
+
+    Args:
+        path: From the folder that is read.
+    """
+    hidden = any(part.startswith((".", "_")) for part in path.parts)
     return not hidden and path.suffix.lower() not in ("", ".md", ".json")
 
 
@@ -177,8 +181,8 @@ def _expand(system: "AbstractFileSystem", path: str) -> list[str]:
     if any(sign in path for sign in ("*[" if _is_web(system) else "*?[")):
         found = sorted(system.glob(path))
     elif _is_folder(system, path):
-        found = [one for one in sorted(system.find(path)) if not one.endswith((".md", ".json"))]
-        found = [one for one in found if not PurePosixPath(one).name.startswith((".", "_"))]
+        within = {one: one.removeprefix(path).lstrip("/") for one in sorted(system.find(path))}
+        found = [one for one, name in within.items() if _is_named_as_data(PurePosixPath(name))]
     else:
         found = [path]
     if not found:
