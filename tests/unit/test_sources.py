@@ -447,6 +447,19 @@ def test_json_columns_of_mixed_types_become_strings(tmp_path: Path) -> None:
     assert frame.table.to_pydict() == {"a": ["1", "x"], "b": ['{"c": [1]}', None]}
 
 
+@pytest.mark.parametrize("pattern", ["", "/*/*.png"])
+def test_images_at_a_url_have_the_labels_of_their_folders(pattern: str, tmp_path: Path) -> None:
+    for folder, number in [("cat", 0), ("cat", 1), ("dog", 0), ("dog", 1)]:
+        (tmp_path / folder).mkdir(exist_ok=True)
+        Image.fromarray(IMAGES[number]).save(tmp_path / folder / f"{number}.png")
+    local, remote = (
+        read_source(f"{scheme}{tmp_path}{pattern}", CONFIG) for scheme in ("", "file://")
+    )
+    assert remote.table["label"].to_pylist() == ["cat", "cat", "dog", "dog"]
+    assert remote.table["id"].to_pylist() == local.table["id"].to_pylist()
+    np.testing.assert_array_equal(remote.array(), local.array())
+
+
 def test_a_named_url_is_read_through_fsspec() -> None:
     import fsspec
 

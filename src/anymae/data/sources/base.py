@@ -36,6 +36,8 @@ class Files:
     paths: tuple[Path, ...]
     extension: str
     """What they end in, without the compression: `.csv`."""
+    remote: tuple[str, ...] = ()
+    """Names of the files of a URL in their common folder, as their copies lie apart."""
 
     @property
     def names(self) -> list[str]:
@@ -47,8 +49,8 @@ class Files:
         """Short names of the files: relative to what they have in common."""
         if len(self.paths) == 1:
             return (self.paths[0].name,)
-        if "://" in self.name:
-            return tuple(path.name for path in self.paths)
+        if self.remote:
+            return self.remote
         folder = Path(self.name)
         if not folder.is_dir():
             folder = Path(os.path.commonpath([path.parent for path in self.paths]))

@@ -30,8 +30,10 @@ def locate(name: str) -> Files:
     Raises:
         DataError: Nothing is there, or files of several formats.
     """
+    remote: tuple[str, ...] = ()
     if "://" in name:
-        paths = _fetch(name)
+        copies = _fetch(name)
+        paths, remote = list(copies), tuple(copies.values())
     else:
         with reading(name):
             paths = _find(name)
@@ -52,7 +54,7 @@ def locate(name: str) -> Files:
     for path in paths:
         if not path.stat().st_size:
             raise DataError(f"{path} is empty (0 bytes)")
-    return Files(name, tuple(paths), extensions[0])
+    return Files(name, tuple(paths), extensions[0], remote)
 
 
 def require_output(out: Path, endings: Sequence[str], *read: object, overwrite: bool) -> None:
@@ -160,14 +162,14 @@ def _is_named_as_data(path: PurePath) -> bool:
     return not hidden and path.suffix.lower() not in ("", ".md", ".json")
 
 
-def _fetch(url: str) -> list[Path]:
-    """Copy the files of a URL to the cache."""
+def _fetch(url: str) -> dict[Path, str]:
+    """Copy the files of a URL to the cache; each has its name within what the URL names."""
     import fsspec
 
     try:
         system, path = fsspec.core.url_to_fs(url)
         found = _expand(system, path)
-        return [_copy(system, one, url) for one in found]
+        return {_copy(system, one, url): called for one, called in found.items()}
     except ImportError as error:
         raise MissingExtraError(f"{url} needs a package that is not installed: {error}") from error
     except FileNotFoundError:
@@ -176,18 +178,24 @@ def _fetch(url: str) -> list[Path]:
         raise DataError(f"{url} cannot be read ({error or type(error).__name__})") from error
 
 
-def _expand(system: "AbstractFileSystem", path: str) -> list[str]:
+def _expand(system: "AbstractFileSystem", path: str) -> dict[str, str]:
+    """Return the files of a folder or a pattern, each with its name in their common folder."""
+    folder = path
     # On the web a question mark begins what a server is asked for.
     if any(sign in path for sign in ("*[" if _is_web(system) else "*?[")):
         found = sorted(system.glob(path))
+        # Of a URL, whose two slashes `commonpath` makes one.
+        folder = os.path.commonprefix(found).rpartition("/")[0]  # noqa: RUF071
     elif _is_folder(system, path):
-        within = {one: one.removeprefix(path).lstrip("/") for one in sorted(system.find(path))}
-        found = [one for one, name in within.items() if _is_named_as_data(PurePosixPath(name))]
+        found = sorted(system.find(path))
     else:
-        found = [path]
-    if not found:
+        return {path: _name(system, path)}
+    called = {one: one.removeprefix(folder).lstrip("/") for one in found}
+    if folder == path:
+        called = {k: name for k, name in called.items() if _is_named_as_data(PurePosixPath(name))}
+    if not called:
         raise FileNotFoundError("nothing is there")
-    return found
+    return called
 
 
 def _is_web(system: "AbstractFileSystem") -> bool:
