@@ -199,9 +199,9 @@ class ModelConfig(Section):
     def _fill_decoder_width(cls, made: object) -> object:
         if not isinstance(made, Mapping) or not isinstance(made.get("encoder"), Mapping):
             return made
-        encoder, decoder = made["encoder"], dict(made.get("decoder") or {})
-        decoder.setdefault("width", encoder.get("input_width", encoder.get("width")))
-        return {**made, "decoder": decoder}
+        encoder, keys = made["encoder"], made.get("decoder") or {}
+        width = encoder.get("input_width", encoder.get("width"))
+        return {**made, "decoder": {"width": width, **keys} if isinstance(keys, Mapping) else keys}
 
     @model_validator(mode="after")
     def _agree(self) -> Self:
@@ -385,7 +385,7 @@ def parse(model: type[Model], values: Mapping[str, Any], *, where: str = "") -> 
     0.5
     """
     try:
-        return model.model_validate(dict(values))
+        return model.model_validate(dict(values) if isinstance(values, Mapping) else values)
     except ValidationError as error:
         raise ConfigError(explain(model, error, where)) from None
 

@@ -17,9 +17,12 @@ import torch
 
 from anymae.errors import ConfigError, FolderError, UserInputError, first_line
 from anymae.files import (
+    OTHER_FILE,
     read_json,
     read_tensors,
+    replace_files,
     require_free,
+    told,
     write_json,
     write_tensors,
     write_text,
@@ -84,13 +87,17 @@ def save(model: Model, folder: str | Path) -> Path:
         The folder.
 
     Raises:
-        FolderError: The folder holds something already.
+        FolderError: The folder holds something already, or cannot be written.
     """
     folder = Path(folder)
     require_free(folder)
-    folder.mkdir(parents=True, exist_ok=True)
-    write_text(folder / CARD, model_card(model))
-    write_model(model, folder)
+
+    def fill(staged: Path) -> None:
+        write_text(staged / CARD, model_card(model))
+        write_model(model, staged)
+
+    with told(folder, OTHER_FILE):
+        replace_files(folder, fill, last=WEIGHTS)
     return folder
 
 

@@ -58,6 +58,8 @@ def mae(truth: Array, found: Array, weights: Array) -> float:
 
 def r2(truth: Array, found: Array, weights: Array) -> float:
     """Return the share of the variance that is explained; 1 is best, a constant guess gives 0."""
+    if _is_constant(truth, weights):
+        return float("nan")
     centre = np.average(truth, weights=weights)
     total = float(np.average(np.square(truth - centre), weights=weights))
     error = float(np.average(np.square(found - truth), weights=weights))
@@ -66,10 +68,18 @@ def r2(truth: Array, found: Array, weights: Array) -> float:
 
 def spearman(truth: Array, found: Array, weights: Array) -> float:
     """Return the rank correlation; weights weigh pairs of ranks."""
+    if _is_constant(truth, weights) or _is_constant(found, weights):
+        return float("nan")
     x, y = _ranks(truth), _ranks(found)
     x, y = x - np.average(x, weights=weights), y - np.average(y, weights=weights)
     scale = float(np.average(x * x, weights=weights) * np.average(y * y, weights=weights))
     return float(np.average(x * y, weights=weights)) / scale**0.5 if scale > 0 else float("nan")
+
+
+def _is_constant(values: Array, weights: Array) -> bool:
+    """Say whether all rows that count are alike, which their variance tells to rounding only."""
+    kept = values[weights != 0]
+    return not len(kept) or bool(kept.min() == kept.max())
 
 
 def accuracy(truth: Array, found: Array, weights: Array) -> float:

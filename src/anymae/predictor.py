@@ -179,7 +179,9 @@ def build(config: Mapping[str, Any]) -> MaskedAutoencoder | Predictor | Ensemble
     if section is None:
         return MaskedAutoencoder(model_config)
     task = parse(TaskConfig, section, where="config.json: task")
-    members = [Predictor(model_config, task) for _ in range(task.members)]
+    # Each member is a model of its own; the ensemble counts them.
+    alone = task.model_copy(update={"members": 1})
+    members = [Predictor(model_config, alone) for _ in range(task.members)]
     return members[0] if len(members) == 1 else Ensemble(members)
 
 

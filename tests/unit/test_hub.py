@@ -1,5 +1,6 @@
 """Models go to disk and come back the same; a folder that cannot be read says why."""
 
+import errno
 import json
 from pathlib import Path
 from types import SimpleNamespace
@@ -79,6 +80,20 @@ def test_saving_overwrites_nothing(model: MaskedAutoencoder, folder: Path) -> No
     with pytest.raises(FolderError, match="holds something already"):
         anymae.save(model, folder)
     assert before == {path: path.read_bytes() for path in folder.iterdir()}
+
+
+def test_saving_where_there_is_no_room_leaves_nothing(
+    model: MaskedAutoencoder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*_: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(hub, "write_tensors", full)
+        with pytest.raises(FolderError, match=r"could not be written \(No space left on device\)"):
+            anymae.save(model, tmp_path / "m")
+    assert list((tmp_path / "m").iterdir()) == []
+    assert anymae.load(anymae.save(model, tmp_path / "m")).config == model.config
 
 
 def test_saving_to_a_file_is_refused(model: MaskedAutoencoder, tmp_path: Path) -> None:
@@ -236,6 +251,8 @@ DAMAGES = {
         lambda f: edit_config(f, **other_sizes()),
         "does not fit",
     ),
+    "a number for a section": (lambda f: edit_config(f, decoder=5), "decoder"),
+    "a word for a task": (lambda f: edit_config(f, task="x"), "task"),
     "broken data": (lambda f: (f / "data.json").write_text("nonsense"), "no JSON"),
 }
 

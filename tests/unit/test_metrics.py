@@ -208,6 +208,21 @@ def test_what_is_not_defined_is_none_and_not_a_number() -> None:
     assert all(estimate.value is None for estimate in nothing.values())
 
 
+@pytest.mark.parametrize("count", [3, 8, 9])
+def test_of_what_is_constant_no_share_is_explained_whatever_its_rounding(
+    count: int, draw: np.random.Generator
+) -> None:
+    same, other, ones = np.full(count, 0.1), draw.normal(size=count), np.ones(count)
+    weights = draw.random(count)
+    for given in (ones, weights):
+        assert np.isnan(metrics.r2(same, other, given))
+        for truth, found in ((same, same), (same, other), (other, same)):
+            assert np.isnan(metrics.spearman(truth, found, given))
+    # Rows that do not count do not make the others differ.
+    weights[0], same[0] = 0.0, 5.0
+    assert np.isnan(metrics.r2(same, other, weights))
+
+
 def test_intervals_hold_the_truth_about_19_times_in_20(draw: np.random.Generator) -> None:
     hits = 0
     for repeat in range(50):

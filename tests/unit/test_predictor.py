@@ -156,3 +156,13 @@ def test_the_config_of_a_pretrained_model_has_no_task() -> None:
 def test_a_task_that_contradicts_itself_is_refused(values: dict[str, object], message: str) -> None:
     with pytest.raises(ValueError, match=message):
         TaskConfig(**values)  # type: ignore[arg-type]
+
+
+def test_members_of_an_ensemble_that_was_built_are_models_of_their_own() -> None:
+    members = [Predictor(tiny_config("values"), BINARY).eval() for _ in range(3)]
+    built = build(describe(Ensemble(members)))
+    assert isinstance(built, Ensemble)
+    assert built.task.members == 3
+    for member in built.predictors():
+        assert member.task == BINARY
+        assert isinstance(build(describe(member)), Predictor)

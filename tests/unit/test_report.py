@@ -17,7 +17,7 @@ from anymae.hub import save
 from anymae.model import MaskedAutoencoder
 from anymae.report.examples import Example, co_masking, reconstruct, reconstruct_rows
 from anymae.report.figures import curves, matrix, seen_and_filled, series_grid, strips
-from anymae.report.page import Block, render_page
+from anymae.report.page import Block, render_page, write_page
 from anymae.report.rows import as_html, as_text, cells, characters, pictures
 from anymae.report.runs import example_blocks, write_report
 from anymae.report.show import show_rows
@@ -172,6 +172,29 @@ def test_cells_are_shown_in_the_users_units(table: Dataset) -> None:
     assert html.count("<table>") == 3
     assert html.count('class="hidden"') == len(hidden)
     assert "colour" in as_text(examples, table.input, table.preparation)
+
+
+def test_cells_do_not_steer_the_terminal() -> None:
+    from anymae.presets import build_config
+
+    words = ["a\x1b[2Jb", "two\nlines"]
+    dataset = open_data({"ci\x07ty": words * 20, "size": np.arange(40.0)}, DataConfig(kind="table"))
+    model = MaskedAutoencoder(build_config("tiny", dataset.input)).eval()
+    examples = reconstruct(model, dataset.batch(np.arange(2)))
+    for example in examples:
+        text = as_text([example], dataset.input, dataset.preparation)
+        assert "\x1b" not in text and "\x07" not in text
+        assert len(text.splitlines()) == 1 + 2
+
+
+def test_pages_and_legends_take_any_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    write_page(tmp_path / "x.html", "caf\udce9", [])
+    assert "caf?" in (tmp_path / "x.html").read_text()
+    drawn: list[Any] = []
+    monkeypatch.setattr("anymae.report.figures.to_png", lambda figure: drawn.append(figure) or b"")
+    curves({"_old": ([0], [1.0]), "$new$": ([0], [2.0])}, x="step", y="loss")
+    texts = drawn[0].axes[0].get_legend().get_texts()
+    assert [text.get_text() for text in texts] == ["_old", "$new$"]
 
 
 def test_pictures_are_shown_in_the_users_units() -> None:

@@ -109,12 +109,15 @@ def curves(
     """Draw named lines, each of x and y values."""
     figure = Figure(figsize=(8, 3.2), layout="constrained")
     axis = figure.subplots()
-    for name, (places, values) in lines.items():
-        axis.plot(places, values, label=name, linewidth=1.3)
+    drawn = [axis.plot(*line, linewidth=1.3)[0] for line in lines.values()]
     axis.set_xlabel(x)
     axis.set_ylabel(y)
-    for text in axis.legend(frameon=False, fontsize=8).get_texts():
+    numbers = [str(number) for number in range(len(drawn))]
+    legend = axis.legend(drawn, numbers, frameon=False, fontsize=8)
+    # Names are the user's: what begins with "_" is left out unless it is set afterwards.
+    for text, name in zip(legend.get_texts(), lines, strict=True):
         text.set_parse_math(False)
+        text.set_text(name)
     _plain(axis)
     return to_png(figure)
 

@@ -45,5 +45,6 @@ def write_page(path: Path, title: str, blocks: Sequence[Block]) -> None:
     Raises:
         FolderError: It cannot be written.
     """
-    page = render_page(title, blocks).encode()
+    # Names of files need not be text.
+    page = render_page(title, blocks).encode(errors="replace")
     write_named(path, lambda staged: staged.write_bytes(page))

@@ -110,7 +110,7 @@ def cells(example: Example, inputs: InputConfig, preparation: Preparation | None
     rights = (example.inputs == example.filled).all(-1)
     names = [str(position) for position in range(len(values))]
     if preparation is not None and inputs.kind == "table":
-        names = [column["name"] for column in preparation.statistics["columns"]]
+        names = [_printable(column["name"]) for column in preparation.statistics["columns"]]
     return [
         Piece(name, value, bool(hidden), guess, bool(right))
         for name, value, hidden, guess, right in zip(
@@ -166,7 +166,12 @@ def _restored(
 def _word(value: object) -> str:
     if value is None or value != value:
         return "missing"
-    return f"{value:.4g}" if isinstance(value, float) else str(value)
+    return f"{value:.4g}" if isinstance(value, float) else _printable(str(value))
+
+
+def _printable(text: str) -> str:
+    """Replace what would steer a terminal, or break a line."""
+    return "".join(sign if sign.isprintable() else "�" for sign in text)
 
 
 def _spans(example: Example) -> Iterator[tuple[int, int]]:
@@ -182,7 +187,7 @@ def _decode(tokens: npt.NDArray[np.int64]) -> str:
         return _END
     raw = (tokens[tokens >= NUM_SPECIAL] - NUM_SPECIAL).astype(np.uint8)
     text = raw.tobytes().decode("utf-8", "replace")
-    return "".join(sign if sign.isprintable() else "�" for sign in text)
+    return _printable(text)
 
 
 def _lines_of(pieces: Sequence[Piece], guesses: bool, width: int = 80) -> Iterator[str]:
