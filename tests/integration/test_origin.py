@@ -9,7 +9,7 @@ import pandas as pd
 import pytest
 
 import anymae
-from anymae.errors import ConfigError
+from anymae.errors import ConfigError, FolderError
 from anymae.files import read_json
 from anymae.recipes import load_recipe
 from anymae.training.folder import RunFolder
@@ -179,3 +179,25 @@ def test_a_model_without_data_is_gone_on_with_too(first: Path, tmp_path: Path) -
     assert weights(tmp_path / "run") == weights(tmp_path / "uncut")
     for name in ("data.json", "config.json", "run.yaml"):
         assert (tmp_path / "run" / name).read_text() == (tmp_path / "uncut" / name).read_text()
+
+
+def test_a_recipe_names_where_it_begins_from_every_folder(
+    first: Path, uncut: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(first.parent)
+    with pytest.raises(Cut):
+        more(tmp_path / "run", init="run", progress=cut_at(6))
+    recipe = load_recipe(tmp_path / "run" / "run.yaml")
+    assert recipe.init == str(first)
+    more(tmp_path / "run", resume=True, recipe=recipe.model_copy(update={"init": "run"}))
+    monkeypatch.chdir(tmp_path)
+    pretrain(numbers(5.0), recipe=recipe, out=tmp_path / "again")
+    assert weights(tmp_path / "again") == weights(tmp_path / "run") == weights(uncut)
+
+
+def test_a_run_does_not_replace_the_one_that_it_begins_with(first: Path, tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    shutil.copytree(first, run)
+    with pytest.raises(FolderError, match="is the run to start from; name another"):
+        more(run, init=run, overwrite=True)
+    assert weights(run) == weights(first)

@@ -241,6 +241,39 @@ def test_a_step_may_be_cut_into_other_passes_and_saved_more_often(
             assert one[name] == pytest.approx(two[name], rel=1e-4)
 
 
+def test_a_batch_left_open_can_be_cut_into_passes_again_and_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("anymae.training.settle.find_batch_size", lambda *_, **__: 16)
+    run, halves = tmp_path / "run", {"training.accumulate": 2}
+    with pytest.raises(Cut):
+        small(run, batch_size="auto", progress=cut_at(4))
+    for step in (6, 8):
+        with pytest.raises(Cut):
+            small(run, batch_size=8, settings=halves, resume=True, progress=cut_at(step))
+    with pytest.raises(ConfigError, match=r"accumulate is 1, not|batch_size is 8, not"):
+        small(run, batch_size=8, resume=True)
+    with pytest.raises(Cut):
+        small(run, batch_size="auto", resume=True, progress=cut_at(10))
+    recipe = (run / "run.yaml").read_text()
+    assert "batch_size: 16\n" in recipe and "accumulate: 1\n" in recipe
+    small(run, batch_size=8, settings=halves, resume=True)
+
+
+def test_a_run_that_looked_out_of_turn_is_not_extended(tmp_path: Path) -> None:
+    settings = {
+        "training.schedule": "constant", "training.warmup": 2, "training.validate_every": 5,
+        "training.keep": "last",
+    }  # fmt: skip
+    small(tmp_path / "run", steps=12, settings={**settings, "training.patience": 9})
+    with pytest.raises(ConfigError, match="its look at step 12 would not have been one"):
+        small(
+            tmp_path / "run", steps=20, settings={**settings, "training.patience": 9}, resume=True
+        )
+    small(tmp_path / "other", steps=12, settings=settings)
+    small(tmp_path / "other", steps=20, settings=settings, resume=True)
+
+
 def test_a_constant_schedule_can_be_extended_as_if_it_had_been_longer(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:

@@ -782,3 +782,16 @@ def test_activations_computed_again_change_nothing(tmp_path: Path) -> None:
     tuned(tmp_path / "kept")
     tuned(tmp_path / "again", training={"recompute": True})
     assert weights(tmp_path / "kept") == weights(tmp_path / "again")
+
+
+@pytest.mark.parametrize(
+    "labels", [[2**53 + n % 2 for n in range(COUNT)], [n * 1e-200 for n in range(COUNT)]]
+)
+def test_labels_that_floats_do_not_tell_apart_are_refused(
+    labels: list[float], model: MaskedAutoencoder
+) -> None:
+    with pytest.raises(DataError, match="'y' do not differ as numbers of 64 bits"):
+        finetune(
+            model, table(y=labels), target="y", config=FinetuneConfig(task="regression"),
+            training={"steps": 1},
+        )  # fmt: skip

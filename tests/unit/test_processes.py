@@ -1,5 +1,6 @@
 """What a launcher says about precision and sharding does not pass by the recipe."""
 
+import signal
 import sys
 import weakref
 from types import SimpleNamespace
@@ -10,6 +11,7 @@ import torch
 from anymae.errors import ConfigError
 from anymae.training.memory import free_memory, peak_memory
 from anymae.training.processes import _LOST, Processes
+from anymae.training.requests import Requests
 
 
 def test_a_launchers_precision_changes_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -66,3 +68,15 @@ def test_memory_is_told_where_the_system_has_other_words(monkeypatch: pytest.Mon
     assert free_memory(cpu) == 456
     monkeypatch.delattr("os.sysconf")
     assert free_memory(cpu) == 456
+
+
+def test_a_handler_of_a_host_program_ends_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    put_back = []
+
+    def install(number: int, handler: object) -> None:
+        put_back.append(handler)
+
+    monkeypatch.setattr("signal.signal", install)
+    with Requests():
+        pass
+    assert put_back[-1] is signal.SIG_DFL

@@ -181,7 +181,7 @@ def balance(
     for column, is_known in zip(targets.T, known.T, strict=True):
         codes = column[is_known].astype(np.int64)
         counts = np.bincount(codes, importance[is_known], minlength=classes)
-        share = counts.sum() / (counts > 0).sum()
+        share = counts.sum() / max(1, (counts > 0).sum())
         columns.append(np.divide(share, counts, out=np.zeros(classes), where=counts > 0))
     table = torch.tensor(np.stack(columns, 1), dtype=torch.float32)
     return table[:, 0] if task.type == "multiclass" else table

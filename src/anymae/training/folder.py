@@ -146,7 +146,8 @@ class RunFolder:
 
     def note(self, facts: Mapping[str, Any]) -> None:
         """Add what is known at the end to the environment."""
-        write_json(self.path / ENVIRONMENT, {**read_json(self.path / ENVIRONMENT), **facts})
+        path = self.path / ENVIRONMENT
+        write_json(path, {**(read_json(path) if path.exists() else {}), **facts})
 
     def write_end(self, model: MaskedAutoencoder, facts: dict[str, Any], methods: str) -> None:
         """Write the card; the weights come after it, last of all.

@@ -66,7 +66,8 @@ def check_identity(
         threads=job.training.threads or stored["threads"],
         precision=stored["precision"] if precision == "auto" else precision,
     )
-    stored, asked = (_comparable(of, state["batch_size"]) for of in (stored, asked))
+    rows = state["batch_size"] * stored["training"]["accumulate"]
+    stored, asked = (_comparable(of, rows) for of in (stored, asked))
     stored, asked = _without_passes(stored, asked)
     found = Preparation.from_json(dict(data)).differences(job.dataset.preparation)
     found = [f"the data: {difference}" for difference in found] + differing(stored, asked)
@@ -78,11 +79,11 @@ def check_identity(
     _check_length(job, state)
 
 
-def _comparable(identity: Mapping[str, Any], batch_size: int) -> dict[str, Any]:
-    """Leave out what is compared elsewhere; a batch left to `auto` is the one it came to."""
+def _comparable(identity: Mapping[str, Any], rows: int) -> dict[str, Any]:
+    """Leave out what is compared elsewhere; a batch left to `auto` makes steps of `rows`."""
     training = {k: v for k, v in identity["training"].items() if k not in LENGTHS}
     if training["batch_size"] == "auto":
-        training["batch_size"] = batch_size
+        training["batch_size"] = rows // training["accumulate"]
     data = {name: value for name, value in identity["data"].items() if name not in DECIDED}
     data |= {name: "a file" for name in FILES if data.get(name) is not None}
     return {**identity, "training": training, "data": data}
@@ -123,8 +124,22 @@ def _check_length(job: Job, state: Mapping[str, Any]) -> None:
         reason = f"its masks follow masking.random_start over {steps} steps"
     elif warmup_steps(job.training, steps) != warmup_steps(job.training, wanted):
         reason = f"its warm-up is a share of {steps} steps"
+    elif _looked_out_of_turn(job, state):
+        reason = f"its look at step {steps} would not have been one (training.validate_every)"
     if reason is not None:
         raise ConfigError(
             f"training.steps is {wanted}, not {steps}: the run cannot be extended, as {reason}; "
             "start a new one from its weights with --init"
         )
+
+
+def _looked_out_of_turn(job: Job, state: Mapping[str, Any]) -> bool:
+    """Say whether a look at a last step, which a longer run has not there, decided something."""
+    steps, every, best = (
+        state["rhythm"]["steps"],
+        state["rhythm"]["validate_every"],
+        state["best_step"],
+    )
+    kept = job.training.keep == "best" and best is not None and best % every > 0
+    counted = job.training.patience is not None and state["step"] == steps and steps % every > 0
+    return kept or counted

@@ -52,6 +52,11 @@ def begin_from(recipe: Recipe, init: str | Path | None) -> Recipe:
     return recipe.model_copy(update={"init": str(init), "init_sha256": None})
 
 
+def absolute_init(init: str | None) -> str | None:
+    """Name the folder that a run begins with from everywhere; hub ids stay as they are."""
+    return init if init is None or "://" in init else str(Path(init).absolute())
+
+
 def recall_origin(recipe: Recipe, folder: Path) -> Recipe:
     """Let a recipe begin with what the run in `folder`, which is gone on with, began with.
 
@@ -66,7 +71,7 @@ def recall_origin(recipe: Recipe, folder: Path) -> Recipe:
             f"init is {recipe.init}, and the run in {folder} did not begin with another's weights; "
             "leave init out, or name a new folder"
         )
-    if recipe.init not in (None, before.init):
+    if recipe.init is not None and absolute_init(recipe.init) != absolute_init(before.init):
         # The same weights may have moved.
         found = load_origin(recipe.init, None).sha256
         if found != before.init_sha256:

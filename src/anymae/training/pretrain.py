@@ -163,6 +163,9 @@ def _pretrain(asked: _Asked, folder: RunFolder, options: Options) -> Run:
             "remembers which weights it began with"
         )
     recipe = begin_from(withhold(recipe, options.probe_target), asked.init)
+    local = recipe.init is not None and "://" not in recipe.init
+    if local and not options.resume and Path(recipe.init or "").resolve() == folder.path.resolve():
+        raise FolderError(f"{folder.path} is the run to start from; name another with --out")
     folder.check(resume=options.resume, overwrite=options.overwrite)
     goes_on = options.resume and folder.is_run
     if goes_on:

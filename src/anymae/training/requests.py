@@ -62,7 +62,8 @@ class Requests:
         trace: TracebackType | None,
     ) -> None:
         for number, handler in self._before.items():
-            signal.signal(number, handler)  # type: ignore[arg-type]
+            # None stands for a handler of a host program, which Python cannot put back.
+            signal.signal(number, signal.SIG_DFL if handler is None else handler)  # type: ignore[arg-type]
 
     def _on_stop(self, number: int, frame: FrameType | None) -> None:
         if self._signal is not None and number == signal.SIGINT:

@@ -19,7 +19,7 @@ from anymae.files import read_json
 from anymae.hub import DATA
 from anymae.presets import build_config, choose_preset, get_preset, training_config
 from anymae.recipes import LENGTHS, apply_settings, load_recipe
-from anymae.training.origin import Origin, find_origin
+from anymae.training.origin import Origin, absolute_init, find_origin
 
 DEFAULT_EPOCHS, FEWEST_STEPS, MOST_STEPS = 10, 1_000, 20_000
 """How long to train when nothing is said: 10 epochs, but this many steps at least and at most."""
@@ -136,7 +136,8 @@ def with_absolute_paths(recipe: Recipe) -> Recipe:
         for name, path in named.items()
         if path is not None and "://" not in path
     }
-    return recipe.model_copy(update={"data": recipe.data.model_copy(update=absolute)})
+    made = recipe.model_copy(update={"data": recipe.data.model_copy(update=absolute)})
+    return made.model_copy(update={"init": absolute_init(made.init)})
 
 
 def steps_per_epoch(job: Job, global_batch: int) -> int:

@@ -147,15 +147,29 @@ def settle_again(job: Job, state: Mapping[str, Any], processes: Processes) -> Se
     training, rhythm = job.training, settled.rhythm
     saved = training.checkpoint_every or rhythm.validate_every
     settled = settled._replace(rhythm=rhythm._replace(checkpoint_every=saved))
-    if isinstance(training.batch_size, int):
-        settled = settled._replace(batch_size=training.batch_size)
+    settled = _with_passes(settled, settled.identity, training)
     wanted = total_steps(training, steps_per_epoch(job, settled.global_batch))
     if wanted is None or wanted == settled.rhythm.steps:
         return settled
     logger.warning("extending the run from %d to %d steps", settled.rhythm.steps, wanted)
     threads = torch.get_num_threads()
     identity = identify(job, processes, threads=threads, precision=settled.precision)
-    return settled._replace(rhythm=settled.rhythm._replace(steps=wanted), identity=identity)
+    settled = settled._replace(rhythm=settled.rhythm._replace(steps=wanted))
+    return _with_passes(settled, identity, training)
+
+
+def _with_passes(
+    settled: Settled, identity: Mapping[str, Any], training: TrainingConfig
+) -> Settled:
+    """Cut a step into the forward passes that are asked for, and remember what they came to."""
+    batch = training.batch_size
+    if batch == "auto":
+        # As many rows a step as before.
+        batch = settled.batch_size * settled.identity["training"]["accumulate"]
+        batch //= training.accumulate
+    passes = {"batch_size": batch, "accumulate": training.accumulate}
+    identity = {**identity, "training": {**identity["training"], **passes}}
+    return settled._replace(batch_size=batch, identity=identity)
 
 
 def make_rhythm(training: TrainingConfig, steps: int) -> Rhythm:

@@ -136,6 +136,12 @@ def infer_task(
             numbers = [_numbers(name, column) for name, column in known.items()]
             mean = tuple(float(values.mean()) for values in numbers)
             std = tuple(float(values.std()) for values in numbers)
+            for name, deviation in zip(known, std, strict=True):
+                if not deviation > 0:
+                    raise DataError(
+                        f"the labels of target {name!r} do not differ as numbers of 64 bits; "
+                        "subtract what they have in common, or give them in other units"
+                    )
         case "multilabel":
             for name, column in known.items():
                 _yes_or_no(name, column)
