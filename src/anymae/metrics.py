@@ -6,7 +6,7 @@ Weights may be negative, as simulated events have them, where a weighted mean me
 Shapes: R rows, A numbers of an answer, T targets.
 """
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -58,28 +58,25 @@ def mae(truth: Array, found: Array, weights: Array) -> float:
 
 def r2(truth: Array, found: Array, weights: Array) -> float:
     """Return the share of the variance that is explained; 1 is best, a constant guess gives 0."""
-    if _is_constant(truth, weights):
-        return float("nan")
     centre = np.average(truth, weights=weights)
     total = float(np.average(np.square(truth - centre), weights=weights))
     error = float(np.average(np.square(found - truth), weights=weights))
-    return 1 - error / total if total > 0 else float("nan")
+    return 1 - error / total if total > 0 and _differ(truth, weights) else float("nan")
 
 
 def spearman(truth: Array, found: Array, weights: Array) -> float:
     """Return the rank correlation; weights weigh pairs of ranks."""
-    if _is_constant(truth, weights) or _is_constant(found, weights):
-        return float("nan")
     x, y = _ranks(truth), _ranks(found)
     x, y = x - np.average(x, weights=weights), y - np.average(y, weights=weights)
     scale = float(np.average(x * x, weights=weights) * np.average(y * y, weights=weights))
-    return float(np.average(x * y, weights=weights)) / scale**0.5 if scale > 0 else float("nan")
+    known = scale > 0 and _differ(truth, weights) and _differ(found, weights)
+    return float(np.average(x * y, weights=weights)) / scale**0.5 if known else float("nan")
 
 
-def _is_constant(values: Array, weights: Array) -> bool:
-    """Say whether all rows that count are alike, which their variance tells to rounding only."""
+def _differ(values: Array, weights: Array) -> bool:
+    """Say whether rows that count differ, which a variance tells to rounding only."""
     kept = values[weights != 0]
-    return not len(kept) or bool(kept.min() == kept.max())
+    return bool(kept.max(initial=-np.inf) > kept.min(initial=np.inf))
 
 
 def accuracy(truth: Array, found: Array, weights: Array) -> float:
@@ -259,10 +256,12 @@ def measure(
     """
     classes = _counted(truth, weights, len(task.classes)) if task.type == "multiclass" else None
     values = _by_target(task, truth, answers, weights, classes)
+    draw, rows = np.random.default_rng(seed), len(truth)
     # Sample by sample: the index arrays of all of them would not fit beside many rows.
+    samples = (draw.integers(0, rows, rows) for _ in range(resamples if rows else 0))
     drawn = [
         _by_target(task, truth[sample], answers[sample], weights[sample], classes)
-        for sample in _resample(len(truth), resamples, seed)
+        for sample in samples
     ]
     targets = {
         name: {
@@ -283,12 +282,6 @@ def measure(
             [_mean(one, metric, defined, units) for one in drawn],
         )
     return Measured(targets, mean)
-
-
-def _resample(count: int, resamples: int, seed: int) -> Iterator[npt.NDArray[np.int64]]:
-    draw = np.random.default_rng(seed)
-    for _ in range(resamples if count else 0):
-        yield draw.integers(0, count, count)
 
 
 def _by_target(

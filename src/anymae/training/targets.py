@@ -4,7 +4,7 @@ Shapes: R rows, T targets.
 """
 
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -136,12 +136,7 @@ def infer_task(
             numbers = [_numbers(name, column) for name, column in known.items()]
             mean = tuple(float(values.mean()) for values in numbers)
             std = tuple(float(values.std()) for values in numbers)
-            for name, deviation in zip(known, std, strict=True):
-                if not deviation > 0:
-                    raise DataError(
-                        f"the labels of target {name!r} do not differ as numbers of 64 bits; "
-                        "subtract what they have in common, or give them in other units"
-                    )
+            _require_spread(std, known)
         case "multilabel":
             for name, column in known.items():
                 _yes_or_no(name, column)
@@ -151,6 +146,15 @@ def infer_task(
         type=chosen, targets=tuple(labels), classes=classes, mean=mean, std=std,
         readout=readout or ReadoutConfig(),
     )  # fmt: skip
+
+
+def _require_spread(deviations: Iterable[float], names: Iterable[str]) -> None:
+    for name, deviation in zip(names, deviations, strict=True):
+        if not deviation > 0:
+            raise DataError(
+                f"the labels of target {name!r} do not differ as numbers of 64 bits; subtract what "
+                "they have in common, or give them in other units"
+            )
 
 
 def refuse_names(task: TaskConfig, num_rows: int) -> None:
