@@ -46,8 +46,7 @@ NEIGHBOURS = 10
 HASHED = 1024
 """Features that runs of one to three bytes are hashed to."""
 READINGS: tuple[Reading, ...] = ("mean", "layers")
-"""How encoders are read unless something else is asked for; `kernel` takes several times as long to
-fit."""
+"""How encoders are read unless something else is asked for."""
 
 
 @dataclass(frozen=True)

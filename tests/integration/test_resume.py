@@ -265,11 +265,11 @@ def test_a_run_that_looked_out_of_turn_is_not_extended(tmp_path: Path) -> None:
         "training.schedule": "constant", "training.warmup": 2, "training.validate_every": 5,
         "training.keep": "last",
     }  # fmt: skip
-    small(tmp_path / "run", steps=12, settings={**settings, "training.patience": 9})
-    with pytest.raises(ConfigError, match="its look at step 12 would not have been one"):
-        small(
-            tmp_path / "run", steps=20, settings={**settings, "training.patience": 9}, resume=True
-        )
+    # Patience counts the look; the best weights so far are those of the last step.
+    for name, more in (("patience", {"training.patience": 9}), ("best", {"training.keep": "best"})):
+        small(tmp_path / name, steps=12, settings={**settings, **more})
+        with pytest.raises(ConfigError, match="its look at step 12 would not have been one"):
+            small(tmp_path / name, steps=20, settings={**settings, **more}, resume=True)
     small(tmp_path / "other", steps=12, settings=settings)
     small(tmp_path / "other", steps=20, settings=settings, resume=True)
 

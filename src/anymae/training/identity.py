@@ -135,11 +135,7 @@ def _check_length(job: Job, state: Mapping[str, Any]) -> None:
 
 def _looked_out_of_turn(job: Job, state: Mapping[str, Any]) -> bool:
     """Say whether a look at a last step, which a longer run has not there, decided something."""
-    steps, every, best = (
-        state["rhythm"]["steps"],
-        state["rhythm"]["validate_every"],
-        state["best_step"],
-    )
-    kept = job.training.keep == "best" and best is not None and best % every > 0
-    counted = job.training.patience is not None and state["step"] == steps and steps % every > 0
-    return kept or counted
+    steps, every = state["rhythm"]["steps"], state["rhythm"]["validate_every"]
+    kept = job.training.keep == "best" and state["best_step"] == steps
+    counted = job.training.patience is not None and state["step"] == steps
+    return steps % every > 0 and (kept or counted)

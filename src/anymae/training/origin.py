@@ -52,9 +52,9 @@ def begin_from(recipe: Recipe, init: str | Path | None) -> Recipe:
     return recipe.model_copy(update={"init": str(init), "init_sha256": None})
 
 
-def absolute_init(init: str | None) -> str | None:
-    """Name the folder that a run begins with from everywhere; hub ids stay as they are."""
-    return init if init is None or "://" in init else str(Path(init).absolute())
+def absolute(name: str | None) -> str | None:
+    """Name a local file or folder from everywhere; URLs and hub ids stay as they are."""
+    return name if name is None or "://" in name else str(Path(name).absolute())
 
 
 def recall_origin(recipe: Recipe, folder: Path) -> Recipe:
@@ -71,7 +71,7 @@ def recall_origin(recipe: Recipe, folder: Path) -> Recipe:
             f"init is {recipe.init}, and the run in {folder} did not begin with another's weights; "
             "leave init out, or name a new folder"
         )
-    if recipe.init is not None and absolute_init(recipe.init) != absolute_init(before.init):
+    if recipe.init is not None and absolute(recipe.init) != absolute(before.init):
         # The same weights may have moved.
         found = load_origin(recipe.init, None).sha256
         if found != before.init_sha256:

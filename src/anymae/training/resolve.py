@@ -19,7 +19,7 @@ from anymae.files import read_json
 from anymae.hub import DATA
 from anymae.presets import build_config, choose_preset, get_preset, training_config
 from anymae.recipes import LENGTHS, apply_settings, load_recipe
-from anymae.training.origin import Origin, absolute_init, find_origin
+from anymae.training.origin import Origin, absolute, find_origin
 
 DEFAULT_EPOCHS, FEWEST_STEPS, MOST_STEPS = 10, 1_000, 20_000
 """How long to train when nothing is said: 10 epochs, but this many steps at least and at most."""
@@ -130,14 +130,10 @@ def with_absolute_paths(recipe: Recipe) -> Recipe:
     >>> with_absolute_paths(Recipe(data=DataConfig(path="s3://here/x.csv"))).data.path
     's3://here/x.csv'
     """
-    named = {name: getattr(recipe.data, name) for name in ("path", "valid", "test")}
-    absolute = {
-        name: str(Path(path).absolute())
-        for name, path in named.items()
-        if path is not None and "://" not in path
-    }
-    made = recipe.model_copy(update={"data": recipe.data.model_copy(update=absolute)})
-    return made.model_copy(update={"init": absolute_init(made.init)})
+    files = {name: absolute(getattr(recipe.data, name)) for name in ("path", "valid", "test")}
+    named = {name: path for name, path in files.items() if path is not None}
+    data = recipe.data.model_copy(update=named)
+    return recipe.model_copy(update={"data": data, "init": absolute(recipe.init)})
 
 
 def steps_per_epoch(job: Job, global_batch: int) -> int:

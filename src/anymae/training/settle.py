@@ -147,14 +147,13 @@ def settle_again(job: Job, state: Mapping[str, Any], processes: Processes) -> Se
     training, rhythm = job.training, settled.rhythm
     saved = training.checkpoint_every or rhythm.validate_every
     settled = settled._replace(rhythm=rhythm._replace(checkpoint_every=saved))
-    settled = _with_passes(settled, settled.identity, training)
+    identity = settled.identity
     wanted = total_steps(training, steps_per_epoch(job, settled.global_batch))
-    if wanted is None or wanted == settled.rhythm.steps:
-        return settled
-    logger.warning("extending the run from %d to %d steps", settled.rhythm.steps, wanted)
-    threads = torch.get_num_threads()
-    identity = identify(job, processes, threads=threads, precision=settled.precision)
-    settled = settled._replace(rhythm=settled.rhythm._replace(steps=wanted))
+    if wanted is not None and wanted != settled.rhythm.steps:
+        logger.warning("extending the run from %d to %d steps", settled.rhythm.steps, wanted)
+        settled = settled._replace(rhythm=settled.rhythm._replace(steps=wanted))
+        threads = torch.get_num_threads()
+        identity = identify(job, processes, threads=threads, precision=settled.precision)
     return _with_passes(settled, identity, training)
 
 

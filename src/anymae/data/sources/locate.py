@@ -180,22 +180,24 @@ def _fetch(url: str) -> dict[Path, str]:
 
 def _expand(system: "AbstractFileSystem", path: str) -> dict[str, str]:
     """Return the files of a folder or a pattern, each with its name in their common folder."""
-    folder = path
     # On the web a question mark begins what a server is asked for.
     if any(sign in path for sign in ("*[" if _is_web(system) else "*?[")):
         found = sorted(system.glob(path))
         # Of a URL, whose two slashes `commonpath` makes one.
         folder = os.path.commonprefix(found).rpartition("/")[0]  # noqa: RUF071
+        called = _within(folder, found)
     elif _is_folder(system, path):
-        found = sorted(system.find(path))
-    else:
-        return {path: _name(system, path)}
-    called = {one: one.removeprefix(folder).lstrip("/") for one in found}
-    if folder == path:
+        called = _within(path, sorted(system.find(path)))
         called = {k: name for k, name in called.items() if _is_named_as_data(PurePosixPath(name))}
+    else:
+        called = {path: _name(system, path)}
     if not called:
         raise FileNotFoundError("nothing is there")
     return called
+
+
+def _within(folder: str, paths: list[str]) -> dict[str, str]:
+    return {path: path.removeprefix(folder).lstrip("/") for path in paths}
 
 
 def _is_web(system: "AbstractFileSystem") -> bool:
