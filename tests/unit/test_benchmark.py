@@ -167,7 +167,13 @@ def test_a_candidate_without_a_number_is_never_the_best() -> None:
 
 
 def test_arms_do_not_decide_what_others_do() -> None:
-    for text in ("guided:kind=random", "random:training.seed=7", "random:training.keep=best"):
+    for text in (
+        "guided:kind=random",
+        "random:training.seed=7",
+        "random:training.keep=best",
+        "random:data.length=64",
+        "guided:encoder.width=32",
+    ):
         with pytest.raises(ConfigError, match=r"leave .* out"):
             parse_arm(text)
 

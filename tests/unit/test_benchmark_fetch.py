@@ -28,6 +28,9 @@ class Handler(SimpleHTTPRequestHandler):
     log: list[tuple[str, str | None]]
     breaks = 0
     errors = 0
+    error = 503
+    begins = 0
+    """Times that a range is answered from the first byte on."""
 
     def do_GET(self) -> None:
         kind = type(self)
@@ -35,7 +38,7 @@ class Handler(SimpleHTTPRequestHandler):
         kind.log.append((self.path, asked))
         if kind.errors:
             kind.errors -= 1
-            self.send_error(503)
+            self.send_error(kind.error)
             return
         path = Path(self.translate_path(self.path))
         if not path.is_file():
@@ -44,9 +47,17 @@ class Handler(SimpleHTTPRequestHandler):
         content = path.read_bytes()
         start = int(asked.removeprefix("bytes=").rstrip("-")) if asked else 0
         if start >= len(content):
-            self.send_error(416)
+            self.send_response(416)
+            self.send_header("Content-Range", f"bytes */{len(content)}")
+            self.end_headers()
             return
+        if asked and kind.begins:
+            kind.begins -= 1
+            start = 0
         self.send_response(206 if asked else 200)
+        if asked:
+            last = len(content) - 1
+            self.send_header("Content-Range", f"bytes {start}-{last}/{len(content)}")
         self.send_header("Content-Length", str(len(content) - start))
         self.end_headers()
         stop = len(content)
@@ -63,7 +74,7 @@ class Handler(SimpleHTTPRequestHandler):
 def server(tmp_path: Path) -> Iterator[tuple[str, Path, type[Handler]]]:
     folder = tmp_path / "server"
     folder.mkdir()
-    kind = type("Fresh", (Handler,), {"log": [], "breaks": 0, "errors": 0})
+    kind = type("Fresh", (Handler,), {"log": []})
     http = ThreadingHTTPServer(("127.0.0.1", 0), partial(kind, directory=str(folder)))
     thread = threading.Thread(target=http.serve_forever, daemon=True)
     thread.start()
@@ -120,6 +131,29 @@ def test_a_file_that_was_complete_already_is_taken(
     (folder / "a").write_bytes(CONTENT)
     (tmp_path / "got.part").write_bytes(CONTENT)
     assert download(f"{url}/a", tmp_path / "got", wait=0).read_bytes() == CONTENT
+
+
+@pytest.mark.parametrize("error", [408, 429])
+def test_a_server_that_asks_for_patience_is_asked_again(
+    server: tuple[str, Path, type[Handler]], tmp_path: Path, error: int
+) -> None:
+    url, folder, kind = server
+    (folder / "a").write_bytes(CONTENT)
+    kind.error, kind.errors = error, 2
+    assert download(f"{url}/a", tmp_path / "got", wait=0).read_bytes() == CONTENT
+
+
+def test_what_does_not_continue_the_file_is_not_appended(
+    server: tuple[str, Path, type[Handler]], tmp_path: Path
+) -> None:
+    url, folder, kind = server
+    (folder / "a").write_bytes(CONTENT)
+    (tmp_path / "got.part").write_bytes(CONTENT[:100])
+    kind.begins = 1
+    assert download(f"{url}/a", tmp_path / "got", wait=0).read_bytes() == CONTENT
+    # Of another version of the file, longer than this one.
+    (tmp_path / "other.part").write_bytes(CONTENT + CONTENT)
+    assert download(f"{url}/a", tmp_path / "other", wait=0).read_bytes() == CONTENT
 
 
 def idx(array: np.ndarray) -> bytes:

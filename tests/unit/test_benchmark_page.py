@@ -15,7 +15,7 @@ from anymae.benchmark.conclusion import share_by_attention
 from anymae.benchmark.page import write_page
 from anymae.benchmark.record import JobName, Method, Record, read_records, write_record
 from anymae.benchmark.summary import group_records
-from anymae.errors import FolderError
+from anymae.errors import ConfigError, FolderError
 
 MACHINE = {"processor": "a CPU", "threads": 1}
 NUM_LABELS = {"50": 50, "200": 200, "all": 1_097}
@@ -307,6 +307,62 @@ def test_the_best_ratio_is_sought_on_the_seeds_that_most_ratios_have(
     assert f"{told}+0.0100 [-0.0148, +0.0348] (3 runs)." in text
 
 
+def test_ratios_are_ranked_on_tasks_that_all_have(tmp_path: Path) -> None:
+    for ratio, first, second in ((0.3, 0.5, 0.62), (0.6, 0.6, 0.6)):
+        add(tmp_path, "50", f"span:masking.ratio={ratio}", 0, first, "tune")
+        add(tmp_path, "200", f"span:ratio={ratio}", 0, second, "tune")
+    # Better than what it met, and on one task of the two.
+    add(tmp_path, "200", "span:ratio=0.9", 0, 0.95, "tune")
+    (group,) = group_records(read_records(tmp_path))
+    assert group.best_ratios() == {"span": [0.3, 0.6]}
+    add(tmp_path, "all", "span:ratio=0.1", 0, 0.5, "tune")
+    add(tmp_path, "all", "span:ratio=0.9", 0, 0.5, "tune")
+    (group,) = group_records(read_records(tmp_path))
+    assert group.best_ratios() == {}
+
+
+def test_a_ratio_of_an_arms_own_is_not_called_the_suites(tmp_path: Path) -> None:
+    for seed in range(2):
+        add(tmp_path, "50", "guided", seed, 0.8)
+        add(tmp_path, "50", "guided:ratio=0.2", seed, 0.9)
+    # Something was tuned, and no ratio.
+    add(tmp_path, "200", "guided:draw=top", 0, 0.8, "tune")
+    text = read(tmp_path, tmp_path / "results.md")
+    assert "no sweep is stored for digits; there an arm that names no ratio has the one" in text
+
+
+def test_the_best_use_is_chosen_and_compared_on_shared_seeds(tmp_path: Path) -> None:
+    def use() -> str:
+        lines = read(tmp_path, tmp_path / "results.md").splitlines()
+        return next(line for line in lines if line.startswith("| digits/50 ")).split(" | ")[-1]
+
+    for seed, score in enumerate((0.9, 0.6, 0.6, 0.6, 0.6)):
+        add(tmp_path, "50", "guided", seed, score)
+        add(tmp_path, "50", "baseline", seed, 0.5 + seed / 1000)
+    add(tmp_path, "50", "baseline+embedding", 0, 0.95)
+    # One seed is no comparison, however good.
+    assert use().startswith("+0.1580 [")
+    assert "(joined)" not in use()
+    # Better on average than guided masks are on five, and worse on the two that both have.
+    add(tmp_path, "50", "baseline+embedding", 0, 0.8)
+    add(tmp_path, "50", "baseline+embedding", 1, 0.58)
+    assert "(joined)" not in use()
+    add(tmp_path, "50", "baseline+embedding", 1, 0.78)
+    assert "(joined)" in use()
+
+
+def test_what_a_killed_job_was_writing_is_no_record(results: Path, tmp_path: Path) -> None:
+    text = read(results, tmp_path / "results.md")
+    folder = results / "digits/cpu/final"
+    whole = (folder / "50_guided_seed0.json").read_bytes()
+    (folder / ".staged-50_guided_seed5.json").write_bytes(whole)
+    (folder / ".staged-50_guided_seed6.json").write_bytes(whole[:100])
+    assert read(results, tmp_path / "results.md") == text
+    (folder / "50_guided_seed0 (copy).json").write_bytes(whole)
+    with pytest.raises(ConfigError, match=r"is the record of .*50_guided_seed0.json; give it"):
+        read_records(results)
+
+
 def test_sweeps_of_arms_whose_ratio_no_suite_names_are_shown(results: Path, tmp_path: Path) -> None:
     add(results, "50", "random-again:ratio=0.3", 0, 0.8, "tune")
     add(results, "50", "span:ratio=0.3", 0, 0.8, "tune")
@@ -322,6 +378,9 @@ def test_longer_pretraining_gives_a_table_of_compute(results: Path, tmp_path: Pa
     end = "| 1 | 0.9000 | 0.9000 |"
     assert f"| 50 | guided:training.steps=400 | 25,600 | cpu | 0.5 | 60 {end}" in text
     # Over the seed that both lengths have, and not the five of the shorter one.
+    for seed in range(1, 5):
+        change(results / f"digits/cpu/final/pretraining_guided_seed{seed}.json", seconds=1000.0)
+    text = read(results, tmp_path / "results.md")
     assert "| 50 | guided | 6,400 | cpu | 0.5 | 60 | 1 | 0.8000 | 0.8000 |" in text
 
 
@@ -340,7 +399,7 @@ def test_penalties_at_the_end_of_their_range_are_counted(results: Path, tmp_path
         path = results / f"digits/cpu/final/200_guided_seed{seed}.json"
         change(path, methods={"probe": {"settings": {"strength": 1.0 if seed else 0.1}}})
     text = read(results, tmp_path / "results.md")
-    assert "took the weakest penalty tried in 2 of 3 jobs of guided: there" in text
+    assert "so many had the weakest penalty tried: 2 of 3 of guided; there" in text
 
 
 def test_a_second_budget_of_a_suite_is_named_with_it(results: Path, tmp_path: Path) -> None:
@@ -429,14 +488,14 @@ def test_encoders_of_another_run_of_the_pretraining_are_named(
         path = results / f"digits/cpu/final/50_guided_seed{seed}.json"
         change(path, pretraining_seconds=61.0)
     text = read(results, tmp_path / "results.md")
-    assert "tasks of that seed have: guided on 50, seeds 1, 4." in text
+    assert "than the one stored: guided on 50, seeds 1, 4." in text
     # Bytes that are the same again are the same encoder, however long it took.
     for seed, other in ((1, "a"), (4, "b")):
         for name, found in (("50", "a"), ("pretraining", other)):
             path = results / f"digits/cpu/final/{name}_guided_seed{seed}.json"
             change(path, facts={"encoder_sha256": found})
     text = read(results, tmp_path / "results.md")
-    assert "tasks of that seed have: guided on 50, seed 4." in text
+    assert "than the one stored: guided on 50, seed 4." in text
 
 
 def test_what_only_the_choice_of_a_method_decides_is_named(results: Path, tmp_path: Path) -> None:

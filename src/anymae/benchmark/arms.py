@@ -50,13 +50,15 @@ def references(arm: str) -> tuple[str, str]:
 
 
 _DECIDED = {
+    "data": "the suite says how rows are read",
+    "encoder": "the budget sets the encoder, the same for every arm",
     "masking.kind": "the name of an arm says its masking",
     "training.seed": "seeds are counted by --seeds",
     "training.threads": "every job takes one thread",
     "training.device": "--device names it",
     "training.keep": "every arm ends with its last weights",
 }
-"""Settings that an arm does not decide, and what does."""
+"""Settings and sections of them that an arm does not decide, and what does."""
 
 
 class Arm(NamedTuple):
@@ -118,6 +120,8 @@ def parse_arm(text: str) -> Arm:
         key if "." in key else f"masking.{key}": value
         for key, value in parse_settings(assignments).items()
     }
-    for key in settings.keys() & _DECIDED.keys():
-        raise ConfigError(f"arm {text.strip()}: {_DECIDED[key]}; leave {key} out")
+    for key in settings:
+        decided = _DECIDED.get(key) or _DECIDED.get(key.partition(".")[0])
+        if decided:
+            raise ConfigError(f"arm {text.strip()}: {decided}; leave {key} out")
     return Arm(text.strip(), name, settings)

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from anymae.benchmark.arms import Arm, parse_arm
-from anymae.benchmark.record import JobName, Record, read_record
+from anymae.benchmark.record import JobName, Record, read_placed
 from anymae.benchmark.suite import AT_ONCE, Budget, FineTuning, Suite, Task
 from anymae.errors import ConfigError
 from anymae.training.resolve import differing
@@ -50,12 +50,7 @@ def read_same(suite: type[Suite], path: Path) -> Record:
     Raises:
         ConfigError: It was asked for something else.
     """
-    record = read_record(path)
-    if path.parts[-len(record.job.file.parts) :] != record.job.file.parts:
-        raise ConfigError(
-            f"{path} is the record of {record.job.file}; give it that name, or move it away to "
-            "compute the job again"
-        )
+    record = read_placed(path)
     found = differing(record.asked, asked_of(suite, record.job))
     if found:
         raise ConfigError(

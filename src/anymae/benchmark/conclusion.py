@@ -10,7 +10,7 @@ from anymae.benchmark.arms import JOINED_WITH, JOINS, NONE
 from anymae.benchmark.candidates import choice_metric
 from anymae.benchmark.markdown import show_difference, table
 from anymae.benchmark.record import Record
-from anymae.benchmark.statistics import CONFIDENCE, Difference, holm, summarise
+from anymae.benchmark.statistics import CONFIDENCE, Difference, holm
 from anymae.benchmark.suite import BASELINE, ERRORS, JOINED, Task
 from anymae.benchmark.summary import Group
 from anymae.wording import counted
@@ -105,17 +105,24 @@ def _compare(groups: Sequence[Group], other: str, arm: str = "guided") -> list[C
 
 def _best_uses(groups: Sequence[Group]) -> list[Comparison]:
     """Compare the guided encoder, alone or joined, with the baselines."""
-    found = []
-    for group, task, name in _names(groups):
-        rivals = [arm for arm in ("guided", JOINED) if group.tested(task, arm)]
-        sign = -1 if choice_metric(task) in ERRORS else 1
-        arm = max(
-            rivals,
-            key=lambda one: sign * summarise(group.validated(task, one, "final")).mean,
-            default="guided",
-        )
-        found.append(Comparison(name, group.compare(task, arm, BASELINE), arm))
-    return found
+    return [
+        Comparison(name, group.compare(task, arm, BASELINE), arm)
+        for group, task, name in _names(groups)
+        for arm in [_best_use(group, task)]
+    ]
+
+
+def _best_use(group: Group, task: Task) -> str:
+    """Name the arm that was better on validation rows, over seeds that both have."""
+    rivals = [arm for arm in ("guided", JOINED) if group.compare(task, arm, BASELINE) is not None]
+    values = {arm: group.validated(task, arm, "final") for arm in rivals}
+    shared = set.intersection(*map(set, values.values())) if values else set()
+    sign = -1 if choice_metric(task) in ERRORS else 1
+    return max(
+        rivals,
+        key=lambda arm: sign * sum(values[arm][seed] for seed in sorted(shared)),
+        default="guided",
+    )
 
 
 def _overview(
@@ -246,12 +253,12 @@ def _gaps(groups: Sequence[Group]) -> Iterator[str]:
     one = [suite for suite, found in lengths.items() if len(found) == 1]
     if one:
         yield f"Score against compute: one length of pretraining is stored for {', '.join(one)}."
-    swept = [group.suite for group in groups if group.tasks_of("tune")]
+    swept = [group.suite for group in groups if group.best_ratios()]
     unswept = [suite for suite in lengths if suite not in swept]
     if unswept:
         yield (
-            f"Mask ratios: no sweep is stored for {', '.join(unswept)}; there every masking has "
-            "the ratio that the suite sets."
+            f"Mask ratios: no sweep is stored for {', '.join(unswept)}; there an arm that names "
+            "no ratio has the one that the suite sets."
         )
     for group in groups:
         others = [

@@ -14,6 +14,8 @@ logger = logging.getLogger(__name__)
 
 RETRIES, WAIT, TIMEOUT = 4, 1.0, 30.0
 """Attempts, seconds before the second one (doubling), seconds without an answer."""
+FOR_NOW = (408, 429)
+"""Answers that say "too slow" and "too often": another attempt may do."""
 BLOCK = 1 << 20
 ADVICE = "make room, or name another folder with --data; what was fetched stays"
 
@@ -43,7 +45,7 @@ def download(url: str, to: Path, *, digest: str | None = None, wait: float = WAI
             _continue(url, part)
             break
         except urllib.error.HTTPError as error:
-            if error.code < 500:
+            if error.code < 500 and error.code not in FOR_NOW:
                 raise DataError(f"{url} answers {error.code} {error.reason}") from None
             problem = str(error)
         except (OSError, EOFError, http.client.HTTPException) as error:
@@ -64,10 +66,17 @@ def _continue(url: str, part: Path) -> None:
     try:
         answer = urllib.request.urlopen(request, timeout=TIMEOUT)
     except urllib.error.HTTPError as error:
-        if error.code == 416:  # nothing is missing
-            return
-        raise
+        if error.code != 416:
+            raise
+        if error.headers.get("Content-Range", f"bytes */{have}") == f"bytes */{have}":
+            return  # Nothing is missing.
+        part.unlink()
+        raise EOFError("what was fetched before is longer than the file") from None
     with answer:
+        begins = answer.headers.get("Content-Range", f"bytes {have}-")
+        if answer.status == 206 and not begins.startswith(f"bytes {have}-"):
+            part.unlink(missing_ok=True)
+            raise EOFError(f"the answer begins elsewhere ({begins}) than at byte {have:,}")
         # A server that knows no ranges sends the whole.
         mode = "ab" if answer.status == 206 else "wb"
         expected = answer.headers.get("Content-Length")

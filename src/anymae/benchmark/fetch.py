@@ -127,7 +127,7 @@ def _build(file: str, folder: Path, root: str, wait: float) -> Content:
 
 
 def content_digest(content: Content) -> str:
-    """Return the sha256 of names, types and values, however they are stored."""
+    """Return the sha256 of names and values, and of the types of what is floating or no table."""
     digest = hashlib.sha256()
     columns: Mapping[str, object] = (
         dict(zip(content.column_names, content.columns, strict=True))

@@ -262,13 +262,14 @@ def _spent_rows(found: Sequence[_Spent]) -> Iterator[list[str]]:
     shared = set.intersection(*(set(values) for values, _ in scores))
     for values, one in sorted(scores, key=lambda pair: pair[1].visits):
         both = (values, one.group.tested(one.task, one.arm, "probe"))
+        seconds = [record.seconds for record in one.records if record.job.seed in shared]
         yield [
             one.task.name,
             one.arm,
             f"{one.visits:,}",
             one.group.budget,
             f"{one.records[0].facts['masking']['ratio']:g}",
-            f"{fmean(record.seconds for record in one.records):.0f}",
+            f"{fmean(seconds):.0f}" if seconds else "",
             str(len(shared)),
             *(show({seed: of[seed] for seed in sorted(shared & of.keys())}) for of in both),
         ]

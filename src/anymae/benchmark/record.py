@@ -15,7 +15,7 @@ from pydantic import Field
 import anymae
 from anymae.config import Section, parse
 from anymae.errors import ConfigError
-from anymae.files import read_json, write_json
+from anymae.files import STAGED, read_json, write_json
 
 PACKAGES = ("anymae", "torch", "numpy", "scikit-learn", "pyarrow")
 Stage = Literal["final", "tune"]
@@ -130,8 +130,29 @@ def read_record(path: Path) -> Record:
 
 
 def read_records(out: Path) -> list[Record]:
-    """Read all records below a folder, in the order of their names."""
-    return [read_record(path) for path in sorted(out.glob("*/*/*/*.json"))]
+    """Read all records below a folder, in the order of their names.
+
+    Raises:
+        ConfigError: A file is the record of another job than the one it is called after.
+    """
+    paths = sorted(out.glob("*/*/*/*.json"))
+    # What a killed job was about to write is no record yet.
+    return [read_placed(path) for path in paths if not path.name.startswith(STAGED)]
+
+
+def read_placed(path: Path) -> Record:
+    """Read a record that stands where its job's belongs.
+
+    Raises:
+        ConfigError: It is that of another job.
+    """
+    record = read_record(path)
+    if path.parts[-len(record.job.file.parts) :] != record.job.file.parts:
+        raise ConfigError(
+            f"{path} is the record of {record.job.file}; give it that name, or move it away to "
+            "compute the job again"
+        )
+    return record
 
 
 def check_rows(out: Path, name: JobName, key: Literal["split", "corpus"], digest: str) -> None:

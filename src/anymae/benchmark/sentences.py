@@ -167,11 +167,11 @@ def weakest_penalties(group: Group) -> Iterator[str]:
             if method.settings.keys() & {"strength", "penalty"}
         ]
         if any(taken):
-            parts.append(f"{sum(taken)} of {len(taken)} jobs of {arm}")
+            parts.append(f"{sum(taken)} of {len(taken)} of {arm}")
     if parts:
         yield (
-            f"Linear models took the weakest penalty tried in {', '.join(parts)}: there, a weaker "
-            "one might have given more."
+            "Of the linear models that were chosen, so many had the weakest penalty tried: "
+            f"{', '.join(parts)}; there, a weaker one might have given more."
         )
 
 
@@ -211,8 +211,7 @@ def other_runs(group: Group) -> Iterator[str]:
             for (task, arm), seeds in found.items()
         )
         yield (
-            "With an encoder of another run of the same pretraining than the one stored, which the "
-            f"other tasks of that seed have: {listed}."
+            f"With an encoder of another run of the same pretraining than the one stored: {listed}."
         )
 
 

@@ -127,7 +127,7 @@ def paired_difference(
         low=mean - width,
         high=mean + width,
         detectable=max(error * _detectable(values) for error, values in spreads),
-        p=max(_chance(mean, error, values) for error, values in spreads),
+        p=max((_chance(mean, *spread) for spread in spreads if spread[0]), default=1.0),
     )
 
 
@@ -150,7 +150,7 @@ def holm(chances: Sequence[float]) -> list[bool]:
 
 def _chance(mean: float, error: float, values: int) -> float:
     """Return the chance of so large a mean of so many values where there is no difference."""
-    return float(2 * stats.t.sf(abs(mean) / error, values - 1)) if error else 1.0
+    return float(2 * stats.t.sf(abs(mean) / error, values - 1))
 
 
 @cache

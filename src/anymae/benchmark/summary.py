@@ -5,6 +5,8 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from statistics import fmean
 from typing import NamedTuple
 
+import numpy as np
+import numpy.typing as npt
 from scipy.stats import rankdata
 
 from anymae.benchmark.arms import ARMS, parse_arm
@@ -75,24 +77,21 @@ class Group(NamedTuple):
         """Return the ratios of each masking that were best on validation: mean rank over tasks.
 
         Looks at arms that differ in nothing but the ratio, such as `guided:ratio=0.5`, on seeds
-        that they share; more than one ratio is a tie.
+        that they share, and at ratios that every task of the sweep has; more than one is a tie.
         """
-        ranks: dict[str, dict[float, list[float]]] = {}
+        sweeps: dict[str, list[tuple[Task, dict[float, Values]]]] = {}
         for task in self.tasks_of("tune"):
             for name, found in self._ratio_sweep(task).items():
-                values = {ratio: fmean(of.values()) for ratio, of in found.items()}
-                sign = 1 if choice_metric(task) in ERRORS else -1
-                places = rankdata([sign * value for value in values.values()])
-                for ratio, place in zip(values, places, strict=True):
-                    ranks.setdefault(name, {}).setdefault(ratio, []).append(float(place))
-        means = {
-            name: {ratio: fmean(found) for ratio, found in sorted(of.items())}
-            for name, of in sorted(ranks.items())
-        }
-        return {
-            name: [ratio for ratio, mean in of.items() if mean == min(of.values())]
-            for name, of in means.items()
-        }
+                if found:
+                    sweeps.setdefault(name, []).append((task, found))
+        best = {}
+        for name, tried in sorted(sweeps.items()):
+            ratios = sorted(set.intersection(*(set(found) for _, found in tried)))
+            if len(ratios) > 1:
+                each = [_ranks(task, [found[ratio] for ratio in ratios]) for task, found in tried]
+                ranks = np.sum(each, 0)
+                best[name] = [ratios[place] for place in np.flatnonzero(ranks == ranks.min())]
+        return best
 
     def runs_of_ratios(self, name: str) -> list[int]:
         """Return, by task, on how many seeds the ratios of a masking were compared."""
@@ -124,7 +123,7 @@ class Group(NamedTuple):
                 arm, values = parse_arm(text), self.validated(task, text, stage)
                 ratio = arm.settings.get("masking.ratio", own.get(arm.name, {}).get("ratio"))
                 if ratio is not None and values:
-                    others = [part for part in text.split(":") if not part.startswith("ratio=")]
+                    others = [part for part in text.split(":") if not _names_ratio(part)]
                     of = found.setdefault(":".join(others), {})
                     of[float(ratio)] = of.get(float(ratio), {}) | values
         return {name: _shared(of) for name, of in found.items() if len(of) > 1}
@@ -179,6 +178,17 @@ def group_records(records: Iterable[Record]) -> list[Group]:
         if budget != "mini"
     ]
     return [Group(*key, found[key]) for key in order if key in found]
+
+
+def _names_ratio(part: str) -> bool:
+    return part.removeprefix("masking.").startswith("ratio=")
+
+
+def _ranks(task: Task, values: Sequence[Values]) -> npt.NDArray[np.float64]:
+    """Return the rank of each by its mean over seeds, 1 for the best."""
+    sign = 1 if choice_metric(task) in ERRORS else -1
+    ranks: npt.NDArray[np.float64] = rankdata([sign * fmean(of.values()) for of in values])
+    return ranks
 
 
 def _shared(found: Mapping[float, Values]) -> dict[float, Values]:
