@@ -82,7 +82,7 @@ class EncoderConfig(Section):
     """Self-attention blocks after the first attention."""
     num_heads: Positive
     """Heads of each block."""
-    mlp_ratio: Annotated[float, Field(gt=0)] = 1.0
+    mlp_ratio: Annotated[float, Field(gt=0, le=1024)] = 1.0
     """Hidden size of a block's MLP as a multiple of `width`."""
     input_width: Positive = Field(default_factory=lambda made: made.get("width", 1))
     """Size of an embedded input; `width` unless the encoder is a perceiver."""
@@ -96,7 +96,7 @@ class EncoderConfig(Section):
     """Heads of the first attention, whose map guides the masks."""
     read_qk_width: Positive = Field(default_factory=lambda made: made.get("qk_width", 1))
     """Size of all heads' queries together in the first attention."""
-    read_mlp_ratio: Annotated[float, Field(gt=0)] = 1.0
+    read_mlp_ratio: Annotated[float, Field(gt=0, le=1024)] = 1.0
     """Hidden size of the first layer's MLP as a multiple of `width`."""
     dropout: Fraction = 0.0
     """Dropped share of embedded inputs, attention outputs and MLP outputs while training."""
@@ -132,7 +132,7 @@ class DecoderConfig(Section):
     """Size of all heads' queries together."""
     num_heads: Positive = 1
     """Heads of the decoder's attention."""
-    mlp_ratio: Annotated[float, Field(gt=0)] = 1.0
+    mlp_ratio: Annotated[float, Field(gt=0, le=1024)] = 1.0
     """Hidden size of the decoder's MLP as a multiple of `width`."""
     share_positions: bool = True
     """Query with the encoder's position vectors instead of own ones."""
@@ -158,7 +158,7 @@ class MaskingConfig(Section):
     """Share of the valid inputs to hide."""
     ratio_low: Annotated[float, Field(gt=0, lt=1)] | None = None
     """Draw each row's ratio evenly from here up to `ratio`; null hides `ratio` of every row."""
-    inputs_per_query: Annotated[float, Field(ge=1)] = 3
+    inputs_per_query: Annotated[float, Field(ge=1, le=1e9)] = 3
     """Hidden inputs for which one sampled query stands; divides the number of queries that vote."""
     hide_queries: bool = False
     """Hide the sampled queries' own inputs first (transformer only)."""
@@ -173,7 +173,7 @@ class MaskingConfig(Section):
     proportional to the attention (`guided`)."""
     span_length: Annotated[float, Field(ge=1)] = 4
     """Mean length of a run of hidden inputs (`span`)."""
-    block_side: Positive = 4
+    block_side: Annotated[int, Field(gt=0, le=2**31)] = 4
     """Side of a hidden square in inputs (`block`)."""
 
     @model_validator(mode="after")

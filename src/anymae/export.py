@@ -77,13 +77,16 @@ def export_onnx(
     Raises:
         MissingExtraError: onnx, onnxscript or onnxruntime is not installed.
         FolderError: The folder holds no run, or `out` exists, is a folder or cannot be written.
-        UserInputError: The name does not end in `.onnx`, or the model is too large for one file.
+        UserInputError: The name does not end in `.onnx`, the model is too large for one file, or
+            its weights are no float32.
         AnymaeError: The file would give other numbers than torch does; it is not written.
     """
     out = Path(out)
     require_output(out, (".onnx",), overwrite=overwrite)
     require_extra("onnx", "ONNX files need {}", "onnx", "onnxscript", "onnxruntime")
     model = load(source) if isinstance(source, (str, Path)) else source
+    if any(parameter.dtype != torch.float32 for parameter in model.parameters()):
+        raise UserInputError("ONNX files hold float32 weights; call `model.float()` first")
     size = sum(tensor.numel() * tensor.element_size() for tensor in model.state_dict().values())
     if size >= _MOST_BYTES:
         raise UserInputError(
@@ -141,6 +144,8 @@ def _layers(model: Backbone, inputs: Tensor, valid: Tensor) -> list[Encoded]:
     """Encode with every input in its place: how wide a packed batch is depends on its values."""
     real = valid if inputs.dim() == 2 else valid[:, :, None]
     embedded = model.embedding(inputs.masked_fill(~real, 0))
+    # As in the model, a row without anything real shows nothing.
+    embedded = embedded.masked_fill(~valid.any(1)[:, None, None], 0)
     return list(model.encoder.hidden_states(embedded, valid))
 
 

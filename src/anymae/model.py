@@ -183,8 +183,9 @@ class MaskedAutoencoder(Backbone):
             if draws is None:
                 draws = fresh_draws(len(inputs), device=inputs.device, generator=generator)
             masked = self.mask(embedded, valid, draws, progress)
-            # Known from N alone, so that nothing waits for a value on the host.
-            num_hidden = self.masking.most_hidden(inputs.shape[1])
+            # Known from N alone, so that nothing waits for a value on the host. One place at least,
+            # as below: kernels take no empty list.
+            num_hidden = max(1, self.masking.most_hidden(inputs.shape[1]))
             num_visible = inputs.shape[1] - self.masking.least_hidden(inputs.shape[1])
         else:
             masked = masked if valid is None else masked & valid
@@ -269,6 +270,11 @@ def _require_inputs(inputs: Tensor, config: InputConfig) -> None:
         raise DataError(
             f"the inputs are {_worded(inputs)}; expected {expected} for {config.kind}, as "
             "`Dataset.batch` makes them"
+        )
+    if any(config.categories) and inputs.shape[1] != config.length:
+        raise DataError(
+            f"a row has {inputs.shape[1]} cells and the table {config.length} columns; expected a "
+            "cell for each, as `Dataset.batch` makes them"
         )
     if inputs.shape[1] > config.length:
         raise DataError(

@@ -75,6 +75,14 @@ def test_the_vector_is_the_mean_over_valid_latents(config: ModelConfig, tmp_path
             np.testing.assert_allclose(found[row], alone[0].mean(0), atol=1e-5)
 
 
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+def test_weights_of_another_format_are_refused(dtype: torch.dtype, tmp_path: Path) -> None:
+    model = MaskedAutoencoder(tiny_config()).to(dtype)
+    with pytest.raises(UserInputError, match="hold float32 weights"):
+        export_onnx(model, tmp_path / "model.onnx")
+    assert not list(tmp_path.iterdir())
+
+
 @pytest.mark.parametrize(
     "reading",
     ["query", *(pytest.param(one, marks=pytest.mark.slow) for one in ("layers", "kernel"))],

@@ -94,7 +94,7 @@ def _map(q: Tensor, k: Tensor, bias: Tensor | None) -> Tensor:
     """Return the whole map of attention weights, `(B * H, M, N)`."""
     scale = 1 / math.sqrt(q.shape[-1])
     scores = torch.baddbmm(q.new_empty(()), q, k.transpose(1, 2), beta=0, alpha=scale)
-    if bias is not None:
+    if bias is not None and bias.shape[0]:
         scores.unflatten(0, (bias.shape[0], -1)).add_(bias)
     return scores.softmax(-1)
 

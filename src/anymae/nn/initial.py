@@ -24,7 +24,9 @@ SHORTEST_WAVE = 3.0
 def initialise(module: nn.Module, config: ModelConfig) -> None:
     """Draw weights, as `encoder.initial` says.
 
-    `published`: N(0, 0.02), biases 0, norms 1 and 0. `scaled`: so as well, but the matrices of
+    `published`: N(0, 0.02), biases 0, norms 1 and 0; but of sets, which no published model reads,
+    the embedding's bias is drawn too: without a position to add to, the LayerNorm that follows
+    would leave nothing of an input but its direction. `scaled`: so as well, but the matrices of
     encoder and decoder grow as a layer gets narrower, and positions that have an order begin as
     waves, so that near ones are alike. Uses torch's global generator, in the order of the module's
     parameters.
@@ -35,11 +37,12 @@ def initialise(module: nn.Module, config: ModelConfig) -> None:
         if isinstance(part, nn.LayerNorm)
         for parameter in part.parameters()
     }
+    is_set = config.input.positions == "none"
     with torch.no_grad():
         for name, parameter in module.named_parameters():
             if id(parameter) in norms:
                 parameter.fill_(1.0 if name.endswith("weight") else 0.0)
-            elif name.endswith("bias"):
+            elif name.endswith("bias") and not (is_set and name == "embedding.content.bias"):
                 parameter.zero_()
             else:
                 parameter.normal_(std=STD)

@@ -180,7 +180,10 @@ def mean_pool(encoded: Encoded) -> Tensor:
     if valid is None:
         return latents.mean(1)
     kept = latents.masked_fill(~valid[:, :, None], 0)
-    return kept.sum(1) / valid.sum(1, keepdim=True).clamp(min=1)
+    # Half precision holds neither the sum of many latents nor their number.
+    exact = torch.promote_types(latents.dtype, torch.float32)
+    mean = kept.sum(1, dtype=exact) / valid.sum(1, keepdim=True).clamp(min=1)
+    return mean.to(latents.dtype)
 
 
 def layer_statistics(layers: Iterable[Encoded]) -> Tensor:
