@@ -3,7 +3,6 @@
 Shapes: R rows, A numbers of an answer, T targets.
 """
 
-import hashlib
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from html import escape
@@ -15,17 +14,18 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
-from anymae.data.batch import IntArray, valid_of
+from anymae.data.batch import IntArray
 from anymae.data.dataset import Dataset
 from anymae.data.sources.locate import require_output
 from anymae.data.splits import named_parts
 from anymae.errors import DataError, UserInputError
-from anymae.files import read_tensors, write_json, write_named
+from anymae.files import write_json, write_named
 from anymae.hub import Model
 from anymae.inference.api import open_model
 from anymae.inference.computations import Answers
 from anymae.inference.compute import ComputeConfig, compute
 from anymae.inference.rows import open_rows
+from anymae.inference.seen import count_seen
 from anymae.metrics import HEADLINE, IN_UNITS, Estimate, Measured, columns_of, measure
 from anymae.predictor import Ensemble, Predictor
 from anymae.recipes import DataSettings, data_settings
@@ -213,7 +213,7 @@ def evaluate_rows(
         num_groups=num_groups,
         confusion=_confusion(task, truth, found, weights),
         classes=task.classes or (("0", "1") if task.type == "multilabel" else ()),
-        seen_in_training=_count_seen(dataset, index, trained_on),
+        seen_in_training=count_seen(dataset, index, trained_on),
     )
     return evaluation, truth, found
 
@@ -226,23 +226,6 @@ def store(evaluation: Evaluation, path: Path) -> None:
     """
     found = {"format_version": 1, **evaluation.to_json()}
     write_named(path, lambda staged: write_json(staged, found))
-
-
-def row_hashes(dataset: Dataset, index: IntArray) -> npt.NDArray[np.uint64]:
-    """Return a hash of the inputs of each row, `(R,)`: equal where a model sees the same."""
-    out = np.empty(len(index), np.uint64)
-    for cut in range(0, len(index), 1024):
-        batch = dataset.seen(index[cut : cut + 1024])
-        inputs = batch.inputs.numpy()
-        valid = valid_of(batch).numpy()
-        for row in range(len(inputs)):
-            kept = np.ascontiguousarray(inputs[row][valid[row]])
-            digest = hashlib.blake2b(kept.tobytes(), digest_size=8)
-            if dataset.input.kind == "table":
-                # Which cells are missing, also where this batch has none.
-                digest.update(valid[row].tobytes())
-            out[cut + row] = int.from_bytes(digest.digest(), "little")
-    return out
 
 
 def draw(task: TaskConfig, truth: Array, found: Array, evaluation: Evaluation, path: Path) -> None:
@@ -340,23 +323,3 @@ def _confusion(
         np.add.at(table, (truth[known, number].astype(np.int64), chosen[known]), weights[known])
         out[name] = table.tolist()
     return out
-
-
-def _count_seen(
-    dataset: Dataset, index: IntArray, trained_on: npt.NDArray[np.uint64] | Path | None
-) -> int | None:
-    known = read_seen(trained_on) if isinstance(trained_on, Path) else trained_on
-    if known is None:
-        return None
-    return int(np.isin(row_hashes(dataset, index), known).sum())
-
-
-SEEN = "train_rows.safetensors"
-"""In a fine-tuned model's folder: hashes of the rows that it was trained on."""
-
-
-def read_seen(folder: Path) -> npt.NDArray[np.uint64] | None:
-    """Return the hashes of the rows that a model was trained on, if its folder has them."""
-    if not (folder / SEEN).exists():
-        return None
-    return np.asarray(read_tensors(folder / SEEN)["hashes"].numpy().view(np.uint64))

@@ -7,6 +7,7 @@ Shapes: R rows, F features, N inputs, K numbers an input.
 """
 
 import copy
+import logging
 import time
 import warnings
 from collections.abc import Iterable, Iterator, Sequence
@@ -30,6 +31,7 @@ from anymae.inference.api import open_model
 from anymae.inference.computations import Embeddings, Reading
 from anymae.inference.compute import ComputeConfig, compute
 from anymae.inference.rows import open_rows
+from anymae.inference.seen import count_seen
 from anymae.metrics import HEADLINE, Estimate, measure
 from anymae.nn.initial import initialise
 from anymae.predictor import to_answers
@@ -38,6 +40,8 @@ from anymae.task import FinetuneConfig, TaskConfig, TaskType
 from anymae.training.labelling import check_weights, label
 from anymae.training.linear import MANY_CLASSES, fit_linear
 from anymae.training.targets import encode_labels, read_labels, read_weights
+
+logger = logging.getLogger(__name__)
 
 Features = npt.NDArray[np.float32]
 Array = npt.NDArray[np.float64]
@@ -156,12 +160,25 @@ def probe(
     # Of test rows metrics say that they are not defined.
     judges = held if judged_on == "valid" else held[:0]
     check_weights(rows._replace(train=fitted, valid=judges))
+    _warn_of_seen(run, dataset, held)
     judge = Judge(dataset, found, rows.labelled.targets, fitted, held, resamples, seed)
     index = np.r_[fitted, held]
     features = _all_features(model, dataset, index, readings, config or ComputeConfig(), seed)
     results = tuple(judge.all_of(features))
     counts = {"fitted": len(fitted), judged_on: len(held)}
     return Probe(found, counts, judged_on, results, round(time.perf_counter() - started, 2))
+
+
+def _warn_of_seen(run: Model | str | Path, dataset: Dataset, held: IntArray) -> None:
+    """Tell where a fine-tuned model is judged by rows whose labels it has learned."""
+    seen = count_seen(dataset, held, Path(run)) if isinstance(run, str | Path) else None
+    if seen:
+        logger.warning(
+            "the model was fine-tuned on %s of the %s rows that judge it, and on their labels: "
+            "probe the run it began with, or judge on other rows",
+            f"{seen:,}",
+            f"{len(held):,}",
+        )
 
 
 def _check_readings(readings: Sequence[str]) -> None:

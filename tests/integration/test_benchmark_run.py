@@ -364,3 +364,16 @@ def test_a_process_whose_training_is_asked_to_end_takes_no_other_chain(
     with pytest.raises(SystemExit) as left:
         run_module._run_or_leave(Chain(tmp_path, tmp_path, "cpu", ()))
     assert left.value.code == 130
+
+
+def test_a_run_that_is_stopped_tells_what_the_command_itself_goes_on_with(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def stopped(*_: object, **__: object) -> None:
+        raise InterruptedRunError("stopped at step 1 of 2; the same command with --resume goes on")
+
+    monkeypatch.setattr("anymae.benchmark.encoders.pretrain", stopped)
+    with pytest.raises(InterruptedRunError, match=r"guided_seed0 stopped at step 1 of 2; ") as told:
+        run(tmp_path, arms=["guided"])
+    assert str(told.value).endswith("everything is saved: the same command goes on from here")
+    assert "--resume" not in str(told.value)

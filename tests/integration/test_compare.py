@@ -250,3 +250,21 @@ def test_what_cannot_be_compared_is_refused_before_anything_is_written(
     with pytest.raises(error, match=words):
         compare(tmp_path / "out", **options)
     assert not (tmp_path / "out").exists()
+
+
+def test_features_are_joined_to_the_guided_embedding(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen = []
+    judge = run._judge
+
+    def noted(study: object, trial: object, features: dict[str, object]) -> object:
+        seen.append(features)
+        return judge(study, trial, features)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(run, "_judge", noted)
+    anymae.compare(table(), target="y", preset="tiny", steps=2, seeds=1, out=tmp_path / "out",
+                   settings={**TINY, "encoder.depth": 1})  # fmt: skip
+    (features,) = seen
+    expected = np.concatenate([features["raw features"], features["guided pretraining"]], 1)
+    np.testing.assert_array_equal(features["raw features + embedding"], expected)

@@ -46,6 +46,12 @@ def test_a_run_that_diverges_over_rows_of_other_lengths_is_stopped_in_time(tmp_p
         small(tmp_path / "run", data, learning_rate=1e10, settings=settings, batch_size=16)
 
 
+def test_what_is_replayed_is_a_file(tmp_path: Path) -> None:
+    for odd in (tmp_path, tmp_path / "absent"):
+        with pytest.raises(FolderError, match="is no file; name a nonfinite-step file of a run"):
+            replay(odd)
+
+
 @pytest.mark.usefixtures("exploding")
 def test_a_captured_step_of_packed_strings_is_read_again_as_it_was(tmp_path: Path) -> None:
     settings = {"data.pack": True, "data.length": 40}

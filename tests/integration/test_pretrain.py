@@ -14,12 +14,14 @@ import anymae
 from anymae.config import ModelConfig
 from anymae.data.dataset import open_data
 from anymae.errors import ConfigError, DataError, MissingExtraError
+from anymae.files import read_tensors
 from anymae.hub import read_config
 from anymae.inference import score
 from anymae.model import MaskedAutoencoder
 from anymae.presets import get_preset
 from anymae.recipes import load_recipe, make_recipe
 from anymae.report.plan import plan
+from anymae.training.checkpoint import read_checkpoint
 from anymae.training.monitor import ReconstructionMonitor
 from anymae.training.objective import Counters, Look
 from anymae.training.pretrain import Run, pretrain
@@ -413,3 +415,20 @@ def test_strings_are_packed_when_asked(tmp_path: Path, extra: dict[str, Any]) ->
         small(tmp_path / "cut", steps=6, batch_size=8, settings=settings, progress=cut_at(5))
     small(tmp_path / "cut", steps=6, batch_size=8, settings=settings, resume=True)
     assert weights(tmp_path / "cut") == weights(tmp_path / "uncut")
+
+
+def test_a_run_ends_with_the_weights_of_its_best_look(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    honest = ReconstructionMonitor.__call__
+
+    def best_at_8(self: ReconstructionMonitor, model: nn.Module, counters: Counters) -> Look:
+        return honest(self, model, counters)._replace(loss=1.0 + abs(counters.step - 8))
+
+    monkeypatch.setattr(ReconstructionMonitor, "__call__", best_at_8)
+    run = small(tmp_path / "run", strings(600), steps=16)
+    kept = read_tensors(run.folder / "model.safetensors")
+    best = read_checkpoint(run.folder / "checkpoints/step-00000008").model
+    last = read_checkpoint(run.folder / "checkpoints/step-00000016").model
+    assert all(torch.equal(kept[name], best[name]) for name in best)
+    assert any(not torch.equal(kept[name], last[name]) for name in last)

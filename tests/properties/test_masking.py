@@ -2,6 +2,7 @@
 
 import math
 from fractions import Fraction
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -15,6 +16,8 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from anymae.config import MaskingConfig, ModelConfig, parse
 from anymae.errors import ConfigError
 from anymae.masking import MASKINGS
+from anymae.masking.base import make_masking
+from anymae.masking.block import BlockMasking
 from anymae.masking.guided import random_share
 from anymae.masking.select import (
     hidden_counts,
@@ -419,3 +422,20 @@ def test_rows_with_different_ratios_reconstruct_exactly_what_is_hidden() -> None
 def test_a_lower_bound_above_the_ratio_is_refused() -> None:
     with pytest.raises(ConfigError, match=r"ratio_low is 0\.5, above"):
         parse(MaskingConfig, {"ratio": 0.3, "ratio_low": 0.5})
+
+
+def test_blocks_are_shifted_along_both_axes_apart() -> None:
+    config = tiny_config("image", length=256, kind="block", ratio=16 / 256, block_side=4)
+    config = config.model_copy(update={"input": config.input.model_copy(update={"grid": (16, 16)})})
+    masking = make_masking(config)
+    assert isinstance(masking, BlockMasking)
+    draws = Draws(row_keys(torch.arange(400), seed=0))
+    attention = SimpleNamespace(num_inputs=256)
+    masked = masking(None, draws, attention=attention, progress=1.0).view(-1, 16, 16)
+    places = set()
+    for mask in masked:
+        at = mask.nonzero()
+        (top, left), (bottom, right) = at.amin(0).tolist(), at.amax(0).tolist()
+        if (bottom - top, right - left) == (3, 3):  # one whole block
+            places.add((top % 4, left % 4))
+    assert len(places) == 16

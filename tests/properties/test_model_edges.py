@@ -13,7 +13,7 @@ from anymae.config import DecoderConfig, EncoderConfig, MaskingConfig, ModelConf
 from anymae.errors import ConfigError, DataError
 from anymae.export import _Answers, _Vector
 from anymae.model import MaskedAutoencoder
-from anymae.nn.encoder import Encoded
+from anymae.nn.encoder import Encoded, make_encoder
 from anymae.nn.readout import READOUTS, mean_pool
 from anymae.predictor import Predictor
 from anymae.recipes import make_recipe
@@ -154,3 +154,9 @@ def both(
     predictor = Predictor(model.config, task).eval()
     predictor.load_encoder(model.state_dict())
     return _Answers(predictor)(inputs, valid), predictor.answer(inputs, valid)
+
+
+def test_drop_path_grows_from_block_to_block() -> None:
+    config = EncoderConfig(width=16, num_heads=2, depth=3, drop_path=0.4)
+    rates = [block.drop_path.rate for block in make_encoder(config).blocks]  # type: ignore[attr-defined]
+    assert rates == pytest.approx([0, 0.2, 0.4])

@@ -115,3 +115,15 @@ def test_last_batch_of_an_epoch_is_the_short_one() -> None:
     order = Order(1037, batch_size=16, seed=0, lengths=np.arange(1037) % 50)
     sizes = [len(order.batch(step)) for step in range(order.steps_per_epoch)]
     assert sizes == [16] * 64 + [13]
+
+
+def test_batches_of_similar_length_come_in_another_order_in_each_window_and_epoch() -> None:
+    lengths = np.arange(2 * WINDOW * 4)
+
+    def ranks(order: Order, first: int) -> tuple[int, ...]:
+        means = [lengths[order.batch(first + place)].mean() for place in range(WINDOW)]
+        return tuple(np.argsort(np.argsort(means)))
+
+    orders = [Order(len(lengths), batch_size=4, seed=seed, lengths=lengths) for seed in (0, 1)]
+    found = {ranks(order, WINDOW * window) for order in orders for window in range(4)}
+    assert len(found) == 8

@@ -245,3 +245,11 @@ def test_an_existing_run_is_not_overwritten(checkpoint: Path, tmp_path: Path) ->
     with pytest.raises(FolderError, match="holds something already"):
         convert_checkpoint(checkpoint, out=tmp_path / "run")
     assert [path.name for path in (tmp_path / "run").iterdir()] == ["mine"]
+
+
+@pytest.mark.parametrize("hides", [True, False])
+def test_what_is_hidden_first_is_converted(hides: bool) -> None:
+    options = {"masking_ratio": 0.5, "num_per_query": 2, "mask_self": hides}
+    asked = {**NEEDED, "encoder_type": "self_attention"}
+    asked["cross_train_noising_args"] = [[NAME, options]]
+    assert convert_config(asked).masking.hide_queries == hides

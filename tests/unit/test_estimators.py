@@ -458,3 +458,20 @@ def test_a_row_at_least_is_learned_from(
         model, freeze=False, finetuning={"valid_share": 0.99}, training={"steps": 1}
     )
     assert np.isfinite(estimator.fit(texts[:24], oxygens[:24]).predict(texts[:3])).all()
+
+
+def test_row_weights_reach_the_fine_tuning(monkeypatch: pytest.MonkeyPatch) -> None:
+    seen = []
+
+    def noted(encoder: Any, task: Any, rows: Any, **named: Any) -> Any:
+        seen.append(rows.labelled.weights)
+        return fit(encoder, task, rows, **named)
+
+    monkeypatch.setattr("anymae.estimators.supervised.fit", noted)
+    texts, weights = strings(24), np.linspace(0.5, 2, 24)
+    training = {"steps": 1, "learning_rate": 1e-3}
+    regressor = Regressor(
+        pretrained(texts), freeze=False, device="cpu", random_state=0, training=training
+    )
+    regressor.fit(texts, np.arange(24.0), sample_weight=weights)
+    np.testing.assert_allclose(seen[0], weights, rtol=1e-6)

@@ -17,8 +17,9 @@ from sklearn import metrics as sk
 from anymae.config import DataConfig
 from anymae.data.dataset import open_data
 from anymae.errors import DataError, UserInputError
-from anymae.evaluation import Evaluation, Part, draw, evaluate, row_hashes, store
+from anymae.evaluation import Evaluation, Part, draw, evaluate, store
 from anymae.inference import predict
+from anymae.inference.seen import row_hashes
 from anymae.model import MaskedAutoencoder
 from anymae.predictor import Predictor
 from anymae.task import TaskConfig

@@ -115,3 +115,23 @@ def test_a_pickle_is_refused_unread(tmp_path: Path) -> None:
     for read in (files.read_tensors, files.read_metadata):
         with pytest.raises(FolderError, match="only safetensors are read"):
             read(tmp_path / "m.safetensors")
+
+
+def test_content_is_flushed_before_it_gets_its_name_and_the_folder_after(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    done: list[tuple[str, str]] = []
+    for name in ("sync", "_rename"):
+
+        def noted(*paths: Path, name: str = name, real: object = getattr(files, name)) -> None:
+            done.append((name, paths[0].name))
+            real(*paths)  # type: ignore[operator]
+
+        monkeypatch.setattr(files, name, noted)
+    files.write_json(tmp_path / "a.json", {})
+    named = [("_rename", ".staged-a.json"), ("sync", tmp_path.name)]
+    assert done == [("sync", ".staged-a.json"), *named]
+    done.clear()
+    files.write_folder(tmp_path / "f", lambda staged: files.write_json(staged / "b.json", {}))
+    named = [("_rename", ".staged-f"), ("sync", tmp_path.name)]
+    assert done == [("sync", "b.json"), ("sync", ".staged-f"), *named]

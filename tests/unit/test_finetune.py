@@ -13,10 +13,11 @@ import torch
 from anymae.config import DataConfig, parse
 from anymae.data.dataset import Dataset, open_data
 from anymae.errors import ConfigError, DataError, FolderError, UserInputError
-from anymae.evaluation import evaluate, read_seen, row_hashes
+from anymae.evaluation import evaluate
 from anymae.hub import load
 from anymae.inference import predict
 from anymae.inference.rows import open_rows
+from anymae.inference.seen import read_seen, row_hashes
 from anymae.model import MaskedAutoencoder
 from anymae.nn.readout import READOUTS
 from anymae.predictor import Ensemble, Predictor, build, describe
@@ -724,7 +725,7 @@ def test_training_rows_are_hashed_once(
         hashed.append(len(index))
         return row_hashes(dataset, index)
 
-    for module in ("anymae.evaluation", "anymae.training.finetune"):
+    for module in ("anymae.inference.seen", "anymae.training.finetune"):
         monkeypatch.setattr(f"{module}.row_hashes", counted)
     data = table(y=RANDOM.normal(size=COUNT), part=PARTS)
     done = finetune(

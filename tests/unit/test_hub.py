@@ -13,6 +13,7 @@ from anymae import hub
 from anymae.errors import FolderError, UserInputError
 from anymae.hub import model_card
 from anymae.model import MaskedAutoencoder
+from models import pretrained, strings
 from runs import encoder, tuned
 from tiny import tiny_config, tiny_inputs
 
@@ -270,3 +271,7 @@ def test_a_damaged_folder_is_named_in_one_sentence(name: str, folder: Path) -> N
         anymae.load(folder)
     assert "\n" not in str(caught.value)
     assert caught.value.exit_code == 2
+
+
+def test_a_model_is_unpacked_for_evaluation() -> None:
+    assert not hub.unpack(hub.pack(pretrained(strings()).train())).training

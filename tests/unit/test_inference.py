@@ -449,6 +449,9 @@ def test_scores_against_a_reference(
         score_to_file(model, text, tmp_path / "a.npy", reference=3)
     long = DataConfig(too_long="truncate")
     score_to_file(model, text, tmp_path / "d.csv", reference="C" * 999, data_config=long)
+    for odd in ("", "C" * 999):
+        with pytest.raises(UserInputError, match=rf"^the reference '{odd}' is no row of its own"):
+            score_to_file(model, text, tmp_path / "c.csv", reference=odd)
     for absent in (999, -1):
         with pytest.raises(UserInputError, match=f"reference row {absent}"):
             score_to_file(model, text, tmp_path / "c.csv", reference=absent)
@@ -833,3 +836,23 @@ def test_a_single_row_that_does_not_fit_is_told_without_flags_of_other_verbs(
     with pytest.raises(OutOfMemoryError, match=r"a single row, of at most \d+ inputs; ") as caught:
         embed(model, text, config=ComputeConfig(device="cpu"))
     assert "--" not in str(caught.value)
+
+
+def test_shards_of_other_masks_or_seeds_are_not_taken_up(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(stream, "SHARD_ROWS", 10)
+    texts = strings(30)
+    model, out, whole = pretrained(texts, spread=0.2), tmp_path / "cut.csv", tmp_path / "w.csv"
+
+    def kill(done: int, _: int) -> None:
+        if done:
+            raise KeyboardInterrupt
+
+    for other in ({"seed": 1}, {"num_masks": 5}):
+        with pytest.raises(KeyboardInterrupt):
+            score_to_file(model, texts, out, progress=kill)
+        assert score_to_file(model, texts, out, overwrite=True, **other).taken_up == 0
+        score_to_file(model, texts, whole, overwrite=True, **other)
+        assert out.read_bytes() == whole.read_bytes()
+        out.unlink()

@@ -6,17 +6,21 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from torch import nn
 
 from anymae.config import DataConfig, parse
 from anymae.data.dataset import Dataset, open_data
+from anymae.errors import DataError
 from anymae.masking.random import RandomMasking
 from anymae.model import MaskedAutoencoder
+from anymae.nn.readout import mean_pool
 from anymae.presets import build_config
 from anymae.training.monitor import ReconstructionMonitor, spaced, spread
 from anymae.training.objective import Counters
 from anymae.training.processes import Processes
 from anymae.training.trivial import fit_trivial, trivial_loss
 from anymae.training.verdict import judge
+from models import pretrained
 from runs import strings
 
 SIZES = {"width": 16, "depth": 1, "num_heads": 2}
@@ -182,3 +186,57 @@ def test_the_verdict_says_what_the_numbers_say(
 )
 def test_the_verdict_says_which_weights_are_kept(keep: Any, kept: str) -> None:
     assert f"the {kept} kept" in judge([5.5, 2.0, 2.1, 2.2], LOOK, keep).words
+
+
+def test_embeddings_of_rows_of_other_lengths_come_in_the_order_of_the_rows() -> None:
+    texts = strings(60)
+    dataset, model = open_data(texts), pretrained(texts).eval()
+    rows = np.arange(3, 60, 2)
+    with Processes("cpu") as processes, torch.no_grad():
+        monitor = ReconstructionMonitor(
+            dataset, rows=rows, train_rows=rows, model=model, batch_size=4, seed=0,
+            processes=processes,
+        )  # fmt: skip
+        found = monitor._embed(model, rows)
+        alone = [
+            mean_pool(model.encode(batch.inputs, valid=batch.valid))
+            for batch in (dataset.batch(rows[place : place + 1]) for place in range(len(rows)))
+        ]
+    torch.testing.assert_close(found, torch.cat(alone), atol=1e-5, rtol=1e-4)
+
+
+def test_a_look_drops_nothing() -> None:
+    texts, looks = strings(40), []
+    for dropout in (0.0, 0.5):
+        torch.manual_seed(0)
+        model = pretrained(texts)
+        for module in model.modules():
+            if isinstance(module, nn.Dropout):
+                module.p = dropout
+        with Processes("cpu") as processes:
+            monitor = ReconstructionMonitor(
+                open_data(texts), rows=np.arange(40), train_rows=np.arange(40), model=model,
+                batch_size=8, seed=0, processes=processes,
+            )  # fmt: skip
+            looks.append(monitor(model.train(), Counters(0, 10, 0)))
+    assert looks[0] == looks[1]
+
+
+def test_validation_rows_in_which_nothing_can_be_hidden_are_refused() -> None:
+    table = np.full((40, 3, 1), np.nan)
+    table[:, 0], table[:30] = 1.0, np.random.default_rng(0).normal(size=(30, 3, 1))
+    dataset = open_data(table)
+    model = MaskedAutoencoder(build_config("tiny", dataset.input, encoder=SIZES))
+
+    def look_at(rows: np.ndarray, processes: Processes) -> ReconstructionMonitor:
+        return ReconstructionMonitor(
+            dataset, rows=rows, train_rows=np.arange(20), model=model, batch_size=4, seed=0,
+            processes=processes,
+        )  # fmt: skip
+
+    with Processes("cpu") as processes:
+        with pytest.raises(DataError, match="no validation row has two inputs"):
+            look_at(np.arange(30, 40), processes)
+        # One is enough, wherever it stands.
+        for row in (29, 0):
+            assert look_at(np.r_[row, 30:40], processes)(model, Counters(0, 10, 0)).loss > 0

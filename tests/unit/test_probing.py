@@ -12,7 +12,8 @@ from sklearn.linear_model import LogisticRegression, Ridge
 from anymae.config import DataConfig
 from anymae.data.dataset import open_data
 from anymae.errors import ConfigError, DataError
-from anymae.probing import probe, raw_features
+from anymae.inference.compute import ComputeConfig
+from anymae.probing import Judge, _all_features, probe, raw_features
 from anymae.task import TaskConfig
 from anymae.training.linear import _folds, fit_linear
 from models import pretrained, strings
@@ -314,3 +315,36 @@ def test_rows_of_weight_zero_are_no_neighbours() -> None:
     )  # fmt: skip
     for row in found.results:
         assert row.metrics["y"]["rmse"].value < 10, row
+
+
+def test_neighbours_are_near_whatever_the_features_units() -> None:
+    draw = np.random.default_rng(0)
+    y = draw.normal(size=60)
+    data = {"smiles": strings(60), "y": y}
+    dataset = open_data(data, DataConfig(column=("smiles",), target=("y",)))
+    task = TaskConfig(type="regression", targets=("y",), mean=(0.0,), std=(1.0,))
+    parts = np.arange(40), np.arange(40, 60)
+    judge = Judge(dataset, task, y[:, None].astype(np.float32), *parts, resamples=0, seed=0)
+    features = np.stack([y, draw.normal(size=60)], 1).astype(np.float32)
+    errors = [
+        judge.neighbours("x", "mean", features * np.float32([1, unit])).mean["rmse"].value
+        for unit in (1, 1000)
+    ]
+    assert errors[1] == pytest.approx(errors[0], rel=1e-3)
+
+
+def test_what_joins_the_raw_features_is_the_encoder_and_random_ones_follow_the_seed() -> None:
+    texts = strings(20)
+    model, dataset = pretrained(texts), open_data(texts)
+
+    def features(seed: int) -> dict[tuple[str, str], np.ndarray]:
+        config, index = ComputeConfig(device="cpu"), np.arange(20)
+        made = _all_features(model, dataset, index, ("mean", "layers"), config, seed)
+        return {(name, reading): values for name, reading, values in made}
+
+    one, same, other = features(0), features(0), features(1)
+    joined = np.concatenate([one["encoder", "layers"], one["raw", ""]], 1)
+    np.testing.assert_array_equal(one["encoder + raw", "layers"], joined)
+    drawn = "random encoder", "mean"
+    np.testing.assert_array_equal(one[drawn], same[drawn])
+    assert not np.allclose(one[drawn], other[drawn])

@@ -26,6 +26,9 @@ def test_no_run_sees_a_test_digit(told: tuple[Story, Path, object]) -> None:
     images, _ = module._digits()
     pool, test = module._split(len(images))
     assert len(pool) + len(test) == len(images) == 1797
+    readme = (Path(__file__).parents[2] / "README.md").read_text()
+    assert f"pretrains on {len(pool):,} handwritten digits" in readme
+    assert f"the accuracy on {len(test)} others" in readme
     assert not set(pool) & set(test)
     stored = np.load(told[1] / "digits.npz")["images"]
     assert np.array_equal(stored, images[pool])

@@ -18,7 +18,7 @@ from anymae.model import MaskedAutoencoder
 from anymae.report.examples import Example, co_masking, reconstruct, reconstruct_rows
 from anymae.report.figures import curves, matrix, seen_and_filled, series_grid, strips
 from anymae.report.page import Block, render_page, write_page
-from anymae.report.rows import as_html, as_text, cells, characters, pictures
+from anymae.report.rows import _word, as_html, as_text, cells, characters, pictures
 from anymae.report.runs import example_blocks, write_report
 from anymae.report.show import show_rows
 from runs import Cut, cut_at, small, strings, tuned
@@ -467,3 +467,7 @@ def test_a_report_of_a_fine_tuned_model_tells_how_it_went(
     (tmp_path / "m" / "finetune.json").write_text("{}")
     page = write_report([tmp_path / "m"]).read_text()
     assert "Settings" in page and "Nothing of the fine-tuning of m is shown" in page
+
+
+def test_a_number_that_is_nothing_has_no_sign() -> None:
+    assert [_word(number) for number in (-0.0, -1e-9, 0.25)] == ["0", "-1e-09", "0.25"]

@@ -9,6 +9,7 @@ import sys
 import time
 import tracemalloc
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import psutil
@@ -258,3 +259,28 @@ def test_other_settings_are_other_entries(tmp_path: Path, own_cache: Path) -> No
     declared = DataConfig(missing=("none",))
     assert read_source(tmp_path / "x.csv", declared).table["a"].to_pylist() == [1, None]
     assert len(entries(own_cache)) == 2
+
+
+def test_another_format_is_another_entry(tmp_path: Path, monkeypatch: Any) -> None:
+    monkeypatch.setenv("ANYMAE_CACHE", str(tmp_path / "cache"))
+    (tmp_path / "x").write_text("a\n1\n")
+
+    for name in ("one", "two"):
+
+        def fill(sink: Any, name: str = name) -> None:
+            sink.write(pa.record_batch({name: [1]}))
+
+        reading = cache.Reading("x", name, (tmp_path / "x",), fill, {})
+        assert cache.through_cache(reading).table.column_names == [name]
+
+
+def test_an_entry_of_another_layout_is_another_entry(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("ANYMAE_CACHE", str(tmp_path / "cache"))
+    (tmp_path / "x.csv").write_text("a\n1\n")
+    for layout in (cache.LAYOUT, cache.LAYOUT + 1):
+        monkeypatch.setattr(cache, "LAYOUT", layout)
+        read_source(tmp_path / "x.csv", DataConfig())
+    entries = [path for path in (tmp_path / "cache/tables").iterdir() if path.is_dir()]
+    assert len(entries) == 2

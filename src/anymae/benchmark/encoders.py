@@ -28,7 +28,7 @@ from anymae.hub import WEIGHTS, load
 from anymae.model import MaskedAutoencoder
 from anymae.recipes import apply_settings, load_recipe, make_recipe
 from anymae.training.folder import CHECKPOINTS, RECIPE
-from anymae.training.pretrain import pretrain
+from anymae.training.pretrain import part_of_more, pretrain
 from anymae.training.resolve import resolve_job
 from anymae.training.session import make_model
 
@@ -141,9 +141,10 @@ class ArmEncoder:
         digest = read_source(corpus.inputs, recipe.data).digest
         check_rows(self.where.out, self._name, "corpus", digest)
         started = time.monotonic()
-        run = pretrain(
-            corpus.inputs, out=self._folder, recipe=recipe, resume=True, no_examples=True
-        )
+        with part_of_more(self._folder):
+            run = pretrain(
+                corpus.inputs, out=self._folder, recipe=recipe, resume=True, no_examples=True
+            )
         # The weights are whole; what was needed to go on after a cut only takes room.
         remove_folder(self._folder / CHECKPOINTS)
         weights = sum(parameter.numel() for parameter in run.model.parameters())

@@ -7,6 +7,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import typer
@@ -187,6 +188,32 @@ def _lines(verb: str) -> Show:
 def next_step(command: str) -> None:
     """Name the sensible next command, on stderr."""
     typer.echo(f"next: {command}", err=True)
+
+
+def as_argument(data: str) -> str:
+    """Return a path that is never taken for an option.
+
+    >>> as_argument("-odd.csv"), as_argument("a.csv")
+    ('./-odd.csv', 'a.csv')
+    """
+    return f"./{data}" if data.startswith("-") else data
+
+
+def is_finetuned(run: str | Path) -> bool:
+    """Say whether a folder or a hub id has a model that answers, not an encoder alone."""
+    from anymae.hub import read_config, resolve
+
+    return "task" in read_config(resolve(run))
+
+
+def next_answers(model: object) -> None:
+    """Name the command that asks a fine-tuned model of data."""
+    next_step(quoted("anymae", "predict", model, "DATA", "--out", "answers.csv"))
+
+
+def next_probe(run: object) -> None:
+    """Name the command that judges an encoder."""
+    next_step(quoted("anymae", "probe", run, "LABELLED", "--target", "COL"))
 
 
 def quoted(*words: object) -> str:

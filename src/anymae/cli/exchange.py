@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from anymae.cli.console import next_step, quoted, show_json
+from anymae.cli.console import is_finetuned, next_answers, next_step, quoted, show_json
 from anymae.cli.options import JsonFlag, OverwriteFlag, RunArgument
 
 _PANEL = "Exchange"
@@ -126,9 +126,7 @@ def _use(name: object, run: str | Path) -> None:
         name: What to call it.
         run: Where its configuration is read.
     """
-    from anymae.hub import read_config, resolve
-
-    if "task" in read_config(resolve(run)):
-        next_step(quoted("anymae", "predict", name, "DATA", "--out", "answers.csv"))
+    if is_finetuned(run):
+        next_answers(name)
     else:
         next_step(quoted("anymae", "embed", name, "DATA", "--out", "embeddings.parquet"))

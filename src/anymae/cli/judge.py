@@ -9,6 +9,10 @@ from typing import TYPE_CHECKING, Annotated, Any, cast
 import typer
 
 from anymae.cli.console import (
+    as_argument,
+    is_finetuned,
+    next_answers,
+    next_probe,
     next_step,
     quoted,
     show_json,
@@ -115,7 +119,7 @@ def probe(
     ]
     show_table(["features", "model", "target", name], rows)
     words = [*data_flags.words(), *_task_words(task)]
-    next_step(quoted("anymae", "finetune", run, data, *words, "--out", "models/NAME"))
+    next_step(quoted("anymae", "finetune", run, as_argument(data), *words, "--out", "models/NAME"))
 
 
 def evaluate(
@@ -159,7 +163,7 @@ def evaluate(
         )
     if json:
         return
-    next_step(quoted("anymae", "predict", model, "DATA", "--out", "answers.csv"))
+    next_answers(model)
 
 
 def compare(
@@ -216,7 +220,7 @@ def compare(
     if not data_flags.target:
         words += [word for name in found.task.targets for word in ("--target", name)]
     words += _task_words(task)
-    next_step(quoted("anymae", "finetune", run, data, *words, "--out", "models/NAME"))
+    next_step(quoted("anymae", "finetune", run, as_argument(data), *words, "--out", "models/NAME"))
 
 
 def _task_words(task: str | None) -> list[str]:
@@ -346,7 +350,7 @@ def report(
 
     Example: anymae report runs/guided runs/random --out both.html
     """
-    from anymae.hub import WEIGHTS, read_config, resolve
+    from anymae.hub import WEIGHTS, resolve
     from anymae.report import write_report
 
     page = write_report(runs, out=out, overwrite=overwrite, no_examples=no_examples)
@@ -354,8 +358,7 @@ def report(
         show_json({"page": str(page)})
         return
     typer.echo(f"{page}: open it in a browser")
-    first = resolve(runs[0])
-    if "task" in read_config(first):
-        next_step(quoted("anymae", "predict", runs[0], "DATA", "--out", "answers.csv"))
-    elif (first / WEIGHTS).exists():
-        next_step(quoted("anymae", "probe", runs[0], "LABELLED", "--target", "COL"))
+    if is_finetuned(runs[0]):
+        next_answers(runs[0])
+    elif (resolve(runs[0]) / WEIGHTS).exists():
+        next_probe(runs[0])

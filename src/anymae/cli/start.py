@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from anymae.cli.console import next_step, progress, quoted, show_json, show_table
+from anymae.cli.console import as_argument, next_step, progress, quoted, show_json, show_table
 from anymae.cli.options import (
     LARGEST_SEED,
     DataArgument,
@@ -108,4 +108,4 @@ def inspect(
     # What was looked at is what would be skipped; `pretrain` stops at bad rows otherwise.
     past = ("--on-bad-row", "skip") if found.found.bad and not data_flags.on_bad_row else ()
     words = (*data_flags.words(), *past, *sized, "--out", "runs/NAME")
-    next_step(quoted("anymae", "pretrain", data, *words))
+    next_step(quoted("anymae", "pretrain", as_argument(data), *words))

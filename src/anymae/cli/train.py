@@ -7,7 +7,9 @@ from typing import TYPE_CHECKING, Annotated, Any, cast
 import typer
 
 from anymae.cli.console import (
+    as_argument,
     is_main_process,
+    next_answers,
     next_step,
     quoted,
     show_json,
@@ -308,7 +310,7 @@ def _report_model(model: "Finetuned", *, json: bool) -> None:
         words = ", ".join(f"{name} {estimate}" for name, estimate in found.overall.items())
         more = f" ({found.units})" if found.units else ""
         typer.echo(f"{part}, {found.rows:,} rows: {words}{more}")
-    next_step(quoted("anymae", "predict", model.folder, "DATA", "--out", "answers.csv"))
+    next_answers(model.folder)
 
 
 def tune(
@@ -360,4 +362,4 @@ def tune(
         "flatters; other rows tell what it is worth"
     )
     words = [*data_flags.words(), "--recipe", found.recipe, "--out", "runs/NAME"]
-    next_step(quoted("anymae", "pretrain", data, *words))
+    next_step(quoted("anymae", "pretrain", as_argument(data), *words))

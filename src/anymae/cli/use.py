@@ -6,7 +6,16 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from anymae.cli.console import next_step, progress, quoted, show_json
+from anymae.cli.console import (
+    as_argument,
+    is_finetuned,
+    next_answers,
+    next_probe,
+    next_step,
+    progress,
+    quoted,
+    show_json,
+)
 from anymae.cli.options import (
     READINGS,
     ComputeFlags,
@@ -69,7 +78,7 @@ def embed(
         )
     _report(written, json=json)
     if not json:
-        next_step(quoted("anymae", "probe", run, "LABELLED", "--target", "COL"))
+        (next_answers if is_finetuned(run) else next_probe)(run)
 
 
 def predict(
@@ -141,7 +150,7 @@ def score(
         )
     _report(written, json=json)
     if not json:
-        next_step(quoted("anymae", "show", run, data, *data_flags.words(), "--text"))
+        next_step(quoted("anymae", "show", run, as_argument(data), *data_flags.words(), "--text"))
 
 
 def _row_or_string(reference: str | None) -> int | str | None:

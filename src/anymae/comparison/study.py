@@ -18,7 +18,7 @@ from anymae.data.batch import IntArray
 from anymae.data.dataset import Dataset, open_data
 from anymae.data.frame import Frame
 from anymae.data.splits import split_rows
-from anymae.errors import DataError, FolderError, InterruptedRunError
+from anymae.errors import DataError, FolderError
 from anymae.files import read_json, remove_folder, require_free, require_writable, write_json
 from anymae.hub import Model, load
 from anymae.inference.computations import Embeddings, Reading
@@ -27,7 +27,7 @@ from anymae.inference.rows import open_rows
 from anymae.recipes import apply_settings, load_recipe
 from anymae.task import FinetuneConfig, TaskConfig, TaskType
 from anymae.training.folder import CHECKPOINTS, RECIPE, RunFolder
-from anymae.training.pretrain import pretrain
+from anymae.training.pretrain import part_of_more, pretrain
 from anymae.training.progress import Progress
 from anymae.training.resolve import differing, resolve_job, resolved_recipe
 from anymae.training.targets import Labelled, read_weights
@@ -157,15 +157,10 @@ class Study:
         folder = self.out / name
         if not RunFolder(folder).is_finished:
             logger.info("pretraining %s", folder)
-            try:
+            with part_of_more(folder):
                 pretrain(
                     pool, out=folder, recipe=recipe, settings=settings, resume=True, progress=told
                 )
-            except InterruptedRunError as error:
-                stopped = str(error).partition(";")[0]
-                raise InterruptedRunError(
-                    f"{folder} {stopped}; everything is saved: the same command goes on from here"
-                ) from None
             # The weights are whole; what was needed to go on after a cut only takes room.
             remove_folder(folder / CHECKPOINTS)
         _require_same(folder, apply_settings(recipe, settings))

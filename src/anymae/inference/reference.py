@@ -5,7 +5,7 @@ import math
 import numpy as np
 
 from anymae.config import DataConfig
-from anymae.errors import UserInputError
+from anymae.errors import DataError, UserInputError
 from anymae.hub import Model
 from anymae.inference.computations import Scores
 from anymae.inference.compute import ComputeConfig, compute
@@ -34,7 +34,13 @@ def reference_score(
         )
     if isinstance(reference, str):
         asked = DataConfig(too_long=data_config.too_long)
-        dataset, index = open_rows(model, [reference], asked), np.array([0])
+        try:
+            dataset, index = open_rows(model, [reference], asked), np.array([0])
+        except DataError as error:
+            raise UserInputError(
+                f"the reference {reference!r} is no row of its own ({error}); give a string that "
+                "the run can read, or a row number from 0"
+            ) from None
     else:
         dataset = open_rows(model, data, data_config)
         index = np.flatnonzero(dataset.rows.numbers_of(np.arange(len(dataset))) == reference)

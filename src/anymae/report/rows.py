@@ -166,7 +166,8 @@ def _restored(
 def _word(value: object) -> str:
     if value is None or value != value:
         return "missing"
-    return f"{value:.4g}" if isinstance(value, float) else _printable(str(value))
+    # A sum with 0 has no sign where nothing is left of it.
+    return f"{value + 0.0:.4g}" if isinstance(value, float) else _printable(str(value))
 
 
 def _printable(text: str) -> str:

@@ -21,13 +21,14 @@ from anymae.data.batch import IntArray
 from anymae.data.dataset import Dataset
 from anymae.data.splits import Parts
 from anymae.errors import UserInputError
-from anymae.evaluation import evaluate_rows, row_hashes
+from anymae.evaluation import evaluate_rows
 from anymae.files import read_json, remove_leftovers
 from anymae.hub import Model
 from anymae.inference.api import open_model
 from anymae.inference.computations import one_encoder
 from anymae.inference.compute import ComputeConfig
 from anymae.inference.rows import open_rows
+from anymae.inference.seen import row_hashes
 from anymae.inference.stream import digest
 from anymae.model import Backbone
 from anymae.predictor import Ensemble

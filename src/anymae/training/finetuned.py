@@ -13,7 +13,7 @@ from pydantic import TypeAdapter, ValidationError
 
 from anymae.config import parse
 from anymae.errors import FolderError
-from anymae.evaluation import SEEN, Evaluation
+from anymae.evaluation import Evaluation
 from anymae.files import (
     holds_nothing,
     read_json,
@@ -27,6 +27,7 @@ from anymae.files import (
     write_text,
 )
 from anymae.hub import CARD, CONFIG, DATA, WEIGHTS, load, model_card, write_model
+from anymae.inference.seen import SEEN
 from anymae.predictor import Ensemble, Predictor
 from anymae.task import TaskConfig
 from anymae.training.log import GO_ON

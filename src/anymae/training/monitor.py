@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from anymae.data.batch import Batch, IntArray, valid_of
 from anymae.data.dataset import Dataset
 from anymae.data.sampler import by_length, spaced
-from anymae.errors import NonFiniteError
+from anymae.errors import DataError, NonFiniteError
 from anymae.masking.random import RandomMasking
 from anymae.model import MaskedAutoencoder, Reconstruction
 from anymae.nn.readout import mean_pool
@@ -58,6 +58,9 @@ class ReconstructionMonitor:
         seed: The run's seed.
         processes: Share the rows.
         probe: Judges embeddings by a known column; `None` doesn't.
+
+    Raises:
+        DataError: Nothing can be hidden in any of the validation rows.
     """
 
     def __init__(
@@ -75,6 +78,12 @@ class ReconstructionMonitor:
         self._dataset, self._processes, self._seed = dataset, processes, seed
         self._batch_size, self._probe = batch_size, probe
         self._batches = by_length(rows, dataset.lengths, batch_size)
+        # The longest rows first, so that a look at one batch is mostly all.
+        if all(_most_valid(dataset, index) < 2 for index in reversed(self._batches)):
+            raise DataError(
+                "no validation row has two inputs, so nothing can be hidden in them; name other "
+                "validation rows with --split or --valid"
+            )
         # How far embeddings are apart takes many rows, of which there may be few held out.
         self._embedded = spaced(train_rows, MOST_EMBEDDED)
         self._trivial = fit_trivial(dataset, train_rows)
@@ -194,6 +203,10 @@ def _relative_entropy(hidden_at: Tensor, valid_at: Tensor) -> Tensor:
 def _entropy(counts: Tensor) -> Tensor:
     share = counts / counts.sum().clamp(min=1)
     return -(share * share.clamp(min=1e-300).log()).sum()
+
+
+def _most_valid(dataset: Dataset, index: IntArray) -> int:
+    return int(valid_of(dataset.batch(index)).sum(1).max())
 
 
 def _per_position(flags: Tensor, length: int) -> Tensor:

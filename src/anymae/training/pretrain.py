@@ -1,14 +1,15 @@
 """`anymae.pretrain`: any data in, a run folder with an encoder out."""
 
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, fields
 from html import escape
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from anymae.config import Recipe, TrainingConfig, parse
-from anymae.errors import ConfigError, FolderError
+from anymae.errors import ConfigError, FolderError, InterruptedRunError
 from anymae.files import read_json
 from anymae.hub import load
 from anymae.model import MaskedAutoencoder
@@ -38,6 +39,22 @@ SHORT = {
     **dict.fromkeys(("seed", "device", "precision"), "training"),
 }
 """Keywords of `pretrain` that stand for a setting of the same name, and its section."""
+
+
+@contextmanager
+def part_of_more(folder: Path) -> Iterator[None]:
+    """Reword what stops a run that a command trains among others, and so goes on with by itself.
+
+    Raises:
+        InterruptedRunError: In its words.
+    """
+    try:
+        yield
+    except InterruptedRunError as error:
+        stopped = str(error).partition(";")[0]
+        raise InterruptedRunError(
+            f"{folder} {stopped}; everything is saved: the same command goes on from here"
+        ) from None
 
 
 @dataclass(frozen=True)

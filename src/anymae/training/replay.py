@@ -54,6 +54,8 @@ def replay(capture: str | Path, data: object = None) -> Replay:
         DataError: There are no examples in it, and no data are named.
     """
     capture = Path(capture)
+    if not capture.is_file():
+        raise FolderError(f"{capture} is no file; name a nonfinite-step file of a run")
     tensors, metadata = read_tensors(capture), read_metadata(capture)
     if "capture" not in metadata:
         raise FolderError(f"{capture} is no capture of a step; name a nonfinite-step file of a run")

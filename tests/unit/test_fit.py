@@ -1,0 +1,91 @@
+"""What fine-tuning learns from: weights, windows, groups, and what identifies it."""
+
+import numpy as np
+import torch
+
+from anymae.config import DataConfig
+from anymae.data.dataset import open_data
+from anymae.task import FinetuneConfig, ReadoutConfig, TaskConfig
+from anymae.training import fit
+from anymae.training.answers import AnswerObjective, balance
+from anymae.training.finetune import _ask, finetune
+from anymae.training.fit import Rows, finetune_training
+from anymae.training.lengths import head_steps
+from anymae.training.processes import Processes
+from anymae.training.targets import Labelled
+from models import pretrained, strings
+
+
+def test_the_head_is_fitted_to_features_of_which_nothing_is_dropped() -> None:
+    texts = strings()
+    model = pretrained(texts)
+    data = {"smiles": texts, "y": [float(text.count("O")) for text in texts]}
+    heads = []
+    for rate in (0.0, 0.5):
+        config = FinetuneConfig(
+            dropout=rate, attention_dropout=rate, drop_path=rate,
+            readout=ReadoutConfig(kind="mean"), task="regression",
+        )  # fmt: skip
+        done = finetune(model, data, target="y", config=config,
+                        training={"steps": 1, "learning_rate": 1e-38})  # fmt: skip
+        heads.append(done.model.state_dict()["output.weight"])
+    torch.testing.assert_close(heads[0], heads[1])
+
+
+def test_groups_stay_together_while_the_heads_strength_is_chosen(monkeypatch) -> None:
+    seen, plain = [], fit.fit_linear
+
+    def noted(*words, groups, **named):
+        seen.append(groups)
+        return plain(*words, groups=groups, **named)
+
+    monkeypatch.setattr(fit, "fit_linear", noted)
+    texts = strings(40)
+    data = {"smiles": texts, "y": [float(text.count("O")) for text in texts],
+            "g": np.arange(40) // 4}  # fmt: skip
+    config = FinetuneConfig(readout=ReadoutConfig(kind="mean"), task="regression")
+    finetune(
+        pretrained(texts), data, target="y", config=config, data_config=DataConfig(group="g"),
+        training={"steps": 1, "learning_rate": 1e-3},
+    )  # fmt: skip
+    (groups,) = seen
+    assert groups is not None and set(np.bincount(groups)) <= {0, 4}
+
+
+def test_a_head_is_trained_no_longer_than_all_weights() -> None:
+    task = TaskConfig(type="regression", targets=("y",), mean=(0.0,), std=(1.0,))
+    config = FinetuneConfig(head_first="train", readout=ReadoutConfig(kind="mean"))
+    assert head_steps(task, 100, config, finetune_training({"steps": 5}), 1) == 5
+
+
+def test_classes_are_balanced_by_weight() -> None:
+    task = TaskConfig(type="binary", targets=("y",), classes=("0", "1"))
+    targets, weights = np.array([[0.0], [0.0], [1.0]]), np.array([1.0, 1.0, 8.0])
+    np.testing.assert_allclose(balance(task, targets, weights), [[10 / 2 / 2], [10 / 2 / 8]])
+
+
+def test_rows_too_long_show_another_window_in_each_epoch() -> None:
+    texts = ["".join(np.random.default_rng(0).choice(list("CNO"), 400))]
+    dataset = open_data(texts, DataConfig(length=16, too_long="crop"))
+    task = TaskConfig(type="regression", targets=("y",), mean=(0.0,), std=(1.0,))
+    objective = AnswerObjective(
+        Labelled(dataset, np.zeros((1, 1), np.float32), None), task,
+        config=FinetuneConfig(), train=np.arange(1), seed=0,
+    )  # fmt: skip
+    first, again, later = (objective.load(np.arange(1), epoch).inputs for epoch in (0, 0, 1))
+    assert torch.equal(first, again) and not torch.equal(first, later)
+
+
+def test_other_weights_of_the_same_sizes_are_another_encoder() -> None:
+    texts = strings(24)
+    labelled = Labelled(open_data(texts), np.zeros((24, 1), np.float32), None)
+    rows = Rows(labelled, np.arange(20), np.arange(20, 24))
+    task = TaskConfig(type="regression", targets=("y",), mean=(0.0,), std=(1.0,))
+    model = pretrained(texts)
+    with Processes("cpu") as processes:
+        asked = _ask("y", None, FinetuneConfig(), {"device": "cpu"})
+        before = asked.identify(model, task, rows, processes)["encoder"]
+        assert asked.identify(model, task, rows, processes)["encoder"] == before
+        with torch.no_grad():
+            model.encoder.first.query.weight[0, 0] += 1  # type: ignore[attr-defined]
+        assert asked.identify(model, task, rows, processes)["encoder"] != before

@@ -1,0 +1,70 @@
+"""What one optimizer step does: the passes of it, the clipping, the rate."""
+
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from anymae.config import TrainingConfig
+from anymae.training.loader import Piece
+from anymae.training.objective import Counters
+from anymae.training.optim import decay_groups, learning_rate, make_optimizer
+from anymae.training.processes import Processes
+from anymae.training.step import Stepper
+
+
+@pytest.mark.parametrize(("clip", "length"), [(0.5, 0.5), (None, 100.0)])
+def test_a_gradient_is_clipped_to_the_norm_that_is_asked_for(
+    clip: float | None, length: float
+) -> None:
+    model = nn.Linear(1, 1, bias=False)
+    objective: Any = SimpleNamespace(loss_sum=lambda model, batch, counters: model(batch).sum())
+    config = TrainingConfig(clip=clip, precision="fp32")
+    with Processes("cpu") as processes:
+        stepper: Stepper[Any] = Stepper(
+            model, objective, make_optimizer(decay_groups(model, config), config),
+            config=config, processes=processes,
+        )  # fmt: skip
+        piece = Piece(torch.full((1, 1), 100.0), np.arange(1), 1.0)
+        result = stepper.compute([piece], Counters(0, 10, 0), 1.0)
+    assert result.grad_norm == pytest.approx(100)
+    assert float(model.weight.grad.norm()) == pytest.approx(length, rel=1e-4)  # type: ignore[union-attr]
+
+
+def test_a_step_is_taken_at_the_rate_of_its_number() -> None:
+    model = nn.Linear(1, 1)
+    config = TrainingConfig(learning_rate=1.0, warmup=4, precision="fp32")
+    optimizer = make_optimizer(decay_groups(model, config), config)
+    with Processes("cpu") as processes:
+        stepper: Stepper[Any] = Stepper(
+            model,
+            None,
+            optimizer,
+            config=config,
+            processes=processes,  # type: ignore[arg-type]
+        )
+        rates = [stepper.apply(Counters(step, 10, 0)) for step in (0, 3, 7)]
+    assert rates == [learning_rate(config, step, 10) for step in (0, 3, 7)]
+    assert optimizer.param_groups[0]["lr"] == rates[-1]
+
+
+def test_passes_of_a_step_drop_other_units_and_beta2_is_that_of_the_config() -> None:
+    model = nn.Sequential(nn.Dropout(0.5), nn.Linear(64, 1))
+    config = TrainingConfig(beta2=0.9, clip=None, precision="fp32")
+    optimizer = make_optimizer(decay_groups(model, config), config)
+    assert {group["betas"] for group in optimizer.param_groups} == {(0.9, 0.9)}
+    dropped = []
+    model[0].register_forward_hook(lambda module, args, out: dropped.append(out == 0))
+    objective: Any = SimpleNamespace(loss_sum=lambda model, batch, counters: model(batch).sum())
+    with Processes("cpu") as processes:
+        stepper: Stepper[Any] = Stepper(
+            model, objective, optimizer, config=config, processes=processes
+        )
+        pieces = [Piece(torch.ones(1, 64), np.arange(1), 1.0) for _ in range(2)]
+        for _ in range(2):
+            stepper.compute(pieces, Counters(0, 10, 0), 2.0)
+    assert not torch.equal(dropped[0], dropped[1])
+    assert torch.equal(dropped[0], dropped[2]) and torch.equal(dropped[1], dropped[3])
