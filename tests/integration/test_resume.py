@@ -401,3 +401,28 @@ def test_early_stopping_holds_over_a_cut(tmp_path: Path) -> None:
     small(tmp_path / "uncut", **case)
     assert history(tmp_path / "uncut")[-1]["step"] < 40
     assert same(resumed(tmp_path / "cut", [3, 5], **case), tmp_path / "uncut")
+
+
+@pytest.mark.parametrize(
+    ("more", "reason"),
+    [
+        ({"masking.random_start": 0.5}, "its masks follow masking.random_start over 4 steps"),
+        ({"training.warmup": 0.25}, "its warm-up is a share of 4 steps"),
+    ],
+)
+def test_a_run_is_not_extended_where_its_length_decided_something(
+    more: dict[str, object], reason: str, tmp_path: Path
+) -> None:
+    settings = {
+        "training.schedule": "constant", "training.warmup": 2, "training.keep": "last", **more
+    }  # fmt: skip
+    small(tmp_path / "run", steps=4, settings=settings)
+    with pytest.raises(ConfigError, match=reason):
+        small(tmp_path / "run", steps=8, settings=settings, resume=True)
+
+
+def test_a_run_is_not_gone_on_with_where_data_are_read_otherwise(tmp_path: Path) -> None:
+    with pytest.raises(Cut):
+        small(tmp_path / "run", progress=cut_at(6))
+    with pytest.raises(ConfigError, match=r"data\.too_long is truncate"):
+        small(tmp_path / "run", resume=True, settings={"data.too_long": "truncate"})

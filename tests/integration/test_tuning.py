@@ -14,7 +14,9 @@ import anymae
 from anymae import tuning
 from anymae.comparison import study
 from anymae.config import DataConfig
+from anymae.data.dataset import open_data
 from anymae.data.frame import Frame
+from anymae.data.splits import split_rows
 from anymae.errors import (
     ConfigError,
     DataError,
@@ -337,3 +339,21 @@ def test_a_missing_optuna_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     monkeypatch.setitem(sys.modules, "optuna", None)
     with pytest.raises(MissingExtraError, match=r"anymae\[tune\]"):
         tune(tmp_path / "out")
+
+
+def test_rows_that_a_search_sets_apart_are_in_none_of_its_trials_whatever_the_seed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pytest.importorskip("optuna")
+    watch = Watch(monkeypatch, tuning)
+    config = DataConfig(target=("y",), column=("smiles",))
+    tuning.tune(
+        table(), out=tmp_path / "out", trials=1, steps=1, preset="tiny", settings=TINY,
+        data_config=config, seed=3,
+    )  # fmt: skip
+    used = np.union1d(*watch.judged[0])
+    assert watch.pools[0].rows is not None
+    assert watch.pools[0].rows.tolist() == used.tolist()
+    dataset = open_data(table(), config)
+    drawn = split_rows(dataset.rows, config, 3, valid_share=0.0, test_share=0.2)
+    assert used.tolist() == drawn.train.tolist()

@@ -9,7 +9,13 @@ from pydantic import BaseModel
 from torch import Tensor
 
 import anymae
-from anymae.config import DecoderConfig, EncoderConfig, MaskingConfig, ModelConfig, parse
+from anymae.config import (
+    DecoderConfig,
+    EncoderConfig,
+    MaskingConfig,
+    ModelConfig,
+    parse,
+)
 from anymae.errors import ConfigError, DataError
 from anymae.export import _Answers, _Vector
 from anymae.model import MaskedAutoencoder
@@ -160,3 +166,18 @@ def test_drop_path_grows_from_block_to_block() -> None:
     config = EncoderConfig(width=16, num_heads=2, depth=3, drop_path=0.4)
     rates = [block.drop_path.rate for block in make_encoder(config).blocks]  # type: ignore[attr-defined]
     assert rates == pytest.approx([0, 0.2, 0.4])
+
+
+@pytest.mark.parametrize("encoder", ["transformer", "perceiver"])
+def test_guesses_of_a_set_do_not_depend_on_where_its_hidden_members_stand(encoder: str) -> None:
+    config = tiny_config("values", encoder, length=9)
+    inputs_config = config.input.model_copy(update={"positions": "none"})
+    model = MaskedAutoencoder(config.model_copy(update={"input": inputs_config})).eval()
+    for parameter in model.parameters():
+        parameter.data += 0.2 * torch.randn(parameter.shape)
+    inputs, order = tiny_inputs(config, 2), torch.arange(8, -1, -1)
+    masked = (torch.arange(9) < 4).expand(2, 9)
+    with torch.no_grad():
+        one = model(inputs, masked=masked).predictions
+        other = model(inputs[:, order], masked=masked[:, order]).predictions
+    torch.testing.assert_close(one, other, atol=1e-4, rtol=1e-4)

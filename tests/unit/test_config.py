@@ -224,3 +224,27 @@ def test_every_registry_has_a_group_that_a_package_can_name() -> None:
     assert MASKINGS.group == "anymae.masking"
     for registry in (MASKINGS, ENCODERS, READOUTS, CONTENTS, HEADS, KINDS, SOURCES, SUITES):
         assert re.fullmatch(r"\w+(\.\w+)+", registry.group)
+
+
+def test_queries_of_few_columns_are_not_hidden_first_by_default() -> None:
+    for kind, expected in (("bytes", True), ("image", True), ("values", False), ("table", False)):
+        more = {"image": {"grid": (2, 4)}, "table": {"categories": (0,) * 8}}.get(kind, {})
+        inputs = parse(InputConfig, {"kind": kind, "length": 8, **more})
+        assert build_config("tiny", inputs).masking.hide_queries is expected
+
+
+def test_published_settings_are_those_of_the_paper() -> None:
+    found = {}
+    for name in ("language", "chemistry", "physics", "protein", "image"):
+        training, masking = training_config(f"paper-{name}"), preset_config(f"paper-{name}").masking
+        found[name] = (
+            training.batch_size, training.learning_rate, training.warmup, training.weight_decay,
+            masking.ratio, masking.random_start,
+        )  # fmt: skip
+    assert found == {
+        "language": (256, 1e-4, 5000, 0.01, 0.15, 0.0),
+        "chemistry": (128, 1e-4, 10_000, 0.01, 0.3, 0.0),
+        "physics": (256, 1e-4, 10_000, 0.01, 0.2, 0.25),
+        "protein": (256, 3e-4, 5000, 0.01, 0.15, 0.0),
+        "image": (128, 1e-4, 5000, 0.01, 0.85, 0.0),
+    }

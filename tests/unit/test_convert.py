@@ -253,3 +253,12 @@ def test_what_is_hidden_first_is_converted(hides: bool) -> None:
     asked = {**NEEDED, "encoder_type": "self_attention"}
     asked["cross_train_noising_args"] = [[NAME, options]]
     assert convert_config(asked).masking.hide_queries == hides
+
+
+def test_each_rate_of_a_published_configuration_is_read_from_its_own_key(
+    golden_folder: Path,
+) -> None:
+    config = json.loads((golden_folder / "self-discrete.json").read_text())
+    config |= {"hidden_dropout_prob": 0.1, "attention_dropout_prob": 0.2, "drop_path_rate": 0.3}
+    encoder = convert_config(config).encoder
+    assert (encoder.dropout, encoder.attention_dropout, encoder.drop_path) == (0.1, 0.2, 0.3)

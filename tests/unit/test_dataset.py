@@ -392,3 +392,34 @@ def test_real_adult_census_has_missing_cells_and_heavy_tails(data_folder: Path) 
     batch = dataset.batch(np.arange(len(dataset)))
     place = dataset.roles.inputs.index("workclass")
     assert int((~batch.valid[:, place]).sum()) == 2071
+
+
+def test_rows_of_other_files_are_known_by_their_file_where_bad_ones_are_skipped(
+    tmp_path: Path,
+) -> None:
+    for name, cells in (("train", "C\nCC\n''\nCCC\n"), ("valid", "N\n''\nNN\n")):
+        (tmp_path / f"{name}.csv").write_text("smiles\n" + cells.replace("''", '""'))
+    config = DataConfig(valid=str(tmp_path / "valid.csv"), on_bad_row="skip")
+    dataset = open_data(str(tmp_path / "train.csv"), config)
+    texts = [dataset.preparation.restore(dataset.batch(part).inputs) for part in dataset.parts[:2]]
+    assert texts == [["C", "CC", "CCC"], ["N", "NN"]]
+
+
+def test_lines_that_cannot_be_read_are_named_in_the_file_that_has_them(tmp_path: Path) -> None:
+    (tmp_path / "train.csv").write_text("a,b\n1.5,2.5\n2.5,1\n3.5,2\n")
+    (tmp_path / "valid.csv").write_text("a,b\n1.5,2.5\n2.5,1,9\n4.5,3\n")
+    config = DataConfig(valid=str(tmp_path / "valid.csv"), on_bad_row="skip")
+    dataset = open_data(str(tmp_path / "train.csv"), config)
+    assert [rows.rows.tolist() for rows in dataset.rows.bad] == [[4]]
+    assert list(map(len, dataset.parts)) == [3, 2, 0]
+
+
+@pytest.mark.parametrize("role", ["id", "split", "group", "weight"])
+def test_another_role_is_another_preparation(role: str) -> None:
+    table = pa.table(
+        {"a": np.arange(9) ** 0.5, "r": np.arange(9), "s": ["train"] * 6 + ["valid"] * 3}
+    )
+    name = "s" if role == "split" else "r"
+    with_role = open_data(table, DataConfig(column=("a",), **{role: name})).preparation
+    without = open_data(table, DataConfig(column=("a",), drop=(name,))).preparation
+    assert any(said.startswith(f"{role} is ") for said in without.differences(with_role))

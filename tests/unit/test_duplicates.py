@@ -139,3 +139,9 @@ def test_small_blocks_change_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
     groups = duplicate_groups(dataset).tolist()
     monkeypatch.setattr(duplicates, "_BLOCK_INPUTS", 300)
     assert duplicate_groups(dataset).tolist() == groups
+
+
+def test_a_missing_cell_is_no_copy_of_the_first_category() -> None:
+    table = pa.table({"a": [1.5, 1.5, 2.5, 4.0], "c": ["x", None, "y", "y"]})
+    dataset = open_data(table, DataConfig(kind="table", column=("a", "c")))
+    assert find_duplicates(dataset).exact == 0

@@ -23,11 +23,12 @@ from anymae.config import DataConfig
 from anymae.errors import AnymaeWarning, ConfigError, DataError
 from anymae.estimators import Classifier, Embedder, Regressor
 from anymae.hub import save
-from anymae.inference import embed
+from anymae.inference import ComputeConfig, embed
 from anymae.model import MaskedAutoencoder
 from anymae.training.fit import fit
 from anymae.training.requests import Requests
 from models import pretrained, strings
+from runs import Cut
 
 QUICK = {
     "preset": "tiny", "encoder.depth": 1, "encoder.width": 16, "encoder.num_heads": 2,
@@ -475,3 +476,41 @@ def test_row_weights_reach_the_fine_tuning(monkeypatch: pytest.MonkeyPatch) -> N
     )
     regressor.fit(texts, np.arange(24.0), sample_weight=weights)
     np.testing.assert_allclose(seen[0], weights, rtol=1e-6)
+
+
+def test_pretraining_is_asked_for_what_the_estimator_is(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[dict[str, Any]] = []
+
+    def noted(data: object, **named: Any) -> None:
+        asked.append(named)
+        raise Cut
+
+    monkeypatch.setattr("anymae.estimators.base.pretrain", noted)
+    with pytest.raises(Cut):
+        Embedder(device="cpu", precision="bf16", random_state=3).fit(strings())
+    assert {"seed": 3, "device": "cpu", "precision": "bf16"}.items() <= asked[0].items()
+
+
+def test_an_estimator_computes_in_the_precision_that_it_has() -> None:
+    texts = strings()
+    model = pretrained(texts, spread=0.3)
+    found = Embedder(model, device="cpu", precision="bf16").fit(texts).transform(texts)
+    np.testing.assert_array_equal(
+        found, embed(model, texts, config=ComputeConfig(precision="bf16"))
+    )
+    assert (found != embed(model, texts)).any()
+
+
+def test_rows_that_validate_an_estimator_follow_its_seed(monkeypatch: pytest.MonkeyPatch) -> None:
+    parts = []
+
+    def noted(encoder: Any, task: Any, rows: Any, **named: Any) -> None:
+        parts.append(rows.valid.tolist())
+        raise Cut
+
+    monkeypatch.setattr("anymae.estimators.supervised.fit", noted)
+    texts = strings(60)
+    for seed in (0, 0, 1):
+        with pytest.raises(Cut):
+            Regressor(pretrained(texts), freeze=False, random_state=seed).fit(texts, np.arange(60))
+    assert parts[0] == parts[1] != parts[2]

@@ -1,15 +1,17 @@
 """What fine-tuning learns from: weights, windows, groups, and what identifies it."""
 
 import numpy as np
+import pytest
 import torch
 
-from anymae.config import DataConfig
+from anymae.config import DataConfig, parse
 from anymae.data.dataset import open_data
 from anymae.task import FinetuneConfig, ReadoutConfig, TaskConfig
 from anymae.training import fit
 from anymae.training.answers import AnswerObjective, balance
 from anymae.training.finetune import _ask, finetune
 from anymae.training.fit import Rows, finetune_training
+from anymae.training.labelling import label
 from anymae.training.lengths import head_steps
 from anymae.training.processes import Processes
 from anymae.training.targets import Labelled
@@ -89,3 +91,14 @@ def test_other_weights_of_the_same_sizes_are_another_encoder() -> None:
         with torch.no_grad():
             model.encoder.first.query.weight[0, 0] += 1  # type: ignore[attr-defined]
         assert asked.identify(model, task, rows, processes)["encoder"] != before
+
+
+@pytest.mark.parametrize(("negative", "first"), [("absolute", 3.0), ("zero", 0.0)])
+def test_weights_to_train_with_are_one_on_average(negative: str, first: float) -> None:
+    weights = np.array([-3.0, *np.linspace(1, 9, 23)])
+    table = {"text": strings(), "y": np.arange(24) / 7, "w": weights}
+    asked = DataConfig(target=("y",), weight="w", column=("text",))
+    config = parse(FinetuneConfig, {"negative_weights": negative})
+    _, rows, _ = label(open_data(table, asked), asked, config, seed=0)
+    usable = np.r_[first, weights[1:]]
+    np.testing.assert_allclose(rows.labelled.weights, usable / usable.mean(), rtol=1e-6)

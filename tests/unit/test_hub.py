@@ -11,8 +11,10 @@ import torch
 import anymae
 from anymae import hub
 from anymae.errors import FolderError, UserInputError
-from anymae.hub import model_card
+from anymae.hub import load, model_card, save
 from anymae.model import MaskedAutoencoder
+from anymae.predictor import Ensemble, Predictor
+from anymae.task import TaskConfig
 from models import pretrained, strings
 from runs import encoder, tuned
 from tiny import tiny_config, tiny_inputs
@@ -275,3 +277,11 @@ def test_a_damaged_folder_is_named_in_one_sentence(name: str, folder: Path) -> N
 
 def test_a_model_is_unpacked_for_evaluation() -> None:
     assert not hub.unpack(hub.pack(pretrained(strings()).train())).training
+
+
+def test_members_of_a_loaded_ensemble_know_their_data(tmp_path: Path) -> None:
+    encoder, task = pretrained(strings()), TaskConfig(type="multilabel", targets=("a",))
+    members = [Predictor.from_pretrained(encoder, task) for _ in range(2)]
+    again = load(save(Ensemble(members), tmp_path / "model"))
+    assert isinstance(again, Ensemble) and again.data is not None
+    assert [part.data for part in again.predictors()] == [again.data] * 2

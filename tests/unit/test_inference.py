@@ -45,6 +45,7 @@ from anymae.nn.readout import KernelReadout, layer_statistics
 from anymae.predictor import Ensemble, Predictor
 from anymae.task import ReadoutConfig, TaskConfig
 from models import pretrained, strings
+from runs import Cut
 
 SKIP = DataConfig(on_bad_row="skip")
 
@@ -856,3 +857,38 @@ def test_shards_of_other_masks_or_seeds_are_not_taken_up(
         score_to_file(model, texts, whole, overwrite=True, **other)
         assert out.read_bytes() == whole.read_bytes()
         out.unlink()
+
+
+def cut_after_a_shard(done: int, rows: int) -> None:
+    if done:
+        raise Cut
+
+
+def test_shards_of_other_rows_are_not_taken_up(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(stream, "SHARD_ROWS", 10)
+    texts, out = strings(30), tmp_path / "out.npy"
+    model = pretrained(texts)
+    with pytest.raises(Cut):
+        embed_to_file(model, texts, out, progress=cut_after_a_shard)
+    assert embed_to_file(model, texts[::-1], out).taken_up == 0
+    np.testing.assert_allclose(np.load(out), embed(model, texts[::-1]), atol=1e-5)
+
+
+def test_shards_of_another_reading_are_not_taken_up(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(stream, "SHARD_ROWS", 10)
+    texts, out = strings(30), tmp_path / "out.npy"
+    model = pretrained(texts)
+    with pytest.raises(Cut):
+        embed_to_file(model, texts, out, progress=cut_after_a_shard)
+    assert embed_to_file(model, texts, out, reading="layers").taken_up == 0
+    np.testing.assert_allclose(np.load(out), embed(model, texts, reading="layers"), atol=1e-5)
+
+
+def test_rows_shorter_than_those_of_the_training_are_told(tmp_path: Path) -> None:
+    texts = strings(60, shortest=6)
+    notes = embed_to_file(pretrained(texts), ["C"] * 30, tmp_path / "out.npy").notes
+    assert any("rows have 2 inputs in the median" in note for note in notes)

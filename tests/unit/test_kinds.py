@@ -473,3 +473,11 @@ def test_word_among_numbers_is_a_bad_row_told_with_its_line(tmp_path: Path) -> N
     declared = open_data(path, DataConfig(missing=("about 15",)))
     assert len(declared) == 60
     assert declared.batch(np.array([30])).valid.tolist() == [[False, True]]
+
+
+def test_bad_pictures_are_found_in_every_block_of_them() -> None:
+    pictures = np.random.default_rng(0).random((6, 1024, 1024, 1), np.float32)
+    pictures[5, 3, 3] = np.nan
+    config = DataConfig(patch=1024, on_bad_row="skip")
+    dataset = open_data(pictures, config)
+    assert [rows.rows.tolist() for rows in dataset.rows.bad] == [[5]]

@@ -1,5 +1,7 @@
 """Splits: by column, file, chance, class, group and scaffold."""
 
+from typing import Any
+
 import numpy as np
 import pyarrow as pa
 import pytest
@@ -8,7 +10,7 @@ from anymae.config import DataConfig
 from anymae.data import splits
 from anymae.data.dataset import open_data
 from anymae.data.splits import MOST_VALID, Parts, group_codes, split_rows
-from anymae.errors import DataError
+from anymae.errors import ConfigError, DataError
 
 COUNT = 1000
 NUMBERS = np.random.default_rng(0).normal(size=COUNT)
@@ -165,3 +167,34 @@ def test_scaffolds_stay_together_and_rare_ones_are_held_out() -> None:
     parts = split_rows(dataset.rows, config, 0, valid_share=0.15, test_share=0.1)
     found = [{MurckoScaffoldSmiles(smiles[i]) for i in part} for part in parts]
     assert found == [{"c1ccccc1"}, {"C1CCCCC1"}, {"c1ccncc1", "C1CCNC1"}]
+
+
+def test_a_part_that_is_to_have_rows_gets_a_group_however_large() -> None:
+    table = pa.table({"a": NUMBERS, "g": np.arange(COUNT) // 250})
+    parts = open_data(table, DataConfig(group="g")).parts
+    assert list(map(len, parts)) == [750, 250, 0]
+
+
+@pytest.mark.parametrize(
+    "config",
+    [{"group": "g"}, {"split_by": "stratified", "target": ("c",)}, {"split_by": "scaffold"}],
+)
+def test_every_way_to_split_by_chance_follows_the_seed(config: dict[str, Any]) -> None:
+    data: Any = {"a": NUMBERS, "g": np.arange(COUNT) // 5, "c": np.arange(COUNT) % 3}
+    if config.get("split_by") == "scaffold":
+        pytest.importorskip("rdkit")
+        data = [f"no molecule {row}" for row in range(100)]
+    found = [open_data(data, DataConfig(**config), seed=seed).parts.digest for seed in (0, 0, 1)]
+    assert found[0] == found[1] != found[2]
+
+
+def test_the_hash_of_a_split_tells_which_part_a_row_is_in() -> None:
+    cuts = [Parts(*np.split(np.arange(3), cut)) for cut in ([2, 3], [1, 3], [1, 2], [3, 3])]
+    assert len({parts.digest for parts in cuts}) == 4
+
+
+@pytest.mark.parametrize("rows", [24, 1000])
+def test_shares_that_add_up_to_more_than_all_rows_are_refused(rows: int) -> None:
+    dataset = open_data(pa.table({"a": np.random.default_rng(0).normal(size=rows)}))
+    with pytest.raises(ConfigError, match="valid_share and test_share ask for"):
+        split_rows(dataset.rows, DataConfig(), 0, valid_share=0.5, test_share=0.6)

@@ -14,7 +14,7 @@ from anymae.config import DataConfig
 from anymae.data.batch import IntArray
 from anymae.data.rows import Rows
 from anymae.data.sampler import Permutation
-from anymae.errors import DataError, require_extra
+from anymae.errors import ConfigError, DataError, require_extra
 from anymae.randomness import Draws, Purpose, row_keys
 
 VALID_SHARE = 0.02
@@ -75,6 +75,7 @@ def split_rows(
         The parts; each row is in exactly one.
 
     Raises:
+        ConfigError: The shares take more rows than there are.
         DataError: The split column holds other values; a stratified or group split lacks its
             column, one by scaffold its strings; no row is left for training.
     """
@@ -84,6 +85,11 @@ def split_rows(
     pool = train if among is None else train[among[train]]
     num_valid = 0 if len(valid) else _count(len(pool), valid_share)
     num_test = 0 if named is not None else round(test_share * len(pool))
+    if num_valid + num_test > len(pool):
+        raise ConfigError(
+            f"valid_share and test_share ask for {num_valid:,} and {num_test:,} of {len(pool):,} "
+            "rows; let them add up to less than 1"
+        )
     if num_valid or num_test:
         chosen = _draw(rows, config, seed, pool, [num_test, num_valid])
         test = test if named is not None else pool[chosen == 0]
