@@ -158,7 +158,7 @@ class MaskingConfig(Section):
     """Share of the valid inputs to hide."""
     ratio_low: Annotated[float, Field(gt=0, lt=1)] | None = None
     """Draw each row's ratio evenly from here up to `ratio`; null hides `ratio` of every row."""
-    inputs_per_query: Annotated[float, Field(ge=1, le=1e9)] = 3
+    inputs_per_query: Annotated[float, Field(ge=1, le=1_000_000_000)] = 3
     """Hidden inputs for which one sampled query stands; divides the number of queries that vote."""
     hide_queries: bool = False
     """Hide the sampled queries' own inputs first (transformer only)."""
