@@ -99,7 +99,8 @@ class DataFlags:
         _data("--missing", "VALUE", "Means a missing cell: -999, or COL=0; repeatable."),
     ] = None
     valid: Annotated[
-        str | None, _data("--valid", "FILE", "File of validation rows; all of DATA then trains.")
+        str | None,
+        _data("--valid", "FILE", "File of validation rows; of DATA all train but for --split."),
     ] = None
     test: Annotated[str | None, _data("--test", "FILE", "File of test rows.")] = None
     split_by: Annotated[

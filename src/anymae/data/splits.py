@@ -59,8 +59,9 @@ def split_rows(
 ) -> Parts:
     """Split rows by what the data say, else at random.
 
-    In this order: files named for validation and test, a split column, groups, `split_by`. Where
-    the data name no validation rows, some of the training rows are taken.
+    Files named for validation and test, and a split column, say which rows are in which part; else
+    groups or `split_by` do. Where the data name no validation rows, some of the training rows are
+    taken.
 
     Args:
         rows: The data set.
@@ -122,11 +123,23 @@ def _count(rows: int, share: float | None) -> int:
 
 
 def _given(rows: Rows) -> npt.NDArray[np.int8] | None:
-    """Return 0, 1, 2 for each row as the data say, `None` where they say nothing."""
-    name = rows.roles.split
-    if rows.files is not None or name is None:
-        return rows.files
-    column = rows.column(name)
+    """Return 0, 1, 2 for each row as the data say, `None` where they say nothing.
+
+    The column decides about the rows of the file that is not named for a part.
+    """
+    name, parts = rows.roles.split, rows.files
+    if name is None:
+        return parts
+    if parts is None:
+        return _in_words(rows.column(name), name)
+    theirs = np.flatnonzero(parts == 0)
+    parts = parts.copy()
+    parts[theirs] = _in_words(rows.column(name).take(pa.array(theirs)), name)
+    return parts
+
+
+def _in_words(column: pa.ChunkedArray, name: str) -> npt.NDArray[np.int8]:
+    """Return 0, 1, 2 for the names of parts that a split column holds."""
     words = pc.utf8_lower(pc.ascii_trim_whitespace(column.cast(pa.large_string())))
     known = pa.array(list(NAMES), pa.large_string())
     codes = pc.index_in(words, known).combine_chunks()

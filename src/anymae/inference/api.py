@@ -188,8 +188,8 @@ def score(
 
     Returns:
         float32 `(R,)`, larger is odder: nats an input for bytes (times minus the number of
-        inputs, the pseudo-log-likelihood), squared error of standardised numbers else. NaN for
-        bad rows and rows with one input.
+        inputs, the pseudo-log-likelihood), else the kind's loss (`docs/method.md`, "Loss"), such
+        as the squared error of standardised numbers. NaN for bad rows and rows with one input.
     """
     model = open_model(model)
     dataset = open_rows(model, data, data_config)

@@ -196,7 +196,7 @@ def spread(embeddings: Tensor) -> tuple[float, float]:
 
 
 def _relative_entropy(hidden_at: Tensor, valid_at: Tensor) -> Tensor:
-    """Return how evenly masks fall over positions: 1 as evenly as inputs do, 0 always the same."""
+    """Return how evenly masks fall over positions: 1 as evenly as inputs do, 0 on one alone."""
     return _entropy(hidden_at) / _entropy(valid_at).clamp(min=1e-12)
 
 
