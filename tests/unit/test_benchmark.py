@@ -3,6 +3,7 @@
 import itertools
 from dataclasses import replace
 from pathlib import Path
+from typing import get_args
 
 import numpy as np
 import pyarrow as pa
@@ -12,9 +13,10 @@ from scipy import stats
 
 from anymae.benchmark import SUITES
 from anymae.benchmark.arms import parse_arm
+from anymae.benchmark.asked import asked_of
 from anymae.benchmark.baselines import BASELINES, join
 from anymae.benchmark.candidates import Candidate, blends, choose, final_metrics
-from anymae.benchmark.encoder_features import _Flat, _Known
+from anymae.benchmark.encoder_features import Reader, _Flat, _Known
 from anymae.benchmark.finetuning import NEXT_SEED, finetuned, num_steps
 from anymae.benchmark.labels import Labels, SealedError
 from anymae.benchmark.leaks import clean, contents, count_shared
@@ -26,10 +28,13 @@ from anymae.benchmark.run import plan
 from anymae.benchmark.scores import scores
 from anymae.benchmark.statistics import holm, paired_difference, summarise
 from anymae.benchmark.suite import Corpus, FineTuning, Inputs, Task, TaskData, draw, take
+from anymae.benchmark.suites.digits import Digits
 from anymae.config import DataConfig
 from anymae.data.dataset import open_data
 from anymae.data.splits import Parts
 from anymae.errors import ConfigError, DataError
+from anymae.inference.api import embed
+from anymae.inference.computations import Reading
 from anymae.metrics import METRICS
 from anymae.model import MaskedAutoencoder
 from anymae.presets import build_config
@@ -615,3 +620,33 @@ def test_features_joined_to_a_baseline_are_scaled_by_training_rows() -> None:
     plain = np.zeros((30, 1), np.float32)
     one, two = join(plain, features, data), join(plain, other, data)
     np.testing.assert_array_equal(one[:25], two[:25])
+
+
+def test_readings_are_those_of_the_library_side_by_side() -> None:
+    rows = np.random.default_rng(0).normal(size=(12, 5)).astype(np.float32)
+    dataset = open_data(rows)
+    model = MaskedAutoencoder(build_config("tiny", dataset.input)).eval()
+    model.data = dataset.preparation.to_json()
+    corpus = Corpus(inputs=rows, config=DataConfig())
+    reader = Reader(model, corpus, ("layers", "kernel", "flat", "mean"), "cpu")
+    data = replace(make_data(), inputs=rows, config=DataConfig())
+    found = reader.read("key", data, np.arange(12))
+    assert list(found) == ["mean", "layers", "kernel", "flat"]
+    for reading in get_args(Reading):
+        expected = embed(model, rows, reading=reading)
+        np.testing.assert_allclose(found[reading], expected, atol=1e-5)
+    assert list(Reader(model, corpus, ("kernel",), "cpu").read("key", data, np.arange(12))) == [
+        "kernel"
+    ]
+
+
+def test_readings_that_a_budget_names_are_asked_for() -> None:
+    job = JobName(
+        suite="digits", budget="cpu", stage="final", task="50", arm="guided", seed=0
+    )  # fmt: skip
+    asked = asked_of(Digits, job)
+    assert "readings" not in asked
+    budget = replace(Digits.budgets["cpu"], readings=("layers", "kernel"))
+    other = type("Other", (Digits,), {"budgets": {"cpu": budget}})
+    assert asked_of(other, job) == asked | {"readings": ["layers", "kernel"]}
+    assert "readings" not in asked_of(other, job.model_copy(update={"arm": "baseline"}))

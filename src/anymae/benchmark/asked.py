@@ -7,7 +7,7 @@ from typing import Any
 
 from anymae.benchmark.arms import Arm, parse_arm
 from anymae.benchmark.record import JobName, Record, read_placed
-from anymae.benchmark.suite import AT_ONCE, Budget, FineTuning, Suite, Task
+from anymae.benchmark.suite import AT_ONCE, READINGS, Budget, FineTuning, Suite, Task
 from anymae.errors import ConfigError
 from anymae.training.resolve import differing
 
@@ -32,6 +32,9 @@ def asked_of(suite: type[Suite], job: JobName) -> dict[str, Any]:
             "num_labels": budget.num_labels(task),
             "finetune": None if plan is None else _finetuning(plan),
         }
+        # Records of before there was a choice say nothing of it.
+        if arm.encoder is not None and budget.readings != READINGS:
+            found["readings"] = budget.readings
     plain: dict[str, Any] = json.loads(json.dumps(found))
     return plain
 

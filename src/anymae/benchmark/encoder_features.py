@@ -3,7 +3,9 @@
 Shapes: B rows of a batch, R rows, M latents, D width, F features.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 import torch
@@ -19,7 +21,8 @@ from anymae.inference.compute import ComputeConfig, compute, placed
 from anymae.inference.rows import open_rows
 from anymae.model import MaskedAutoencoder
 from anymae.nn.encoder import Encoded
-from anymae.nn.readout import layer_statistics
+from anymae.nn.readout import KernelReadout, layer_statistics
+from anymae.task import ReadoutConfig
 
 COMPONENTS, FITTED_ON = 256, 4_000
 """Principal components of all latents side by side, and the unlabelled rows that give them."""
@@ -29,21 +32,30 @@ class Reader:
     """Encodes rows, each once, however many tasks they are in.
 
     The readings of a row: `mean` over its latents; `layers`, mean and deviation after each layer;
-    and, where all rows have the same number of latents, `flat`, principal components of the
-    latents side by side.
+    `kernel`, averaged random cosines of the latents after each layer; and, where all rows have
+    the same number of latents, `flat`, principal components of the latents side by side.
 
     Args:
         model: The encoder, in evaluation mode.
         corpus: Unlabelled rows, on which principal components are found.
+        readings: Which of them.
         device: Where rows are encoded.
     """
 
-    def __init__(self, model: MaskedAutoencoder, corpus: Corpus, device: str) -> None:
-        self._model, self._corpus = model, corpus
+    def __init__(
+        self, model: MaskedAutoencoder, corpus: Corpus, readings: Sequence[str], device: str
+    ) -> None:
+        self._model, self._corpus, self._asked = model, corpus, readings
         self._compute = ComputeConfig(device=device)
         self._known: dict[str, _Known] = {}
-        self._projection: Tensor | None = None
-        self._fitted = False
+
+    @cached_property
+    def _readings(self) -> "_Readings":
+        return _Readings(self._model, self._asked, self._projection)
+
+    @cached_property
+    def _projection(self) -> Tensor | None:
+        return self._fit_projection() if "flat" in self._asked else None
 
     def read(self, key: str, data: TaskData, rows: IntArray) -> dict[str, Floats]:
         """Return float32 `(R, F)` by reading.
@@ -58,18 +70,13 @@ class Reader:
         if len(missing):
             values = self._encode(take(data.inputs, missing), data.config)
             known.add(rows[missing], values)
-        values = known.of(rows)
-        width, count = self._model.config.encoder.width, _num_statistics(self._model)
-        found = {"mean": values[:, count - 2 * width : count - width], "layers": values[:, :count]}
-        return found if values.shape[1] == count else {**found, "flat": values[:, count:]}
+        return self._readings.split(known.of(rows))
 
     def _encode(self, inputs: Inputs, config: DataConfig) -> Floats:
         with placed(self._model, self._compute):
-            if not self._fitted:
-                self._projection, self._fitted = self._fit_projection(), True
             dataset = open_rows(self._model, inputs, config)
-            readings = _Readings(self._model, self._projection)
-            return compute(readings, dataset, np.arange(len(dataset)), self._compute).values
+            index = np.arange(len(dataset))
+            return compute(self._readings, dataset, index, self._compute).values
 
     def _fit_projection(self) -> Tensor | None:
         """Find principal components of the latents; `None` where rows differ in their number."""
@@ -107,26 +114,46 @@ class _Known:
 
 
 class _Readings:
-    """Statistics of every layer, and projected latents."""
+    """All readings side by side, from one pass: statistics of every layer first."""
 
     per_input = False
     sums = False
 
-    def __init__(self, model: MaskedAutoencoder, projection: Tensor | None) -> None:
-        # The model is where it computes by now; the projection joins it once, not batch by batch.
+    def __init__(
+        self, model: MaskedAutoencoder, names: Sequence[str], projection: Tensor | None
+    ) -> None:
+        # The model is where it computes by now; the rest joins it once, not batch by batch.
         device = next(model.parameters()).device
-        self.model, self._projection = model, None if projection is None else projection.to(device)
-        extra = 0 if projection is None else projection.shape[1]
-        self.num_numbers = _num_statistics(model) + extra
+        self.model = model
+        config = model.config.encoder
+        self._projection = None if projection is None else projection.to(device)
+        self._kernel = (
+            KernelReadout(ReadoutConfig(kind="kernel"), config).to(device)
+            if "kernel" in names
+            else None
+        )
+        width, count = config.width, 2 * (config.depth + 1) * config.width
+        places = {"mean": slice(count - 2 * width, count - width), "layers": slice(0, count)}
+        if self._kernel is not None:
+            places["kernel"] = slice(count, count := count + self._kernel.num_features)
+        if projection is not None:
+            places["flat"] = slice(count, count := count + projection.shape[1])
+        self.num_numbers = count
+        self._places = {name: place for name, place in places.items() if name in names}
+
+    def split(self, values: Floats) -> dict[str, Floats]:
+        """Return the columns of each reading."""
+        return {name: values[:, place] for name, place in self._places.items()}
 
     def __call__(self, batch: Batch) -> Tensor:
         """Return `(B, F)`."""
         layers = list(self.model.encode_layers(batch.inputs, batch.valid))
-        statistics = layer_statistics(layers)
-        if self._projection is None:
-            return statistics
-        flat = _in_place(layers[-1], batch).flatten(1) @ self._projection
-        return torch.cat([statistics, flat], 1)
+        parts = [layer_statistics(layers)]
+        if self._kernel is not None:
+            parts.append(self._kernel.raw(layers))
+        if self._projection is not None:
+            parts.append(_in_place(layers[-1], batch).flatten(1) @ self._projection)
+        return torch.cat(parts, 1)
 
 
 class _Flat:
@@ -142,11 +169,6 @@ class _Flat:
     def __call__(self, batch: Batch) -> Tensor:
         """Return `(B, M D)`."""
         return _in_place(self.model.encode(batch.inputs, batch.valid), batch).flatten(1)
-
-
-def _num_statistics(model: MaskedAutoencoder) -> int:
-    encoder = model.config.encoder
-    return 2 * (encoder.depth + 1) * encoder.width
 
 
 def _in_place(encoded: Encoded, batch: Batch) -> Tensor:

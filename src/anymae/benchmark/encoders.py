@@ -108,7 +108,9 @@ class ArmEncoder:
     @cached_property
     def reader(self) -> Reader:
         """Reads features of rows."""
-        return Reader(self.model, self.cleaned.corpus, self.where.device)
+        return Reader(
+            self.model, self.cleaned.corpus, self.where.budget.readings, self.where.device
+        )
 
     @property
     def _name(self) -> JobName:

@@ -34,6 +34,9 @@ AT_ONCE = FinetuneConfig(
 """How every encoder is fine-tuned, pretrained or not: the published head on its output, all
 weights learning at one rate from the start."""
 
+READINGS = ("mean", "layers", "flat")
+"""How frozen encoders are read unless a budget says otherwise."""
+
 ERRORS = ("rmse", "mae", "log_loss")
 """Metrics of which smaller values are better."""
 
@@ -120,6 +123,8 @@ class Budget:
     """Longest row, where it is another than the suite's."""
     all_labels: bool = False
     """True learns from every label where `Task.num_labels` saves time only (`Task.curve` unset)."""
+    readings: tuple[str, ...] = READINGS
+    """How frozen encoders are read (`encoder_features.Reader`); validation chooses the best."""
     finetune: FineTuning | None = None
     """`None` probes frozen features only."""
 

@@ -100,6 +100,7 @@ class MoleculeNet(Suite):
                 "training": {**_TRAINING, "steps": 20_000},
             },
             masking=_MASKING,
+            readings=("layers", "kernel"),
             finetune=FineTuning(
                 learning_rates=(1e-4, 3e-4, 1e-3), epochs=30, batch_size=32, least_steps=400
             ),

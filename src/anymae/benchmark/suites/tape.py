@@ -96,6 +96,7 @@ class Tape(Suite):
             },
             masking=_MASKING,
             length=_LENGTH,
+            readings=("layers", "kernel"),
             finetune=FineTuning(learning_rates=(3e-4, 1e-3), epochs=5, batch_size=32),
         ),
         "paper": Budget(
