@@ -298,7 +298,7 @@ class DataConfig(Section):
     id: str | None = None
     """Column copied to outputs: no input of a pretraining."""
     split: str | None = None
-    """Column with the values train, valid, test: never an input."""
+    """Column with the values train, valid, test, beside files of parts too: never an input."""
     group: str | None = None
     """Column whose equal values stay in one split: no input of a pretraining."""
     weight: str | None = None

@@ -33,6 +33,7 @@ from anymae.inference.compute import ComputeConfig, compute
 from anymae.inference.rows import open_rows
 from anymae.inference.seen import count_seen
 from anymae.metrics import HEADLINE, Estimate, measure
+from anymae.model import MaskedAutoencoder
 from anymae.nn.initial import initialise
 from anymae.predictor import to_answers
 from anymae.recipes import DataSettings, data_settings
@@ -160,13 +161,19 @@ def probe(
     # Of test rows metrics say that they are not defined.
     judges = held if judged_on == "valid" else held[:0]
     check_weights(rows._replace(train=fitted, valid=judges))
-    _warn_of_seen(run, dataset, held)
+    if set(found.targets) & set(_answered(model)):
+        _warn_of_seen(run, dataset, held)
     judge = Judge(dataset, found, rows.labelled.targets, fitted, held, resamples, seed)
     index = np.r_[fitted, held]
     features = _all_features(model, dataset, index, readings, config or ComputeConfig(), seed)
     results = tuple(judge.all_of(features))
     counts = {"fitted": len(fitted), judged_on: len(held)}
     return Probe(found, counts, judged_on, results, round(time.perf_counter() - started, 2))
+
+
+def _answered(model: Model) -> tuple[str, ...]:
+    """Return the targets of a fine-tuned model."""
+    return () if isinstance(model, MaskedAutoencoder) else model.task.targets
 
 
 def _warn_of_seen(run: Model | str | Path, dataset: Dataset, held: IntArray) -> None:

@@ -74,5 +74,10 @@ def test_a_fine_tuned_model_is_not_judged_by_its_own_rows_in_silence(
     others.write_text("smiles,y\n" + "".join(f"{'CN' * i}O,{i}\n" for i in range(1, 7)) * 5)
     assert "fine-tuned on" not in command("probe", model, others, *DATA).err
     assert "fine-tuned on" not in command("probe", run, molecules, *DATA).err
+    for_another = ("--column", "smiles", "--target", "name", "--task", "regression")
+    numbered = tmp_path / "numbered.csv"
+    lines = molecules.read_text().splitlines()
+    numbered.write_text("\n".join(line.replace(",m", ",") for line in lines))
+    assert "fine-tuned on" not in command("probe", model, numbered, *for_another).err
     embedded = command("embed", model, molecules, "--device", "cpu", "--out", tmp_path / "e.csv")
     assert embedded.err.splitlines()[-1].startswith(f"next: anymae predict {model} DATA")

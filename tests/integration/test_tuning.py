@@ -341,6 +341,24 @@ def test_a_missing_optuna_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPat
         tune(tmp_path / "out")
 
 
+def test_rows_that_a_column_calls_test_are_in_no_trial_beside_a_file_of_validation_rows(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    watch = Watch(monkeypatch, tuning)
+    part = ["test" if row % 5 == 0 else "train" for row in range(COUNT)]
+    data, valid = tmp_path / "data.csv", tmp_path / "valid.csv"
+    pyarrow.csv.write_csv(table(part=part), data)
+    pyarrow.csv.write_csv(table().slice(0, 10), valid)
+    config = DataConfig(target=("y",), column=("smiles",), split="part", valid=str(valid))
+    tuning.tune(
+        data, out=tmp_path / "out", trials=1, steps=1, preset="tiny", settings=TINY,
+        data_config=config,
+    )  # fmt: skip
+    pool = watch.pools[0].rows
+    assert pool is not None
+    assert pool.tolist() == [row for row in range(COUNT + 10) if row >= COUNT or row % 5]
+
+
 def test_rows_that_a_search_sets_apart_are_in_none_of_its_trials_whatever_the_seed(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -246,6 +246,16 @@ def test_the_more_careful_chance_counts_where_seeds_share_splits() -> None:
     assert found.detectable >= alone.detectable
 
 
+def test_splits_that_balance_leave_the_chance_of_the_seeds() -> None:
+    gains, nothing = dict(enumerate((1.25, 1.75, 1.25, 1.75))), dict.fromkeys(range(4), 0.0)
+    alone = paired_difference(gains, nothing, smaller_is_better=False)
+    found = paired_difference(
+        gains, nothing, smaller_is_better=False, splits=dict(enumerate("aabb"))
+    )
+    assert alone is not None and found is not None
+    assert (found.p, found.low) == (alone.p, alone.low) and found.p < 0.01
+
+
 @pytest.mark.parametrize("splits", ["aaaaa", "abcde"])
 def test_one_split_or_one_each_changes_no_interval(splits: str) -> None:
     gains = {0: 0.05, 1: 0.31, 2: 0.29, 3: 0.02, 4: 0.19}

@@ -318,7 +318,11 @@ def test_ratios_are_ranked_on_tasks_that_all_have(tmp_path: Path) -> None:
     add(tmp_path, "all", "span:ratio=0.1", 0, 0.5, "tune")
     add(tmp_path, "all", "span:ratio=0.9", 0, 0.5, "tune")
     (group,) = group_records(read_records(tmp_path))
-    assert group.best_ratios() == {}
+    assert group.best_ratios() == {} and group.has_sweep
+    for task in ("50", "200", "all"):
+        for seed in range(2):
+            add(tmp_path, task, "guided", seed, 0.9)
+    assert "no sweep is stored" not in read(tmp_path, tmp_path / "results.md")
 
 
 def test_a_ratio_of_an_arms_own_is_not_called_the_suites(tmp_path: Path) -> None:
@@ -399,7 +403,7 @@ def test_penalties_at_the_end_of_their_range_are_counted(results: Path, tmp_path
         path = results / f"digits/cpu/final/200_guided_seed{seed}.json"
         change(path, methods={"probe": {"settings": {"strength": 1.0 if seed else 0.1}}})
     text = read(results, tmp_path / "results.md")
-    assert "so many had the weakest penalty tried: 2 of 3 of guided; there" in text
+    assert "chosen with the weakest penalty tried: 2 of 3 of guided; there" in text
 
 
 def test_a_second_budget_of_a_suite_is_named_with_it(results: Path, tmp_path: Path) -> None:

@@ -203,10 +203,11 @@ def test_shares_that_add_up_to_more_than_all_rows_are_refused(rows: int) -> None
 
 def test_a_split_column_keeps_its_rows_from_training_beside_files_of_parts(tmp_path: Path) -> None:
     (tmp_path / "data.csv").write_text("a,part\n1.5,train\n2,test\n3,valid\n4,train\n")
-    (tmp_path / "valid.csv").write_text("a,part\n5.5,unknown\n6,train\n")
     config = DataConfig(split="part", valid=str(tmp_path / "valid.csv"))
-    parts = open_data(str(tmp_path / "data.csv"), config).parts
-    assert [part.tolist() for part in parts] == [[0, 3], [2, 4, 5], [1]]
+    for column in ("a,part\n5.5,unknown\n6,train\n", "a\n5.5\n6\n"):
+        (tmp_path / "valid.csv").write_text(column)
+        parts = open_data(str(tmp_path / "data.csv"), config).parts
+        assert [part.tolist() for part in parts] == [[0, 3], [2, 4, 5], [1]]
     with pytest.raises(DataError, match="holds 'tran' in 1 rows"):
         (tmp_path / "data.csv").write_text("a,part\n1.5,tran\n2,test\n")
         open_data(str(tmp_path / "data.csv"), config)

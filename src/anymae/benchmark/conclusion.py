@@ -253,7 +253,7 @@ def _gaps(groups: Sequence[Group]) -> Iterator[str]:
     one = [suite for suite, found in lengths.items() if len(found) == 1]
     if one:
         yield f"Score against compute: one length of pretraining is stored for {', '.join(one)}."
-    swept = [group.suite for group in groups if group.best_ratios()]
+    swept = [group.suite for group in groups if group.has_sweep]
     unswept = [suite for suite in lengths if suite not in swept]
     if unswept:
         yield (

@@ -63,6 +63,9 @@ _HEAD = (
     "- Settings, epoch, reading of the features and strength of the penalty are chosen on "
     "validation rows, which come on top of the labels in a task's name, for every arm alike. "
     "Test labels are opened once by a job, at its end.\n"
+    "- Frozen encoders are read by the `mean` of their output; by `layers`, mean and deviation "
+    "after each layer; by `kernel`, averaged random cosines after each layer; and by `flat`, "
+    "principal components of all outputs side by side, where rows have equally many.\n"
     "- *Score* is the test metric of the method (frozen features with a linear model, or "
     "fine-tuning) that was better on validation, the first where they tie; mean and standard "
     "deviation over seeds.\n"
@@ -107,7 +110,9 @@ def write_page(results: Path, page: Path) -> None:
 def _section(group: Group, folder: Path) -> Iterator[str]:
     kind = group.kind
     yield f"## {kind.title}, budget {group.budget}\n"
-    yield f"{kind.about} Here: {kind.budgets[group.budget].summary}.\n"
+    budget = kind.budgets[group.budget]
+    read = ", ".join(f"`{name}`" for name in budget.readings)
+    yield f"{kind.about} Here: {budget.summary}. Frozen encoders are read by {read}.\n"
     published = [f"{task.name}: {task.published}" for task in group.tasks() if task.published]
     if published:
         yield f"Published numbers: {'; '.join(published)}.\n"

@@ -170,7 +170,7 @@ def weakest_penalties(group: Group) -> Iterator[str]:
             parts.append(f"{sum(taken)} of {len(taken)} of {arm}")
     if parts:
         yield (
-            "Of the linear models that were chosen, so many had the weakest penalty tried: "
+            "Linear models that were chosen with the weakest penalty tried: "
             f"{', '.join(parts)}; there, a weaker one might have given more."
         )
 

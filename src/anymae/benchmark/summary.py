@@ -93,6 +93,11 @@ class Group(NamedTuple):
                 best[name] = [ratios[place] for place in np.flatnonzero(ranks == ranks.min())]
         return best
 
+    @property
+    def has_sweep(self) -> bool:
+        """True where validation rows have seen several ratios of a masking on one task."""
+        return any(self._ratio_sweep(task) for task in self.tasks_of("tune"))
+
     def runs_of_ratios(self, name: str) -> list[int]:
         """Return, by task, on how many seeds the ratios of a masking were compared."""
         sweeps = (self._ratio_sweep(task).get(name, {}) for task in self.tasks_of("tune"))

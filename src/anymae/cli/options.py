@@ -100,7 +100,7 @@ class DataFlags:
     ] = None
     valid: Annotated[
         str | None,
-        _data("--valid", "FILE", "File of validation rows; of DATA all train but for --split."),
+        _data("--valid", "FILE", "File of validation rows; DATA trains, but for its --split."),
     ] = None
     test: Annotated[str | None, _data("--test", "FILE", "File of test rows.")] = None
     split_by: Annotated[

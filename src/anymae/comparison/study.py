@@ -17,7 +17,7 @@ from anymae.config import DataConfig, Recipe, parse
 from anymae.data.batch import IntArray
 from anymae.data.dataset import Dataset, open_data
 from anymae.data.frame import Frame
-from anymae.data.splits import split_rows
+from anymae.data.splits import given_parts, split_rows
 from anymae.errors import DataError, FolderError
 from anymae.files import read_json, remove_folder, require_free, require_writable, write_json
 from anymae.hub import Model, load
@@ -69,7 +69,9 @@ class Study:
         recipe = self.recipe.model_dump(mode="json", exclude_unset=True)
         rows = self.dataset.rows
         kept = hashlib.sha256(rows.numbers_of(np.arange(len(rows))).tobytes())
-        kept.update(b"" if rows.files is None else rows.files.tobytes())
+        # Rows that a split column names beside files of parts are in these parts too.
+        parts = None if rows.files is None else given_parts(rows)
+        kept.update(b"" if parts is None else parts.tobytes())
         return {
             "recipe": recipe,
             "data": self.frame.digest,

@@ -59,6 +59,9 @@ class ReadParts:
         """Refuse columns that are used and that a file lacks."""
         single = {name: getattr(roles, name) for name in ("id", "split", "group", "weight")}
         used = {column: name for name, column in single.items() if column is not None}
+        if roles.split not in self.extra:
+            # Files of parts say by themselves which part they are.
+            used.pop(roles.split, None)
         used |= dict.fromkeys(roles.target, "target") | dict.fromkeys(roles.inputs, "input")
         for column, use in used.items():
             if column in self.lacking:

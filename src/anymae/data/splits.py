@@ -109,7 +109,7 @@ def named_parts(rows: Rows) -> Parts | None:
     Raises:
         DataError: The split column holds other values.
     """
-    given = _given(rows)
+    given = given_parts(rows)
     if given is None:
         return None
     return Parts(*(np.flatnonzero(given == number) for number in range(3)))
@@ -122,19 +122,22 @@ def _count(rows: int, share: float | None) -> int:
     return round(share * rows)
 
 
-def _given(rows: Rows) -> npt.NDArray[np.int8] | None:
+def given_parts(rows: Rows) -> npt.NDArray[np.int8] | None:
     """Return 0, 1, 2 for each row as the data say, `None` where they say nothing.
 
     The column decides about the rows of the file that is not named for a part.
+
+    Raises:
+        DataError: The split column holds other values.
     """
     name, parts = rows.roles.split, rows.files
     if name is None:
         return parts
     if parts is None:
         return _in_words(rows.column(name), name)
-    theirs = np.flatnonzero(parts == 0)
+    theirs = parts == 0
     parts = parts.copy()
-    parts[theirs] = _in_words(rows.column(name).take(pa.array(theirs)), name)
+    parts[theirs] = _in_words(rows.column(name).filter(pa.array(theirs)), name)
     return parts
 
 

@@ -38,8 +38,9 @@ def reference_score(
             dataset, index = open_rows(model, [reference], asked), np.array([0])
         except DataError as error:
             raise UserInputError(
-                f"the reference {reference!r} is no row of its own ({error}); give a string that "
-                "the run can read, or a row number from 0"
+                f"the reference {reference!r} is no row of its own "
+                f"({str(error).partition(';')[0]}); give a string that the run can read, or a row "
+                "number from 0"
             ) from None
     else:
         dataset = open_rows(model, data, data_config)
