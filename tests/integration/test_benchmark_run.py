@@ -233,7 +233,7 @@ def test_a_cut_pretraining_goes_on_and_ends_the_same(
     encoders_pretrain = encoders.pretrain
     with monkeypatch.context() as patched:
         patched.setattr(encoders, "pretrain", cut)
-        with pytest.raises(InterruptedRunError, match="resume"):
+        with pytest.raises(InterruptedRunError, match="the same command goes on from here"):
             run(tmp_path, arms=("guided",))
     assert read_records(tmp_path) == []
     assert numbers(run(tmp_path, arms=("guided",))) == numbers(done[1][:1])
