@@ -38,7 +38,7 @@ from anymae.inference import (
     score_to_file,
     stream,
 )
-from anymae.inference.computations import Embeddings, Scores
+from anymae.inference.computations import Embeddings, Reading, Scores
 from anymae.inference.compute import batches
 from anymae.model import MaskedAutoencoder
 from anymae.nn.readout import KernelReadout, layer_statistics
@@ -839,53 +839,36 @@ def test_a_single_row_that_does_not_fit_is_told_without_flags_of_other_verbs(
     assert "--" not in str(caught.value)
 
 
-def test_shards_of_other_masks_or_seeds_are_not_taken_up(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(stream, "SHARD_ROWS", 10)
-    texts = strings(30)
-    model, out, whole = pretrained(texts, spread=0.2), tmp_path / "cut.csv", tmp_path / "w.csv"
-
-    def kill(done: int, _: int) -> None:
-        if done:
-            raise KeyboardInterrupt
-
-    for other in ({"seed": 1}, {"num_masks": 5}):
-        with pytest.raises(KeyboardInterrupt):
-            score_to_file(model, texts, out, progress=kill)
-        assert score_to_file(model, texts, out, overwrite=True, **other).taken_up == 0
-        score_to_file(model, texts, whole, overwrite=True, **other)
-        assert out.read_bytes() == whole.read_bytes()
-        out.unlink()
-
-
 def cut_after_a_shard(done: int, rows: int) -> None:
     if done:
         raise Cut
 
 
-def test_shards_of_other_rows_are_not_taken_up(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize("other", [{"seed": 1}, {"num_masks": 5}])
+def test_shards_of_other_masks_or_seeds_are_not_taken_up(
+    other: dict[str, int], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(stream, "SHARD_ROWS", 10)
+    texts = strings(30)
+    model, out, whole = pretrained(texts, spread=0.2), tmp_path / "cut.csv", tmp_path / "w.csv"
+    with pytest.raises(Cut):
+        score_to_file(model, texts, out, progress=cut_after_a_shard)
+    assert score_to_file(model, texts, out, **other).taken_up == 0
+    score_to_file(model, texts, whole, **other)
+    assert out.read_bytes() == whole.read_bytes()
+
+
+@pytest.mark.parametrize(("turn", "reading"), [(-1, "mean"), (1, "layers")])
+def test_shards_of_other_rows_or_another_reading_are_not_taken_up(
+    turn: int, reading: Reading, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(stream, "SHARD_ROWS", 10)
     texts, out = strings(30), tmp_path / "out.npy"
-    model = pretrained(texts)
+    model, asked = pretrained(texts), texts[::turn]
     with pytest.raises(Cut):
         embed_to_file(model, texts, out, progress=cut_after_a_shard)
-    assert embed_to_file(model, texts[::-1], out).taken_up == 0
-    np.testing.assert_allclose(np.load(out), embed(model, texts[::-1]), atol=1e-5)
-
-
-def test_shards_of_another_reading_are_not_taken_up(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(stream, "SHARD_ROWS", 10)
-    texts, out = strings(30), tmp_path / "out.npy"
-    model = pretrained(texts)
-    with pytest.raises(Cut):
-        embed_to_file(model, texts, out, progress=cut_after_a_shard)
-    assert embed_to_file(model, texts, out, reading="layers").taken_up == 0
-    np.testing.assert_allclose(np.load(out), embed(model, texts, reading="layers"), atol=1e-5)
+    assert embed_to_file(model, asked, out, reading=reading).taken_up == 0
+    np.testing.assert_allclose(np.load(out), embed(model, asked, reading=reading), atol=1e-5)
 
 
 def test_rows_shorter_than_those_of_the_training_are_told(tmp_path: Path) -> None:
