@@ -10,6 +10,8 @@ from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 import torch
 
@@ -102,6 +104,40 @@ def test_every_encoder_is_tried_in_the_same_ways(done: tuple[Path, list[Record]]
             tried[record.job.arm] = (probe.tried, finetune.tried, way)
     assert set(tried) == {"guided", "none"}
     assert tried["guided"] == tried["none"]
+
+
+def test_an_arm_that_is_read_in_one_way_shares_the_encoder_and_is_probed_only(
+    done: tuple[Path, list[Record]], tmp_path: Path
+) -> None:
+    shutil.copytree(done[0], tmp_path, dirs_exist_ok=True)
+    guided, kernel, layers = run(
+        tmp_path,
+        arms=("guided", "guided:probe.reading=kernel", "guided:probe.reading=layers"),
+    )
+    assert guided == done[1][0]
+    assert set(kernel.methods) == set(layers.methods) == {"probe"}
+    assert kernel.facts == layers.facts == guided.facts
+    for record, reading in ((kernel, "kernel"), (layers, "layers")):
+        assert record.asked["readings"] == [reading]
+        assert record.asked["finetune"] is None
+        assert record.methods["probe"].settings["reading"] == reading
+    # What the budget tries holds this reading, so no more can come out of it on validation rows.
+    assert layers.methods["probe"].validation <= guided.methods["probe"].validation
+    assert layers.methods["probe"].tried < guided.methods["probe"].tried
+
+
+def test_a_reading_that_rows_do_not_have_is_refused(tmp_path: Path) -> None:
+    table = pa.table(
+        {"sentence": [f"film {n}" * (n % 3 + 1) for n in range(80)], "label": [1, 0] * 40}
+    )
+    split = pa.array((["train"] * 6 + ["train_holdout", "glue_dev"]) * 10)
+    (tmp_path / "text").mkdir()
+    pq.write_table(table.append_column("split", split), tmp_path / "text/sst2.parquet")
+    with pytest.raises(ConfigError, match="cannot be read by flat; name another"):
+        run_benchmark(
+            "language", tasks=("1k",), arms=("none:probe.reading=flat",), budget="mini", seeds=1,
+            data=tmp_path, out=tmp_path / "results",
+        )  # fmt: skip
 
 
 def test_what_is_done_is_not_done_again(

@@ -13,7 +13,7 @@ from scipy import stats
 
 from anymae.benchmark import SUITES
 from anymae.benchmark.arms import parse_arm
-from anymae.benchmark.asked import asked_of
+from anymae.benchmark.asked import asked_of, finetuning_of
 from anymae.benchmark.baselines import BASELINES, join
 from anymae.benchmark.candidates import Candidate, blends, choose, final_metrics
 from anymae.benchmark.encoder_features import Reader, _Flat, _Known
@@ -99,6 +99,23 @@ def test_arms_read_settings_and_refuse_what_says_nothing() -> None:
         parse_arm("gided")
     with pytest.raises(ConfigError, match="says nothing"):
         parse_arm("none:ratio=0.5")
+
+
+def test_an_arm_that_is_read_in_one_way_has_the_encoder_of_the_arm_without() -> None:
+    arm = parse_arm("guided:ratio=0.5: probe.reading=kernel")
+    assert (arm.reading, arm.settings) == ("kernel", {"masking.ratio": 0.5})
+    assert arm.encoder == parse_arm("guided:ratio=0.5")
+    assert parse_arm("none:probe.reading=mean").encoder == parse_arm("none")
+    budget, task = SUITES["digits"].budgets["mini"], SUITES["digits"].tasks["50"]
+    assert arm.readings(budget) == ("kernel",)
+    assert parse_arm("guided").readings(budget) == budget.readings
+    assert finetuning_of(budget, task, arm) is None
+    assert finetuning_of(budget, task, parse_arm("guided")) is not None
+    with pytest.raises(ConfigError, match=r"probe\.reading 'kernl'; did you mean 'kernel'"):
+        parse_arm("guided:probe.reading=kernl")
+    for name in ("baseline", "baseline+embedding"):
+        with pytest.raises(ConfigError, match=r"probe\.reading says nothing"):
+            parse_arm(f"{name}:probe.reading=kernel")
 
 
 def test_each_arm_has_its_own_ratio_and_settings_win() -> None:

@@ -226,6 +226,28 @@ def test_tasks_that_were_only_probed_are_named(results: Path, tmp_path: Path) ->
     assert "Encoders of 200 were probed, frozen" in read(results, tmp_path / "results.md")
 
 
+def test_encoders_that_are_read_in_one_way_are_compared_with_what_is_read_alike(
+    results: Path, tmp_path: Path
+) -> None:
+    path = tmp_path / "results.md"
+    without = read(results, path)
+    assert "Frozen and read by" not in without and "read in one way" not in without
+    for seed, (guided, none) in enumerate([(0.9, 0.8), (0.91, 0.8), (0.92, 0.8)]):
+        add(results, "200", "guided:probe.reading=kernel", seed, guided)
+        add(results, "200", "none:probe.reading=kernel", seed, none)
+    text = read(results, path)
+    row = next(line for line in text.splitlines() if line.startswith("| 200 | `kernel` |"))
+    cells = [cell.strip() for cell in row.strip("|").split("|")]
+    assert cells[2:4] == ["0.9100 ± 0.0100", "0.8000 ± 0.0000"]
+    assert cells[4] == "" and cells[5].startswith("**+0.1100 [")
+    assert cells[6].startswith("+0.0000 [") and cells[7] == ""
+    assert (
+        "Frozen and read by `kernel` alone, guided against no pretraining, read alike: "
+        "of 1 task 1 better (digits/200 +0.1100)"
+    ) in text
+    assert "read by `kernel` alone, guided against random" not in text
+
+
 def test_the_overview_has_a_row_for_each_task(results: Path, tmp_path: Path) -> None:
     text = read(results, tmp_path / "results.md")
     row = next(

@@ -3,12 +3,13 @@
 An arm is a name, or a name with settings: `guided:ratio=0.5:draw=sample` changes keys of
 `masking`, `random:training.steps=3000` any key of the recipe. `random-again` is `random` with
 other seeds for weights, order and masks: the difference between the two is noise.
+`guided:probe.reading=kernel` has the encoder of `guided`, frozen and read in this way alone.
 """
 
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
-from anymae.benchmark.suite import BASELINE, JOINED, Budget
+from anymae.benchmark.suite import BASELINE, EVERY_READING, JOINED, Budget
 from anymae.errors import ConfigError, nearest
 from anymae.recipes import parse_settings
 
@@ -24,6 +25,8 @@ JOINED_WITH = {encoder: arm for arm, encoder in JOINS.items()}
 """The joined arm of each encoder."""
 
 ARMS = (*MASKS, NONE, BASELINE, *JOINS)
+READING = "probe.reading"
+"""The setting of an arm that is frozen and read in one way only."""
 OTHER_SEEDS = 1000
 """Added to the seed of `random-again`."""
 
@@ -32,12 +35,15 @@ def references(arm: str) -> tuple[str, str]:
     """Name the arms with random masks and without pretraining that an arm is compared with.
 
     A baseline that is joined to an encoder is compared with one that is joined to another, an arm
-    with settings of its own beside those of its masks with random masks under the same settings.
+    with settings of its own beside those of its masks with random masks under the same settings,
+    and an arm that is read in one way with arms that are read alike.
 
     >>> references("guided"), references("baseline+embedding")
     (('random', 'none'), ('baseline+random', 'baseline+none'))
     >>> references("guided:ratio=0.5:training.steps=500")
     ('random:training.steps=500', 'none')
+    >>> references("guided:probe.reading=kernel")
+    ('random:probe.reading=kernel', 'none:probe.reading=kernel')
     """
     if arm in JOINS:
         return JOINED_WITH["random"], JOINED_WITH[NONE]
@@ -46,7 +52,17 @@ def references(arm: str) -> tuple[str, str]:
         for part in arm.split(":")[1:]
         if "." in part.split("=")[0] and not part.startswith("masking.")
     ]
-    return ":".join(["random", *others]), NONE
+    reading = [part for part in others if _names_reading(part)]
+    return ":".join(["random", *others]), ":".join([NONE, *reading])
+
+
+def read_by(reading: str, arm: str) -> str:
+    """Name the arm whose encoder is that of another, frozen and read in one way.
+
+    >>> read_by("kernel", "none")
+    'none:probe.reading=kernel'
+    """
+    return f"{arm}:{READING}={reading}"
 
 
 _DECIDED = {
@@ -69,13 +85,22 @@ class Arm(NamedTuple):
     name: str
     settings: Mapping[str, Any]
     """Keys of the recipe, such as `masking.ratio`."""
+    reading: str | None = None
+    """How its encoder is read, frozen, and not fine-tuned; `None` leaves both to the budget."""
 
     @property
     def encoder(self) -> "Arm | None":
         """The arm whose encoder is used; `None` for the plain baseline."""
         if self.name == BASELINE:
             return None
-        return parse_arm(JOINS[self.name]) if self.joins else self
+        if self.joins:
+            return parse_arm(JOINS[self.name])
+        parts = self.text.split(":")
+        return parse_arm(":".join(part for part in parts if not _names_reading(part)))
+
+    def readings(self, budget: Budget) -> tuple[str, ...]:
+        """Return how its frozen encoder is read."""
+        return budget.readings if self.reading is None else (self.reading,)
 
     @property
     def joins(self) -> bool:
@@ -110,18 +135,30 @@ def parse_arm(text: str) -> Arm:
 
     >>> parse_arm("guided:ratio=0.5").settings
     {'masking.ratio': 0.5}
+    >>> parse_arm("none:probe.reading=kernel").reading
+    'kernel'
     """
     name, *assignments = text.strip().split(":")
     if name not in ARMS:
         raise ConfigError(f"unknown arm {name!r}{nearest(name, ARMS)}")
-    if assignments and name not in MASKS:
-        raise ConfigError(f"arm {name} trains with no masks, so {assignments[0]} says nothing")
     settings = {
         key if "." in key else f"masking.{key}": value
         for key, value in parse_settings(assignments).items()
     }
+    reading = settings.pop(READING, None) if name in (*MASKS, NONE) else None
+    if reading is not None and reading not in EVERY_READING:
+        found = nearest(str(reading), EVERY_READING)
+        raise ConfigError(f"arm {text.strip()}: unknown {READING} {reading!r}{found}")
+    if settings and name not in MASKS:
+        raise ConfigError(
+            f"arm {name} trains with no masks, so {next(iter(settings))} says nothing"
+        )
     for key in settings:
         decided = _DECIDED.get(key) or _DECIDED.get(key.partition(".")[0])
         if decided:
             raise ConfigError(f"arm {text.strip()}: {decided}; leave {key} out")
-    return Arm(text.strip(), name, settings)
+    return Arm(text.strip(), name, settings, reading)
+
+
+def _names_reading(part: str) -> bool:
+    return part.partition("=")[0].strip() == READING

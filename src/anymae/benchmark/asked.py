@@ -25,7 +25,7 @@ def asked_of(suite: type[Suite], job: JobName) -> dict[str, Any]:
         found["pretraining"] = _pretraining(arm.encoder, budget)
     if job.corpus is None:
         task = suite.tasks[job.task]
-        plan = finetuning_of(budget, task)
+        plan = finetuning_of(budget, task, arm)
         found |= {
             "length": budget.length,
             "most_rows": budget.most_rows,
@@ -33,18 +33,18 @@ def asked_of(suite: type[Suite], job: JobName) -> dict[str, Any]:
             "finetune": None if plan is None else _finetuning(plan),
         }
         # Records of before there was a choice say nothing of it.
-        if arm.encoder is not None and budget.readings != READINGS:
-            found["readings"] = budget.readings
+        if arm.encoder is not None and arm.readings(budget) != READINGS:
+            found["readings"] = arm.readings(budget)
     plain: dict[str, Any] = json.loads(json.dumps(found))
     return plain
 
 
-def finetuning_of(budget: Budget, task: Task) -> FineTuning | None:
-    """Return how a task is fine-tuned; `None` where it is probed only."""
+def finetuning_of(budget: Budget, task: Task, arm: Arm) -> FineTuning | None:
+    """Return how an arm is fine-tuned on a task; `None` where it is probed only."""
     plan = budget.finetune
-    if plan is None or (plan.tasks is not None and task.name not in plan.tasks):
+    if plan is None or arm.reading is not None:
         return None
-    return plan
+    return plan if plan.tasks is None or task.name in plan.tasks else None
 
 
 def read_same(suite: type[Suite], path: Path) -> Record:

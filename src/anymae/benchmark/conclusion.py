@@ -6,12 +6,12 @@ Numbers and verdicts follow from the records; words never say more than the inte
 from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
-from anymae.benchmark.arms import JOINED_WITH, JOINS, NONE
+from anymae.benchmark.arms import JOINED_WITH, JOINS, NONE, read_by
 from anymae.benchmark.candidates import choice_metric
 from anymae.benchmark.markdown import show_difference, table
 from anymae.benchmark.record import Record
 from anymae.benchmark.statistics import CONFIDENCE, Difference, holm
-from anymae.benchmark.suite import BASELINE, ERRORS, JOINED, Task
+from anymae.benchmark.suite import BASELINE, ERRORS, EVERY_READING, JOINED, Task
 from anymae.benchmark.summary import Group
 from anymae.wording import counted
 
@@ -60,7 +60,7 @@ def conclude(groups: Sequence[Group]) -> Iterator[str]:
         joined = _compare(groups, JOINED_WITH[other], JOINED)
         words = f"Joined to the baseline, guided against {what}, joined likewise"
         yield f"{_judge(words, joined)}\n"
-    yield from (f"{line}\n" for line in (*_shares(groups), *_gaps(groups)))
+    yield from (f"{line}\n" for line in (*_read_alike(groups), *_shares(groups), *_gaps(groups)))
     yield (
         "Where numbers are published for a task they stand with its suite. Those of the paper "
         "come mostly from larger models (up to 82 million weights), from larger corpora (often of "
@@ -173,6 +173,16 @@ def _joined(groups: Sequence[Group]) -> Iterator[str]:
             "paragraphs below compare over shared ones:\n"
         )
         yield table(["task", "runs", "guided masks", "random masks", "no pretraining"], rows)
+
+
+def _read_alike(groups: Sequence[Group]) -> Iterator[str]:
+    """Compare encoders that are frozen and read in one way, where such arms have run."""
+    for reading in EVERY_READING:
+        for other, what in REFERENCES:
+            compared = _compare(groups, read_by(reading, other), read_by(reading, "guided"))
+            if any(one.difference is not None for one in compared):
+                words = f"Frozen and read by `{reading}` alone, guided against {what}, read alike"
+                yield _judge(words, compared)
 
 
 def _judge(what: str, compared: Sequence[Comparison]) -> str:

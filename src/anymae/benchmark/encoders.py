@@ -63,6 +63,7 @@ class ArmEncoder:
     def __init__(self, where: Where, arm: Arm, corpus: str, seed: int) -> None:
         self.where, self.arm, self.seed = where, arm, seed
         self._corpus = corpus
+        self._readers: dict[tuple[str, ...], Reader] = {}
 
     @cached_property
     def model(self) -> MaskedAutoencoder:
@@ -105,12 +106,13 @@ class ArmEncoder:
         """The corpus, without rows of any validation or test part."""
         return prepare_corpus(self.where.suite, self._corpus, self.where.budget, self.seed)
 
-    @cached_property
-    def reader(self) -> Reader:
-        """Reads features of rows."""
-        return Reader(
-            self.model, self.cleaned.corpus, self.where.budget.readings, self.where.device
-        )
+    def reader(self, readings: tuple[str, ...]) -> Reader:
+        """Return what reads features of rows, one for each choice of readings."""
+        if readings not in self._readers:
+            self._readers[readings] = Reader(
+                self.model, self.cleaned.corpus, readings, self.where.device
+            )
+        return self._readers[readings]
 
     @property
     def _name(self) -> JobName:

@@ -28,7 +28,8 @@ from anymae.benchmark.record import (
     command_on,
     describe_machine,
 )
-from anymae.benchmark.suite import Task
+from anymae.benchmark.suite import Budget, Task
+from anymae.errors import ConfigError
 
 
 def run_job(where: Where, name: JobName, arm: Arm, encoder: ArmEncoder | None) -> Record:
@@ -47,7 +48,7 @@ def run_job(where: Where, name: JobName, arm: Arm, encoder: ArmEncoder | None) -
     waiting = time.monotonic()
     pretraining = None if encoder is None else encoder.record
     started += time.monotonic() - waiting
-    methods = _Methods(task, prepared, name.seed)
+    methods = _Methods(task, prepared, arm, where.budget, name.seed)
     if encoder is None:
         methods.plain_baseline()
     elif arm.joins:
@@ -63,8 +64,9 @@ def run_job(where: Where, name: JobName, arm: Arm, encoder: ArmEncoder | None) -
 class _Methods:
     """Runs the methods of an arm, and notes how long each took."""
 
-    def __init__(self, task: Task, prepared: Prepared, seed: int) -> None:
+    def __init__(self, task: Task, prepared: Prepared, arm: Arm, budget: Budget, seed: int) -> None:
         self.task, self.prepared, self.data, self._seed = task, prepared, prepared.data, seed
+        self._readings, self._plan = arm.readings(budget), finetuning_of(budget, task, arm)
         self.chosen: dict[str, Chosen] = {}
         self.seconds: dict[str, float] = {}
 
@@ -85,7 +87,7 @@ class _Methods:
     def encoder(self, encoder: ArmEncoder, where: Where) -> None:
         """Probe the frozen encoder, and fine-tune it where the budget says so."""
         self.add("probe", lambda: self._probes(self._features(encoder)))
-        plan = finetuning_of(where.budget, self.task)
+        plan = self._plan
         if plan is None:
             return
         self.add(
@@ -112,7 +114,13 @@ class _Methods:
 
     def _features(self, encoder: ArmEncoder) -> dict[str, Floats]:
         key = self.task.curve or self.task.name
-        return encoder.reader.read(key, self.data, self.prepared.rows)
+        found = encoder.reader(self._readings).read(key, self.data, self.prepared.rows)
+        if not found:
+            raise ConfigError(
+                f"rows of {self.task.name} cannot be read by {' or '.join(self._readings)}; name "
+                "another probe.reading"
+            )
+        return found
 
     def _probes(self, features: dict[str, Floats]) -> Iterator[Candidate]:
         """Fit linear models to every reading of the frozen encoder, at every strength."""

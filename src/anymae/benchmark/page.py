@@ -6,7 +6,7 @@ from pathlib import Path
 from statistics import fmean
 from typing import NamedTuple
 
-from anymae.benchmark.arms import NONE, references
+from anymae.benchmark.arms import NONE, read_by, references
 from anymae.benchmark.candidates import choice_metric
 from anymae.benchmark.commands import commands
 from anymae.benchmark.conclusion import conclude, share_by_attention
@@ -27,7 +27,7 @@ from anymae.benchmark.sentences import (
     other_runs,
     weakest_penalties,
 )
-from anymae.benchmark.suite import BASELINE, Task
+from anymae.benchmark.suite import BASELINE, EVERY_READING, Task
 from anymae.benchmark.summary import Group, group_records
 from anymae.errors import FolderError
 from anymae.files import write_text
@@ -50,7 +50,8 @@ _HEAD = (
     "both, whichever is better on validation rows; a mix may come to one of them alone). "
     "`baseline+random` and `baseline+none` join it with an encoder of random masks or without "
     "pretraining; in the columns *minus random* and *minus none* joined arms are compared with "
-    "these.\n"
+    "these. Arms with `probe.reading` are read in that way alone, frozen, and compared with arms "
+    "that are read alike.\n"
     "- Arms that pretrain share architecture, data order, steps, learning rates tried and "
     "seeds (but for `random-again`); only the mask differs, and each ends with its last weights. "
     "Every encoder, also that of `none`, is probed and fine-tuned in the same ways at the same "
@@ -127,6 +128,7 @@ def _section(group: Group, folder: Path) -> Iterator[str]:
     yield from (f"{line}\n" for note in notes for line in note(group))
     yield from _figures(group, folder)
     yield from _methods(group)
+    yield from _readings(group)
     yield from _sweeps(group)
     yield from _costs(group)
     yield "Commands of record (every record names its own):\n"
@@ -192,6 +194,27 @@ def _methods(group: Group) -> Iterator[str]:
         yield "Guided masks by method, whichever validation preferred (secondary):\n"
         yield table(["task", "method", "guided minus random", "guided minus none"], rows)
         yield from (f"{line}\n" for line in by_choice(group))
+
+
+def _readings(group: Group) -> Iterator[str]:
+    """Compare encoders that are read in one way with each other, and with the budget's readings."""
+    rows = []
+    for task, reading in itertools.product(group.tasks(), EVERY_READING):
+        arms = {name: read_by(reading, name) for name in ("guided", "random", NONE)}
+        guided, own = arms["guided"], ("guided", NONE)
+        found = [group.compare(task, guided, arms[other]) for other in ("random", NONE)]
+        found += [group.compare(task, arms[name], name, method="probe") for name in own]
+        if any(found):
+            scores = [show(group.tested(task, arms[name])) for name in own]
+            rows.append([task.name, f"`{reading}`", *scores, *map(show_difference, found)])
+    if rows:
+        yield (
+            "Frozen encoders read in one way, over the seeds that both have. *Over the budget's*: "
+            "minus the probe of the same encoders with the best of the budget's readings:\n"
+        )
+        head = ["task", "reading", "guided", "none", "guided minus random", "guided minus none"]
+        head += ["guided over the budget's", "none over the budget's"]
+        yield table(head, rows)
 
 
 def _sweeps(group: Group) -> Iterator[str]:

@@ -37,6 +37,9 @@ weights learning at one rate from the start."""
 READINGS = ("mean", "layers", "flat")
 """How frozen encoders are read unless a budget says otherwise."""
 
+EVERY_READING = ("mean", "layers", "kernel", "flat")
+"""How they can be read (`encoder_features.Reader`)."""
+
 ERRORS = ("rmse", "mae", "log_loss")
 """Metrics of which smaller values are better."""
 
