@@ -47,6 +47,7 @@ ROWS, DRAWS = 600, 3
 """Rows that masks are put on, and masks for each."""
 
 LABELS, LABEL_DRAWS = (50, 200), 20
+READINGS = ("mean", "layers")
 STRENGTHS = (1e-3, 1e-2, 1e-1)
 """Inverse penalties; the best of each draw counts, the same for every arm."""
 
@@ -165,10 +166,11 @@ def probed(encoder: ArmEncoder, data: TaskData) -> dict[str, float]:
     seen = TaskData(
         inputs=take(data.inputs, rows), config=data.config, parts=data.parts, labels=data.labels
     )
-    features, known = encoder.reader.read("study", seen, rows), data.labels.of(rows)
+    features = encoder.reader(READINGS).read("study", seen, rows)
+    known = data.labels.of(rows)
     found = {}
     for count in LABELS:
-        for reading in ("mean", "layers"):
+        for reading in READINGS:
             scores = []
             for draw in range(LABEL_DRAWS):
                 mixed = np.random.default_rng([draw, count]).permutation(len(rows))

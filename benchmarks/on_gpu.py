@@ -28,8 +28,8 @@ from cost_model import GPUS, RUNS, work
 from harness import Spread, Step
 
 STORED = Path(__file__).parent / "results" / "gpu"
-PEAK = GPUS["H100"].bf16
-"""That of the H200 is the same: it differs in memory."""
+PEAKS = {name: gpu.bf16 for name, gpu in {**GPUS, "H200": GPUS["H100"]}.items()}
+"""Operations a second in bf16; the H200 differs from the H100 in memory."""
 WARM_UP, MASKING = 3, "masking call"
 
 
@@ -81,8 +81,10 @@ def ways_of(config: ModelConfig, batch: Batch, *, direct: bool) -> dict[str, Cal
 
 
 def measure(name: str, rows: int, rounds: int, device: str, *, direct: bool) -> dict[str, Any]:
-    """Measure a preset: time, rows a second, share of the peak, memory."""
+    """Measure a preset: time, rows a second, share of the peak where it is known, memory."""
     config = preset_config(name)
+    gpu = "" if device == "cpu" else torch.cuda.get_device_name(device)
+    peak = next((peak for known, peak in PEAKS.items() if known in gpu), None)
     counted, batch = work(config), rows_of(name, rows, device)
     found: dict[str, Any] = {
         "torch": torch.__version__,
@@ -106,8 +108,8 @@ def measure(name: str, rows: int, rounds: int, device: str, *, direct: bool) -> 
         if way != MASKING:
             found[way]["rows_per_second"] = rows / spread.median
             line += f", {rows / spread.median:,.0f} rows/s"
-        if way == "bf16":
-            found[way]["share_of_peak"] = found["flops"] / spread.median / PEAK
+        if way == "bf16" and peak is not None:
+            found[way]["share_of_peak"] = found["flops"] / spread.median / peak
             line += f", {found[way]['share_of_peak']:.1%} of the peak"
         if device != "cpu":
             found[way]["peak_bytes"] = torch.cuda.max_memory_allocated()

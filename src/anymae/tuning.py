@@ -7,7 +7,7 @@ out of pretraining, fitting and choice alike.
 
 import logging
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from functools import cached_property
 from pathlib import Path
@@ -198,12 +198,13 @@ class _Search:
     def go_on(self, done: list[TunedTrial], trials: int, told: Told) -> Tuning:
         """Run what is missing; `done` trials count."""
         found = list(done)
+        telling = self.study.telling(told, map(_run_name, range(len(found), trials)))
         while len(found) < trials:
             settings = self.propose(found) if found else {}
             if settings is None:
                 logger.info("%d trials are all that there are to try", len(found))
                 break
-            found.append(self.run(len(found), settings, told))
+            found.append(self.run(len(found), settings, telling))
             self.study.write({"trials": [asdict(trial) for trial in found]})
             logger.info("trial %d of %d: %s", len(found), trials, _told(found[-1], self.metric))
         return self.conclude(found)
@@ -216,12 +217,12 @@ class _Search:
         tried = [(trial.settings or first, trial.score) for trial in done]
         return Proposals(self.space, direction, self.seed).after(tried)
 
-    def run(self, number: int, settings: dict[str, Any], told: Told) -> TunedTrial:
+    def run(self, number: int, settings: dict[str, Any], telling: Callable[[], Told]) -> TunedTrial:
         """Pretrain once more, and judge the features."""
         started = time.perf_counter()
         recipe = apply_settings(self.study.recipe, settings)
         try:
-            model = self.study.pretrained(f"trial-{number:03}", self.pool, recipe, {}, told)
+            model = self.study.pretrained(_run_name(number), self.pool, recipe, {}, telling)
             score = self.judge(model)
         except NonFiniteError:
             score = None
@@ -294,6 +295,10 @@ def _label(study: Study, asked: Mapping[str, Any], seed: int) -> tuple[TaskConfi
     require_judges(rows.labelled, task, rows.valid, "validation")
     check_weights(rows)
     return task, rows
+
+
+def _run_name(number: int) -> str:
+    return f"trial-{number:03}"
 
 
 def _told(trial: TunedTrial, metric: str) -> str:

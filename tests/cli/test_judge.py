@@ -100,13 +100,27 @@ def test_benchmark_prints_each_arm_with_its_gain(command: Command, tmp_path: Pat
     rows = [line.split("│") for line in outcome.out.splitlines() if "50 (accuracy)" in line]
     assert [(row[2].strip(), row[3].strip()) for row in rows] == [("none", "2"), ("baseline", "2")]
     assert " ± " in rows[1][4] and rows[1][5].strip() == "" and "[" in rows[1][6]
-    assert f"next: python -m anymae.benchmark {tmp_path / 'r'}" in outcome.err
+    # What is in miniature is on no page.
+    once_more = f"--task 50 --arms none,baseline --seeds 2 --out {tmp_path / 'r'}"
+    assert f"next: anymae benchmark digits {once_more}\n" in outcome.err
     found = command(*words, "--json").json["results"]
     assert [score["arm"] for score in found] == ["none", "baseline"]
     assert found[1]["over"]["none"]["seeds"] == 2
     tuned = command(*words, "--arms", "baseline", "--stage", "tune", "--json")
     assert tuned.json["results"][0]["metric"] == "accuracy"
     assert set(tuned.json["results"][0]["by_seed"]) == {"0", "1"}
+
+
+def test_benchmark_names_the_page_or_what_is_left_to_do(
+    command: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("anymae.benchmark.suite.MINI", "none of the budgets")
+    words = ("benchmark", "digits", "--budget", "mini", "--task", "50", "--arms", "baseline")
+    words = (*words, "--seeds", 1, "--out", tmp_path / "r")
+    tuned = command(*words, "--data", tmp_path, "--stage", "tune")
+    rest = f"--task 50 --arms baseline --budget mini --seeds 1 --out {tmp_path / 'r'}"
+    assert f"next: anymae benchmark digits --data {tmp_path} {rest}\n" in tuned.err
+    assert f"next: python -m anymae.benchmark {tmp_path / 'r'}" in command(*words).err
 
 
 def test_benchmark_fetch_says_that_nothing_is_missing(command: Command) -> None:

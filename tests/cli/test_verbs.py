@@ -3,6 +3,7 @@
 import errno
 import io
 import json
+import math
 import os
 import re
 import shlex
@@ -85,6 +86,17 @@ def test_dry_run_tells_memory_and_time_in_text_and_json(command: Command, molecu
     assert found["steps"] == 4
     assert found["memory_bytes"] > 0 and found["seconds"] > 0
     assert found["recipe"]["training"]["steps"] == 4
+
+
+def test_dry_run_names_no_steps_of_epochs_while_the_batch_is_sought(
+    command: Command, molecules: Path
+) -> None:
+    words = ["pretrain", molecules, *TINY[2:], "--epochs", "2", "--batch-size", "auto", "--dry-run"]
+    found = command(*words, "--json").json
+    assert found["steps"] is None
+    # A larger batch takes fewer steps, and as long: two epochs of these rows, 8 at once.
+    assert found["seconds"] == pytest.approx(2 * math.ceil(59 / 8) * found["step_seconds"])
+    assert "as many steps as its epochs take of the batch that fits, about " in command(*words).out
 
 
 def test_dry_run_counts_the_steps_that_epochs_take(
@@ -463,9 +475,9 @@ def test_inspect_tells_data_plan_and_masks(
         "encoder transformer: rows of up to 16 inputs, no more than 1,024",
         "ratio 0.3: ",
         "nearly (80% of their 5-byte pieces)",
-        "parameters",
-        " MiB beside the data",
-        "minutes",
+        "model: transformer, width ",
+        " weights; about ",
+        " MiB of memory with ",
         "shared with",
         "row 0: ",
     ):

@@ -174,6 +174,10 @@ def test_an_output_that_exists_or_has_no_format(
     assert_refused(command, tmp_path, "embed", run, good, "--out", other, expected=".parquet")
     page = write(tmp_path / "page.html", "mine")
     assert_refused(command, tmp_path, "show", run, good, "--out", page, expected="exists")
+    words = ["show", run, good, "--out", tmp_path / "page.txt"]
+    assert_refused(command, tmp_path, *words, expected="expected .html")
+    words = ["show", run, good, "--text", "--out", tmp_path / "other.html"]
+    assert_refused(command, tmp_path, *words, expected="--text prints and writes no page")
 
 
 def test_a_pretrained_model_cannot_predict(

@@ -73,7 +73,7 @@ def done(tmp_path_factory: pytest.TempPathFactory, looks: list[str]) -> tuple[Pa
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(Labels, "of", spy_of)
         patch.setattr(Labels, "open_test", spy_open)
-        return out, run(out, report=lambda job: looks.append(job.arm))
+        return out, run(out, report=lambda done, total: looks.append(f"{done} of {total}"))
 
 
 def test_each_job_leaves_one_record_and_the_encoder_another(
@@ -145,11 +145,11 @@ def test_what_is_done_is_not_done_again(
 ) -> None:
     out, records = done
     before = {path: path.stat().st_mtime_ns for path in out.rglob("*.json")}
-    told: list[JobName] = []
-    assert run(out, report=told.append) == records and told == []
+    told: list[tuple[int, int]] = []
+    assert run(out, report=lambda *now: told.append(now)) == records and told == []
     (out / records[2].job.file).unlink()
-    assert numbers(run(out, report=told.append)) == numbers(records)
-    assert told == [records[2].job]
+    assert numbers(run(out, report=lambda *now: told.append(now))) == numbers(records)
+    assert told == [(0, 1), (1, 1)]
     changed = {path for path, time in before.items() if path.stat().st_mtime_ns != time}
     assert changed == {out / records[2].job.file}
 
@@ -319,7 +319,7 @@ def test_nothing_is_chosen_by_test_labels(
 def test_test_labels_are_opened_once_after_everything_else(
     done: tuple[Path, list[Record]], looks: list[str]
 ) -> None:
-    ends = [looks.index(record.job.arm) for record in done[1]]
+    ends = [looks.index(f"{count} of {len(ARMS)}") for count in range(1, len(ARMS) + 1)]
     assert sorted(ends)[-1] == len(looks) - 1
     for begin, end in itertools.pairwise([-1, *sorted(ends)]):
         of_job = [look for look in looks[begin + 1 : end] if look in ("known", "test")]

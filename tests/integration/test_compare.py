@@ -1,5 +1,6 @@
 """Comparisons in miniature: which rows are used for what, what is kept, what is refused."""
 
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,7 @@ from anymae.config import DataConfig
 from anymae.data.dataset import open_data
 from anymae.data.frame import Frame
 from anymae.errors import ConfigError, DataError, FolderError, InterruptedRunError, UserInputError
+from anymae.training.progress import Progress
 from runs import Cut, weights
 from studies import COUNT, TINY, CutAfter, Watch, table
 
@@ -171,6 +173,31 @@ def test_a_cut_comparison_goes_on_and_ends_the_same(
     few = compare(out, num_labels=20)
     assert few.rows["fitted"] == 20
     assert few.scores != again.scores
+
+
+def test_a_cut_with_more_seeds_leaves_the_result_of_before(
+    done: Comparison, tmp_path: Path
+) -> None:
+    out = tmp_path / "out"
+    shutil.copytree(done.folder, out)
+    before = (out / "compare.json").read_bytes()
+    with pytest.raises(Cut):
+        compare(out, seeds=3, progress=CutAfter(2))
+    assert (out / "compare.json").read_bytes() == before
+
+
+def test_time_left_is_that_of_all_runs_that_are_not_finished(
+    done: Comparison, tmp_path: Path
+) -> None:
+    out = tmp_path / "out"
+    shutil.copytree(done.folder, out)
+    shutil.rmtree(out / "random-seed0")
+    shutil.rmtree(out / "guided-seed1")
+    told: list[Progress] = []
+    compare(out, progress=told.append)
+    steps = 3 * 2
+    assert [(now.step, now.steps) for now in told] == [(n, steps) for n in range(1, steps + 1)]
+    assert told[-1].seconds_left == 0.0
 
 
 def test_a_stopped_comparison_says_how_to_go_on(

@@ -465,6 +465,9 @@ def test_miniature_runs_are_not_shown(tmp_path: Path) -> None:
     job = JobName(suite="digits", budget="mini", stage="final", task="50", arm="none", seed=0)
     record = Record(job=job, command="", machine={}, data={}, asked={}, settings={}, seconds=0.0)
     assert group_records([record]) == []
+    write_record(tmp_path / "results", record)
+    with pytest.raises(FolderError, match="holds miniature runs alone"):
+        write_page(tmp_path / "results", tmp_path / "results.md")
 
 
 def test_leaks_and_masks_are_told(results: Path, tmp_path: Path) -> None:

@@ -42,7 +42,7 @@ def asked_of(suite: type[Suite], job: JobName) -> dict[str, Any]:
 def finetuning_of(budget: Budget, task: Task, arm: Arm) -> FineTuning | None:
     """Return how an arm is fine-tuned on a task; `None` where it is probed only."""
     plan = budget.finetune
-    if plan is None or arm.reading is not None:
+    if plan is None or arm.encoder is None or arm.joins or arm.reading is not None:
         return None
     return plan if plan.tasks is None or task.name in plan.tasks else None
 

@@ -43,9 +43,6 @@ class Comparison(NamedTuple):
 def conclude(groups: Sequence[Group]) -> Iterator[str]:
     """Say where guided masks help and where not."""
     yield "## Where guided masks help, and where not\n"
-    if not groups:
-        yield "There are no records yet.\n"
-        return
     compared = {other: _compare(groups, other) for other, _ in REFERENCES}
     uses = _best_uses(groups)
     yield _overview(groups, compared["random"], compared[NONE], uses)

@@ -52,7 +52,8 @@ def clean(corpus: Corpus, tasks: Iterable[TaskData]) -> Cleaned:
     removed = int((~keep).sum())
     if corpus.flagged or removed:
         logger.info(
-            "corpus: %d rows left out by its own flags, %d more occur in validation or test",
+            "corpus: %d rows left out by its flags, as a task has them, %d more as they occur in "
+            "validation or test",
             corpus.flagged,
             removed,
         )

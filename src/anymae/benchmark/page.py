@@ -91,7 +91,7 @@ def write_page(results: Path, page: Path) -> None:
 
     Raises:
         ConfigError: A record cannot be understood.
-        FolderError: There is no record.
+        FolderError: There is no record of more than a miniature.
     """
     records = read_records(results)
     if not records:
@@ -99,6 +99,11 @@ def write_page(results: Path, page: Path) -> None:
             f"{results} holds no records; name the folder that `anymae benchmark` has written to"
         )
     groups = group_records(records)
+    if not groups:
+        raise FolderError(
+            f"{results} holds miniature runs alone, which no page shows; run `anymae benchmark` "
+            "with another --budget"
+        )
     parts = [_HEAD, *conclude(groups)]
     for _, budgets in itertools.groupby(groups, key=lambda group: group.suite):
         of_suite = list(budgets)

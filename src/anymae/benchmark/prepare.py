@@ -72,8 +72,6 @@ def prepare_corpus(suite: Suite, name: str, budget: Budget, seed: int) -> Cleane
         tasks, whole = [suite.load(task, seed) for task in alike], suite.corpus(name, seed)
     cleaned = clean(whole, tasks)
     corpus = cleaned.corpus
-    left = f"{corpus.flagged:,} by its flags and {cleaned.removed:,} by content"
-    logger.info("rows left out of the corpus, as validation or test parts have them: %s", left)
     rows = draw(np.arange(num_rows(corpus.inputs)), budget.corpus_rows, seed=seed, purpose="corpus")
     if len(rows) < num_rows(corpus.inputs):
         corpus = Corpus(

@@ -10,7 +10,7 @@ import multiprocessing
 import os
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from concurrent.futures import ProcessPoolExecutor, as_completed
+from concurrent.futures import FIRST_COMPLETED, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
 from pathlib import Path
@@ -23,9 +23,12 @@ from anymae.benchmark.record import JobName, Record, Stage, read_record, write_r
 from anymae.benchmark.suite import SUITES
 from anymae.errors import AnymaeError, ConfigError, InterruptedRunError, nearest
 from anymae.files import require_writable
+from anymae.wording import counted
 
 logger = logging.getLogger(__name__)
 
+LOOK = 1.0
+"""Seconds between two looks at what other processes have done."""
 THREADS = 1
 """Of every job, so that its numbers do not depend on how many run side by side."""
 
@@ -56,7 +59,7 @@ def run_benchmark(
     jobs: int = 1,
     device: str = "cpu",
     stage: Stage = "final",
-    report: Callable[[JobName], None] | None = None,
+    report: Callable[[int, int], None] = lambda done, total: None,
 ) -> list[Record]:
     """Run the jobs of a suite that have no record yet.
 
@@ -73,7 +76,7 @@ def run_benchmark(
             than to the bit. It is no part of what is asked for: jobs go on with weights that
             were pretrained elsewhere, and arms of one table may come from several machines.
         stage: `tune` looks at validation rows only.
-        report: Told about each job that is done.
+        report: Told how many of the missing jobs are done, and of how many.
 
     Returns:
         The records of all jobs that were asked for.
@@ -93,12 +96,14 @@ def run_benchmark(
             if path.exists():
                 read_same(SUITES[suite], path)
     waiting = [chain for chain in chains if chain.missing]
-    logger.info("%d of %d chains of jobs are not done", len(waiting), len(chains))
-    for done in _run(waiting, jobs):
-        for job in done:
-            logger.info("done: %s", job.command)
-            if report is not None:
-                report(job)
+    missing = [Path(out) / job.file for chain in waiting for job in chain.missing]
+    if missing:
+        logger.info("to do: %s", counted(len(missing), "job"))
+
+    def told() -> None:
+        report(sum(path.exists() for path in missing), len(missing))
+
+    _run(waiting, jobs, told)
     return [read_record(Path(out) / job.file) for chain in chains for job in chain.jobs]
 
 
@@ -141,8 +146,13 @@ def plan(
     return [Chain(folder, Path(out), where, tuple(found)) for found in chains.values()]
 
 
-def run_chain(chain: Chain) -> tuple[JobName, ...]:
-    """Run the jobs of a chain that have no record; returns these."""
+def run_chain(chain: Chain, told: Callable[[], None] = lambda: None) -> tuple[JobName, ...]:
+    """Run the jobs of a chain that have no record; returns these.
+
+    Args:
+        chain: What to run.
+        told: Called before the first job, and after each.
+    """
     from threadpoolctl import threadpool_limits
 
     from anymae.benchmark.encoders import ArmEncoder, Where
@@ -150,6 +160,7 @@ def run_chain(chain: Chain) -> tuple[JobName, ...]:
 
     done = []
     encoder: ArmEncoder | None = None
+    told()
     with _torch_threads(THREADS), threadpool_limits(THREADS):
         for job in chain.missing:
             kind, arm = SUITES[job.suite], parse_arm(job.arm)
@@ -163,6 +174,7 @@ def run_chain(chain: Chain) -> tuple[JobName, ...]:
             write_record(chain.out, run_job(where, job, arm, encoder))
             logger.info("%s: %.0f s", job.file, time.monotonic() - started)
             done.append(job)
+            told()
     return tuple(done)
 
 
@@ -208,16 +220,22 @@ def _shares(arm: Arm) -> str:
     return "" if arm.encoder is None else arm.encoder.text
 
 
-def _run(chains: Sequence[Chain], jobs: int) -> Iterator[tuple[JobName, ...]]:
+def _run(chains: Sequence[Chain], jobs: int, told: Callable[[], None]) -> None:
     if jobs <= 1 or len(chains) <= 1:
-        yield from map(run_chain, chains)
+        for chain in chains:
+            run_chain(chain, told)
         return
     context, before = multiprocessing.get_context("spawn"), multiprocessing.active_children()
     with _started_with_one_thread(), ProcessPoolExecutor(jobs, mp_context=context) as pool:
         try:
-            futures = [pool.submit(_run_or_leave, chain) for chain in chains]
-            for future in as_completed(futures):
-                yield future.result()
+            pending = {pool.submit(_run_or_leave, chain) for chain in chains}
+            while pending:
+                told()
+                ended, pending = wait(pending, LOOK, FIRST_COMPLETED)
+                for future in ended:
+                    for job in future.result():
+                        logger.info("done: %s", job.file)
+            told()
         except BrokenProcessPool:
             raise AnymaeError(
                 "a process was killed from outside, or for its memory; run the same command again "

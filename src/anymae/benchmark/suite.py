@@ -34,6 +34,9 @@ AT_ONCE = FinetuneConfig(
 """How every encoder is fine-tuned, pretrained or not: the published head on its output, all
 weights learning at one rate from the start."""
 
+MINI = "mini"
+"""The budget that shows that all works; its numbers are on no page."""
+
 READINGS = ("mean", "layers", "flat")
 """How frozen encoders are read unless a budget says otherwise."""
 

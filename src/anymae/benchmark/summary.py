@@ -13,7 +13,7 @@ from anymae.benchmark.arms import ARMS, parse_arm
 from anymae.benchmark.candidates import choice_metric
 from anymae.benchmark.record import Record, Stage
 from anymae.benchmark.statistics import Difference, paired_difference
-from anymae.benchmark.suite import ERRORS, SUITES, Suite, Task
+from anymae.benchmark.suite import ERRORS, MINI, SUITES, Suite, Task
 
 Values = dict[int, float]
 """By seed."""
@@ -126,7 +126,8 @@ class Group(NamedTuple):
         for stage in stages:
             for text in sorted({r.job.arm for r in self.records if r.job.stage == stage}):
                 arm, values = parse_arm(text), self.validated(task, text, stage)
-                ratio = arm.settings.get("masking.ratio", own.get(arm.name, {}).get("ratio"))
+                kind = arm.name.removesuffix("-again")
+                ratio = arm.settings.get("masking.ratio", own.get(kind, {}).get("ratio"))
                 if ratio is not None and values:
                     others = [part for part in text.split(":") if not _names_ratio(part)]
                     of = found.setdefault(":".join(others), {})
@@ -180,7 +181,7 @@ def group_records(records: Iterable[Record]) -> list[Group]:
         (suite, budget)
         for suite in (*FIRST, *(name for name in SUITES if name not in FIRST))
         for budget in SUITES[suite].budgets
-        if budget != "mini"
+        if budget != MINI
     ]
     return [Group(*key, found[key]) for key in order if key in found]
 

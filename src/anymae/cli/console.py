@@ -119,7 +119,8 @@ def progress(verb: str, unit: str = "rows") -> Iterator[Progress]:
             before, started = first = first or (done, now)
             speed = (done - before) / max(now - started, 1e-9)
             left = (total - done) / speed if speed else None
-            show(done, total, f"{speed:,.0f} {unit}/s", left)
+            times, of = (3600, "h") if 0 < speed < 1 else (1, "s")
+            show(done, total, f"{times * speed:,.0f} {unit}/{of}", left)
 
         yield update
 

@@ -1,7 +1,8 @@
 """Verbs that tell how good a model is."""
 
 import logging
-from dataclasses import dataclass, fields
+from collections.abc import Iterator
+from dataclasses import dataclass, fields, replace
 from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, cast
@@ -14,6 +15,7 @@ from anymae.cli.console import (
     next_answers,
     next_probe,
     next_step,
+    progress,
     quoted,
     show_json,
     show_table,
@@ -317,8 +319,10 @@ def _fetch(suite: str, data: Path | None, flags: BenchmarkFlags, *, json: bool) 
 
 def _benchmark(suite: str, data: Path | None, flags: BenchmarkFlags, *, json: bool) -> None:
     from anymae.benchmark import run_benchmark, scores
+    from anymae.benchmark.suite import MINI
 
-    found = scores(run_benchmark(suite, data=data, **flags.given()))
+    with progress(suite, "jobs") as told:
+        found = scores(run_benchmark(suite, data=data, report=told, **flags.given()))
     if json:
         show_json({"suite": suite, "results": [score.to_json() for score in found]})
         return
@@ -328,11 +332,22 @@ def _benchmark(suite: str, data: Path | None, flags: BenchmarkFlags, *, json: bo
         name = f"{score.task} ({score.metric})"
         rows.append([name, score.arm, str(len(score.values)), str(score.summary), *over])
     show_table(["task", "arm", "seeds", "mean ± sd", "gain over random", "gain over none"], rows)
-    if flags.stage is Stage.TUNE:
-        next_step(quoted("anymae", "benchmark", suite))
+    if flags.stage is Stage.TUNE or flags.budget == MINI:
+        # What counts comes after a trial: no miniature, and to the end.
+        whole = replace(flags, stage=None, budget=None if flags.budget == MINI else flags.budget)
+        next_step(quoted("anymae", "benchmark", suite, *_repeated(data, whole)))
     else:
         out = flags.out or "results"
         next_step(quoted("python", "-m", "anymae.benchmark", out, "results.md"))
+
+
+def _repeated(data: Path | None, flags: BenchmarkFlags) -> Iterator[object]:
+    """Write flags as they were given."""
+    given = {"data": data} | {field.name: getattr(flags, field.name) for field in fields(flags)}
+    for name, value in given.items():
+        for one in value if isinstance(value, list) else [value]:
+            if one is not None:
+                yield from (f"--{name}", one)
 
 
 def report(

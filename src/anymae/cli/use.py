@@ -28,6 +28,7 @@ from anymae.cli.options import (
     RunArgument,
     spread,
 )
+from anymae.errors import UserInputError
 
 if TYPE_CHECKING:
     from anymae.inference import Written
@@ -164,7 +165,9 @@ def show(
     run: RunArgument,
     data: DataArgument,
     data_flags: DataFlags,
-    out: Annotated[Path, typer.Option("--out", help="HTML page to write.")] = Path("masks.html"),
+    out: Annotated[
+        Path | None, typer.Option("--out", help="HTML page to write, else masks.html.")
+    ] = None,
     text: Annotated[
         bool, typer.Option("--text", help="Print in the terminal instead of writing a page.")
     ] = False,
@@ -180,12 +183,15 @@ def show(
     from anymae.report import show_rows, show_rows_as_text
 
     if text:
+        if out is not None:
+            raise UserInputError("--text prints and writes no page; leave out --out, or --text")
         shown = show_rows_as_text(run, data, data_config=data_flags.config(), count=rows, seed=seed)
         if json:
             show_json({"text": shown})
             return
         typer.echo(shown)
     else:
+        out = out or Path("masks.html")
         count = show_rows(
             run, data, out, data_config=data_flags.config(), count=rows, seed=seed,
             overwrite=overwrite,

@@ -9,7 +9,7 @@ Shapes: R rows, F features.
 
 import logging
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -92,7 +92,6 @@ def compare(
     own = {name: read_baseline(name, file, study.frame) for name, file in (baselines or {}).items()}
     trials = _draw_all(study, labelling(task, num_labels), seeds)
     study.claim()
-    study.write(None)
     for note in notes:
         logger.info("%s", note)
     return _compare(study, trials, own, progress)
@@ -109,6 +108,10 @@ class _Trial:
     test: IntArray
     pool: Frame
     """Rows to pretrain on: all but those of the test part."""
+
+    def run(self, masking: str) -> str:
+        """Name the run with masks of a kind."""
+        return f"{masking}-seed{self.seed}"
 
 
 def _draw_all(study: Study, asked: FinetuneConfig, seeds: int) -> list[_Trial]:
@@ -135,8 +138,10 @@ def _compare(
 ) -> Comparison:
     """Carry out what is decided."""
     started, scores = time.perf_counter(), dict[str, dict[int, float]]()
+    runs = [trial.run(masking) for trial in trials for masking in MASKINGS.values()]
+    telling = study.telling(progress, runs)
     for trial in trials:
-        for name, score in _judge(study, trial, _features(study, trial, own, progress)).items():
+        for name, score in _judge(study, trial, _features(study, trial, own, telling)).items():
             scores.setdefault(name, {})[trial.seed] = score
     first = trials[0]
     redrawn = any(not np.array_equal(trial.test, first.test) for trial in trials)
@@ -154,7 +159,7 @@ def _compare(
 
 
 def _features(
-    study: Study, trial: _Trial, own: Mapping[str, Features], progress: Told
+    study: Study, trial: _Trial, own: Mapping[str, Features], telling: Callable[[], Told]
 ) -> dict[str, Features]:
     """Return the features of fitted and test rows, `(R, F)` by name."""
     recipe = apply_settings(study.recipe, {"training.seed": trial.seed})
@@ -164,9 +169,8 @@ def _features(
     index = np.r_[trial.fitted, trial.test]
     found = {}
     for name, masking in MASKINGS.items():
-        run = f"{masking}-seed{trial.seed}"
         settings = {"masking.kind": masking}
-        model = study.pretrained(run, trial.pool, recipe, settings, progress)
+        model = study.pretrained(trial.run(masking), trial.pool, recipe, settings, telling)
         found[name] = study.features(model, dataset, index)
     found[NONE] = study.features(untrained, dataset, index)
     numbers = dataset.rows.numbers_of(index)

@@ -3,7 +3,7 @@
 import copy
 import hashlib
 import logging
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -28,7 +28,7 @@ from anymae.recipes import apply_settings, load_recipe
 from anymae.task import FinetuneConfig, TaskConfig, TaskType
 from anymae.training.folder import CHECKPOINTS, RECIPE, RunFolder
 from anymae.training.pretrain import part_of_more, pretrain
-from anymae.training.progress import Progress
+from anymae.training.progress import Progress, Tally
 from anymae.training.resolve import differing, resolve_job, resolved_recipe
 from anymae.training.targets import Labelled, read_weights
 
@@ -147,8 +147,25 @@ class Study:
             self.out / self.file, {"format_version": 1, "asked": self.asked, "result": result}
         )
 
+    def telling(self, told: Told, runs: Iterable[str]) -> Callable[[], Told]:
+        """Return what gives each run that is not finished whom to tell: time left is of them all.
+
+        Where their steps are not known yet, each tells of itself.
+        """
+        steps = self.recipe.training.get("steps")
+        if told is None or steps is None:
+            return lambda: told
+        waiting = [run for run in runs if not RunFolder(self.out / run).is_finished]
+        tally = Tally(told, steps * len(waiting))
+        return lambda: tally.part(steps)
+
     def pretrained(
-        self, name: str, pool: Frame, recipe: Recipe, settings: Mapping[str, object], told: Told
+        self,
+        name: str,
+        pool: Frame,
+        recipe: Recipe,
+        settings: Mapping[str, object],
+        telling: Callable[[], Told],
     ) -> Model:
         """Return the encoder of a run, which is started or continued unless it is finished.
 
@@ -161,8 +178,9 @@ class Study:
             logger.info("pretraining %s", folder)
             with part_of_more(folder):
                 pretrain(
-                    pool, out=folder, recipe=recipe, settings=settings, resume=True, progress=told
-                )
+                    pool, out=folder, recipe=recipe, settings=settings, resume=True,
+                    progress=telling(),
+                )  # fmt: skip
             # The weights are whole; what was needed to go on after a cut only takes room.
             remove_folder(folder / CHECKPOINTS)
         _require_same(folder, apply_settings(recipe, settings))

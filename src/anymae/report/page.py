@@ -39,6 +39,10 @@ def render_page(title: str, blocks: Sequence[Block]) -> str:
     return pages.get_template("page.html.j2").render(title=title, blocks=blocks)
 
 
+PAGES = (".html", ".htm")
+"""What names of pages end in."""
+
+
 def write_page(path: Path, title: str, blocks: Sequence[Block]) -> None:
     """Write the page, whole or not at all.
 

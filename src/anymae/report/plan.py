@@ -21,6 +21,7 @@ from anymae.training.objective import Counters
 from anymae.training.optim import warmup_note
 from anymae.training.origin import begin_from
 from anymae.training.processes import Processes
+from anymae.training.progress import duration
 from anymae.training.reconstruction import ReconstructionObjective
 from anymae.training.resolve import (
     Job,
@@ -58,7 +59,9 @@ class Plan:
     step_seconds: float
     """Time of a step, measured on typical rows."""
     steps: int | None
-    """Optimizer steps; `None` where minutes decide."""
+    """Optimizer steps; `None` where minutes decide, or epochs of a batch that is still sought."""
+    seconds: float
+    """Estimated time of the whole run."""
     examples: list[Example]
     """Rows, with what would be hidden before any training."""
 
@@ -66,13 +69,6 @@ class Plan:
     def dataset(self) -> Dataset:
         """The data as they would be trained on."""
         return self.job.dataset
-
-    @property
-    def seconds(self) -> float:
-        """Estimated time of the whole run."""
-        if self.steps is None:
-            return 60 * (self.job.training.minutes or 0.0)
-        return self.steps * self.step_seconds
 
     @property
     def rules(self) -> tuple[str, ...]:
@@ -97,13 +93,16 @@ class Plan:
     @property
     def cost_text(self) -> str:
         """What it would take, in words."""
-        steps = (
-            "as many steps as fit in" if self.steps is None else f"{self.steps:,} steps in about"
-        )
+        if self.steps is not None:
+            steps = f"{self.steps:,} steps in about"
+        elif self.job.training.minutes is not None:
+            steps = "as many steps as fit in"
+        else:
+            steps = "as many steps as its epochs take of the batch that fits, about"
         rate = f"{self.step_seconds:.3g} s each on this {self.device}"
         return (
             f"{self.parameters:,} weights; about {self.memory / 2**20:,.0f} MiB of memory with "
-            f"{self.rows_at_once:,} rows at once; {steps} {self.seconds:,.0f} s ({rate})"
+            f"{self.rows_at_once:,} rows at once; {steps} {duration(self.seconds)} ({rate})"
         )
 
     @property
@@ -154,7 +153,8 @@ def plan(
     read, source = read_recipe(recipe)
     asked = begin_from(withhold(apply_settings(read, settings or {}), probe_target), init)
     job = resolve_job(data, asked, source=source)
-    batch_size = job.training.batch_size if isinstance(job.training.batch_size, int) else 8
+    asked_size = job.training.batch_size
+    batch_size = 8 if asked_size == "auto" else asked_size
     model = make_model(job)
     objective = ReconstructionObjective(job.dataset, model, seed=job.training.seed)
     rows = job.dataset.parts.train
@@ -178,6 +178,11 @@ def plan(
     model.zero_grad()
     passing = steps_per_epoch(job, batch_size * job.training.accumulate)
     steps = total_steps(job.training, passing)
+    seconds *= job.training.accumulate
+    # Of epochs a larger batch takes fewer steps, and about as long.
+    whole = 60 * (job.training.minutes or 0.0) if steps is None else steps * seconds
+    if asked_size == "auto" and job.training.steps is None:
+        steps = None
     note = warmup_note(job.training, steps) if steps is not None else None
     return Plan(
         job=job if note is None else replace(job, notes=(*job.notes, note)),
@@ -185,7 +190,8 @@ def plan(
         rows_at_once=batch_size,
         device=device,
         memory=memory,
-        step_seconds=seconds * job.training.accumulate,
+        step_seconds=seconds,
         steps=steps,
+        seconds=whole,
         examples=reconstruct(model, job.dataset.batch(rows[:EXAMPLES])),
     )

@@ -18,7 +18,7 @@ from anymae.recipes import load_recipe
 from anymae.report.examples import Example, co_masking, reconstruct_rows
 from anymae.report.figures import as_image, curves, matrix
 from anymae.report.finetuned import finetuned_blocks
-from anymae.report.page import Block, write_page
+from anymae.report.page import PAGES, Block, write_page
 from anymae.report.rows import as_html
 from anymae.training.finetuned import RESULT
 from anymae.training.folder import RECIPE, RunFolder
@@ -74,7 +74,7 @@ def write_report(
     folders = [resolve(run) for run in runs]
     page = Path(out) if out is not None else folders[0] / "report.html"
     # A run's own page is a report already.
-    require_output(page, (".html", ".htm"), overwrite=overwrite or out is None)
+    require_output(page, PAGES, overwrite=overwrite or out is None)
     configs = [read_config(folder) for folder in folders]
     names = _names(runs)
     logs = dict(

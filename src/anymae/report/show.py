@@ -6,15 +6,14 @@ import numpy as np
 
 from anymae.data.dataset import Dataset
 from anymae.data.preparation import Preparation
-from anymae.data.sources.locate import require_apart
+from anymae.data.sources.locate import require_output
 from anymae.errors import UserInputError
-from anymae.files import require_replaceable
 from anymae.hub import load
 from anymae.inference.rows import open_rows
 from anymae.model import MaskedAutoencoder
 from anymae.recipes import DataSettings, data_settings
 from anymae.report.examples import reconstruct_rows
-from anymae.report.page import write_page
+from anymae.report.page import PAGES, write_page
 from anymae.report.rows import as_text
 from anymae.report.runs import called, example_blocks, rows_counted
 
@@ -46,12 +45,10 @@ def show_rows(
     Raises:
         FolderError: `out` exists, or the run cannot be read.
         DataError: The data do not fit the model.
-        UserInputError: The model was fine-tuned: it masks nothing.
+        UserInputError: The model was fine-tuned: it masks nothing. Or `out` is no HTML file.
     """
-    out = Path(out)
-    require_replaceable(out, overwrite=overwrite)
-    data_config = data_settings(data_config)
-    require_apart(out, data, *data_config.files)
+    out, data_config = Path(out), data_settings(data_config)
+    require_output(out, PAGES, data, *data_config.files, overwrite=overwrite)
     model, dataset = _open(run, data, data_config)
     inputs = model.config.input
     counted = rows_counted(inputs)

@@ -119,11 +119,6 @@ def _about_plan(made: Plan) -> Iterator[str]:
     config = made.job.config
     yield (
         f"model: {config.encoder.kind}, width {config.encoder.width}, {config.encoder.depth} "
-        f"blocks, {made.parameters:,} parameters; masking {config.masking.kind}, "
-        f"ratio {config.masking.ratio:g}"
+        f"blocks; masking {config.masking.kind}, ratio {config.masking.ratio:g}"
     )
-    steps = "as many steps as fit" if made.steps is None else f"{made.steps:,} steps"
-    yield (
-        f"estimate: {made.memory / 2**20:,.0f} MiB beside the data, {made.step_seconds:.3f} s a "
-        f"step, {steps}: {made.seconds / 60:,.1f} minutes"
-    )
+    yield f"estimate: {made.cost_text}"
