@@ -1,16 +1,10 @@
-"""Make data larger than memory should hold: `python benchmarks/make_big.py FOLDER`.
+"""Data larger than memory should hold, made block by block: a table of numbers, strings."""
 
-Writes `table.parquet` (28 numeric columns, 10 million rows), `text.parquet` (one column of
-strings, 1 GB) and, with `--csv`, `table.csv`, block by block. Delete the folder afterwards.
-"""
-
-import argparse
 from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.csv as arrow_csv
 import pyarrow.parquet as pq
 
 BLOCK_ROWS = 100_000
@@ -47,39 +41,10 @@ def text_blocks(size: int, seed: int) -> Iterator[pa.RecordBatch]:
 
 
 def write_parquet(path: Path, blocks: Iterator[pa.RecordBatch]) -> None:
+    """Write blocks as they come."""
     first = next(blocks)
     with pq.ParquetWriter(path, first.schema, compression="zstd") as writer:
         writer.write_batch(first)
         for block in blocks:
             writer.write_batch(block)
     print(f"{path}: {path.stat().st_size / 1e6:,.0f} MB")
-
-
-def write_csv(path: Path, blocks: Iterator[pa.RecordBatch]) -> None:
-    first = next(blocks)
-    with arrow_csv.CSVWriter(path, first.schema) as writer:
-        writer.write_batch(first)
-        for block in blocks:
-            writer.write_batch(block)
-    print(f"{path}: {path.stat().st_size / 1e6:,.0f} MB")
-
-
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("folder", type=Path)
-    parser.add_argument("--rows", type=int, default=10_000_000)
-    parser.add_argument("--columns", type=int, default=28)
-    parser.add_argument("--text-bytes", type=int, default=1_000_000_000)
-    parser.add_argument("--csv", action="store_true", help="write the table as CSV, too")
-    parser.add_argument("--seed", type=int, default=0)
-    options = parser.parse_args()
-    options.folder.mkdir(parents=True, exist_ok=True)
-    table = (options.rows, options.columns, options.seed)
-    write_parquet(options.folder / "table.parquet", table_blocks(*table))
-    write_parquet(options.folder / "text.parquet", text_blocks(options.text_bytes, options.seed))
-    if options.csv:
-        write_csv(options.folder / "table.csv", table_blocks(*table))
-
-
-if __name__ == "__main__":
-    main()

@@ -167,9 +167,31 @@ class Suite(ABC):
     def load(self, task: Task, seed: int) -> TaskData:
         """Read a task with all its labels; `seed` decides splits that are not fixed."""
 
-    @abstractmethod
     def corpus(self, name: str, seed: int) -> Corpus:
-        """Read what tasks with this `corpus` are pretrained on."""
+        """Read what tasks with this `corpus` are pretrained on: the rows that give them labels."""
+        task = next(task for task in self.tasks.values() if task.corpus == name)
+        data = self.load(task, seed)
+        return Corpus(inputs=take(data.inputs, data.parts.train), config=data.config)
+
+
+class ArraySuite(Suite):
+    """Tasks that share an array, whose rows part by seed."""
+
+    config: ClassVar[DataConfig]
+    """How the rows are read."""
+    num_classes: ClassVar[int]
+
+    def load(self, task: Task, seed: int) -> TaskData:
+        """Read the rows; those that validate are drawn by seed."""
+        inputs, labels, parts = self._read(seed)
+        return TaskData(
+            inputs=inputs, config=self.config, parts=parts, labels=Labels(labels, parts),
+            num_classes=self.num_classes,
+        )  # fmt: skip
+
+    @abstractmethod
+    def _read(self, seed: int) -> tuple[npt.NDArray[Any], npt.NDArray[Any], Parts]:
+        """Return rows, labels and parts."""
 
 
 SUITES: Registry[type[Suite]] = Registry("suite")

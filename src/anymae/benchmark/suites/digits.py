@@ -2,24 +2,23 @@
 
 import numpy as np
 
-from anymae.benchmark.labels import Labels
 from anymae.benchmark.suite import (
     SUITES,
+    ArraySuite,
     Budget,
-    Corpus,
     FineTuning,
-    Suite,
     Task,
-    TaskData,
     by_name,
     mini_budget,
 )
 from anymae.config import DataConfig
 from anymae.data.splits import Parts
 
-CONFIG = DataConfig(kind="image")
 NUM_TEST, NUM_VALID = 500, 200
-ENCODER = {"width": 64, "depth": 4, "num_heads": 4}
+
+_RECIPE = {"preset": "tiny", "encoder": {"width": 64, "depth": 4, "num_heads": 4}}
+_TRAINING = {"batch_size": 64, "learning_rate": 2e-3}
+_MASKING = {"guided": {"ratio": 0.5}, "random": {"ratio": 0.5}, "block": {"ratio": 0.5}}
 
 
 def _task(name: str, num_labels: int | None) -> Task:
@@ -30,7 +29,7 @@ def _task(name: str, num_labels: int | None) -> Task:
 
 
 @SUITES.register("digits")
-class Digits(Suite):
+class Digits(ArraySuite):
     """Ten classes of handwritten digits."""
 
     title = "Digits (scikit-learn)"
@@ -41,16 +40,14 @@ class Digits(Suite):
     files = ()
     arms = ("guided", "random", "random-again", "block", "none", "baseline", "baseline+embedding")
     tasks = by_name(_task("50", 50), _task("200", 200), _task("all", None))
+    config = DataConfig(kind="image")
+    num_classes = 10
     budgets = {  # noqa: RUF012 - the base class declares it
         "mini": mini_budget(("50",)),
         "cpu": Budget(
             summary="0.15 M parameters, 2,000 steps of 64",
-            recipe={
-                "preset": "tiny",
-                "encoder": ENCODER,
-                "training": {"steps": 2000, "batch_size": 64, "learning_rate": 2e-3},
-            },
-            masking={"guided": {"ratio": 0.5}, "random": {"ratio": 0.5}, "block": {"ratio": 0.5}},
+            recipe={**_RECIPE, "training": {**_TRAINING, "steps": 2000}},
+            masking=_MASKING,
             finetune=FineTuning(
                 learning_rates=(3e-4, 1e-3),
                 epochs=20,
@@ -61,29 +58,13 @@ class Digits(Suite):
         ),
         "long": Budget(
             summary="0.15 M parameters, 20,000 steps of 64",
-            recipe={
-                "preset": "tiny",
-                "encoder": ENCODER,
-                "training": {"steps": 20000, "batch_size": 64, "learning_rate": 2e-3},
-            },
-            masking={"guided": {"ratio": 0.5}, "random": {"ratio": 0.5}, "block": {"ratio": 0.5}},
+            recipe={**_RECIPE, "training": {**_TRAINING, "steps": 20_000}},
+            masking=_MASKING,
             finetune=FineTuning(
                 learning_rates=(3e-4, 1e-3), epochs=20, batch_size=32, least_steps=200
             ),
         ),
     }
-
-    def load(self, task: Task, seed: int) -> TaskData:
-        """Read the images; validation rows are drawn by seed."""
-        images, labels, parts = self._read(seed)
-        return TaskData(
-            inputs=images, config=CONFIG, parts=parts, labels=Labels(labels, parts), num_classes=10
-        )
-
-    def corpus(self, name: str, seed: int) -> Corpus:
-        """Return the images that are neither for validation nor for the test."""
-        images, _, parts = self._read(seed)
-        return Corpus(inputs=images[parts.train], config=CONFIG)
 
     def _read(self, seed: int) -> tuple[np.ndarray, np.ndarray, Parts]:
         from sklearn.datasets import load_digits

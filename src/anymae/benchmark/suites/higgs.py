@@ -8,15 +8,12 @@ from typing import Any
 import numpy as np
 import pyarrow.parquet as pq
 
-from anymae.benchmark.labels import Labels
 from anymae.benchmark.suite import (
     SUITES,
+    ArraySuite,
     Budget,
-    Corpus,
     FineTuning,
-    Suite,
     Task,
-    TaskData,
     by_name,
     mini_budget,
 )
@@ -25,7 +22,6 @@ from anymae.data.splits import Parts
 
 SMALL = "physics/higgs/higgs_small_valid_test.parquet"
 EXTRA = "physics/higgs/higgs_extra_train.parquet"
-CONFIG = DataConfig(kind="values")
 NUM_VALID = 4_000
 
 
@@ -52,7 +48,7 @@ _MASKING: dict[str, dict[str, Any]] = {
 
 
 @SUITES.register("higgs")
-class Higgs(Suite):
+class Higgs(ArraySuite):
     """Signal against background with 1,000, 10,000 and all labels."""
 
     title = "HIGGS"
@@ -76,6 +72,8 @@ class Higgs(Suite):
             "paper 0.748 with 63k labels of the same source; its test has as many rows as this",
         ),
     )
+    config = DataConfig(kind="values")
+    num_classes = 2
     budgets = {  # noqa: RUF012 - the base class declares it
         "mini": mini_budget(("1k",)),
         "cpu": Budget(
@@ -107,18 +105,6 @@ class Higgs(Suite):
             finetune=FineTuning(learning_rates=(3e-5,), epochs=200, batch_size=128),
         ),
     }  # fmt: skip
-
-    def load(self, task: Task, seed: int) -> TaskData:
-        """Read the events; validation rows are drawn by seed."""
-        values, labels, parts = self._read(seed)
-        return TaskData(
-            inputs=values, config=CONFIG, parts=parts, labels=Labels(labels, parts), num_classes=2
-        )
-
-    def corpus(self, name: str, seed: int) -> Corpus:
-        """Return the events that are neither for validation nor for the test."""
-        values, _, parts = self._read(seed)
-        return Corpus(inputs=values[parts.train], config=CONFIG)
 
     def _read(self, seed: int) -> tuple[np.ndarray, np.ndarray, Parts]:
         small, extra = (pq.read_table(self.folder / name) for name in (SMALL, EXTRA))

@@ -2,15 +2,12 @@
 
 import numpy as np
 
-from anymae.benchmark.labels import Labels
 from anymae.benchmark.suite import (
     SUITES,
+    ArraySuite,
     Budget,
-    Corpus,
     FineTuning,
-    Suite,
     Task,
-    TaskData,
     by_name,
     mini_budget,
 )
@@ -18,13 +15,16 @@ from anymae.config import DataConfig
 from anymae.data.splits import Parts
 
 FILE = "images/mnist_t10k.npz"
-CONFIG = DataConfig(kind="image")
 NUM_TEST, NUM_VALID = 2_000, 1_000
 
-_ENCODER = {
-    "kind": "perceiver", "width": 96, "depth": 4, "num_heads": 6, "num_latents": 32,
-    "input_width": 32, "qk_width": 96, "read_qk_width": 96,
+_RECIPE = {
+    "preset": "tiny",
+    "encoder": {
+        "kind": "perceiver", "width": 96, "depth": 4, "num_heads": 6, "num_latents": 32,
+        "input_width": 32, "qk_width": 96, "read_qk_width": 96,
+    },
 }  # fmt: skip
+_TRAINING = {"batch_size": 64, "learning_rate": 2e-3}
 _MASKING = {
     "guided": {"ratio": 0.7, "inputs_per_query": 48},
     "random": {"ratio": 0.7},
@@ -43,7 +43,7 @@ def _task(name: str, num_labels: int) -> Task:
 
 
 @SUITES.register("images")
-class Images(Suite):
+class Images(ArraySuite):
     """Ten classes of handwritten digits, 784 inputs an image."""
 
     title = "Images (MNIST)"
@@ -56,41 +56,23 @@ class Images(Suite):
     files = (FILE,)
     arms = ("guided", "random", "block", "none", "baseline", "baseline+embedding")
     tasks = by_name(_task("100", 100), _task("1k", 1_000))
+    config = DataConfig(kind="image")
+    num_classes = 10
     budgets = {  # noqa: RUF012 - the base class declares it
         "mini": mini_budget(("100",), kind="perceiver"),
         "cpu": Budget(
             summary="0.3 M parameters, 1,200 steps of 64 images",
-            recipe={
-                "preset": "tiny",
-                "encoder": _ENCODER,
-                "training": {"steps": 1200, "batch_size": 64, "learning_rate": 2e-3},
-            },
+            recipe={**_RECIPE, "training": {**_TRAINING, "steps": 1200}},
             masking=_MASKING,
             finetune=_FINETUNE,
         ),
         "long": Budget(
             summary="0.3 M parameters, 15,000 steps of 64 images",
-            recipe={
-                "preset": "tiny",
-                "encoder": _ENCODER,
-                "training": {"steps": 15_000, "batch_size": 64, "learning_rate": 2e-3},
-            },
+            recipe={**_RECIPE, "training": {**_TRAINING, "steps": 15_000}},
             masking=_MASKING,
             finetune=_FINETUNE,
         ),
     }
-
-    def load(self, task: Task, seed: int) -> TaskData:
-        """Read the images; validation rows are drawn by seed."""
-        images, labels, parts = self._read(seed)
-        return TaskData(
-            inputs=images, config=CONFIG, parts=parts, labels=Labels(labels, parts), num_classes=10
-        )
-
-    def corpus(self, name: str, seed: int) -> Corpus:
-        """Return the images that are neither for validation nor for the test."""
-        images, _, parts = self._read(seed)
-        return Corpus(inputs=images[parts.train], config=CONFIG)
 
     def _read(self, seed: int) -> tuple[np.ndarray, np.ndarray, Parts]:
         with np.load(self.folder / FILE) as data:

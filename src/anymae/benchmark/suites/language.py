@@ -9,7 +9,6 @@ from anymae.benchmark.labels import Labels
 from anymae.benchmark.suite import (
     SUITES,
     Budget,
-    Corpus,
     FineTuning,
     Suite,
     Task,
@@ -97,12 +96,6 @@ class Language(Suite):
             labels=Labels(np.asarray(table["label"], np.float64), parts),
             num_classes=2,
         )
-
-    def corpus(self, name: str, seed: int) -> Corpus:
-        """Return the training sentences."""
-        table = self._read()
-        split = np.array(table["split"].to_pylist())
-        return Corpus(inputs=table.select(["sentence"]).filter(split == PARTS[0]), config=CONFIG)
 
     def _read(self) -> pa.Table:
         """Read all sentences, without the spaces that some end with."""

@@ -45,7 +45,10 @@ def _task(
     )  # fmt: skip
 
 
-_ENCODER = {"kind": "transformer", "width": 128, "depth": 6, "num_heads": 8}
+_RECIPE = {
+    "preset": "tiny",
+    "encoder": {"kind": "transformer", "width": 128, "depth": 6, "num_heads": 8},
+}
 _TRAINING = {"batch_size": 64, "learning_rate": 1e-3, "warmup": 0.1}
 _MASKING = {"guided": {"ratio": 0.3}, "random": {"ratio": 0.3}, "span": {"ratio": 0.3}}
 
@@ -80,11 +83,7 @@ class MoleculeNet(Suite):
         "mini": mini_budget(("esol", "bace")),
         "cpu": Budget(
             summary="0.9 M parameters, 4,000 steps of 64 molecules out of 150,000",
-            recipe={
-                "preset": "tiny",
-                "encoder": _ENCODER,
-                "training": {**_TRAINING, "steps": 4000},
-            },
+            recipe={**_RECIPE, "training": {**_TRAINING, "steps": 4000}},
             masking=_MASKING,
             corpus_rows=150_000,
             finetune=FineTuning(
@@ -94,11 +93,7 @@ class MoleculeNet(Suite):
         ),
         "long": Budget(
             summary="0.9 M parameters, 20,000 steps of 64 molecules",
-            recipe={
-                "preset": "tiny",
-                "encoder": _ENCODER,
-                "training": {**_TRAINING, "steps": 20_000},
-            },
+            recipe={**_RECIPE, "training": {**_TRAINING, "steps": 20_000}},
             masking=_MASKING,
             readings=("layers", "kernel"),
             finetune=FineTuning(

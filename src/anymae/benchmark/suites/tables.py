@@ -9,7 +9,6 @@ from anymae.benchmark.labels import Labels
 from anymae.benchmark.suite import (
     SUITES,
     Budget,
-    Corpus,
     FineTuning,
     Suite,
     Task,
@@ -92,11 +91,6 @@ class Tables(Suite):
             labels=Labels(_labels(table, task), parts),
             num_classes=0 if task.type == "regression" else 2,
         )
-
-    def corpus(self, name: str, seed: int) -> Corpus:
-        """Return the training rows of a table."""
-        data = self.load(self.tasks[name], seed)
-        return Corpus(inputs=data.inputs.take(pa.array(data.parts.train)), config=CONFIG)
 
     def _read(self, name: str) -> pa.Table:
         return pq.read_table(self.folder / FOLDER / f"{name}.parquet")

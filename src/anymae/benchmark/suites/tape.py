@@ -30,7 +30,10 @@ UNLABELLED = ("fluorescence", "stability")
 
 _TRAINING = {"batch_size": 32, "learning_rate": 1e-3, "warmup": 0.1}
 _MASKING = {"guided": {"ratio": 0.3}, "random": {"ratio": 0.3}, "span": {"ratio": 0.3}}
-_ENCODER = {"kind": "transformer", "width": 128, "depth": 4, "num_heads": 4}
+_RECIPE = {
+    "preset": "tiny",
+    "encoder": {"kind": "transformer", "width": 128, "depth": 4, "num_heads": 4},
+}
 _LENGTH = 256  # A transformer's cost grows with the square; the longest of stability has 50.
 
 
@@ -74,11 +77,7 @@ class Tape(Suite):
                 "0.7 M parameters, 1,500 steps of 32 proteins cut to 256 residues, at most 1,000 "
                 "validation rows"
             ),
-            recipe={
-                "preset": "tiny",
-                "encoder": _ENCODER,
-                "training": {**_TRAINING, "steps": 1500},
-            },
+            recipe={**_RECIPE, "training": {**_TRAINING, "steps": 1500}},
             masking=_MASKING,
             most_rows=(None, 1_000, None),
             length=_LENGTH,
@@ -89,11 +88,7 @@ class Tape(Suite):
         ),
         "long": Budget(
             summary="0.7 M parameters, 20,000 steps of 32 proteins cut to 256 residues",
-            recipe={
-                "preset": "tiny",
-                "encoder": _ENCODER,
-                "training": {**_TRAINING, "steps": 20_000},
-            },
+            recipe={**_RECIPE, "training": {**_TRAINING, "steps": 20_000}},
             masking=_MASKING,
             length=_LENGTH,
             readings=("layers", "kernel"),
