@@ -60,8 +60,18 @@ ONE_PART = DataConfig(split="part")
 PARTS = ["train"] * (COUNT - 2) + ["valid", "test"]
 
 
-@pytest.mark.parametrize("encoder", ["transformer", "perceiver"])
-@pytest.mark.parametrize("task", TARGETS)
+@pytest.mark.parametrize(
+    ("task", "encoder"),
+    [
+        *((task, "transformer") for task in TARGETS),
+        ("multilabel", "perceiver"),
+        *(
+            pytest.param(task, "perceiver", marks=pytest.mark.slow)
+            for task in TARGETS
+            if task != "multilabel"
+        ),
+    ],
+)
 def test_small_data_are_memorised_and_the_round_trip_is_exact(
     task: str, encoder: str, tmp_path: Path
 ) -> None:

@@ -195,7 +195,9 @@ def test_errors_of_several_numbers_are_averaged_in_their_deviations() -> None:
 def test_of_few_labels_without_test_rows_a_fifth_judges() -> None:
     texts = strings(200)
     data = {"smiles": texts, "y": [text.count("O") for text in texts]}
-    found = probe(pretrained(texts, spread=0), data, target="y", num_labels=50, resamples=0)
+    found = probe(
+        pretrained(texts, spread=0), data, target="y", num_labels=50, readings=["mean"], resamples=0
+    )
     assert found.rows == {"fitted": 40, "valid": 10}
 
 
@@ -214,6 +216,7 @@ def test_the_test_part_judges_and_the_others_fit() -> None:
         target=("a",),
         data_config=config,
         num_labels=20,
+        readings=["mean"],
         resamples=0,
     )
     assert few.rows == {"fitted": 20, "test": 20}

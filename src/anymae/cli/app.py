@@ -12,7 +12,7 @@ import select
 import signal
 import sys
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from types import FrameType
 from typing import Annotated, NoReturn, TextIO, cast
@@ -20,6 +20,7 @@ from typing import Annotated, NoReturn, TextIO, cast
 import typer
 
 from anymae.cli import exchange, judge, start, train, use
+from anymae.cli.options import spread
 from anymae.errors import AnymaeError, FolderError
 
 _USAGE_ERROR = cast("type[Exception]", typer.BadParameter.__mro__[1])
@@ -60,8 +61,18 @@ def common(
     """Pretrain a masked autoencoder that chooses its own masks, on any data."""
 
 
-for verbs in (start, train, use, judge, exchange):
-    verbs.register(app)
+VERBS: Mapping[str, Sequence[Callable[..., None]]] = {
+    "Start": (start.quickstart, start.inspect),
+    "Train": (train.pretrain, train.finetune, train.tune),
+    "Use": (use.embed, use.predict, use.score, use.show),
+    "Judge": (judge.probe, judge.evaluate, judge.compare, judge.benchmark, judge.report),
+    "Exchange": (exchange.export, exchange.push, exchange.convert),
+}
+"""By what they are for, in the order of `--help`."""
+
+for _panel, _verbs in VERBS.items():
+    for _verb in _verbs:
+        app.command(rich_help_panel=_panel)(spread(_verb))
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

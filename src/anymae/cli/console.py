@@ -186,9 +186,9 @@ def _lines(verb: str) -> Show:
     return show
 
 
-def next_step(command: str) -> None:
-    """Name the sensible next command, on stderr."""
-    typer.echo(f"next: {command}", err=True)
+def next_step(*words: object, program: Sequence[str] = ("anymae",)) -> None:
+    """Name the sensible next command, on stderr, as a shell reads it back."""
+    typer.echo(f"next: {shlex.join(map(str, (*program, *words)))}", err=True)
 
 
 def as_argument(data: str) -> str:
@@ -209,17 +209,12 @@ def is_finetuned(run: str | Path) -> bool:
 
 def next_answers(model: object) -> None:
     """Name the command that asks a fine-tuned model of data."""
-    next_step(quoted("anymae", "predict", model, "DATA", "--out", "answers.csv"))
+    next_step("predict", model, "DATA", "--out", "answers.csv")
 
 
 def next_probe(run: object) -> None:
     """Name the command that judges an encoder."""
-    next_step(quoted("anymae", "probe", run, "LABELLED", "--target", "COL"))
-
-
-def quoted(*words: object) -> str:
-    """Join words into a command that a shell reads back."""
-    return shlex.join(str(word) for word in words)
+    next_step("probe", run, "LABELLED", "--target", "COL")
 
 
 def _plain(value: Any) -> Any:  # noqa: ANN401 - any JSON value

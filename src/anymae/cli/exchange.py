@@ -6,22 +6,14 @@ from typing import Annotated
 
 import typer
 
-from anymae.cli.console import is_finetuned, next_answers, next_step, quoted, show_json
+from anymae.cli.console import is_finetuned, next_answers, next_step, show_json
 from anymae.cli.options import JsonFlag, OverwriteFlag, RunArgument
-
-_PANEL = "Exchange"
 
 
 class Format(StrEnum):
     """What a model can be exported to."""
 
     ONNX = "onnx"
-
-
-def register(app: typer.Typer) -> None:
-    """Add the verbs of this module."""
-    for verb in (export, push, convert):
-        app.command(rich_help_panel=_PANEL)(verb)
 
 
 def export(
@@ -56,7 +48,7 @@ def export(
     if run.startswith("hf://"):
         _use(run, run)
     else:
-        next_step(quoted("anymae", "push", run, "hf://OWNER/NAME", "--dry-run"))
+        next_step("push", run, "hf://OWNER/NAME", "--dry-run")
 
 
 def push(
@@ -116,7 +108,7 @@ def convert(
         _use(out, out)
     else:
         # How its numbers were scaled is unknown: it reads no data by itself.
-        next_step(quoted("anymae", "export", out, "--to", "onnx", "--out", f"{out}.onnx"))
+        next_step("export", out, "--to", "onnx", "--out", f"{out}.onnx")
 
 
 def _use(name: object, run: str | Path) -> None:
@@ -129,4 +121,4 @@ def _use(name: object, run: str | Path) -> None:
     if is_finetuned(run):
         next_answers(name)
     else:
-        next_step(quoted("anymae", "embed", name, "DATA", "--out", "embeddings.parquet"))
+        next_step("embed", name, "DATA", "--out", "embeddings.parquet")

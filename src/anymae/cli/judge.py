@@ -1,8 +1,7 @@
 """Verbs that tell how good a model is."""
 
 import logging
-from collections.abc import Iterator
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, replace
 from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, cast
@@ -16,7 +15,6 @@ from anymae.cli.console import (
     next_probe,
     next_step,
     progress,
-    quoted,
     show_json,
     show_table,
     show_task,
@@ -29,13 +27,13 @@ from anymae.cli.options import (
     ComputeFlags,
     DataArgument,
     DataFlags,
+    Flags,
     JsonFlag,
     OverwriteFlag,
     ReadingName,
     RunArgument,
     RunFlags,
     TaskFlag,
-    spread,
 )
 from anymae.errors import UserInputError
 
@@ -43,8 +41,6 @@ if TYPE_CHECKING:
     from anymae.task import TaskType
 
 logger = logging.getLogger(__name__)
-
-_PANEL = "Judge"
 
 
 class Part(StrEnum):
@@ -61,12 +57,6 @@ class Stage(StrEnum):
 
     TUNE = "tune"
     FINAL = "final"
-
-
-def register(app: typer.Typer) -> None:
-    """Add the verbs of this module."""
-    for verb in (probe, evaluate, compare, benchmark, report):
-        app.command(rich_help_panel=_PANEL)(spread(verb))
 
 
 def probe(
@@ -121,7 +111,7 @@ def probe(
     ]
     show_table(["features", "model", "target", name], rows)
     words = [*data_flags.words(), *_task_words(task)]
-    next_step(quoted("anymae", "finetune", run, as_argument(data), *words, "--out", "models/NAME"))
+    next_step("finetune", run, as_argument(data), *words, "--out", "models/NAME")
 
 
 def evaluate(
@@ -222,7 +212,7 @@ def compare(
     if not data_flags.target:
         words += [word for name in found.task.targets for word in ("--target", name)]
     words += _task_words(task)
-    next_step(quoted("anymae", "finetune", run, as_argument(data), *words, "--out", "models/NAME"))
+    next_step("finetune", run, as_argument(data), *words, "--out", "models/NAME")
 
 
 def _task_words(task: str | None) -> list[str]:
@@ -237,7 +227,7 @@ def _baseline(text: str) -> tuple[str, str]:
 
 
 @dataclass(frozen=True, kw_only=True)
-class BenchmarkFlags:
+class BenchmarkFlags(Flags):
     """Which jobs to run and how: keywords of `run_benchmark`."""
 
     task: Annotated[
@@ -265,12 +255,11 @@ class BenchmarkFlags:
         Stage | None, typer.Option("--stage", help="tune looks at validation rows only.")
     ] = None
 
-    def given(self) -> dict[str, Any]:
+    def keywords(self) -> dict[str, Any]:
         """Return the flags that were used, as keywords of `run_benchmark`."""
-        values = {field.name: getattr(self, field.name) for field in fields(self)}
-        arms = None if self.arms is None else self.arms.split(",")
-        values |= {"tasks": values.pop("task"), "arms": arms}
-        return {name: value for name, value in values.items() if value is not None}
+        values = self.given()
+        tasks, arms = values.pop("task", []), values.pop("arms", None)
+        return {**values, "tasks": tasks, "arms": [] if arms is None else arms.split(",")}
 
 
 def benchmark(
@@ -314,7 +303,7 @@ def _fetch(suite: str, data: Path | None, flags: BenchmarkFlags, *, json: bool) 
         return
     typer.echo("\n".join(built) or "all files are there")
     where = () if data is None else ("--data", data)
-    next_step(quoted("anymae", "benchmark", suite, *where))
+    next_step("benchmark", suite, *where)
 
 
 def _benchmark(suite: str, data: Path | None, flags: BenchmarkFlags, *, json: bool) -> None:
@@ -322,7 +311,7 @@ def _benchmark(suite: str, data: Path | None, flags: BenchmarkFlags, *, json: bo
     from anymae.benchmark.suite import MINI
 
     with progress(suite, "jobs") as told:
-        found = scores(run_benchmark(suite, data=data, report=told, **flags.given()))
+        found = scores(run_benchmark(suite, data=data, report=told, **flags.keywords()))
     if json:
         show_json({"suite": suite, "results": [score.to_json() for score in found]})
         return
@@ -334,20 +323,12 @@ def _benchmark(suite: str, data: Path | None, flags: BenchmarkFlags, *, json: bo
     show_table(["task", "arm", "seeds", "mean ± sd", "gain over random", "gain over none"], rows)
     if flags.stage is Stage.TUNE or flags.budget == MINI:
         # What counts comes after a trial: no miniature, and to the end.
+        where = () if data is None else ("--data", data)
         whole = replace(flags, stage=None, budget=None if flags.budget == MINI else flags.budget)
-        next_step(quoted("anymae", "benchmark", suite, *_repeated(data, whole)))
+        next_step("benchmark", suite, *where, *whole.words())
     else:
         out = flags.out or "results"
-        next_step(quoted("python", "-m", "anymae.benchmark", out, "results.md"))
-
-
-def _repeated(data: Path | None, flags: BenchmarkFlags) -> Iterator[object]:
-    """Write flags as they were given."""
-    given = {"data": data} | {field.name: getattr(flags, field.name) for field in fields(flags)}
-    for name, value in given.items():
-        for one in value if isinstance(value, list) else [value]:
-            if one is not None:
-                yield from (f"--{name}", one)
+        next_step(out, "results.md", program=("python", "-m", "anymae.benchmark"))
 
 
 def report(

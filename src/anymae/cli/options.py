@@ -70,7 +70,25 @@ def _data(flag: str, metavar: str, text: str) -> Any:  # noqa: ANN401 - as above
 
 
 @dataclass(frozen=True, kw_only=True)
-class DataFlags:
+class Flags:
+    """Flags of a sort, each `None` where it was not used."""
+
+    def given(self) -> dict[str, Any]:
+        """Return the flags that were used, by name."""
+        values = {field.name: getattr(self, field.name) for field in fields(self)}
+        return {name: value for name, value in values.items() if value is not None}
+
+    def words(self) -> list[str]:
+        """Return the flags that were used, as words of a command."""
+        words = []
+        for name, value in self.given().items():
+            for each in value if isinstance(value, list) else [value]:
+                words += [f"--{name.replace('_', '-')}", str(each)]
+        return words
+
+
+@dataclass(frozen=True, kw_only=True)
+class DataFlags(Flags):
     """Which rows and columns to read: keys of `DataConfig`, the same on each verb."""
 
     column: Annotated[
@@ -112,19 +130,6 @@ class DataFlags:
     on_bad_row: Annotated[
         str | None, _data("--on-bad-row", "HOW", "error, or skip and count them.")
     ] = None
-
-    def given(self) -> dict[str, Any]:
-        """Return the flags that were used, as keys of `DataConfig`."""
-        values = {field.name: getattr(self, field.name) for field in fields(self)}
-        return {name: value for name, value in values.items() if value is not None}
-
-    def words(self) -> list[str]:
-        """Return the flags that were used, as words of a command."""
-        words = []
-        for name, value in self.given().items():
-            for each in value if isinstance(value, list) else [value]:
-                words += [f"--{name.replace('_', '-')}", each]
-        return words
 
     def config(self) -> "DataConfig":
         """Return them as a `DataConfig`."""

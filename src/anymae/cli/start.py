@@ -5,23 +5,14 @@ from typing import Annotated
 
 import typer
 
-from anymae.cli.console import as_argument, next_step, progress, quoted, show_json, show_table
+from anymae.cli.console import as_argument, next_step, progress, show_json, show_table
 from anymae.cli.options import (
     LARGEST_SEED,
     DataArgument,
     DataFlags,
     JsonFlag,
     OverwriteFlag,
-    spread,
 )
-
-_PANEL = "Start"
-
-
-def register(app: typer.Typer) -> None:
-    """Add the verbs of this module."""
-    for verb in (quickstart, inspect):
-        app.command(rich_help_panel=_PANEL)(spread(verb))
 
 
 def quickstart(
@@ -53,7 +44,7 @@ def quickstart(
     for verdict in story.verdicts():
         typer.echo(verdict)
     typer.echo(f"masks: {story.picture}\npage:  {story.page}\n{story.seconds:.0f} s in all")
-    next_step("anymae inspect YOUR-FILE")
+    next_step("inspect", "YOUR-FILE")
 
 
 def inspect(
@@ -108,4 +99,4 @@ def inspect(
     # What was looked at is what would be skipped; `pretrain` stops at bad rows otherwise.
     past = ("--on-bad-row", "skip") if found.found.bad and not data_flags.on_bad_row else ()
     words = (*data_flags.words(), *past, *sized, "--out", "runs/NAME")
-    next_step(quoted("anymae", "pretrain", as_argument(data), *words))
+    next_step("pretrain", as_argument(data), *words)

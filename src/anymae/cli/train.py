@@ -1,6 +1,6 @@
 """Verbs that train."""
 
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, cast
 
@@ -11,7 +11,6 @@ from anymae.cli.console import (
     is_main_process,
     next_answers,
     next_step,
-    quoted,
     show_json,
     show_table,
     show_task,
@@ -21,12 +20,12 @@ from anymae.cli.options import (
     LARGEST_SEED,
     DataArgument,
     DataFlags,
+    Flags,
     JsonFlag,
     OverwriteFlag,
     RunArgument,
     RunFlags,
     TaskFlag,
-    spread,
 )
 from anymae.errors import UserInputError
 from anymae.training.progress import duration
@@ -36,17 +35,9 @@ if TYPE_CHECKING:
     from anymae.training.finetuned import Finetuned
     from anymae.training.pretrain import Run
 
-_PANEL = "Train"
-
-
-def register(app: typer.Typer) -> None:
-    """Add the verbs of this module."""
-    for verb in (pretrain, finetune, tune):
-        app.command(rich_help_panel=_PANEL)(spread(verb))
-
 
 @dataclass(frozen=True, kw_only=True)
-class TrainingFlags:
+class TrainingFlags(Flags):
     """How long and how fast: keys of `TrainingConfig`."""
 
     steps: Annotated[int | None, typer.Option("--steps", help="Optimizer steps.")] = None
@@ -59,11 +50,6 @@ class TrainingFlags:
         str | None, typer.Option("--device", help="auto, cpu, cuda, cuda:1 or mps.")
     ] = None
     precision: Annotated[str | None, typer.Option("--precision", help="auto, fp32 or bf16.")] = None
-
-    def given(self) -> dict[str, Any]:
-        """Return the flags that were used, by key."""
-        values = {field.name: getattr(self, field.name) for field in fields(self)}
-        return {name: value for name, value in values.items() if value is not None}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -236,7 +222,7 @@ def _report(run: "Run", *, json: bool) -> None:
     judged = ", validation loss {:.4f} (trivial {:.4f})".format(*losses) if all(losses) else ""
     seconds = duration(run.metrics.get("seconds", 0.0))
     typer.echo(f"{run.folder}: {run.metrics.get('steps', 0):,} steps in {seconds}{judged}")
-    next_step(quoted("anymae", "report", run.folder))
+    next_step("report", run.folder)
 
 
 def finetune(
@@ -362,4 +348,4 @@ def tune(
         "flatters; other rows tell what it is worth"
     )
     words = [*data_flags.words(), "--recipe", found.recipe, "--out", "runs/NAME"]
-    next_step(quoted("anymae", "pretrain", as_argument(data), *words))
+    next_step("pretrain", as_argument(data), *words)

@@ -13,7 +13,6 @@ from anymae.cli.console import (
     next_probe,
     next_step,
     progress,
-    quoted,
     show_json,
 )
 from anymae.cli.options import (
@@ -26,20 +25,11 @@ from anymae.cli.options import (
     OverwriteFlag,
     ReadingName,
     RunArgument,
-    spread,
 )
 from anymae.errors import UserInputError
 
 if TYPE_CHECKING:
     from anymae.inference import Written
-
-_PANEL = "Use"
-
-
-def register(app: typer.Typer) -> None:
-    """Add the verbs of this module."""
-    for verb in (embed, predict, score, show):
-        app.command(rich_help_panel=_PANEL)(spread(verb))
 
 
 def embed(
@@ -109,7 +99,7 @@ def predict(
         )
     _report(written, json=json)
     if not json:
-        next_step(quoted("anymae", "evaluate", model, "LABELLED"))
+        next_step("evaluate", model, "LABELLED")
 
 
 def score(
@@ -151,7 +141,7 @@ def score(
         )
     _report(written, json=json)
     if not json:
-        next_step(quoted("anymae", "show", run, as_argument(data), *data_flags.words(), "--text"))
+        next_step("show", run, as_argument(data), *data_flags.words(), "--text")
 
 
 def _row_or_string(reference: str | None) -> int | str | None:
@@ -201,7 +191,7 @@ def show(
             return
         typer.echo(f"{out}: masks and reconstructions of {count} rows")
     out_of_hub = ("--out", "report.html") if run.startswith("hf://") else ()
-    next_step(quoted("anymae", "report", run, *out_of_hub))
+    next_step("report", run, *out_of_hub)
 
 
 def _report(written: "Written", *, json: bool) -> None:

@@ -10,6 +10,7 @@ import numpy as np
 
 from anymae.config import Recipe
 from anymae.data.dataset import Dataset
+from anymae.model import MaskedAutoencoder
 from anymae.presets import explain_choices
 from anymae.recipes import apply_settings, dump_recipe
 from anymae.report.examples import Example, reconstruct
@@ -155,7 +156,31 @@ def plan(
     job = resolve_job(data, asked, source=source)
     asked_size = job.training.batch_size
     batch_size = 8 if asked_size == "auto" else asked_size
-    model = make_model(job)
+    model, rows = make_model(job), job.dataset.parts.train
+    device, memory, seconds = _measure(job, model, batch_size)
+    seconds *= job.training.accumulate
+    passing = steps_per_epoch(job, batch_size * job.training.accumulate)
+    steps = total_steps(job.training, passing)
+    # Of epochs a larger batch takes fewer steps, and about as long.
+    whole = 60 * (job.training.minutes or 0.0) if steps is None else steps * seconds
+    if asked_size == "auto" and job.training.steps is None:
+        steps = None
+    note = warmup_note(job.training, steps) if steps is not None else None
+    return Plan(
+        job=job if note is None else replace(job, notes=(*job.notes, note)),
+        parameters=sum(parameter.numel() for parameter in model.parameters()),
+        rows_at_once=batch_size,
+        device=device,
+        memory=memory,
+        step_seconds=seconds,
+        steps=steps,
+        seconds=whole,
+        examples=reconstruct(model, job.dataset.batch(rows[:EXAMPLES])),
+    )
+
+
+def _measure(job: Job, model: MaskedAutoencoder, batch_size: int) -> tuple[str, int, float]:
+    """Return the device, and the bytes and seconds that a batch takes there."""
     objective = ReconstructionObjective(job.dataset, model, seed=job.training.seed)
     rows = job.dataset.parts.train
     with Processes(job.training.device) as processes:
@@ -176,22 +201,4 @@ def plan(
             loss.item()
         seconds = (time.perf_counter() - started) / TIMED * batch_size / fitting
     model.zero_grad()
-    passing = steps_per_epoch(job, batch_size * job.training.accumulate)
-    steps = total_steps(job.training, passing)
-    seconds *= job.training.accumulate
-    # Of epochs a larger batch takes fewer steps, and about as long.
-    whole = 60 * (job.training.minutes or 0.0) if steps is None else steps * seconds
-    if asked_size == "auto" and job.training.steps is None:
-        steps = None
-    note = warmup_note(job.training, steps) if steps is not None else None
-    return Plan(
-        job=job if note is None else replace(job, notes=(*job.notes, note)),
-        parameters=sum(parameter.numel() for parameter in model.parameters()),
-        rows_at_once=batch_size,
-        device=device,
-        memory=memory,
-        step_seconds=seconds,
-        steps=steps,
-        seconds=whole,
-        examples=reconstruct(model, job.dataset.batch(rows[:EXAMPLES])),
-    )
+    return device, memory, seconds
