@@ -15,9 +15,11 @@ from anymae.masking.random import RandomMasking
 from anymae.model import MaskedAutoencoder
 from anymae.nn.readout import mean_pool
 from anymae.presets import build_config
+from anymae.training.loop import Trained
 from anymae.training.monitor import ReconstructionMonitor, spaced, spread
 from anymae.training.objective import Counters
 from anymae.training.processes import Processes
+from anymae.training.session import summarise
 from anymae.training.trivial import fit_trivial, trivial_loss
 from anymae.training.verdict import judge
 from models import pretrained
@@ -171,6 +173,7 @@ NOT_FINITE = {"effective_rank": None, "embedding_std": None}
         ([5.5, 3.1, 2.4, 2.0], NOT_FINITE, "collapsed", "some training rows are not finite"),
         ([5.5, 3.1, 2.4, 2.0], {"valid_loss_own_masks": None}, "learning", "33% under"),
         ([5.5, 3.1, 3.0, 4.2], {"mask_overlap": 0.9}, "learning", "only what its own masks ask"),
+        ([2.0], {}, "learning", "33% under the trivial 3.000, by the only look that is known"),
     ],
 )
 def test_the_verdict_says_what_the_numbers_say(
@@ -186,6 +189,15 @@ def test_the_verdict_says_what_the_numbers_say(
 )
 def test_the_verdict_says_which_weights_are_kept(keep: Any, kept: str) -> None:
     assert f"the {kept} kept" in judge([5.5, 2.0, 2.1, 2.2], LOOK, keep).words
+
+
+@pytest.mark.parametrize(
+    ("has_valid", "why"), [(True, "its log holds no look any more"), (False, "no validation rows")]
+)
+def test_a_run_without_looks_says_why_it_is_not_judged(has_valid: bool, why: str) -> None:
+    trained = Trained(12, 8, 2.0, 1.0, None)
+    found = summarise([], trained, 8, "best", has_valid=has_valid)
+    assert found["verdict"] == "unknown" and why in found["words"]
 
 
 def test_embeddings_of_rows_of_other_lengths_come_in_the_order_of_the_rows() -> None:

@@ -228,7 +228,10 @@ class Session:
                 step = trained.step
         self._score_validation(model)
         model = model.cpu().eval()
-        facts = summarise(read_metrics(folder.metrics), trained, step, self.job.training.keep)
+        facts = summarise(
+            read_metrics(folder.metrics), trained, step, self.job.training.keep,
+            has_valid=len(self.job.dataset.parts.valid) > 0,
+        )  # fmt: skip
         processes.wait()
         if processes.is_main:
             log = MetricsLog(folder.metrics)
@@ -297,13 +300,16 @@ def summarise(
     trained: Trained,
     step: int | None,
     keep: Literal["best", "last"],
+    *,
+    has_valid: bool,
 ) -> dict[str, Any]:
     """Sum a run up from its log: the numbers of the best look, and the verdict in words."""
     facts: dict[str, Any] = {"steps": trained.step, "best_step": step, "seconds": trained.seconds}
     looks = [entry for entry in entries if entry["kind"] == "valid"]
     if not looks:
-        words = "not judged: there are no validation rows"
-        return {**facts, "verdict": "unknown", "words": words}
+        # Looks are made again only where steps are left.
+        why = "its log holds no look any more" if has_valid else "there are no validation rows"
+        return {**facts, "verdict": "unknown", "words": f"not judged: {why}"}
     best = next((look for look in looks if look["step"] == step), looks[-1])
     verdict = judge([look["valid_loss"] for look in looks], looks[-1], keep)
     numbers = {name: value for name, value in best.items() if name not in ("kind", "step")}

@@ -35,7 +35,7 @@ def judge(
     """Judge a run by its looks.
 
     Args:
-        losses: Validation loss of each look, in order; the first before any training.
+        losses: Validation loss of each look that is known; a run's first is before any training.
         last_look: What the monitor found at the last look; `None` for what is not finite.
         keep: Whose weights the run ends with.
 
@@ -78,6 +78,8 @@ def judge(
             f"learning, then overfitting: {under}, and has risen to {last:.3f} since; the {kept} "
             "kept: fewer steps, more rows or encoder.dropout would help",
         )
+    if len(losses) == 1:
+        return Verdict("learning", f"learning: {under}, by the only look that is known")
     third = losses[-1 - max(1, len(losses) // 3)]
     still = 1 - last / third if third > 0 else 0.0
     if still > 0.01:
