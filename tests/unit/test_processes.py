@@ -3,13 +3,15 @@
 import signal
 import sys
 import weakref
+from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
 import torch
 
 from anymae.errors import ConfigError
-from anymae.training.memory import free_memory, peak_memory
+from anymae.training import memory
+from anymae.training.memory import peak_memory
 from anymae.training.processes import _LOST, Processes
 from anymae.training.requests import Requests
 
@@ -53,21 +55,52 @@ def test_sharding_by_a_launcher_is_refused(monkeypatch: pytest.MonkeyPatch, name
 
 def test_memory_is_told_where_the_system_has_other_words(monkeypatch: pytest.MonkeyPatch) -> None:
     cpu = torch.device("cpu")
-    usual = peak_memory(cpu), free_memory(cpu)
-    assert all(number > 2**20 for number in usual)
+    assert peak_memory(cpu) > 2**20
     windows = SimpleNamespace(memory_info=lambda: SimpleNamespace(peak_wset=123))
     monkeypatch.setattr("psutil.Process", lambda: windows)
     monkeypatch.setitem(sys.modules, "resource", None)
     assert peak_memory(cpu) == 123
-    monkeypatch.setattr("psutil.virtual_memory", lambda: SimpleNamespace(available=456))
 
-    def unknown(name: str) -> int:
-        raise ValueError(f"unrecognized configuration name {name}")
 
-    monkeypatch.setattr("os.sysconf", unknown)
-    assert free_memory(cpu) == 456
-    monkeypatch.delattr("os.sysconf")
-    assert free_memory(cpu) == 456
+@pytest.mark.parametrize(
+    ("most", "used", "files", "room"),
+    [("1000", 700, 200, 500), ("1000", 1100, 0, 0), ("max", 700, 200, 5000), ("9000", 0, 0, 5000)],
+)
+def test_free_memory_is_what_files_give_way_to_within_a_containers_limit(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, most: str, used: int, files: int, room: int
+) -> None:
+    monkeypatch.setattr("psutil.virtual_memory", lambda: SimpleNamespace(free=100, available=5000))
+    monkeypatch.setattr(memory, "GROUP", tmp_path)
+    assert memory.free_memory(torch.device("cpu")) == 5000
+    (tmp_path / "memory.max").write_text(f"{most}\n")
+    (tmp_path / "memory.current").write_text(f"{used}\n")
+    (tmp_path / "memory.stat").write_text(f"anon 5\nfile 7\ninactive_file {files}\n")
+    assert memory.free_memory(torch.device("cpu")) == room
+
+
+@pytest.mark.parametrize(
+    ("most", "asked"),
+    [
+        (1 << 30, [(-3, 1 << 30), (-1, (1 << 31) - 1)]),
+        (1 << 25, [(-3, 1 << 30), (-3, 1 << 25), (-1, (1 << 31) - 1)]),
+        (0, [(-3, 1 << 30), (-3, 1 << 25)]),
+    ],
+    ids=["newer", "older", "neither"],
+)
+def test_an_older_c_library_keeps_what_it_can(
+    monkeypatch: pytest.MonkeyPatch, most: int, asked: list[tuple[int, int]]
+) -> None:
+    seen: list[tuple[int, int]] = []
+
+    def mallopt(name: int, value: int) -> int:
+        seen.append((name, value))
+        return int(name != -3 or value <= most)
+
+    library = SimpleNamespace(mallopt=mallopt, malloc_trim=lambda _: None)
+    monkeypatch.setattr(memory, "ctypes", SimpleNamespace(CDLL=lambda _: library))
+    monkeypatch.setattr("sys.platform", "linux")
+    with memory.freed_memory_kept():
+        assert seen == asked
 
 
 def test_a_handler_of_a_host_program_ends_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
