@@ -1,5 +1,6 @@
 """How large a batch is, how long a step takes, and what memory both are thought to need."""
 
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
@@ -11,7 +12,9 @@ import runs
 from anymae.config import TrainingConfig
 from anymae.data.dataset import open_data
 from anymae.data.sampler import Order
-from anymae.training import calibrate
+from anymae.errors import OutOfMemoryError
+from anymae.model import MaskedAutoencoder
+from anymae.training import calibrate, loop
 from anymae.training.loader import StepLoader
 from anymae.training.memory import weights_memory
 from anymae.training.processes import Processes
@@ -70,3 +73,20 @@ def test_steps_that_warm_a_machine_up_are_not_timed(monkeypatch: pytest.MonkeyPa
                 runs.encoder(), loader, config=TrainingConfig(), processes=processes, limit=limit
             )
             assert found == expected
+
+
+def test_memory_that_runs_out_before_the_first_step_is_one_sentence(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def starve(*_: Any) -> None:
+        raise torch.OutOfMemoryError("CUDA out of memory")
+
+    with pytest.raises(runs.Cut):
+        runs.small(tmp_path / "run", progress=runs.cut_at(6))
+    with monkeypatch.context() as patch:
+        patch.setattr(MaskedAutoencoder, "to", starve)
+        with pytest.raises(OutOfMemoryError, match="on cpu for the weights of the model; choose"):
+            runs.small(tmp_path / "run", resume=True)
+    monkeypatch.setattr(loop, "load_optimizer", starve)
+    with pytest.raises(OutOfMemoryError, match="32 rows of 32 inputs"):
+        runs.small(tmp_path / "run", resume=True)

@@ -6,6 +6,8 @@ import torch
 
 from anymae.config import DataConfig, parse
 from anymae.data.dataset import open_data
+from anymae.errors import OutOfMemoryError
+from anymae.predictor import Predictor
 from anymae.task import FinetuneConfig, ReadoutConfig, TaskConfig
 from anymae.training import fit
 from anymae.training.answers import AnswerObjective, balance
@@ -91,6 +93,37 @@ def test_other_weights_of_the_same_sizes_are_another_encoder() -> None:
         with torch.no_grad():
             model.encoder.first.query.weight[0, 0] += 1  # type: ignore[attr-defined]
         assert asked.identify(model, task, rows, processes)["encoder"] != before
+
+
+@pytest.mark.parametrize("readout", ["query", "mean"])
+@pytest.mark.parametrize("passed", [0, 1, 2, 3])
+def test_memory_that_runs_out_anywhere_is_one_sentence_that_helps(
+    monkeypatch: pytest.MonkeyPatch, readout: str, passed: int
+) -> None:
+    texts = strings(40)
+    data = {"smiles": texts, "y": [float(text.count("O")) for text in texts]}
+    config = FinetuneConfig(readout=ReadoutConfig(kind=readout), task="regression")
+    moves = [0]
+    to = Predictor.to
+
+    def full(self, *places):
+        moves[0] += 1
+        if moves[0] > passed:
+            raise torch.OutOfMemoryError("CUDA out of memory")
+        return to(self, *places)
+
+    def starve(*_):
+        raise torch.OutOfMemoryError("CUDA out of memory")
+
+    if passed == 3:
+        what = "a look at the validation rows" if readout == "query" else "the features of the"
+        place = (AnswerObjective, "losses") if readout == "query" else (Predictor, "features")
+        monkeypatch.setattr(*place, starve)
+    else:
+        what = "the weights of the model"
+        monkeypatch.setattr(Predictor, "to", full)
+    with pytest.raises(OutOfMemoryError, match=f"on cpu for {what}.*; choose another device"):
+        finetune(pretrained(texts), data, target="y", config=config, training={"steps": 2})
 
 
 @pytest.mark.parametrize(("negative", "first"), [("absolute", 3.0), ("zero", 0.0)])

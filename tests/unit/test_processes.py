@@ -5,11 +5,12 @@ import sys
 import weakref
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Self
 
 import pytest
 import torch
 
-from anymae.errors import ConfigError
+from anymae.errors import ConfigError, OutOfMemoryError
 from anymae.training import memory
 from anymae.training.memory import peak_memory
 from anymae.training.processes import _LOST, Processes
@@ -101,6 +102,15 @@ def test_an_older_c_library_keeps_what_it_can(
     monkeypatch.setattr("sys.platform", "linux")
     with memory.freed_memory_kept():
         assert seen == asked
+
+
+def test_a_model_that_there_is_no_room_for_is_one_sentence() -> None:
+    class Full(torch.nn.Linear):
+        def to(self, *_: object) -> Self:
+            raise torch.OutOfMemoryError("CUDA out of memory")
+
+    with Processes("cpu") as processes, pytest.raises(OutOfMemoryError, match="for the weights of"):
+        processes.prepare(Full(3, 2))
 
 
 def test_a_handler_of_a_host_program_ends_nothing(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -22,7 +22,7 @@ from anymae.config import Positive, Section
 from anymae.data.batch import Batch, IntArray, valid_of
 from anymae.data.dataset import Dataset, Windows
 from anymae.errors import OutOfMemoryError, UserInputError
-from anymae.training.memory import is_out_of_memory
+from anymae.training.memory import is_out_of_memory, within_device
 from anymae.training.precision import Precision, fastest_precision
 from anymae.training.processes import choose_device
 
@@ -255,22 +255,11 @@ def placed(model: nn.Module, config: ComputeConfig) -> Iterator[None]:
     before, training = next(model.parameters()).device, model.training
     device = choose_device(config.device)
     try:
-        _move_weights(model.eval(), device)
+        with within_device(device):
+            model.eval().to(device)
         yield
     finally:
         model.to(before).train(training)
-
-
-def _move_weights(model: nn.Module, device: torch.device) -> None:
-    try:
-        model.to(device)
-    except (RuntimeError, MemoryError) as error:
-        if not is_out_of_memory(error):
-            raise
-        raise OutOfMemoryError(
-            f"out of memory on {device.type} for the weights of the model; choose another device, "
-            "or free what other programs hold of this one's memory"
-        ) from error
 
 
 def _lengths(dataset: Dataset, windows: Windows) -> IntArray:

@@ -15,6 +15,7 @@ from anymae.data.batch import IntArray
 from anymae.randomness import Draws, row_keys
 from anymae.task import FinetuneConfig, TaskConfig
 from anymae.training.losses import task_losses
+from anymae.training.memory import within_device
 from anymae.training.objective import Counters, Look
 from anymae.training.processes import Processes
 from anymae.training.targets import Labelled
@@ -148,8 +149,10 @@ class AnswerMonitor:
         model.eval()
         sums = [0.0, 0.0]
         for index in self._batches[processes.rank :: processes.world]:
-            batch = processes.send(self._objective.read(index))
-            found = self._objective.losses(model(batch.inputs, batch.valid), batch)
+            # These batches do not follow from the settings.
+            with within_device(processes.device, "a look at the validation rows"):
+                batch = processes.send(self._objective.read(index))
+                found = self._objective.losses(model(batch.inputs, batch.valid), batch)
             sums = [total + float(part) for total, part in zip(sums, found, strict=True)]
         model.train(was_training)
         total, weight = processes.sum(sums)

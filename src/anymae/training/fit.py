@@ -33,7 +33,7 @@ from anymae.training.lengths import fit_steps, global_batch, head_steps
 from anymae.training.linear import LinearFit, fit_linear
 from anymae.training.loader import StepLoader
 from anymae.training.loop import Loop, Rhythm
-from anymae.training.memory import freed_memory_kept
+from anymae.training.memory import freed_memory_kept, within_device
 from anymae.training.optim import Groups, layer_groups, make_optimizer
 from anymae.training.precision import settle_precision
 from anymae.training.processes import Processes
@@ -144,6 +144,7 @@ def fit(
 
     Raises:
         NonFiniteError: The loss or gradient is not finite.
+        OutOfMemoryError: The weights, their features or a step did not fit.
         InterruptedRunError: Asked to stop.
     """
     precision = settle_precision(training.precision, processes.device)
@@ -160,7 +161,8 @@ def fit(
             # Rows are read again as they are learned from, labels among them.
             start.data = {**model.data, "missing": list(rows.labelled.dataset.preparation.missing)}
         start.encoder.recompute = training.recompute
-        start.to(processes.device).train()
+        with within_device(processes.device):
+            start.to(processes.device).train()
         trainer = _Trainer(start, task, rows, config, training, processes, requests, tally, stages)
         trainer.prepare_head()
         found = [trainer.train(rate) for rate in rates]
@@ -233,7 +235,8 @@ class _Trainer:
         predictor.data = self._start.data
         predictor.load_state_dict(self._start.state_dict())
         predictor.encoder.recompute = training.recompute
-        predictor.to(self._processes.device).train()
+        with within_device(self._processes.device):
+            predictor.to(self._processes.device).train()
         groups = layer_groups(predictor, decay=self._config.layer_decay, training=training)
         left = self._take(
             f"rate-{rate!r}", self._steps(training),
@@ -318,8 +321,9 @@ class _Trainer:
         start.eval()
         out = np.empty((len(train), start.readout.num_features), np.float32)
         for part in self._by_length(train):
-            batch = self._processes.send(self._objective.read(train[part]))
-            out[part] = start.features(batch.inputs, batch.valid).cpu().numpy()
+            with within_device(self._processes.device, "the features of the training rows"):
+                batch = self._processes.send(self._objective.read(train[part]))
+                out[part] = start.features(batch.inputs, batch.valid).cpu().numpy()
         start.train()
         return out
 

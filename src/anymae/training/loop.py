@@ -151,7 +151,8 @@ class Loop(Generic[BatchT]):
             OutOfMemoryError: A step or a look did not fit.
         """
         if start is not None:
-            self._restore(start)
+            with self._within_memory():
+                self._restore(start)
         elif self.monitor is not None:
             self._look(counts=False)
         state, rhythm = self._state, self.rhythm

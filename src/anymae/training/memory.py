@@ -113,6 +113,28 @@ def is_out_of_memory(error: BaseException) -> bool:
 
 
 @contextmanager
+def within_device(device: torch.device, what: str = "the weights of the model") -> Iterator[None]:
+    """Turn a failed allocation into one sentence, where no setting would make it smaller.
+
+    Args:
+        device: Where it is made.
+        what: For what.
+
+    Raises:
+        OutOfMemoryError: It failed.
+    """
+    try:
+        yield
+    except (RuntimeError, MemoryError) as error:
+        if not is_out_of_memory(error):
+            raise
+        raise OutOfMemoryError(
+            f"out of memory on {device.type} for {what}; choose another device, or free what "
+            "other programs hold of this one's memory"
+        ) from error
+
+
+@contextmanager
 def within_memory(config: TrainingConfig, *, length: int, device: torch.device) -> Iterator[None]:
     """Turn a failed allocation into one sentence; the arguments are those of `out_of_memory`.
 

@@ -25,6 +25,7 @@ from accelerate.utils import (
 from torch import nn
 
 from anymae.errors import AnymaeError, ConfigError, MissingExtraError, nearest
+from anymae.training.memory import within_device
 
 logger = logging.getLogger(__name__)
 Moved = TypeVar("Moved")
@@ -131,11 +132,17 @@ class Processes:
             self.wait()
 
     def prepare(self, model: nn.Module) -> nn.Module:
-        """Move a model to the device and, with several processes, join its gradients."""
-        if self.world == 1:
-            # Accelerate would do no more, and forgets a model only with a whole garbage collection.
-            return model.to(self.device)
-        prepared: nn.Module = self._accelerator.prepare_model(model)
+        """Move a model to the device and, with several processes, join its gradients.
+
+        Raises:
+            OutOfMemoryError: There is no room for it.
+        """
+        with within_device(self.device):
+            if self.world == 1:
+                # Accelerate would do no more, and forgets a model only with a whole garbage
+                # collection.
+                return model.to(self.device)
+            prepared: nn.Module = self._accelerator.prepare_model(model)
         # Accelerate lists every model, for checkpoints of its own, and so keeps trials alive too.
         self._accelerator.free_memory()
         return prepared

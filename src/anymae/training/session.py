@@ -21,7 +21,7 @@ from anymae.training.folder import NO_EXAMPLES, RunFolder, environment
 from anymae.training.identity import check_identity
 from anymae.training.log import GO_ON, MetricsLog, read_metrics
 from anymae.training.loop import Loop, Trained
-from anymae.training.memory import freed_memory_kept, peak_memory
+from anymae.training.memory import freed_memory_kept, peak_memory, within_device
 from anymae.training.methods import pretraining_methods
 from anymae.training.monitor import ReconstructionMonitor
 from anymae.training.objective import Monitor
@@ -122,7 +122,9 @@ class Session:
         # Who once kept rows out of a run's files keeps them out of all of them, also where it has
         # no checkpoint yet and starts over.
         private = self.options.no_examples or (self.options.resume and folder.has_no_examples)
-        model = make_model(job, start).to(processes.device).train()
+        model = make_model(job, start).train()
+        with within_device(processes.device):
+            model.to(processes.device)
         model.encoder.recompute = job.training.recompute
         objective = ReconstructionObjective(job.dataset, model, seed=job.training.seed)
         if start is not None:
