@@ -1,12 +1,14 @@
 """What fine-tuning learns from: weights, windows, groups, and what identifies it."""
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 import torch
 
 from anymae.config import DataConfig, parse
 from anymae.data.dataset import open_data
-from anymae.errors import OutOfMemoryError
+from anymae.errors import NonFiniteError, OutOfMemoryError
 from anymae.predictor import Predictor
 from anymae.task import FinetuneConfig, ReadoutConfig, TaskConfig
 from anymae.training import fit
@@ -16,8 +18,10 @@ from anymae.training.fit import Rows, finetune_training
 from anymae.training.labelling import label
 from anymae.training.lengths import head_steps
 from anymae.training.processes import Processes
+from anymae.training.step import Stepper
 from anymae.training.targets import Labelled
 from models import pretrained, strings
+from runs import tuned
 
 
 def test_the_head_is_fitted_to_features_of_which_nothing_is_dropped() -> None:
@@ -124,6 +128,35 @@ def test_memory_that_runs_out_anywhere_is_one_sentence_that_helps(
         monkeypatch.setattr(Predictor, "to", full)
     with pytest.raises(OutOfMemoryError, match=f"on cpu for {what}.*; choose another device"):
         finetune(pretrained(texts), data, target="y", config=config, training={"steps": 2})
+
+
+@pytest.mark.parametrize("looks", [None, 2, 1], ids=["no folder", "no checkpoint", "one"])
+@pytest.mark.parametrize("found", ["loss", "weights"])
+def test_what_is_not_finite_names_no_more_than_there_is(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, looks: int | None, found: str
+) -> None:
+    apply, loss_sum = Stepper.apply, AnswerObjective.loss_sum
+
+    def explode(self, model, batch, counters):
+        return loss_sum(self, model, batch, counters) * (torch.nan if counters.step == 1 else 1.0)
+
+    def leap(self, counters):
+        taken = apply(self, counters)
+        if counters.step == 1:
+            with torch.no_grad():
+                next(self.model.parameters()).view(-1)[0] = torch.inf
+        return taken
+
+    if found == "loss":
+        monkeypatch.setattr(AnswerObjective, "loss_sum", explode)
+    else:
+        monkeypatch.setattr(Stepper, "apply", leap)
+    with pytest.raises(NonFiniteError) as caught:
+        tuned(None if looks is None else tmp_path / "m", training={"validate_every": looks or 1},
+              config={"learning_rates": (1e-3,), "head_first": "none"})  # fmt: skip
+    told = "step 1; the step was not taken" if found == "loss" else "step 2; they are not saved"
+    kept = " and the last good checkpoint is kept" if looks == 1 else ""
+    assert str(caught.value).endswith(f"{told}{kept}: lower training.learning_rate")
 
 
 @pytest.mark.parametrize(("negative", "first"), [("absolute", 3.0), ("zero", 0.0)])

@@ -28,8 +28,6 @@ class AnswerBatch(NamedTuple):
     """`(B, N)` or `(B, N, K)`."""
     valid: Tensor | None
     """`(B, N)`."""
-    rows: Tensor
-    """`(B,)`, row numbers in the source."""
     targets: Tensor
     """`(B, T)`, NaN where unknown."""
     weights: Tensor | None
@@ -79,7 +77,7 @@ class AnswerObjective:
         batch = labelled.dataset.batch(index, crop=crop)
         weights = None if labelled.weights is None else torch.from_numpy(labelled.weights[index])
         targets = torch.from_numpy(labelled.targets[index])
-        return AnswerBatch(batch.inputs, batch.valid, batch.rows, targets, weights)
+        return AnswerBatch(batch.inputs, batch.valid, targets, weights)
 
     def count(self, batch: AnswerBatch, counters: Counters) -> float:
         """Return the weight of the batch's known answers."""
@@ -112,13 +110,6 @@ class AnswerObjective:
         of_class = balanced.numpy() if balanced.dim() == 1 else balanced.numpy()[:, 0]
         codes = np.nan_to_num(self._labelled.targets[index, 0]).astype(np.int64)
         return np.asarray(of_class[codes] if found is None else found * of_class[codes])
-
-    def capture(
-        self, model: nn.Module, batch: AnswerBatch, counters: Counters
-    ) -> dict[str, Tensor]:
-        """Return rows, inputs and targets of a batch."""
-        found = batch._asdict().items()
-        return {name: tensor for name, tensor in found if tensor is not None}
 
 
 class AnswerMonitor:

@@ -10,14 +10,13 @@ import time
 from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager
 from dataclasses import asdict, dataclass, field
-from pathlib import Path
 from typing import Any, Generic, NamedTuple
 
 from torch import Tensor, nn
 
 from anymae.errors import InterruptedRunError, NonFiniteError
 from anymae.training.checkpoint import Checkpoints, Snapshot, weights_of
-from anymae.training.guard import refuse_step
+from anymae.training.guard import Captures, refuse_step
 from anymae.training.loader import Piece, StepLoader
 from anymae.training.log import MetricsLog
 from anymae.training.memory import peak_memory, within_memory
@@ -109,8 +108,7 @@ class Loop(Generic[BatchT]):
         store: Takes checkpoints; `None` keeps the best weights in memory.
         log: Takes numbers; `None` keeps none.
         extra: Asked at each checkpoint for what is stored with it.
-        captures: Where a step that may not be taken is captured; `None` captures nothing.
-        with_examples: Whether captures may hold inputs.
+        captures: How a step that may not be taken is captured; `None` captures nothing.
         report: Called after each step.
     """
 
@@ -123,8 +121,7 @@ class Loop(Generic[BatchT]):
     store: Checkpoints | None = None
     log: MetricsLog | None = None
     extra: Callable[[], Mapping[str, Any]] = dict
-    captures: Path | None = None
-    with_examples: bool = True
+    captures: Captures[BatchT] | None = None
     report: Report | None = None
 
     def __post_init__(self) -> None:
@@ -219,8 +216,8 @@ class Loop(Generic[BatchT]):
                 self.loader,
                 counters,
                 result,
-                folder=self.captures,
-                with_examples=self.with_examples,
+                self.captures,
+                kept=self._kept(),
             )
         # The first step allocates the optimizer's state.
         with self._within_memory():
@@ -308,9 +305,14 @@ class Loop(Generic[BatchT]):
         """Refuse weights that a finite gradient took too far: they replace no good ones."""
         if not all(bool(p.isfinite().all()) for p in self.model.parameters()):
             raise NonFiniteError(
-                f"the weights are not finite after step {self._state.step}; they are not saved "
-                "and the last good checkpoint is kept: lower training.learning_rate"
+                f"the weights are not finite after step {self._state.step}; they are not saved"
+                f"{self._kept()}: lower training.learning_rate"
             )
+
+    def _kept(self) -> str:
+        """Word what is left of earlier steps, where there is something."""
+        has_one = self.store is not None and self.store.steps()
+        return " and the last good checkpoint is kept" if has_one else ""
 
     def _write(self, kind: str, values: Mapping[str, Any]) -> None:
         processes = self.stepper.processes

@@ -54,10 +54,6 @@ class Objective(Protocol[BatchT]):
         """
         ...
 
-    def capture(self, model: nn.Module, batch: BatchT, counters: Counters) -> dict[str, Tensor]:
-        """Return what is needed to repeat `loss_sum`: rows, inputs, masks."""
-        ...
-
 
 class Look(NamedTuple):
     """What an evaluation found."""

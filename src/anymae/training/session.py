@@ -18,6 +18,7 @@ from anymae.model import MaskedAutoencoder
 from anymae.training.checkpoint import Checkpoints, Snapshot, read_checkpoint
 from anymae.training.determinism import reproducible
 from anymae.training.folder import NO_EXAMPLES, RunFolder, environment
+from anymae.training.guard import Captures
 from anymae.training.identity import check_identity
 from anymae.training.log import GO_ON, MetricsLog, read_metrics
 from anymae.training.loop import Loop, Trained
@@ -163,8 +164,7 @@ class Session:
             store=self.store,
             log=MetricsLog(folder.metrics),
             extra=settled.to_json,
-            captures=folder.path,
-            with_examples=not private,
+            captures=Captures(folder.path, not private, objective.capture),
             report=self.options.progress,
         )
         processes.start_tracking(_flat(job.config.model_dump(mode="json")))
