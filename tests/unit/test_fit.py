@@ -66,6 +66,20 @@ def test_a_head_is_trained_no_longer_than_all_weights() -> None:
     assert head_steps(task, 100, config, finetune_training({"steps": 5}), 1) == 5
 
 
+def test_of_a_head_that_trains_alone_matrices_decay_and_vectors_do_not(monkeypatch) -> None:
+    seen, plain = [], fit.make_optimizer
+
+    def noted(groups, training):
+        seen.append({(p.dim() >= 2, group["weight_decay"]) for group in groups
+                     for p in group["params"]})  # fmt: skip
+        return plain(groups, training)
+
+    monkeypatch.setattr(fit, "make_optimizer", noted)
+    tuned(None, training={"weight_decay": 0.3}, config={"learning_rates": (1e-3,)})
+    head, everything = seen
+    assert head == everything == {(True, 0.3), (False, 0.0)}
+
+
 def test_classes_are_balanced_by_weight() -> None:
     task = TaskConfig(type="binary", targets=("y",), classes=("0", "1"))
     targets, weights = np.array([[0.0], [0.0], [1.0]]), np.array([1.0, 1.0, 8.0])

@@ -34,7 +34,7 @@ from anymae.training.linear import LinearFit, fit_linear
 from anymae.training.loader import StepLoader
 from anymae.training.loop import Loop, Rhythm
 from anymae.training.memory import freed_memory_kept, within_device
-from anymae.training.optim import Groups, layer_groups, make_optimizer
+from anymae.training.optim import Groups, decay_groups, layer_groups, make_optimizer
 from anymae.training.precision import settle_precision
 from anymae.training.processes import Processes
 from anymae.training.progress import Tally
@@ -225,8 +225,7 @@ class _Trainer:
             update={"epochs": None, "steps": steps, "learning_rate": HEAD_RATE}
         )
         with _frozen_encoder(self._start):
-            head: Groups = [{"params": [p for p in self._start.parameters() if p.requires_grad]}]
-            return self._loop(self._start, head, training, stage)
+            return self._loop(self._start, decay_groups(self._start, training), training, stage)
 
     def train(self, rate: float) -> Fitted:
         """Train all weights at one peak rate."""
