@@ -115,7 +115,8 @@ class FinetuneConfig(Section):
         3e-4,
         1e-3,
     )
-    """Peak rates; of several, the best on the validation rows is kept."""
+    """Peak rates; of several, the best on the validation rows is kept, and one that diverges is
+    passed over."""
     num_labels: Annotated[int, Field(ge=4)] | None = None
     """Labels to learn from, validation included; null takes all."""
     valid_share: Annotated[float, Field(gt=0, lt=1)] = 0.1

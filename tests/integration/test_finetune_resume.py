@@ -270,8 +270,8 @@ def test_resume_needs_a_folder_of_a_fine_tuning(tmp_path: Path) -> None:
 
 
 def test_other_rates_and_more_seeds_take_what_is_there(tmp_path: Path) -> None:
-    with pytest.raises(NonFiniteError):
-        tuned(tmp_path / "m", config={"learning_rates": (1e-3, 1e38)})
+    with pytest.raises(Cut):
+        tuned(tmp_path / "m", progress=cut_at(19))
     taken: list[int] = []
     case: dict[str, Any] = {"config": {"learning_rates": (1e-3,), "seeds": 2}}
     tuned(tmp_path / "uncut", **case)
@@ -279,6 +279,26 @@ def test_other_rates_and_more_seeds_take_what_is_there(tmp_path: Path) -> None:
     # Head and rate of the first seed are there.
     assert taken == list(range(17, 33))
     assert weights(tmp_path / "m") == weights(tmp_path / "uncut")
+
+
+def test_a_rate_that_diverges_ranks_last_also_where_it_is_cut(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    case: dict[str, Any] = {"config": {"learning_rates": (1e38, 1e-3)}}
+    done = tuned(tmp_path / "uncut", **case)
+    assert done.learning_rate == 1e-3
+    assert done.history[0]["tried"] == [[1e38, None], [1e-3, done.valid_loss]]
+    assert "rate 1e+38 is passed over: the " in caplog.text
+    assert "training.learning_rate" not in caplog.text
+    tuned(tmp_path / "alone", config={"learning_rates": (1e-3,)})
+    assert weights(tmp_path / "uncut") == weights(tmp_path / "alone")
+    for number, step in enumerate((9, 19)):
+        with pytest.raises(Cut):
+            tuned(tmp_path / "cut", progress=cut_at(step), resume=number > 0, **case)
+    tuned(tmp_path / "cut", resume=True, **case)
+    assert_same(tmp_path / "cut", tmp_path / "uncut")
+    with pytest.raises(NonFiniteError, match=r"none of the learning rates 1e\+37, 1e\+38 keeps"):
+        tuned(None, config={"learning_rates": (1e37, 1e38)})
 
 
 def test_rates_that_are_nearly_equal_are_trained_apart(tmp_path: Path) -> None:

@@ -89,7 +89,7 @@ def finetune(
     Raises:
         UserInputError: The request cannot be carried out; nothing was written.
         InterruptedRunError: Asked to stop; with `out`, everything is saved.
-        NonFiniteError: The loss stopped being finite.
+        NonFiniteError: The loss stopped being finite, at each of the rates.
 
     >>> import numpy as np, anymae
     >>> from anymae.config import InputConfig

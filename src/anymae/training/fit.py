@@ -20,7 +20,7 @@ from anymae.config import TrainingConfig, parse
 from anymae.data.batch import IntArray
 from anymae.data.sampler import Order
 from anymae.data.splits import Parts, row_groups
-from anymae.errors import ConfigError
+from anymae.errors import ConfigError, NonFiniteError
 from anymae.inference.compute import batches
 from anymae.model import Backbone
 from anymae.nn.readout import MeanReadout
@@ -77,7 +77,7 @@ class Fitted(NamedTuple):
     looks: Looks
     """Step and validation loss."""
     tried: list[tuple[float, float]]
-    """Rates and the best validation loss of each."""
+    """Rates and the best validation loss of each, NaN where it is no number."""
 
 
 class Rows(NamedTuple):
@@ -143,7 +143,7 @@ def fit(
             `None` keeps nothing.
 
     Raises:
-        NonFiniteError: The loss or gradient is not finite.
+        NonFiniteError: The loss or gradient is not finite, at each of the rates.
         OutOfMemoryError: The weights, their features or a step did not fit.
         InterruptedRunError: Asked to stop.
     """
@@ -165,9 +165,7 @@ def fit(
             start.to(processes.device).train()
         trainer = _Trainer(start, task, rows, config, training, processes, requests, tally, stages)
         trainer.prepare_head()
-        found = [trainer.train(rate) for rate in rates]
-    tried = [(fitted.rate, fitted.loss) for fitted in found]
-    return min(found, key=lambda fitted: rank(fitted.loss))._replace(tried=tried)
+        return trainer.search(rates)
 
 
 class _Trainer:
@@ -226,6 +224,27 @@ class _Trainer:
         )
         with _frozen_encoder(self._start):
             return self._loop(self._start, decay_groups(self._start, training), training, stage)
+
+    def search(self, rates: tuple[float, ...]) -> Fitted:
+        """Train at each rate and keep the best; one that diverges ranks last."""
+        found: list[Fitted] = []
+        tried: list[tuple[float, float]] = []
+        for rate in rates:
+            try:
+                found.append(self.train(rate))
+                tried.append((rate, found[-1].loss))
+            except NonFiniteError as error:
+                if len(rates) == 1:
+                    raise
+                # No end of it is stored: after a cut it takes the same steps and diverges again.
+                logger.warning("rate %g is passed over: %s", rate, str(error).rpartition(":")[0])
+                tried.append((rate, float("nan")))
+        if not found:
+            raise NonFiniteError(
+                f"none of the learning rates {', '.join(f'{rate:g}' for rate in rates)} keeps the "
+                "training finite; name a lower one with --learning-rate"
+            )
+        return min(found, key=lambda fitted: rank(fitted.loss))._replace(tried=tried)
 
     def train(self, rate: float) -> Fitted:
         """Train all weights at one peak rate."""
