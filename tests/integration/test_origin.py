@@ -107,11 +107,27 @@ def test_weights_that_are_gone_or_changed_are_missed_before_a_checkpoint_only(
     assert weights(early) == weights(uncut)
 
 
-def test_a_run_remembers_its_weights_so_that_resume_names_none(first: Path, tmp_path: Path) -> None:
-    for folder in (tmp_path / "absent", first):
-        with pytest.raises(ConfigError, match="leave --init out"):
-            more(folder, init=first, resume=True)
-    assert not (tmp_path / "absent").exists()
+def test_its_command_can_be_requeued_until_it_is_finished(
+    first: Path, uncut: Path, tmp_path: Path
+) -> None:
+    run, case = tmp_path / "run", {"init": first, "resume": True}
+    for cut in (2, 6):
+        with pytest.raises(Cut):
+            more(run, progress=cut_at(cut), **case)
+    for _ in range(2):
+        more(run, **case)
+        assert weights(run) == weights(uncut)
+        assert history(run) == history(uncut)
+
+
+def test_weights_other_than_it_began_with_are_refused(first: Path, tmp_path: Path) -> None:
+    run, other = tmp_path / "run", small(tmp_path / "other", numbers(0.0), steps=5).folder
+    with pytest.raises(Cut):
+        more(run, init=first, progress=cut_at(6))
+    with pytest.raises(ConfigError, match=r"weights of .*other.* are not those"):
+        more(run, init=other, resume=True)
+    with pytest.raises(ConfigError, match="did not begin with another's weights"):
+        more(first, init=other, resume=True)
 
 
 def test_a_recipe_of_other_weights_is_not_gone_on_with(first: Path, tmp_path: Path) -> None:

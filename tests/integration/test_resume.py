@@ -200,7 +200,7 @@ CHANGES: dict[str, tuple[dict[str, Any], str]] = {
     "rows": ({"data": strings(91)}, "number of rows is 91, not 90"),
     "rate": ({"learning_rate": 0.5}, "training.learning_rate is 0.5, not 0.001"),
     "steps": ({"steps": 20}, "cannot be extended, as its learning rate falls to 0 at step 12"),
-    "init": ({"init": "somewhere"}, "--init starts a new run"),
+    "init": ({"init": "somewhere"}, "did not begin with another's weights"),
 }
 
 

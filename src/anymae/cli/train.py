@@ -145,7 +145,8 @@ def pretrain(
         Path | None, typer.Option("--out", metavar="RUN", help="Run folder: new or empty.")
     ] = None,
     init: Annotated[
-        str | None, typer.Option("--init", metavar="RUN", help="Start from its weights.")
+        str | None,
+        typer.Option("--init", metavar="RUN", help="Start from its weights, also with --resume."),
     ] = None,
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Print the recipe, memory and time; write nothing.")

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from anymae.config import Recipe, TrainingConfig, parse
-from anymae.errors import ConfigError, FolderError, InterruptedRunError
+from anymae.errors import FolderError, InterruptedRunError
 from anymae.files import read_json
 from anymae.hub import load
 from anymae.model import MaskedAutoencoder
@@ -125,7 +125,8 @@ def pretrain(
     `data` is a path or an object (`None` takes the recipe's path), `out` the run folder: new or
     empty, unless `resume` or `overwrite`. `settings` are keys of the recipe, such as
     `{"masking.ratio": 0.5}`, and win over everything else; keywords named like a key of
-    `DataConfig` or `TrainingConfig` stand for it. `init` names a run whose weights to begin with.
+    `DataConfig` or `TrainingConfig` stand for it. `init` names a run whose weights to begin with;
+    a run that is resumed must have begun with these.
     What concerns only how it is made is described at `Options`.
 
     Returns:
@@ -174,11 +175,6 @@ def shorthands(keywords: Mapping[str, object]) -> dict[str, object]:
 def _pretrain(asked: _Asked, folder: RunFolder, options: Options) -> Run:
     requests = Requests(options.stop_after)
     recipe = apply_settings(asked.recipe, asked.settings)
-    if options.resume and asked.init is not None:
-        raise ConfigError(
-            "--init starts a new run and --resume goes on with one; leave --init out: a run "
-            "remembers which weights it began with"
-        )
     recipe = begin_from(withhold(recipe, options.probe_target), asked.init)
     local = recipe.init is not None and "://" not in recipe.init
     if local and not options.resume and Path(recipe.init or "").resolve() == folder.path.resolve():
