@@ -11,7 +11,7 @@ from anymae.data.dataset import open_data
 from anymae.errors import NonFiniteError, OutOfMemoryError
 from anymae.predictor import Predictor
 from anymae.task import FinetuneConfig, ReadoutConfig, TaskConfig
-from anymae.training import fit
+from anymae.training import fit, labelling
 from anymae.training.answers import AnswerObjective, balance
 from anymae.training.finetune import _ask, finetune
 from anymae.training.fit import Rows, finetune_training
@@ -171,6 +171,21 @@ def test_what_is_not_finite_names_no_more_than_there_is(
     told = "step 1; the step was not taken" if found == "loss" else "step 2; they are not saved"
     kept = " and the last good checkpoint is kept" if looks == 1 else ""
     assert str(caught.value).endswith(f"{told}{kept}: lower training.learning_rate")
+
+
+def test_target_columns_are_read_once(monkeypatch) -> None:
+    seen, plain = [], labelling.read_labels
+
+    def noted(dataset, names):
+        seen.append(names)
+        return plain(dataset, names)
+
+    monkeypatch.setattr(labelling, "read_labels", noted)
+    texts = strings(24)
+    asked = DataConfig(target=("y",), column=("text",))
+    dataset = open_data({"text": texts, "y": np.arange(24) / 7}, asked)
+    label(dataset, asked, FinetuneConfig(), seed=0)
+    assert seen == [("y",)]
 
 
 @pytest.mark.parametrize(("negative", "first"), [("absolute", 3.0), ("zero", 0.0)])

@@ -49,9 +49,9 @@ def label(
         DataError: No target is named, or it holds nothing to learn from.
     """
     # Rows without a label say nothing here, where nothing is pretrained on.
-    known = _known(read_labels(dataset, dataset.roles.target))
-    parts = draw_parts(dataset, data_config, config, seed=seed, among=known)
-    return label_parts(dataset, parts, config, seed=seed)
+    labels = read_labels(dataset, dataset.roles.target)
+    parts = draw_parts(dataset, data_config, config, seed=seed, among=_known(labels))
+    return label_parts(dataset, parts, config, seed=seed, labels=labels)
 
 
 def draw_parts(
@@ -85,14 +85,27 @@ def draw_parts(
 
 
 def label_parts(
-    dataset: Dataset, parts: Parts, config: FinetuneConfig, *, seed: int
+    dataset: Dataset,
+    parts: Parts,
+    config: FinetuneConfig,
+    *,
+    seed: int,
+    labels: Labels | None = None,
 ) -> tuple[TaskConfig, Rows, IntArray]:
     """Find the task and each row's targets for rows that are split: `label` does both.
+
+    Args:
+        dataset: Its roles name the targets.
+        parts: Which rows are for what.
+        config: Task, number of labels.
+        seed: Draws the labels, where a number of them is asked for.
+        labels: The target columns, where they are read already.
 
     Raises:
         DataError: A target holds nothing to learn from.
     """
-    labels = read_labels(dataset, dataset.roles.target)
+    if labels is None:
+        labels = read_labels(dataset, dataset.roles.target)
     known = _known(labels)
     train, valid, test = (part[known[part]] for part in parts)
     task = infer_task(labels, train, others=(valid, test), type=config.task, readout=config.readout)
