@@ -38,7 +38,7 @@ from anymae.training.finetuned import RESULT, Finetuned, check_folder, is_finish
 from anymae.training.fit import Fitted, Rows, finetune_training, fit
 from anymae.training.identity import FREE
 from anymae.training.labelling import check_weights, label
-from anymae.training.lengths import count_steps, global_batch
+from anymae.training.lengths import fit_steps, global_batch, head_steps
 from anymae.training.methods import finetuning_methods
 from anymae.training.precision import settle_precision
 from anymae.training.processes import Processes
@@ -298,13 +298,13 @@ def _fit_seeds(
     found: list[Fitted] = []
     tally = None
     if report is not None:
-        # One learning rate for each seed, and the others for the first.
-        fits = [len(rates), *[1] * (config.seeds - 1)]
-        count = sum(
-            count_steps(task, len(rows.train), config, training, world=processes.world, rates=each)
-            for each in fits
+        count, world = len(rows.train), processes.world
+        # A head and one learning rate for each seed, and the other rates for the first.
+        heads = config.seeds * head_steps(task, count, config, training, world)
+        fits = (config.seeds + len(rates) - 1) * fit_steps(
+            training, count, global_batch(training, world)
         )
-        tally = Tally(report, count)
+        tally = Tally(report, heads + fits)
     with requests:
         for number in range(config.seeds):
             seeded = training.model_copy(update={"seed": training.seed + number})

@@ -50,26 +50,3 @@ def head_steps(
     batch = global_batch(training, world)
     steps = max(round(config.head_epochs * -(-num_rows // batch)), FEWEST_STEPS)
     return min(steps, fit_steps(training, num_rows, batch))
-
-
-def count_steps(
-    task: TaskConfig,
-    num_rows: int,
-    config: FinetuneConfig,
-    training: TrainingConfig,
-    *,
-    world: int,
-    rates: int,
-) -> int:
-    """Return the steps of a `fit` in which nothing stops early.
-
-    Args:
-        task: What is predicted.
-        num_rows: Training rows.
-        config: How the head is prepared.
-        training: Length and batch.
-        world: Processes that share a batch.
-        rates: Learning rates that are tried.
-    """
-    head = head_steps(task, num_rows, config, training, world)
-    return head + rates * fit_steps(training, num_rows, global_batch(training, world))

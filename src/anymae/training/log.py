@@ -20,22 +20,18 @@ class MetricsLog:
     def __init__(self, path: Path) -> None:
         self.path = path
 
-    def append(self, kind: str, step: int, values: Mapping[str, Any]) -> Entry:
+    def append(self, kind: str, step: int, values: Mapping[str, Any]) -> None:
         """Write a line; numbers that are not finite become null.
 
         Args:
             kind: `train`, `valid` or `end`.
             step: Optimizer steps done.
             values: Numbers and words, by name.
-
-        Returns:
-            The line as written.
         """
         entry: Entry = {"kind": kind, "step": step, **values}
         entry = {name: _plain(value) for name, value in entry.items()}
         with told(self.path, GO_ON), self.path.open("a", encoding="utf-8") as opened:
             opened.write(json.dumps(entry) + "\n")
-        return entry
 
     def flush(self) -> None:
         """Wait until all lines are on disk."""

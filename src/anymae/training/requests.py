@@ -4,7 +4,7 @@ import logging
 import signal
 import threading
 import time
-from types import FrameType, TracebackType
+from types import FrameType
 from typing import Self
 
 from anymae.errors import ConfigError
@@ -55,12 +55,7 @@ class Requests:
                 self._before[signal.SIGUSR1] = signal.signal(signal.SIGUSR1, self._on_save)
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *error: object) -> None:
         for number, handler in self._before.items():
             # None stands for a handler of a host program, which Python cannot put back.
             signal.signal(number, signal.SIG_DFL if handler is None else handler)  # type: ignore[arg-type]

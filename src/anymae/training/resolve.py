@@ -117,7 +117,7 @@ def resolved_recipe(job: Job, training: TrainingConfig) -> Recipe:
             else {"preset": job.recipe.preset}
             | {name: model[name] for name in ("encoder", "decoder")}
         ),
-        data=DataConfig(**{name: getattr(data, name) for name in _set_fields(data)}),
+        data=DataConfig(**data.model_dump(exclude_defaults=True)),
         masking=model["masking"],
         # A null says something everywhere (`clip: null`) but where one of three must be named.
         training={k: v for k, v in chosen.items() if v is not None or k not in LENGTHS},
@@ -144,13 +144,6 @@ def steps_per_epoch(job: Job, global_batch: int) -> int:
         global_batch: Rows of a step, of all processes together; several strings may share one.
     """
     return -(-len(job.dataset.parts.train) // round(global_batch * job.dataset.strings_per_row))
-
-
-def _set_fields(data: DataConfig) -> list[str]:
-    defaults = DataConfig()
-    return [
-        name for name in DataConfig.model_fields if getattr(data, name) != getattr(defaults, name)
-    ]
 
 
 def _data_settings(data: object, recipe: Recipe) -> tuple[object, DataConfig]:
