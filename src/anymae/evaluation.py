@@ -27,7 +27,7 @@ from anymae.inference.compute import ComputeConfig, compute
 from anymae.inference.rows import open_rows
 from anymae.inference.seen import count_seen
 from anymae.metrics import HEADLINE, IN_UNITS, Estimate, Measured, columns_of, measure
-from anymae.predictor import Ensemble, Predictor
+from anymae.predictor import Ensemble, Predictor, members_of
 from anymae.recipes import DataSettings, data_settings
 from anymae.task import TaskConfig
 from anymae.training.targets import Labels, encode_labels, read_labels, read_weights
@@ -193,7 +193,7 @@ def evaluate_rows(
     given = read_weights(dataset)
     weights = np.ones(len(index)) if given is None else given[index]
     values = compute(Answers(model), dataset, index, config).values
-    found = values.reshape(len(index), task.members, -1).mean(1, dtype=np.float64)
+    found = members_of(task, values).mean(0, dtype=np.float64)
     measured = measure(task, truth, found, weights, resamples=resamples, seed=seed)
     groups, num_groups = _by_group(
         dataset,

@@ -1,12 +1,14 @@
 """A pretrained encoder with a task head: what fine-tuning trains and `predict` asks.
 
-Shapes: B rows, N inputs, K numbers an input, O outputs, A numbers of an answer, S members.
+Shapes: B or R rows, N inputs, K numbers an input, O outputs, A numbers of an answer, S members.
 """
 
 import logging
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, cast
 
+import numpy as np
+import numpy.typing as npt
 import torch
 from torch import Tensor, nn
 
@@ -18,6 +20,9 @@ from anymae.nn.readout import Readout, make_readout
 from anymae.task import TaskConfig
 
 logger = logging.getLogger(__name__)
+
+Answered = npt.NDArray[np.floating]
+"""Answers: float32 probabilities, or float64 numbers in the user's units."""
 
 
 class Predictor(Backbone):
@@ -111,6 +116,10 @@ class Predictor(Backbone):
         """
         return to_answers(self.task, self(inputs, valid))[None]
 
+    def predictors(self) -> Iterator["Predictor"]:
+        """Go through the members: this one, see `Ensemble`."""
+        yield self
+
 
 class Ensemble(nn.Module):
     """Predictors of one task that differ in their seeds.
@@ -152,16 +161,54 @@ def to_answers(task: TaskConfig, outputs: Tensor) -> Tensor:
         `(B, A)` float32: numbers in the user's units (`regression`), the probability of each
         class (`binary`, `multiclass`), or of each label (`multilabel`).
     """
-    outputs = outputs.float()
+    found = to_probabilities(task, outputs.float())
+    if task.is_classification:
+        return found
+    return found * found.new_tensor(task.std) + found.new_tensor(task.mean)
+
+
+def to_probabilities(task: TaskConfig, outputs: Tensor) -> Tensor:
+    """Turn logits into float32 probabilities; standardised numbers stay as they are.
+
+    Args:
+        task: What is predicted.
+        outputs: Logits or standardised numbers, `(B, O)`.
+
+    Returns:
+        `(B, A)`, from which `members_of` makes answers.
+    """
     match task.type:
         case "regression":
-            return outputs * outputs.new_tensor(task.std) + outputs.new_tensor(task.mean)
+            return outputs
         case "binary":
+            outputs = outputs.float()
             return torch.cat([-outputs, outputs], -1).sigmoid()
         case "multiclass":
-            return outputs.softmax(-1)
+            return outputs.float().softmax(-1)
         case "multilabel":
-            return outputs.sigmoid()
+            return outputs.float().sigmoid()
+
+
+def members_of(task: TaskConfig, values: npt.NDArray[np.floating]) -> Answered:
+    """Return the answers of each member apart.
+
+    Args:
+        task: What is predicted.
+        values: Probabilities or standardised numbers, `(R, S * A)`, as `computations.Answers`
+            gives them.
+
+    Returns:
+        `(S, R, A)`: probabilities as they are, or numbers in the user's units, in float64, as
+        float32 has too few digits for those that are far from 0.
+
+    >>> task = TaskConfig(type="regression", targets=("time",), mean=(1.7e9,), std=(10.0,))
+    >>> members_of(task, np.array([[0.5]], np.float32)).tolist()
+    [[[1700000005.0]]]
+    """
+    members = values.reshape(len(values), task.members, -1).transpose(1, 0, 2)
+    if task.is_classification:
+        return members
+    return np.asarray(members * np.array(task.std) + np.array(task.mean))
 
 
 def build(config: Mapping[str, Any]) -> MaskedAutoencoder | Predictor | Ensemble:

@@ -35,7 +35,6 @@ from anymae.inference.seen import count_seen
 from anymae.metrics import HEADLINE, Estimate, measure
 from anymae.model import MaskedAutoencoder
 from anymae.nn.initial import initialise
-from anymae.predictor import to_answers
 from anymae.recipes import DataSettings, data_settings
 from anymae.task import FinetuneConfig, TaskConfig, TaskType
 from anymae.training.labelling import check_weights, label
@@ -316,12 +315,7 @@ class Judge:
             self._task, features[: self._count], self._fitted, weights=self._weights,
             groups=self._groups, seed=self._seed,
         )  # fmt: skip
-        outputs = fitted.outputs(features[self._count :])
-        if self._task.type == "regression":
-            # float32 has too few digits for numbers that are far from 0.
-            answers = outputs * np.array(self._task.std) + np.array(self._task.mean)
-        else:
-            answers = to_answers(self._task, torch.from_numpy(outputs)).numpy().astype(np.float64)
+        answers = fitted.answers(self._task, features[self._count :]).astype(np.float64)
         return self._row(name, reading, "linear", features, answers)
 
     def neighbours(self, name: str, reading: str, features: Features) -> ProbeRow:

@@ -1,5 +1,6 @@
 """Evaluations are the metrics of the answers, by target and group, and say what was seen."""
 
+import copy
 import json
 import re
 from pathlib import Path
@@ -98,6 +99,18 @@ def test_labels_are_averaged_over_targets_and_unknown_ones_left_out(
     assert found.rows == (~np.isnan(labels).all(1)).sum()
     each = [found.targets[name]["accuracy"].value for name in "ab"]
     assert found.overall["accuracy"].value == pytest.approx(np.mean(each))  # type: ignore[arg-type]
+
+
+def test_numbers_far_from_zero_are_judged_as_those_near_it(model: MaskedAutoencoder) -> None:
+    """Seconds since 1970, which float32 counts by 128."""
+    y = np.random.default_rng(1).normal(size=60) * 2
+    near = Predictor.from_pretrained(model, NUMBERS.model_copy(update={"mean": (0.0,)}))
+    far = copy.deepcopy(near)
+    far.task = NUMBERS.model_copy(update={"mean": (1.7e9,)})
+    expected = evaluate(near, table(y=y), resamples=0).overall
+    found = evaluate(far, table(y=y + 1.7e9), resamples=0).overall
+    for name in ("rmse", "mae", "r2", "spearman"):
+        assert found[name].value == pytest.approx(expected[name].value, rel=1e-5), name
 
 
 def test_what_is_in_standard_deviations_says_so(model: MaskedAutoencoder) -> None:

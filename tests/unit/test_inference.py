@@ -541,6 +541,38 @@ def test_predictions_say_what_the_network_says(
     assert all(table[name][len(text)].as_py() is None for name in names)
 
 
+@pytest.mark.parametrize("suffix", ["parquet", "csv", "npy"])
+@pytest.mark.parametrize("members", [1, 2])
+def test_predictions_far_from_zero_keep_their_digits(
+    model: MaskedAutoencoder, text: list[str], tmp_path: Path, suffix: str, members: int
+) -> None:
+    """Seconds since 1970, which float32 counts by 128."""
+    far = TaskConfig(type="regression", targets=("y",), mean=(1.7e9,), std=(10.0,))
+    near = far.model_copy(update={"mean": (0.0,)})
+    each = [Predictor.from_pretrained(model, far) for _ in range(members)]
+    asked: Any = Ensemble(each) if members > 1 else each[0]
+    found = predict(asked, text)
+    for one in each:
+        one.task = near
+    if members > 1:
+        asked.task = near.model_copy(update={"members": members})
+    expected = predict(asked, text)
+    assert np.ptp(expected.mean) > 1e-3
+    np.testing.assert_allclose(found.mean - 1.7e9, expected.mean, atol=1e-6)
+    if members > 1:
+        np.testing.assert_allclose(found.std, expected.std, atol=1e-6)  # type: ignore[arg-type]
+    asked.task = asked.task.model_copy(update={"mean": (1.7e9,)})
+    out = tmp_path / f"out.{suffix}"
+    predict_to_file(asked, text, out)
+    if suffix == "npy":
+        written = np.load(out)[:, 0]
+        assert written.dtype == np.dtype("<f8")
+    else:
+        read: Any = {"parquet": pd.read_parquet, "csv": pd.read_csv}[suffix]
+        written = read(out)["predicted_y"].to_numpy()
+    np.testing.assert_allclose(written, found.mean[:, 0], rtol=0, atol=1e-6)
+
+
 def test_an_ensemble_answers_with_mean_and_spread(
     model: MaskedAutoencoder, text: list[str]
 ) -> None:

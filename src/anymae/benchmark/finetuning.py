@@ -7,6 +7,7 @@ Shapes: V validation rows, T test rows, R rows, A numbers of an answer.
 """
 
 import numpy as np
+import torch
 
 from anymae.benchmark.candidates import Candidate, Floats, describe_task
 from anymae.benchmark.linear import standardise
@@ -17,7 +18,7 @@ from anymae.inference.computations import Answers
 from anymae.inference.compute import ComputeConfig, compute
 from anymae.inference.rows import open_rows
 from anymae.model import MaskedAutoencoder
-from anymae.predictor import Ensemble
+from anymae.predictor import Ensemble, to_answers
 from anymae.training.fit import Fitted, Rows, finetune_training, fit
 from anymae.training.processes import Processes
 from anymae.training.requests import Requests
@@ -95,8 +96,11 @@ def _answers(fits: list[Fitted], dataset: Dataset, rows: IntArray, device: str) 
     """Return the mean of what all trainings answer, `(R, A)`."""
     first, here = fits[0].predictor, ComputeConfig(device=device)
     predictor = first if len(fits) == 1 else Ensemble(one.predictor for one in fits)
-    each = compute(Answers(predictor), dataset, rows, here).values
-    answers: Floats = each.reshape(len(rows), len(fits), -1).mean(1)
+    each = compute(Answers(predictor), dataset, rows, here).values.reshape(len(rows), len(fits), -1)
+    if not predictor.task.is_classification:
+        # Stored records were made in float32.
+        each = to_answers(predictor.task, torch.from_numpy(each)).numpy()
+    answers: Floats = each.mean(1)
     return answers
 
 

@@ -4,20 +4,17 @@ from pathlib import Path
 from typing import Any, Literal, Self
 
 import numpy as np
-import torch
 from sklearn.base import ClassifierMixin, RegressorMixin
 from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import _check_sample_weight, _check_y, _num_samples, column_or_1d
-from torch import Tensor
 
-from anymae.data.batch import Batch
 from anymae.errors import DataError
 from anymae.estimators.base import Array, Estimator, Settings, stopping_all
 from anymae.estimators.settings import Learning, check_reading, read_learning
 from anymae.hub import Model
 from anymae.inference.computations import Answers, Embeddings, Reading, one_encoder
 from anymae.inference.novelty import warn
-from anymae.predictor import Predictor, to_answers
+from anymae.predictor import members_of
 from anymae.recipes import DataSettings
 from anymae.task import TaskConfig
 from anymae.training.fit import Rows, fit
@@ -132,31 +129,8 @@ class _Supervised(Estimator):
         dataset = self._open(X)
         if self.linear_ is not None:
             features = self._numbers(Embeddings(self.model_, self.reading), dataset)
-            outputs = self.linear_.outputs(features)
-        elif self.task_.type == "regression":
-            outputs = self._numbers(_Outputs(self.model_), dataset).astype(np.float64)
-        else:
-            return self._numbers(Answers(self.model_), dataset)
-        if self.task_.type == "regression":
-            # In the user's units numbers may have more digits than float32.
-            return np.asarray(outputs * self.task_.std + self.task_.mean)
-        return to_answers(self.task_, torch.from_numpy(outputs)).numpy()
-
-
-class _Outputs:
-    """What a fine-tuned network itself says: standardised numbers."""
-
-    per_input = False
-    sums = False
-
-    def __init__(self, model: Model) -> None:
-        assert isinstance(model, Predictor)
-        self.model, self.num_numbers = model, model.task.num_outputs
-
-    def __call__(self, batch: Batch) -> Tensor:
-        """Return `(B, O)`."""
-        outputs: Tensor = self.model(batch.inputs, batch.valid)
-        return outputs.float()
+            return self.linear_.answers(self.task_, features)
+        return np.asarray(members_of(self.task_, self._numbers(Answers(self.model_), dataset))[0])
 
 
 class Classifier(ClassifierMixin, _Supervised):  # type: ignore[misc]

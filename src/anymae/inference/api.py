@@ -56,6 +56,7 @@ from anymae.inference.stream import (
     to_table,
     write_rows,
 )
+from anymae.predictor import Answered, members_of
 from anymae.recipes import DataSettings, data_settings
 from anymae.task import TaskConfig
 from anymae.training.processes import choose_device
@@ -70,18 +71,18 @@ class Predictions:
     """Answers of a fine-tuned model."""
 
     task: TaskConfig
-    members: FloatArray
-    """`(S, R, A)`: each member's answers, see `TaskConfig.answers`; NaN for a bad row."""
+    members: Answered
+    """`(S, R, A)`: each member's answers, see `members_of`; NaN for a bad row."""
     table: pa.Table
     """The same with names: `row`, id, `status`, predictions, probabilities, spread."""
 
     @property
-    def mean(self) -> FloatArray:
+    def mean(self) -> Answered:
         """`(R, A)`: numbers in the user's units, or probabilities."""
         return np.asarray(self.members.mean(0))
 
     @property
-    def std(self) -> FloatArray | None:
+    def std(self) -> Answered | None:
         """`(R, A)`, spread over the members; `None` for a single one."""
         return np.asarray(self.members.std(0, ddof=1)) if len(self.members) > 1 else None
 
@@ -162,8 +163,7 @@ def predict(
     rows = OutputRows(dataset)
     piece = rows.piece(0, len(rows))
     table = to_table(AnswerLayout(task), rows, piece, numbers, id_column, nested=True)
-    members = numbers.values.reshape(len(rows), task.members, -1).transpose(1, 0, 2)
-    return Predictions(task, members, table)
+    return Predictions(task, members_of(task, numbers.values), table)
 
 
 def score(
@@ -280,7 +280,7 @@ def predict_to_file(
     layout = AnswerLayout(answers.model.task)
     return _write(
         answers, layout, answers.model, data, Path(out), data_config, config, progress,
-        {"verb": "predict"},
+        {"verb": "predict", "numbers": "standardised"},
     )  # fmt: skip
 
 

@@ -14,7 +14,7 @@ from anymae.hub import Model
 from anymae.model import Backbone, MaskedAutoencoder
 from anymae.nn.encoder import take
 from anymae.nn.readout import MeanReadout, make_readout
-from anymae.predictor import Ensemble, Predictor
+from anymae.predictor import Ensemble, Predictor, to_probabilities
 from anymae.randomness import Draws, Purpose, row_keys
 from anymae.task import ReadoutConfig
 
@@ -100,18 +100,23 @@ class InputStates:
 
 
 class Answers:
-    """What a fine-tuned model answers, each member apart: S * A numbers."""
+    """What a fine-tuned model answers, each member apart: S * A numbers.
+
+    They are probabilities or standardised numbers, from which `members_of` makes answers.
+    """
 
     per_input = False
     sums = False
 
     def __init__(self, model: Model) -> None:
         self.model = fine_tuned(model)
+        self._members = list(self.model.predictors())
         self.num_numbers = self.model.task.members * len(self.model.task.answers)
 
     def __call__(self, batch: Batch) -> Tensor:
         """Return `(B, S * A)`."""
-        return self.model.answer(batch.inputs, batch.valid).transpose(0, 1).flatten(1)
+        outputs = (member(batch.inputs, batch.valid) for member in self._members)
+        return torch.cat([to_probabilities(self.model.task, out) for out in outputs], 1)
 
 
 class Scores:

@@ -13,6 +13,7 @@ import pyarrow as pa
 from anymae.data.batch import IntArray
 from anymae.errors import UserInputError
 from anymae.inference.compute import FloatArray
+from anymae.predictor import Answered, members_of
 from anymae.task import TaskConfig
 
 Columns = Mapping[str, pa.Array]
@@ -29,7 +30,7 @@ class Layout(Protocol):
         """
         ...
 
-    def matrix(self, values: FloatArray) -> FloatArray:
+    def matrix(self, values: FloatArray) -> Answered:
         """Return `(R, columns)` for `.npy`."""
         ...
 
@@ -100,17 +101,14 @@ class AnswerLayout:
                 out[beside] = pa.array(spread[:, number], mask=absent)
         return out
 
-    def matrix(self, values: FloatArray) -> FloatArray:
+    def matrix(self, values: FloatArray) -> Answered:
         """Return the mean over members, `(R, A)`."""
-        return np.asarray(self._members(values).mean(1))
+        return np.asarray(members_of(self._task, values).mean(0))
 
-    def _spread(self, values: FloatArray) -> FloatArray | None:
+    def _spread(self, values: FloatArray) -> Answered | None:
         if self._task.members == 1:
             return None
-        return np.asarray(self._members(values).std(1, ddof=1))
-
-    def _members(self, values: FloatArray) -> FloatArray:
-        return values.reshape(len(values), self._task.members, -1)
+        return np.asarray(members_of(self._task, values).std(0, ddof=1))
 
 
 class ScoreLayout:

@@ -264,6 +264,7 @@ def _write_npy(path: Path, count: int, blocks: Iterator[np.ndarray]) -> None:
     with path.open("wb") as file:
         for number, block in enumerate(blocks):
             if number == 0:
-                header = {"descr": "<f4", "fortran_order": False, "shape": (count, block.shape[1])}
+                kind = block.dtype.newbyteorder("<").str
+                header = {"descr": kind, "fortran_order": False, "shape": (count, block.shape[1])}
                 np.lib.format.write_array_header_1_0(file, header)
-            block.astype("<f4").tofile(file)
+            block.astype(kind).tofile(file)

@@ -18,6 +18,7 @@ from sklearn.linear_model import LogisticRegression
 from threadpoolctl import threadpool_limits
 
 from anymae.data.batch import IntArray
+from anymae.predictor import Answered, members_of, to_probabilities
 from anymae.task import TaskConfig
 from anymae.training.losses import task_losses
 
@@ -49,6 +50,11 @@ class LinearFit(NamedTuple):
     def outputs(self, features: npt.NDArray[np.floating]) -> Array:
         """Return `(R, O)`."""
         return np.asarray((features - self.shift) / self.scale @ self.weight.T + self.bias)
+
+    def answers(self, task: TaskConfig, features: npt.NDArray[np.floating]) -> Answered:
+        """Return `(R, A)`: probabilities, or numbers in the user's units, see `members_of`."""
+        found = to_probabilities(task, torch.from_numpy(self.outputs(features)))
+        return np.asarray(members_of(task, found.numpy())[0])
 
 
 def fit_linear(

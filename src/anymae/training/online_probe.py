@@ -8,13 +8,11 @@ from collections.abc import Callable
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
-import torch
 
 from anymae.data.batch import IntArray
 from anymae.data.dataset import Dataset
 from anymae.errors import DataError
 from anymae.metrics import HEADLINE, measure
-from anymae.predictor import to_answers
 from anymae.training.linear import fit_linear
 from anymae.training.targets import encode_labels, infer_task, read_labels, standardise
 
@@ -70,8 +68,7 @@ class OnlineProbe:
         if not (np.isfinite(train).all() and np.isfinite(valid).all()):
             return float("nan")
         found = fit_linear(self._task, train, self._scaled, strengths=(STRENGTH,))
-        outputs = torch.from_numpy(found.outputs(valid))
-        answers = to_answers(self._task, outputs).numpy().astype(np.float64)
+        answers = found.answers(self._task, valid).astype(np.float64)
         measured = measure(self._task, self._truth, answers, np.ones(len(self._truth)))
         value = measured.targets[self._task.targets[0]][HEADLINE[self._task.type]].value
         return float("nan") if value is None else value
