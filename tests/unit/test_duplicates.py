@@ -73,6 +73,15 @@ def test_counts_agree_with_a_loop(seed: int) -> None:
     assert found.compared == len(strings)
 
 
+def test_long_rows_are_hashed_a_few_at_a_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(duplicates, "_BLOCK_INPUTS", 1000)
+    series = np.random.default_rng(0).normal(size=(20, 200, 1))
+    dataset = open_data(series, DataConfig(length=10))
+    blocks = list(duplicates.row_blocks(dataset, np.arange(20)))
+    assert np.concatenate(blocks).tolist() == list(range(20))
+    assert {dataset.whole(rows).inputs.size for rows in blocks} == {1000}
+
+
 def test_near_duplicates_among_equal_strings_are_counted_once() -> None:
     text = "ABCDEFGHIJKLMNOPQRSTUVWXYZ" * 3
     found = find_duplicates(open_data([text, text, text[:-1], "short", "sho"]))

@@ -9,7 +9,7 @@ import pyarrow.parquet
 import pytest
 
 from anymae.config import DataConfig
-from anymae.data.batch import Arrays, Batch
+from anymae.data.batch import Arrays
 from anymae.data.dataset import Dataset, open_data
 from anymae.data.inspection import Inspection, _survey, inspect, write_groups
 from anymae.errors import DataError, FolderError, UserInputError
@@ -57,18 +57,30 @@ def test_a_long_row_does_not_widen_the_others(monkeypatch: pytest.MonkeyPatch) -
 def test_big_pictures_are_read_a_few_at_a_time(monkeypatch: pytest.MonkeyPatch) -> None:
     pictures = np.arange(40, dtype=np.uint8).repeat(256 * 256).reshape(40, 256, 256)
     pictures[:, :16, :16] = 7
-    sizes, read = [], Dataset.batch
+    sizes, read = [], Dataset.whole
 
-    def spy(dataset: Dataset, index: np.ndarray) -> Batch:
-        batch = read(dataset, index)
-        sizes.append(batch.inputs.numel())
-        return batch
+    def spy(dataset: Dataset, index: np.ndarray) -> Arrays:
+        arrays = read(dataset, index)
+        sizes.append(arrays.inputs.size)
+        return arrays
 
-    monkeypatch.setattr(Dataset, "batch", spy)
+    monkeypatch.setattr(Dataset, "whole", spy)
     dataset = open_data(pictures, DataConfig(kind="image", patch=16))
     _, same = _survey(dataset)
     assert max(sizes) <= 1 << 21
     assert np.flatnonzero(same).tolist() == [0]
+
+
+@pytest.mark.parametrize("length", [4, 8, 16])
+def test_inputs_that_are_not_real_are_counted_however_long_rows_are(length: int) -> None:
+    points = np.random.default_rng(0).normal(size=(10, 8, 2))
+    points[0, 6] = points[3, :2] = np.nan
+    config = DataConfig(length=length)
+    assert inspect(points, config).invalid_inputs == 3
+    nothing = [float("nan")] * 2
+    lists = [row.tolist()[: 8 - number % 3] for number, row in enumerate(points)]
+    ragged = pa.table({"points": [*lists, [nothing, [1.0, 2.0], nothing]]})
+    assert inspect(ragged, config).invalid_inputs == 5
 
 
 def test_tables_are_described() -> None:

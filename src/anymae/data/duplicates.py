@@ -146,7 +146,7 @@ def row_blocks(dataset: Dataset, index: IntArray) -> Iterator[IntArray]:
     """Cut positions of `index` into blocks of rows of similar length and bounded size."""
     lengths = dataset.full_lengths
     if lengths is None:
-        size = max(1, _BLOCK_INPUTS // (dataset.input.length * dataset.input.channels))
+        size = max(1, _BLOCK_INPUTS // (dataset.longest * dataset.input.channels))
         for first in range(0, len(index), size):
             yield np.arange(first, min(first + size, len(index)))
         return

@@ -163,7 +163,7 @@ def describe(dataset: Dataset, config: DataConfig, *, against: object | None = N
         lengths=_lengths(dataset),
         alphabet=_alphabet(dataset),
         columns=_columns(dataset, real, same),
-        invalid_inputs=int((len(dataset) - real).sum()),
+        invalid_inputs=_invalid(dataset, real),
         duplicates=find_duplicates(dataset),
         notes=dataset.notes,
         fingerprint=prepared.fingerprint,
@@ -211,20 +211,34 @@ def _survey(dataset: Dataset) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.boo
 
     Of rows that differ in length nothing is counted.
     """
-    width = dataset.input.length
+    width = dataset.longest
     real, same = np.zeros(width, np.int64), np.ones(width, np.bool_)
     if dataset.full_lengths is not None:
         return np.full(width, len(dataset)), ~same
     least, most = np.full(width, np.inf), np.full(width, -np.inf)
     for rows in row_blocks(dataset, np.arange(len(dataset))):
-        batch = dataset.batch(rows)
-        values = batch.inputs.numpy()
-        valid = np.ones(values.shape[:2], np.bool_) if batch.valid is None else batch.valid.numpy()
+        values, valid = dataset.whole(rows)
+        if valid is None:
+            valid = np.ones(values.shape[:2], np.bool_)
         real += valid.sum(0)
         here = valid[:, :, None]
         least = np.minimum(least, np.where(here, values, np.inf).min((0, 2)))
         most = np.maximum(most, np.where(here, values, -np.inf).max((0, 2)))
     return real, least >= most
+
+
+def _invalid(dataset: Dataset, real: npt.NDArray[np.int64]) -> int:
+    """Count the inputs that are not real; `real` counts the others where rows are equally long."""
+    lengths = dataset.full_lengths
+    if lengths is None:
+        return int((len(dataset) - real).sum())
+    if dataset.input.kind == "bytes":
+        return 0  # what a string holds is real
+    found = int(lengths.sum(dtype=np.int64))
+    for rows in row_blocks(dataset, np.arange(len(dataset))):
+        inputs, valid = dataset.whole(rows)
+        found -= inputs.shape[0] * inputs.shape[1] if valid is None else int(valid.sum())
+    return found
 
 
 def _bad(dataset: Dataset) -> tuple[BadRowsFound, ...]:
