@@ -171,17 +171,10 @@ def read_tensors(path: Path) -> dict[str, "Tensor"]:
     Raises:
         FolderError: The file is not there, or is no safetensors file.
     """
-    from safetensors import SafetensorError
     from safetensors.torch import load_file
 
-    try:
+    with _reading_tensors(path):
         return load_file(path)
-    except FileNotFoundError:
-        raise FolderError(f"{path} is not there; name a folder that a run has written") from None
-    except (SafetensorError, OSError) as error:
-        raise FolderError(
-            f"{path} is no safetensors file ({error}); only safetensors are read"
-        ) from None
 
 
 def read_metadata(path: Path) -> dict[str, str]:
@@ -190,11 +183,21 @@ def read_metadata(path: Path) -> dict[str, str]:
     Raises:
         FolderError: The file is not there, or is no safetensors file.
     """
-    from safetensors import SafetensorError, safe_open
+    from safetensors import safe_open
+
+    with _reading_tensors(path), safe_open(path, framework="np") as opened:
+        return dict(opened.metadata() or {})
+
+
+@contextmanager
+def _reading_tensors(path: Path) -> Iterator[None]:
+    """Turn what safetensors raises into one sentence."""
+    from safetensors import SafetensorError
 
     try:
-        with safe_open(path, framework="np") as opened:
-            return dict(opened.metadata() or {})
+        yield
+    except FileNotFoundError:
+        raise FolderError(f"{path} is not there; name a folder that a run has written") from None
     except (SafetensorError, OSError) as error:
         raise FolderError(
             f"{path} is no safetensors file ({error}); only safetensors are read"

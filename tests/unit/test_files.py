@@ -117,6 +117,12 @@ def test_a_pickle_is_refused_unread(tmp_path: Path) -> None:
             read(tmp_path / "m.safetensors")
 
 
+def test_a_file_of_tensors_that_is_missing_is_said_to_be(tmp_path: Path) -> None:
+    for read in (files.read_tensors, files.read_metadata):
+        with pytest.raises(FolderError, match="is not there; name a folder"):
+            read(tmp_path / "m.safetensors")
+
+
 def test_content_is_flushed_before_it_gets_its_name_and_the_folder_after(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
