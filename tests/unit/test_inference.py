@@ -245,6 +245,23 @@ def test_shards_of_another_model_are_not_taken_up(
     np.testing.assert_allclose(np.load(out), embed(model, text), atol=1e-5)
 
 
+@pytest.mark.parametrize("name", ["notes.txt", "plan.json"])
+@pytest.mark.parametrize("content", ["precious", "{}", '{"rows": 3}'])
+def test_a_folder_of_the_users_own_is_not_taken_for_shards(
+    model: MaskedAutoencoder, text: list[str], tmp_path: Path, name: str, content: str
+) -> None:
+    own = tmp_path / "out.npy.parts" / name
+    own.parent.mkdir()
+    embed_to_file(model, text[:2], tmp_path / "out.npy")
+    own.parent.mkdir()
+    own.write_text(content)
+    with pytest.raises(FolderError, match=r"out\.npy\.parts holds something else .* rename it"):
+        embed_to_file(model, text[:2], tmp_path / "out.npy", overwrite=True)
+    assert own.read_text() == content
+    own.rename(own.with_name(".staged-plan.json"))
+    embed_to_file(model, text[:2], tmp_path / "out.npy", overwrite=True)
+
+
 def test_existing_or_unknown_outputs_are_refused(
     model: MaskedAutoencoder, text: list[str], tmp_path: Path
 ) -> None:

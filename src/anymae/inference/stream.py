@@ -22,8 +22,9 @@ from torch import nn
 
 from anymae.data.dataset import Dataset
 from anymae.data.rows import refuse_lists
-from anymae.errors import DataError
+from anymae.errors import DataError, FolderError
 from anymae.files import (
+    holds_nothing,
     read_json,
     read_tensors,
     remove_folder,
@@ -48,6 +49,9 @@ LEADING = ("row", "status")
 SUFFIXES = (".parquet", ".csv", ".npy")
 GO_ON = "make room there and repeat the command, which takes up what is computed"
 """What to do when something cannot be written."""
+
+PLANNED = {"verb", "shard_rows", "rows"}
+"""What every plan says: a folder with another `plan.json` is the user's own."""
 
 Progress = Callable[[int, int], None]
 """Told how many rows are done, and of how many."""
@@ -172,16 +176,39 @@ def _shard_rows(computation: Computation, dataset: Dataset) -> int:
 
 
 def _prepare(parts: Path, plan: dict[str, Any]) -> None:
-    """Take up shards of the same plan; remove those of another."""
+    """Take up shards of the same plan; remove those of another.
+
+    Raises:
+        FolderError: The folder holds something else.
+    """
     file = parts / "plan.json"
-    if file.exists():
-        if read_json(file) == plan:
+    if not holds_nothing(parts):
+        stored = _stored_plan(file)
+        if stored == plan:
             remove_leftovers(parts)
             return
         logger.warning("%s belongs to another command or other data; starting over", parts)
     remove_folder(parts)
     parts.mkdir(parents=True)
     write_json(file, plan)
+
+
+def _stored_plan(file: Path) -> dict[str, Any]:
+    """Return the plan that shards stand beside.
+
+    Raises:
+        FolderError: The folder is none of shards.
+    """
+    try:
+        stored = read_json(file)
+    except FolderError:
+        stored = {}
+    if not stored.keys() >= PLANNED:
+        raise FolderError(
+            f"{file.parent} holds something else than what a command that was cut has computed; "
+            "rename it, or name another file to write"
+        )
+    return stored
 
 
 def _store(path: Path, numbers: Numbers) -> None:
