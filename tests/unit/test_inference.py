@@ -475,6 +475,20 @@ def test_scores_against_a_reference(
             score_to_file(model, text, tmp_path / "c.csv", reference=absent)
 
 
+def test_data_are_opened_once_for_a_reference_among_them(
+    model: MaskedAutoencoder, text: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    opened, real = [], open_data
+
+    def spy(data: object, *asked: Any, **settings: Any) -> Any:
+        opened.append(data)
+        return real(data, *asked, **settings)
+
+    monkeypatch.setattr("anymae.inference.rows.open_data", spy)
+    score_to_file(model, text, tmp_path / "a.csv", reference=3)
+    assert opened == [text]
+
+
 def test_scores_of_windows_tell_the_inputs_of_the_whole_row(
     model: MaskedAutoencoder, text: list[str], tmp_path: Path
 ) -> None:

@@ -241,8 +241,9 @@ def embed_to_file(
     if per_input and Path(out).suffix != ".parquet":
         raise UserInputError(f"vectors of each input need Parquet; name {out} .parquet")
     layout: Layout = StatesLayout() if per_input else VectorLayout("embedding", "e")
+    dataset = open_rows(model, data, data_config)
     return _write(
-        what, layout, model, data, Path(out), data_config, config, progress,
+        what, layout, model, dataset, Path(out), data_config, config, progress,
         {"verb": "embed", "reading": reading, "per_input": per_input},
         notes=what.notes if isinstance(what, InputStates) else (),
     )  # fmt: skip
@@ -278,8 +279,9 @@ def predict_to_file(
     require_output(Path(out), SUFFIXES, data, *data_config.files, overwrite=overwrite)
     answers = Answers(fine_tuned(open_model(model)))
     layout = AnswerLayout(answers.model.task)
+    dataset = open_rows(answers.model, data, data_config)
     return _write(
-        answers, layout, answers.model, data, Path(out), data_config, config, progress,
+        answers, layout, answers.model, dataset, Path(out), data_config, config, progress,
         {"verb": "predict", "numbers": "standardised"},
     )  # fmt: skip
 
@@ -325,13 +327,14 @@ def score_to_file(
         )
     model = open_model(run)
     scores = Scores(model, num_masks, seed)
+    dataset = open_rows(model, data, data_config)
     against = None
     if reference is not None:
-        against = reference_score(scores, model, data, reference, data_config, config)
+        against = reference_score(scores, dataset, reference, data_config, config)
     # What is computed of a row does not depend on the reference: shards serve any.
     identity = {"verb": "score", "masks": scores.num_masks, "seed": seed}
     return _write(
-        scores, ScoreLayout(against), model, data, Path(out), data_config, config, progress,
+        scores, ScoreLayout(against), model, dataset, Path(out), data_config, config, progress,
         identity,
     )  # fmt: skip
 
@@ -353,7 +356,7 @@ def _write(
     computation: Computation,
     layout: Layout,
     model: Model,
-    data: object,
+    dataset: Dataset,
     out: Path,
     data_config: DataConfig,
     config: ComputeConfig | None,
@@ -362,7 +365,6 @@ def _write(
     notes: tuple[str, ...] = (),
 ) -> Written:
     config = config or ComputeConfig()
-    dataset = open_rows(model, data, data_config)
     refuse_windows(computation, dataset)
     notes = (*notes, *dataset.notes, *unlike_training(model, dataset, config))
     for note in notes:

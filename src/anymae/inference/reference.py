@@ -5,8 +5,8 @@ import math
 import numpy as np
 
 from anymae.config import DataConfig
+from anymae.data.dataset import Dataset
 from anymae.errors import DataError, UserInputError
-from anymae.hub import Model
 from anymae.inference.computations import Scores
 from anymae.inference.compute import ComputeConfig, compute
 from anymae.inference.layouts import ScoreLayout
@@ -15,18 +15,24 @@ from anymae.inference.rows import open_rows
 
 def reference_score(
     scores: Scores,
-    model: Model,
-    data: object,
+    dataset: Dataset,
     reference: int | str,
     data_config: DataConfig,
     config: ComputeConfig | None,
 ) -> float:
     """Score the one row that others are compared with.
 
+    Args:
+        scores: What scores rows.
+        dataset: The rows.
+        reference: The number of one of them in the source, or a string of its own.
+        data_config: Its `too_long` holds for the string, too.
+        config: Device and precision.
+
     Raises:
         UserInputError: There is no such row, or it has no score.
     """
-    kind = model.config.input.kind
+    kind = dataset.input.kind
     if isinstance(reference, str) and kind != "bytes":
         raise UserInputError(
             f"the reference {reference!r} is a string and the run reads {kind} inputs; name a "
@@ -35,7 +41,7 @@ def reference_score(
     if isinstance(reference, str):
         asked = DataConfig(too_long=data_config.too_long)
         try:
-            dataset, index = open_rows(model, [reference], asked), np.array([0])
+            dataset, index = open_rows(scores.model, [reference], asked), np.array([0])
         except DataError as error:
             raise UserInputError(
                 f"the reference {reference!r} is no row of its own "
@@ -43,7 +49,6 @@ def reference_score(
                 "number from 0"
             ) from None
     else:
-        dataset = open_rows(model, data, data_config)
         index = np.flatnonzero(dataset.rows.numbers_of(np.arange(len(dataset))) == reference)
         if not len(index):
             raise UserInputError(
