@@ -17,7 +17,7 @@ import pyarrow as pa
 from anymae.data.batch import IntArray
 from anymae.data.dataset import Dataset
 from anymae.data.sources.locate import require_output
-from anymae.data.splits import named_parts
+from anymae.data.splits import group_cells, named_parts
 from anymae.errors import DataError, UserInputError
 from anymae.files import write_json, write_named
 from anymae.hub import Model
@@ -289,14 +289,21 @@ def _take(labels: Labels, index: IntArray) -> Labels:
 def _by_group(
     dataset: Dataset, index: IntArray, measured: Callable[[npt.NDArray[np.bool_]], Measured]
 ) -> tuple[dict[str, dict[str, Estimate]], int]:
-    """Measure the rows of the largest groups, flagged `(R,)`; return how many groups there are."""
+    """Measure the rows of the largest groups, flagged `(R,)`; return how many groups there are.
+
+    Rows of no group are one, `missing`, or what ends in `_` where another is called so.
+    """
     if dataset.roles.group is None:
         return {}, 0
-    column = dataset.column(dataset.roles.group).take(pa.array(index)).combine_chunks()
-    if pa.types.is_large_string(column.type):
+    cells = group_cells(dataset.column(dataset.roles.group).take(pa.array(index)))
+    if pa.types.is_large_string(cells.type):
         # Groups may be any bytes, which need not be text.
-        column = column.cast(pa.large_binary())
-    names = np.array([_name_of(value) for value in column.to_pylist()])
+        cells = cells.cast(pa.large_binary())
+    named = [None if value is None else _name_of(value) for value in cells.to_pylist()]
+    unknown = "missing"
+    while unknown in named:
+        unknown += "_"
+    names = np.array([unknown if name is None else name for name in named])
     groups, counts = np.unique(names, return_counts=True)
     out = {}
     for group in groups[np.argsort(-counts, kind="stable")][:MOST_GROUPS]:

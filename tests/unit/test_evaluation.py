@@ -47,7 +47,19 @@ def test_groups_of_bytes_need_not_be_text(model: MaskedAutoencoder) -> None:
     data = table(y=["no", "yes"] * 30, g=[b"\xff\xfe", b"ab", None] * 20)
     predictor, config = Predictor.from_pretrained(model, BINARY), DataConfig(group="g")
     found = evaluate(predictor, data, data_config=config, resamples=0)
-    assert set(found.groups) == {r"\xff\xfe", "ab", "None"}
+    assert set(found.groups) == {r"\xff\xfe", "ab", "missing"}
+
+
+def test_rows_of_no_group_are_in_none_that_has_a_name(model: MaskedAutoencoder) -> None:
+    predictor, config = Predictor.from_pretrained(model, BINARY), DataConfig(group="g")
+    for groups, expected in (
+        (["a", "None", None, ""], {"a", "None", "missing"}),
+        (["nan", "missing", "missing_", None], {"nan", "missing", "missing_", "missing__"}),
+        ([1.5, 2.5, float("nan"), 1.5], {"1.5", "2.5", "missing"}),
+    ):
+        data = table(y=["no", "yes"] * 30, g=groups * 15)
+        found = evaluate(predictor, data, data_config=config, resamples=0)
+        assert set(found.groups) == expected and found.num_groups == len(expected)
 
 
 def test_of_many_groups_the_largest_are_measured_and_all_are_counted(
@@ -82,7 +94,7 @@ def test_metrics_are_those_of_the_answers(model: MaskedAutoencoder) -> None:
     here = data.g == "b"
     expected = sk.roc_auc_score(truth[here], chance[here], sample_weight=data.w[here])
     assert found.groups["b"]["roc_auc"].value == pytest.approx(expected)
-    expected = sk.confusion_matrix(truth, chance >= 0.5, sample_weight=data.w)
+    expected = sk.confusion_matrix(truth, chance > 0.5, sample_weight=data.w)
     np.testing.assert_allclose(found.confusion["y"], expected)
     assert json.loads(json.dumps(found.to_json()))["overall"]["roc_auc"]["low"] == low
 

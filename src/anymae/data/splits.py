@@ -234,17 +234,27 @@ def group_codes(column: pa.ChunkedArray) -> IntArray:
     >>> group_codes(pa.chunked_array([["a", None, "b", "a", ""]])).tolist()
     [0, 2, 1, 0, 3]
     """
-    taken = column.combine_chunks()
-    if pa.types.is_large_string(taken.type) or pa.types.is_string(taken.type):
-        # A text file has no other word for a null.
-        taken = pc.if_else(pc.equal(taken, ""), pa.scalar(None, taken.type), taken)
-    if pa.types.is_floating(taken.type):
-        taken = pc.if_else(pc.is_nan(taken), pa.scalar(None, taken.type), taken)
-    codes = taken.dictionary_encode().indices.to_numpy(zero_copy_only=False).astype(np.float64)
+    codes = (
+        group_cells(column)
+        .dictionary_encode()
+        .indices.to_numpy(zero_copy_only=False)
+        .astype(np.float64)
+    )
     alone = np.isnan(codes)
     codes[alone] = len(codes) + np.flatnonzero(alone)
     numbers: IntArray = np.unique(codes, return_inverse=True)[1]
     return numbers
+
+
+def group_cells(column: pa.ChunkedArray) -> pa.Array:
+    """Return the group of each row, null where a cell has nothing in it."""
+    cells = column.combine_chunks()
+    if pa.types.is_large_string(cells.type) or pa.types.is_string(cells.type):
+        # A text file has no other word for a null.
+        return pc.if_else(pc.equal(cells, ""), pa.scalar(None, cells.type), cells)
+    if pa.types.is_floating(cells.type):
+        return pc.if_else(pc.is_nan(cells), pa.scalar(None, cells.type), cells)
+    return cells
 
 
 def row_groups(rows: Rows) -> IntArray | None:
