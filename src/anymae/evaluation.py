@@ -324,7 +324,7 @@ def _confusion(
     out = {}
     for number, name in enumerate(task.targets):
         scores = columns_of(task, found, number)
-        chosen = scores.argmax(1) if scores.ndim == 2 else (scores >= 0.5).astype(np.int64)
+        chosen = scores.argmax(1) if scores.ndim == 2 else (scores > 0.5).astype(np.int64)
         known = ~np.isnan(truth[:, number])
         table = np.zeros((size, size))
         np.add.at(table, (truth[known, number].astype(np.int64), chosen[known]), weights[known])

@@ -390,7 +390,7 @@ def _over_classes(
 def _chosen(found: Array) -> Array:
     if found.ndim == 2:
         return np.asarray(found.argmax(1), np.float64)
-    return np.asarray(found >= 0.5, np.float64)
+    return np.asarray(found > 0.5, np.float64)
 
 
 def _ranks(values: Array) -> Array:

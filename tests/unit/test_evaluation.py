@@ -62,6 +62,23 @@ def test_rows_of_no_group_are_in_none_that_has_a_name(model: MaskedAutoencoder) 
         assert set(found.groups) == expected and found.num_groups == len(expected)
 
 
+@pytest.mark.parametrize("task", [BINARY, LABELS], ids=["binary", "multilabel"])
+def test_of_a_tie_the_first_class_is_judged_as_it_is_predicted(
+    model: MaskedAutoencoder, task: TaskConfig
+) -> None:
+    predictor = Predictor.from_pretrained(model, task)
+    for weights in predictor.output.parameters():
+        torch.nn.init.zeros_(weights)
+    classes = ["no", "yes"] if task is BINARY else [0, 1]
+    data = table(**{name: [*classes, classes[1]] * 20 for name in task.targets})
+    found = evaluate(predictor, data, resamples=0)
+    assert found.overall["accuracy"].value == pytest.approx(1 / 3)
+    for name in task.targets:
+        assert found.confusion[name] == [[20, 0], [40, 0]]
+    if task is BINARY:
+        assert set(predict(predictor, data).classes) == {"no"}
+
+
 def test_of_many_groups_the_largest_are_measured_and_all_are_counted(
     model: MaskedAutoencoder,
 ) -> None:
