@@ -240,7 +240,7 @@ def embed_to_file(
     what = InputStates(model) if per_input else Embeddings(model, reading)
     if per_input and Path(out).suffix != ".parquet":
         raise UserInputError(f"vectors of each input need Parquet; name {out} .parquet")
-    layout: Layout = StatesLayout() if per_input else VectorLayout("embedding", "e")
+    layout: Layout = StatesLayout() if per_input else VectorLayout()
     dataset = open_rows(model, data, data_config)
     return _write(
         what, layout, model, dataset, Path(out), data_config, config, progress,

@@ -11,7 +11,6 @@ import numpy.typing as npt
 import pyarrow as pa
 
 from anymae.data.batch import IntArray
-from anymae.errors import UserInputError
 from anymae.inference.compute import FloatArray
 from anymae.predictor import Answered, members_of
 from anymae.task import TaskConfig
@@ -38,18 +37,15 @@ class Layout(Protocol):
 class VectorLayout:
     """A vector for each row: a fixed-size list, or a column for each number."""
 
-    def __init__(self, name: str, prefix: str) -> None:
-        self._name, self._prefix = name, prefix
-
     def columns(self, values: FloatArray, counts: IntArray, *, nested: bool) -> Columns:
         """Return `embedding`, or `e0`, `e1` ..."""
         absent = np.asarray(np.isnan(values).all(1))
         if not nested:
             return {
-                f"{self._prefix}{number}": pa.array(column, pa.float32(), mask=absent)
+                f"e{number}": pa.array(column, pa.float32(), mask=absent)
                 for number, column in enumerate(values.T)
             }
-        return {self._name: _lists(values, absent)}
+        return {"embedding": _lists(values, absent)}
 
     def matrix(self, values: FloatArray) -> FloatArray:
         """Return the vectors."""
@@ -57,20 +53,18 @@ class VectorLayout:
 
 
 class StatesLayout:
-    """A vector for each input of a row: a list of fixed-size lists."""
+    """A vector for each input of a row: a list of fixed-size lists, for Parquet alone."""
 
     def columns(self, values: FloatArray, counts: IntArray, *, nested: bool) -> Columns:
         """Return `states`."""
-        if not nested:
-            raise UserInputError("vectors of each input need Parquet; name the file .parquet")
         ends = np.cumsum(counts)
         offsets = pa.array(np.r_[0, ends], pa.int64(), mask=np.r_[counts == 0, False])
         inner = _lists(values, np.asarray(np.isnan(values).all(1)))
         return {"states": pa.LargeListArray.from_arrays(offsets, inner)}
 
     def matrix(self, values: FloatArray) -> FloatArray:
-        """Refuse: rows differ in their number of inputs."""
-        raise UserInputError("vectors of each input need Parquet; name the file .parquet")
+        """Fail: rows differ in their number of inputs."""
+        raise AssertionError("embed_to_file takes no .npy for vectors of each input")
 
 
 class AnswerLayout:
