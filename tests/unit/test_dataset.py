@@ -258,6 +258,39 @@ def test_validation_and_test_files_are_parts_of_one_data_set(tmp_path: Path) -> 
         open_data(str(tmp_path / "train.csv"), config)
 
 
+@pytest.mark.parametrize(
+    ("kind", "shape"),
+    [
+        ("table", (3,)),
+        ("values", (9, 2)),
+        ("values", (9,)),
+        ("image", (4, 4)),
+        ("image", (4, 4, 3)),
+    ],
+)
+def test_arrays_of_parts_are_read_where_they_lie(
+    kind: str, shape: tuple[int, ...], tmp_path: Path
+) -> None:
+    draw = np.random.default_rng(0)
+    parts = [draw.normal(size=(count, *shape)) for count in (20, 5, 7)]
+    for name, part in zip(("valid", "test"), parts[1:], strict=True):
+        np.save(tmp_path / f"{name}.npy", part)
+    length = 4 if kind == "values" else None
+    config = DataConfig(kind=kind, length=length, too_long="truncate")
+    files = {name: str(tmp_path / f"{name}.npy") for name in ("valid", "test")}
+    joined = read_parts(parts[0], config.model_copy(update=files)).frame
+    assert np.shares_memory(joined.arrays()[0], parts[0])
+    dataset = open_data(joined, config)
+    whole = open_data(np.concatenate(parts), config, preparation=dataset.preparation)
+    index = draw.permutation(32)
+    kinds = zip(dataset.whole(index), whole.whole(index), strict=True)
+    assert all(np.array_equal(one, other) for one, other in kinds if one is not None)
+    first = np.full(32, 3)
+    found, expected = (data.batch(index, first=first).inputs for data in (dataset, whole))
+    assert torch.equal(found, expected)
+    assert len(dataset.whole(index[:0]).inputs) == 0
+
+
 def test_column_that_one_of_several_files_lacks_is_refused_if_it_is_used(tmp_path: Path) -> None:
     whole = pd.DataFrame({"a": np.sqrt(ALL), "b": ALL / 7, "y": ALL / 3, "n": ALL.astype(str)})
     paths = {name: tmp_path / f"{name}.csv" for name in ("train", "valid", "test")}

@@ -481,3 +481,21 @@ def test_bad_pictures_are_found_in_every_block_of_them() -> None:
     config = DataConfig(patch=1024, on_bad_row="skip")
     dataset = open_data(pictures, config)
     assert [rows.rows.tolist() for rows in dataset.rows.bad] == [[5]]
+
+
+def test_lists_of_several_chunks_are_read_where_they_lie() -> None:
+    draw = np.random.default_rng(0)
+    rows = [draw.normal(size=(count % 4, 2)).tolist() for count in range(12)]
+    kind = pa.large_list(pa.large_list(pa.float64()))
+    chunks = [pa.array(rows[first:last], kind) for first, last in ((0, 5), (5, 5), (5, 12))]
+    points = _RaggedPoints(pa.chunked_array(chunks), "points")
+    flat = [chunk.flatten().flatten().to_numpy() for chunk in chunks if len(chunk)]
+    assert all(np.shares_memory(*pair) for pair in zip(points._flat, flat, strict=True))
+    whole = _RaggedPoints(pa.chunked_array([pa.array(rows, kind)]), "points")
+    assert points.lengths.tolist() == whole.lengths.tolist() == list(map(len, rows))
+    index, first = draw.permutation(12), np.zeros(12, np.int64)
+    found, expected = (each.take(index, first, 3) for each in (points, whole))
+    np.testing.assert_array_equal(found, expected)
+    odd = pa.chunked_array([chunks[0], pa.array([[[1.0, 2.0, 3.0]]], kind)])
+    with pytest.raises(DataError, match="holds points of 2 to 3 numbers"):
+        _RaggedPoints(odd, "points")

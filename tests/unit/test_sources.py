@@ -165,7 +165,7 @@ def check(frame: Frame, expected: dict[str, list[Any]]) -> None:
         assert frame.table[name].num_chunks == 1
     if frame.shape is not None:
         images = IMAGES if "label" not in frame.table.column_names else IMAGES[[0, 2, 1, 3]]
-        np.testing.assert_array_equal(frame.array(), images)
+        np.testing.assert_array_equal(frame.arrays()[0], images)
         assert frame.shape == (2, 3)
         assert frame.dtype in (np.uint8, np.int64)
     else:
@@ -178,11 +178,11 @@ def check(frame: Frame, expected: dict[str, list[Any]]) -> None:
 def test_an_array_is_not_copied(tmp_path: Path) -> None:
     array = np.random.default_rng(0).normal(size=(5, 4, 3))
     frame = read_source(array, CONFIG)
-    assert np.shares_memory(frame.array(), array)
+    assert np.shares_memory(frame.arrays()[0], array)
     np.save(tmp_path / "x.npy", array)
     before = pa.total_allocated_bytes()
     mapped = read_source(tmp_path / "x.npy", CONFIG)
-    np.testing.assert_array_equal(mapped.array(), array)
+    np.testing.assert_array_equal(mapped.arrays()[0], array)
     assert pa.total_allocated_bytes() == before
 
 
@@ -190,10 +190,10 @@ def test_big_endian_half_and_fortran_arrays_are_read(tmp_path: Path) -> None:
     array = np.random.default_rng(0).normal(size=(5, 4))
     for i, other in enumerate([array.astype(">f8"), array.astype("f2"), np.asfortranarray(array)]):
         np.save(tmp_path / f"{i}.npy", other)
-        np.testing.assert_array_equal(read_source(tmp_path / f"{i}.npy", CONFIG).array(), other)
-        np.testing.assert_array_equal(read_source(other, CONFIG).array(), other)
+        np.testing.assert_array_equal(read_source(tmp_path / f"{i}.npy", CONFIG).arrays()[0], other)
+        np.testing.assert_array_equal(read_source(other, CONFIG).arrays()[0], other)
         np.savez(tmp_path / f"{i}.npz", other)
-        np.testing.assert_array_equal(read_source(tmp_path / f"{i}.npz", CONFIG).array(), other)
+        np.testing.assert_array_equal(read_source(tmp_path / f"{i}.npz", CONFIG).arrays()[0], other)
 
 
 def test_an_npz_with_valid_has_nan_where_nothing_is(tmp_path: Path) -> None:
@@ -202,11 +202,11 @@ def test_an_npz_with_valid_has_nan_where_nothing_is(tmp_path: Path) -> None:
     np.savez(tmp_path / "x.npz", values=values, valid=valid)
     frame = read_source(tmp_path / "x.npz", CONFIG)
     assert frame.shape == (3, 2)
-    np.testing.assert_array_equal(np.isnan(frame.array()).all(-1), ~valid)
-    np.testing.assert_array_equal(frame.array()[valid], values[valid])
+    np.testing.assert_array_equal(np.isnan(frame.arrays()[0]).all(-1), ~valid)
+    np.testing.assert_array_equal(frame.arrays()[0][valid], values[valid])
     large = np.array([[[16_777_217]], [[3]]])
     np.savez(tmp_path / "y.npz", values=large, valid=np.ones((2, 1), bool))
-    np.testing.assert_array_equal(read_source(tmp_path / "y.npz", CONFIG).array(), large)
+    np.testing.assert_array_equal(read_source(tmp_path / "y.npz", CONFIG).arrays()[0], large)
 
 
 @pytest.mark.parametrize(
@@ -229,9 +229,9 @@ def test_an_npz_whose_names_do_not_fit_is_one_sentence(
 
 def test_what_is_masked_is_missing() -> None:
     whole = np.array([[1, 2], [-999, 4], [5, 6]])
-    found = read_source(np.ma.masked_equal(whole.astype(float), -999), CONFIG).array()
+    found = read_source(np.ma.masked_equal(whole.astype(float), -999), CONFIG).arrays()[0]
     np.testing.assert_array_equal(np.isnan(found), whole == -999)
-    nothing = read_source(np.ma.masked_equal(whole, 7), CONFIG).array()
+    nothing = read_source(np.ma.masked_equal(whole, 7), CONFIG).arrays()[0]
     np.testing.assert_array_equal(nothing, whole)
     with pytest.raises(DataError, match="holds int64, in which nothing can be missing"):
         read_source(np.ma.masked_equal(whole, -999), CONFIG)
@@ -392,14 +392,14 @@ def test_colours_and_bad_images(tmp_path: Path) -> None:
     Image.fromarray(np.full((4, 5), 9, np.uint8)).save(tmp_path / "3.png")
     frame = read_source(tmp_path, CONFIG)
     assert frame.shape == (4, 5, 3)
-    np.testing.assert_array_equal(frame.array()[:, 0, 0, 2], [0, 1, 2, 9])
+    np.testing.assert_array_equal(frame.arrays()[0][:, 0, 0, 2], [0, 1, 2, 9])
     (tmp_path / "1.png").write_bytes((tmp_path / "1.png").read_bytes()[:40])
     with pytest.raises(DataError, match=r"1 row cannot be read; the first, image '1.png'"):
         read_source(tmp_path, CONFIG)
     frame = read_source(tmp_path, SKIP)
     assert list(frame.bad) == [1]
     assert frame.table["values"].null_count == 1
-    np.testing.assert_array_equal(frame.array()[:, 0, 0, 2], [0, 0, 2, 9])
+    np.testing.assert_array_equal(frame.arrays()[0][:, 0, 0, 2], [0, 0, 2, 9])
     Image.fromarray(np.zeros((4, 6), np.uint8)).save(tmp_path / "4.png")
     with pytest.raises(DataError, match=r"4.png has 6 x 4 pixels.*5 x 4"):
         read_source(tmp_path, SKIP)
@@ -457,7 +457,7 @@ def test_images_at_a_url_have_the_labels_of_their_folders(pattern: str, tmp_path
     )
     assert remote.table["label"].to_pylist() == ["cat", "cat", "dog", "dog"]
     assert remote.table["id"].to_pylist() == local.table["id"].to_pylist()
-    np.testing.assert_array_equal(remote.array(), local.array())
+    np.testing.assert_array_equal(remote.arrays()[0], local.arrays()[0])
 
 
 def test_a_named_url_is_read_through_fsspec() -> None:
@@ -620,7 +620,7 @@ def test_columns_that_no_type_fits_are_left_out_and_named(
 
 def test_tensors_of_a_graph_are_read() -> None:
     tensor = torch.ones(3, 2, requires_grad=True)
-    assert read_source(tensor * 2, CONFIG).array().tolist() == [[2, 2]] * 3
+    assert read_source(tensor * 2, CONFIG).arrays()[0].tolist() == [[2, 2]] * 3
 
 
 def test_folders_without_or_with_several_formats_are_refused(tmp_path: Path) -> None:

@@ -49,7 +49,7 @@ class Frame:
     """One table of data, not copied, with what is needed to speak about its rows.
 
     Array sources have one column `values`, a `fixed_size_list` that holds each row's numbers in C
-    order, and `shape`. `array()` gives them back as NumPy sees them, without a copy. Columns of
+    order, and `shape`. `arrays()` gives them back as NumPy sees them, without a copy. Columns of
     labels may stand beside it.
     """
 
@@ -96,8 +96,12 @@ class Frame:
         )
         return dtype
 
-    def array(self) -> npt.NDArray[np.generic]:
-        """Return the values of an array source, `(table.num_rows, *shape)`, read-only, no copy."""
+    def arrays(self) -> list[npt.NDArray[np.generic]]:
+        """Return the values of an array source, read-only, not copied.
+
+        Returns:
+            `(rows, *shape)` for each chunk of the table: one, unless there are files of parts.
+        """
         assert self.shape is not None, f"{self.format} is no array source"
         column = self.table[VALUES]
         chunks = [chunk.values[chunk.offset * chunk.type.list_size :] for chunk in column.chunks]
@@ -105,8 +109,7 @@ class Frame:
             chunk[: len(part) * part.type.list_size].to_numpy(zero_copy_only=True)
             for chunk, part in zip(chunks, column.chunks, strict=True)
         ]
-        flat = values[0] if len(values) == 1 else np.concatenate(values)
-        return flat.reshape(-1, *self.shape)
+        return [flat.reshape(-1, *self.shape) for flat in values]
 
     def column(self, name: str) -> pa.ChunkedArray:
         """Return the kept rows of a column (all of it, not copied, where no row is left out)."""

@@ -3,7 +3,7 @@
 Shapes: B rows, N inputs, K numbers an input.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, NamedTuple, Protocol
 
 import numpy as np
@@ -86,6 +86,49 @@ class Kind(Protocol):
 
 KINDS: Registry[type[Kind]] = Registry("kind")
 """Input kinds by name."""
+
+
+class Stack:
+    """Arrays one under the other, read by the row; none of them is copied.
+
+    Args:
+        parts: Of one shape and type but for their number of rows.
+    """
+
+    def __init__(self, parts: Sequence[npt.NDArray[Any]]) -> None:
+        self.parts = parts
+        self.shape = (len(self), *parts[0].shape[1:])
+        self.dtype = parts[0].dtype
+        self._starts = np.cumsum([0, *map(len, parts)])[:-1]
+
+    def __len__(self) -> int:
+        return sum(map(len, self.parts))
+
+    def take(self, rows: IntArray, places: IntArray | None = None) -> npt.NDArray[Any]:
+        """Return a copy of rows.
+
+        Args:
+            rows: Their numbers, `(B,)`.
+            places: What to read of the second axis, `(B, width)`; `None` reads all.
+        """
+        if len(self.parts) == 1 or not len(rows):
+            return _taken(self.parts[0], rows, places)
+        which = np.searchsorted(self._starts, rows, side="right") - 1
+        found = [
+            _taken(
+                self.parts[number],
+                rows[which == number] - self._starts[number],
+                None if places is None else places[which == number],
+            )
+            for number in np.unique(which)
+        ]
+        # They came part by part.
+        back = np.argsort(np.argsort(which, kind="stable"))
+        return np.asarray(np.concatenate(found)[back])
+
+
+def _taken(array: npt.NDArray[Any], rows: IntArray, places: IntArray | None) -> npt.NDArray[Any]:
+    return np.asarray(array[rows] if places is None else array[rows[:, None], places])
 
 
 def blocks(count: int) -> Iterator[slice]:

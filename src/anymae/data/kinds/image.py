@@ -12,7 +12,7 @@ import numpy.typing as npt
 from anymae.config import DataConfig, InputConfig
 from anymae.data.batch import Arrays, IntArray
 from anymae.data.frame import Frame
-from anymae.data.kinds.base import KINDS, BadRows, Statistics, sample
+from anymae.data.kinds.base import KINDS, BadRows, Stack, Statistics, sample
 from anymae.data.roles import Roles
 from anymae.errors import DataError
 
@@ -31,8 +31,9 @@ class ImageRows:
     notes: tuple[str, ...] = ()
 
     def __init__(self, frame: Frame, roles: Roles, config: DataConfig) -> None:
-        pictures = frame.array()
-        self._pictures = pictures if pictures.ndim == 4 else pictures[..., None]
+        self._pictures = Stack(
+            [pixels if pixels.ndim == 4 else pixels[..., None] for pixels in frame.arrays()]
+        )
         height, width = self._pictures.shape[1:3]
         self.patch = config.patch
         if height % self.patch or width % self.patch:
@@ -47,13 +48,10 @@ class ImageRows:
     def _scan(self) -> tuple[BadRows, ...]:
         if not np.issubdtype(self._pictures.dtype, np.floating):
             return ()
-        pixels = self._pictures[0:1].size
-        size = max(1, (1 << 22) // max(1, pixels))
-        bad = [
-            first
-            + np.flatnonzero(~np.isfinite(self._pictures[first : first + size]).all((1, 2, 3)))
-            for first in range(0, len(self._pictures), size)
-        ]
+        pixels = int(np.prod(self._pictures.shape[1:]))
+        size, every = max(1, (1 << 22) // max(1, pixels)), np.arange(len(self._pictures))
+        pieces = (every[first : first + size] for first in range(0, len(every), size))
+        bad = [piece[~np.isfinite(self._pictures.take(piece)).all((1, 2, 3))] for piece in pieces]
         rows = np.concatenate([*bad, np.zeros(0, np.int64)])
         return (BadRows("has a pixel that is no finite number", rows),) if len(rows) else ()
 
@@ -64,7 +62,7 @@ class ImageRows:
 
         def flat() -> Iterator[npt.NDArray[Any]]:
             for first in range(0, len(rows), size):
-                yield self._pictures[rows[first : first + size]].reshape(-1, colours)
+                yield self._pictures.take(rows[first : first + size]).reshape(-1, colours)
 
         # `std` over all of them would hold them in float64.
         mean = np.sum([piece.sum(0, dtype=np.float64) for piece in flat()], 0) / count
@@ -117,7 +115,7 @@ class ImageReader:
 
     notes: tuple[str, ...] = ()
 
-    def __init__(self, pictures: npt.NDArray[Any], statistics: Statistics) -> None:
+    def __init__(self, pictures: Stack, statistics: Statistics) -> None:
         self._pictures = pictures
         self._grid, self._patch = tuple(statistics["grid"]), statistics["patch"]
         self._mean = np.asarray(statistics["mean"], np.float32)
@@ -132,7 +130,7 @@ class ImageReader:
 
     def read(self, rows: IntArray, first: IntArray, width: int) -> Arrays:
         """Return `(B, N, K)`; pictures are read whole, so `first` and `width` say nothing."""
-        pixels = (self._pictures[rows].astype(np.float32) - self._mean) / self._std
+        pixels = (self._pictures.take(rows).astype(np.float32) - self._mean) / self._std
         down, across = self._grid
         side, colours = self._patch, len(self._mean)
         cut = pixels.reshape(len(rows), down, side, across, side, colours)

@@ -12,7 +12,7 @@ import pyarrow as pa
 from anymae.config import DataConfig, InputConfig
 from anymae.data.batch import Arrays, IntArray
 from anymae.data.frame import Frame
-from anymae.data.kinds.base import FAR, KINDS, BadRows, Statistics, blocks, sample
+from anymae.data.kinds.base import FAR, KINDS, BadRows, Stack, Statistics, blocks, sample
 from anymae.data.kinds.cells import CellStatistics, cell_type
 from anymae.data.missing import as_numbers, blank, codes_of
 from anymae.data.roles import Roles
@@ -30,7 +30,7 @@ class TableRows:
     def __init__(self, frame: Frame, roles: Roles, config: DataConfig) -> None:
         self._take: _ArrayColumns | _TableColumns
         if frame.shape is not None:
-            self._take = _ArrayColumns(frame.array())
+            self._take = _ArrayColumns(Stack(frame.arrays()))
         else:
             self._take = _TableColumns(frame.table.select(list(roles.inputs)))
         names = self._take.names
@@ -200,9 +200,9 @@ class _TableColumns:
 
 
 class _ArrayColumns:
-    """Takes rows of a `(rows, C)` array, whose columns are amounts, integers too."""
+    """Takes rows of `(rows, C)` arrays, whose columns are amounts, integers too."""
 
-    def __init__(self, array: npt.NDArray[Any]) -> None:
+    def __init__(self, array: Stack) -> None:
         self.names = [str(number) for number in range(array.shape[1])]
         # Codes of missing cells are compared as 32 bits hold them.
         self._kind = np.float32 if array.dtype == np.float32 else np.float64
@@ -210,7 +210,7 @@ class _ArrayColumns:
         self._array = array
 
     def __call__(self, rows: IntArray) -> Columns:
-        taken = self._array[rows].astype(self._kind)
+        taken = self._array.take(rows).astype(self._kind)
         return {name: pa.array(taken[:, i]) for i, name in enumerate(self.names)}
 
 

@@ -16,7 +16,7 @@ import pyarrow as pa
 from anymae.config import DataConfig, InputConfig
 from anymae.data.batch import Arrays, IntArray
 from anymae.data.frame import Frame
-from anymae.data.kinds.base import FAR, KINDS, BadRows, Statistics, sample
+from anymae.data.kinds.base import FAR, KINDS, BadRows, Stack, Statistics, sample
 from anymae.data.roles import Roles
 from anymae.errors import DataError
 
@@ -25,9 +25,9 @@ MOST_LOOKED_AT = 1 << 22
 
 
 class _FixedPoints:
-    """An array `(rows, N, K)`."""
+    """Arrays `(rows, N, K)`, one under the other."""
 
-    def __init__(self, array: npt.NDArray[Any]) -> None:
+    def __init__(self, array: Stack) -> None:
         self._array = array
         self.longest, self.channels = array.shape[1:]
         self.lengths = None
@@ -35,42 +35,43 @@ class _FixedPoints:
     def take(self, rows: IntArray, first: IntArray, width: int) -> npt.NDArray[Any]:
         """Return `(B, width, K)`."""
         if width == self.longest:
-            return np.asarray(self._array[rows])
-        return np.asarray(self._array[rows[:, None], first[:, None] + np.arange(width)])
+            return self._array.take(rows)
+        return self._array.take(rows, first[:, None] + np.arange(width))
 
 
 class _RaggedPoints:
     """A column of lists of numbers, or of lists of lists of K numbers."""
 
     def __init__(self, column: pa.ChunkedArray, name: str) -> None:
-        array = column.chunk(0) if column.num_chunks == 1 else column.combine_chunks()
-        lengths = _lengths(array)
-        inner = array.flatten()
-        self.channels = 1
-        if hasattr(inner.type, "value_type"):
-            sizes = np.unique(_lengths(inner))
-            if len(sizes) > 1 or inner.null_count:
-                raise DataError(
-                    f"column {name!r} holds points of {sizes[0]} to {sizes[-1]} numbers; "
-                    "each needs the same number of them"
-                )
-            self.channels = int(sizes[0]) if len(sizes) else 1
-            inner = inner.flatten()
-        if hasattr(inner.type, "value_type"):
+        # Chunks are read where they lie: side by side they would be copied.
+        chunks = [chunk for chunk in column.chunks if len(chunk)]
+        lengths = [_lengths(chunk) for chunk in chunks]
+        points = [chunk.flatten() for chunk in chunks]
+        self.channels = _common_size(points, name)
+        numbers = [one.flatten() if _is_list(one) else one for one in points]
+        if any(map(_is_list, numbers)):
             raise DataError(f"column {name!r} holds lists nested three deep; expected two")
-        self.lengths = lengths.astype(np.int32)
-        self.longest = int(lengths.max(initial=0))
-        self._ends = np.cumsum(lengths)
-        flat = inner.to_numpy(zero_copy_only=False)
-        self._flat = flat.reshape(-1, self.channels)
+        none = np.zeros(0, np.int64)
+        self.lengths = np.concatenate([none, *lengths]).astype(np.int32)
+        self.longest = int(self.lengths.max(initial=0))
+        self._starts = np.cumsum([0, *map(len, chunks)])[:-1]
+        self._ends = np.concatenate([none, *map(np.cumsum, lengths)])
+        """Where the points of each row end in those of its chunk."""
+        self._flat = [
+            one.to_numpy(zero_copy_only=False).reshape(-1, self.channels) for one in numbers
+        ]
 
     def take(self, rows: IntArray, first: IntArray, width: int) -> npt.NDArray[Any]:
         """Return `(B, width, K)`, NaN behind the end of a row."""
         left = self.lengths[rows] - first
         starts = self._ends[rows] - left
         real = np.arange(width) < left[:, None]
+        places = starts[:, None] + np.arange(width)
         values = np.full((len(rows), width, self.channels), np.nan)
-        values[real] = self._flat[(starts[:, None] + np.arange(width))[real]]
+        which = np.searchsorted(self._starts, rows, side="right") - 1
+        for number in np.unique(which):
+            here = real & (which == number)[:, None]
+            values[here] = self._flat[number][places[here]]
         return values
 
 
@@ -86,8 +87,8 @@ class ValueRows:
     def __init__(self, frame: Frame, roles: Roles, config: DataConfig) -> None:
         self._points: _Points
         if frame.shape is not None:
-            array = frame.array()
-            self._points = _FixedPoints(array if array.ndim == 3 else array[:, :, None])
+            parts = [part if part.ndim == 3 else part[:, :, None] for part in frame.arrays()]
+            self._points = _FixedPoints(Stack(parts))
         else:
             self._points = _RaggedPoints(frame.table[roles.inputs[0]], roles.inputs[0])
         self.lengths = self._points.lengths
@@ -200,6 +201,26 @@ class ValueReader:
             return Arrays(values, None)
         values[~valid] = 0
         return Arrays(values, valid)
+
+
+def _is_list(array: pa.Array) -> bool:
+    return hasattr(array.type, "value_type")
+
+
+def _common_size(points: list[pa.Array], name: str) -> int:
+    """Return how many numbers each point has.
+
+    Raises:
+        DataError: They differ.
+    """
+    nested = [one for one in points if _is_list(one)]
+    sizes = np.unique([size for one in nested for size in np.unique(_lengths(one))])
+    if len(sizes) > 1 or any(one.null_count for one in nested):
+        raise DataError(
+            f"column {name!r} holds points of {sizes[0]} to {sizes[-1]} numbers; "
+            "each needs the same number of them"
+        )
+    return int(sizes[0]) if len(sizes) else 1
 
 
 def _lengths(array: pa.Array) -> IntArray:
