@@ -460,6 +460,43 @@ def test_images_at_a_url_have_the_labels_of_their_folders(pattern: str, tmp_path
     np.testing.assert_array_equal(remote.arrays()[0], local.arrays()[0])
 
 
+def _png(side: int, mode: str = "L") -> bytes:
+    content = io.BytesIO()
+    Image.new(mode, (side, 2)).save(content, "png")
+    return content.getvalue()
+
+
+UTF_16 = b"\xff\xfea\x00\n\x00"
+
+
+@pytest.mark.parametrize(
+    ("contents", "message"),
+    [
+        ({"x.txt": UTF_16}, "{url} is UTF-16 text"),
+        ({"a.txt": b"C\n", "x.txt": UTF_16}, "x.txt of {url} is UTF-16 text"),
+        ({"a.smi": b"C\n", "x.smi": UTF_16}, "x.smi of {url} is UTF-16 text"),
+        (
+            {"a.csv": b"a\n1\n", "b.csv": b"b\n1\n"},
+            "b.csv of {url} has other columns than a.csv of",
+        ),
+        ({"a.png": _png(1), "b.png": _png(2)}, "b.png of {url} has 2 x 2 pixels, the images"),
+        ({"a.png": _png(1), "b.png": _png(1, "I;16")}, "b.png of {url} has more than 8 bits"),
+        ({"a.csv": b"a\n1\n", "b.csv": b""}, "b.csv of {url} is empty (0 bytes)"),
+        ({"a.parquet.gz": b"x", "b.parquet": b"x"}, "a.parquet.gz of {url} is compressed"),
+        ({"x.xyz": b"a"}, "{url} ends in '.xyz', which no source reads"),
+    ],
+)
+def test_files_of_a_url_are_called_as_the_user_does(
+    contents: dict[str, bytes], message: str, tmp_path: Path
+) -> None:
+    for name, content in contents.items():
+        (tmp_path / name).write_bytes(content)
+    url = f"file://{tmp_path}" + (f"/{next(iter(contents))}" if len(contents) == 1 else "")
+    with pytest.raises(DataError) as caught:
+        read_source(url, CONFIG)
+    assert str(caught.value).startswith(message.format(url=url))
+
+
 def test_a_named_url_is_read_through_fsspec() -> None:
     import fsspec
 

@@ -42,7 +42,11 @@ class Files:
     @property
     def names(self) -> list[str]:
         """What to call each file in messages: a single one as the user did."""
-        return [self.name] if len(self.paths) == 1 else [str(path) for path in self.paths]
+        if len(self.paths) == 1:
+            return [self.name]
+        # Copies lie in the cache, which the user did not name.
+        remote = [f"{label} of {self.name}" for label in self.remote]
+        return remote or [str(path) for path in self.paths]
 
     @property
     def labels(self) -> tuple[str, ...]:

@@ -102,9 +102,9 @@ def _fill(files: Files, missing: tuple[str, ...], words: tuple[str, ...], sink: 
     places = zip(files.paths, files.names, strict=True)
     formats = [_sniff(path, name, files.extension) for path, name in places]
     names = formats[0].names
-    for path, other in zip(files.paths, formats, strict=True):
+    for name, other in zip(files.names, formats, strict=True):
         if other.names != names:
-            raise DataError(f"{path} has other columns than {files.paths[0]}")
+            raise DataError(f"{name} has other columns than {files.names[0]}")
     guesses = {name: Guess(markers(missing, name, names)) for name in names}
     count = 0
     for rows in _rows(files, formats):

@@ -61,7 +61,7 @@ def _survey(files: Files) -> tuple[tuple[int, int], str, dict[int, str]]:
     """Read the headers: the size that all have, the mode that fits all, the unreadable ones."""
     size: tuple[int, int] | None = None
     mode, broken = "L", {}
-    for number, path in enumerate(files.paths):
+    for number, (path, name) in enumerate(zip(files.paths, files.names, strict=True)):
         try:
             with Image.open(path) as picture:
                 found, kind = picture.size, picture.mode
@@ -69,10 +69,10 @@ def _survey(files: Files) -> tuple[tuple[int, int], str, dict[int, str]]:
             broken[number] = f"cannot be read ({first_line(error)})"
             continue
         if kind.startswith(("I", "F")):
-            raise DataError(f"{path} has more than 8 bits per pixel; convert it, or stack a .npy")
+            raise DataError(f"{name} has more than 8 bits per pixel; convert it, or stack a .npy")
         if size is not None and found != size:
             raise DataError(
-                f"{path} has {found[0]} x {found[1]} pixels, the images before it "
+                f"{name} has {found[0]} x {found[1]} pixels, the images before it "
                 f"{size[0]} x {size[1]}; resize them to one size"
             )
         size = found

@@ -37,13 +37,13 @@ def locate(name: str) -> Files:
     else:
         with reading(name):
             paths = _find(name)
-    # Files of a URL lie in the cache, which the user did not name.
-    called = {
-        extension(path.name): name if "://" in name else str(path) for path in reversed(paths)
-    }
-    extensions = sorted(called)
+    extensions = sorted({extension(path.name) for path in paths})
+    files = Files(name, tuple(paths), extensions[0], remote)
+    names = files.names if remote else [str(path) for path in paths]
+    places = list(zip(paths, names, strict=True))
+    called = {extension(path.name): one for path, one in reversed(places)}
     sources = {source_of(one, called[one]) for one in extensions}
-    packed = [path for path in paths if path.suffix.lower() in COMPRESSION]
+    packed = [one for path, one in places if path.suffix.lower() in COMPRESSION]
     if packed and not all(source.compressed for source in sources):
         raise DataError(f"{packed[0]} is compressed as a whole; decompress it")
     if len(sources) > 1:
@@ -51,10 +51,10 @@ def locate(name: str) -> Files:
             f"{name} holds files of several formats ({', '.join(extensions)}); name those of one, "
             f"such as {name.rstrip('/')}/*{extensions[0]}"
         )
-    for path in paths:
+    for path, one in places:
         if not path.stat().st_size:
-            raise DataError(f"{path} is empty (0 bytes)")
-    return Files(name, tuple(paths), extensions[0], remote)
+            raise DataError(f"{one} is empty (0 bytes)")
+    return files
 
 
 def require_output(out: Path, endings: Sequence[str], *read: object, overwrite: bool) -> None:

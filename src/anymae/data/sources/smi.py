@@ -21,8 +21,8 @@ class SmilesSource(CachedSource):
 
     def fill(self, files: Files, sink: Sink) -> None:
         """Copy the lines as columns `smiles` and `id`."""
-        for number, path in enumerate(files.paths):
-            for block in line_blocks(path, str(path)):
+        for number, (path, name) in enumerate(zip(files.paths, files.names, strict=True)):
+            for block in line_blocks(path, name):
                 parts = [line.split(None, 1) for line in block.text.split(b"\n") if line]
                 numbers = numbers_of_lines(block)
                 if block.line == 1 and parts and parts[0] and parts[0][0].lower() == b"smiles":

@@ -18,8 +18,8 @@ class TextSource(CachedSource):
 
     def fill(self, files: Files, sink: Sink) -> None:
         """Copy the lines as column `text`."""
-        for number, path in enumerate(files.paths):
-            for block in line_blocks(path, str(path)):
+        for number, (path, name) in enumerate(zip(files.paths, files.names, strict=True)):
+            for block in line_blocks(path, name):
                 lines = [line for line in block.text.split(b"\n") if line]
                 column, bad = text_column(lines)
                 problems = dict.fromkeys(bad, NOT_UTF8)
