@@ -26,7 +26,7 @@ from anymae.inference.computations import Answers
 from anymae.inference.compute import ComputeConfig, compute
 from anymae.inference.rows import open_rows
 from anymae.inference.seen import count_seen
-from anymae.metrics import HEADLINE, IN_UNITS, Estimate, Measured, columns_of, measure
+from anymae.metrics import IN_UNITS, Estimate, Measured, columns_of, measure
 from anymae.predictor import Ensemble, Predictor, members_of
 from anymae.recipes import DataSettings, data_settings
 from anymae.task import TaskConfig
@@ -69,11 +69,6 @@ class Evaluation:
     """What was read, as it was named; files of before say nothing of it, nor of the next."""
     num_groups: int = 0
     """All groups, smaller ones too."""
-
-    @property
-    def headline(self) -> Estimate:
-        """The metric to show where there is room for one."""
-        return self.overall[HEADLINE[self.task]]  # type: ignore[index]
 
     @property
     def units(self) -> str:

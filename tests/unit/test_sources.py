@@ -161,7 +161,7 @@ def test_what_was_written_is_read(source: str, tmp_path: Path) -> None:
 
 def check(frame: Frame, expected: dict[str, list[Any]]) -> None:
     for name, cells in expected.items():
-        assert frame.column(name).to_pylist() == cells
+        assert frame.table[name].to_pylist() == cells
         assert frame.table[name].num_chunks == 1
     if frame.shape is not None:
         images = IMAGES if "label" not in frame.table.column_names else IMAGES[[0, 2, 1, 3]]
@@ -647,7 +647,7 @@ def test_columns_that_no_type_fits_are_left_out_and_named(
         }
     )
     found = read_source(frame, CONFIG)
-    assert found.column("a").to_pylist() == [1.0, 2.0, 3.0]
+    assert found.table["a"].to_pylist() == [1.0, 2.0, 3.0]
     assert {"mixed", "complex"} <= set(found.unread)
     assert "column 'mixed' is left out: it holds object cells that no type fits" in caplog.text
     for asked in ({"column": ("mixed", "a")}, {"target": ("mixed",)}):

@@ -131,13 +131,13 @@ def test_a_filter_counts_rows_over_block_borders(monkeypatch: pytest.MonkeyPatch
     assert frame.rows is not None
     assert frame.rows.tolist() == np.flatnonzero(values == 3).tolist()
     assert len(frame) == len(frame.rows)
-    assert set(frame.column("x").to_pylist()) == {3}
 
 
 def test_a_filter_does_not_copy_the_table() -> None:
     frame = read_source({"x": list(range(100)), "y": ["a", "b"] * 50}, DataConfig(where="y == 'b'"))
     assert frame.table.num_rows == 100
-    assert frame.column("x").to_pylist() == list(range(1, 100, 2))
+    assert frame.rows is not None
+    assert frame.rows.tolist() == list(range(1, 100, 2))
 
 
 def test_a_parsed_filter_is_an_expression() -> None:

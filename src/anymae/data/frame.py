@@ -111,11 +111,6 @@ class Frame:
         ]
         return [flat.reshape(-1, *self.shape) for flat in values]
 
-    def column(self, name: str) -> pa.ChunkedArray:
-        """Return the kept rows of a column (all of it, not copied, where no row is left out)."""
-        column = self.table[name]
-        return column if self.rows is None else column.take(pa.array(self.rows))
-
     def where(self, row: int) -> str:
         """Say where a row of `table` stands: `line 1234568`, `sequence 'sp|P68871'`, `row 7`.
 

@@ -32,7 +32,7 @@ def read_source(data: object, config: DataConfig) -> Frame:
         UserInputError: The filter or the cache does not work.
 
     >>> frame = read_source(["CCO", "c1ccccc1"], DataConfig())
-    >>> frame.column("text").to_pylist()
+    >>> frame.table["text"].to_pylist()
     ['CCO', 'c1ccccc1']
     """
     if isinstance(data, Frame):
