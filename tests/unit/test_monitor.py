@@ -18,6 +18,7 @@ from anymae.presets import build_config
 from anymae.training.loop import Trained
 from anymae.training.monitor import ReconstructionMonitor, spaced, spread
 from anymae.training.objective import Counters
+from anymae.training.online_probe import OnlineProbe
 from anymae.training.processes import Processes
 from anymae.training.session import summarise
 from anymae.training.trivial import fit_trivial, trivial_loss
@@ -252,3 +253,17 @@ def test_validation_rows_in_which_nothing_can_be_hidden_are_refused() -> None:
         # One is enough, wherever it stands.
         for row in (29, 0):
             assert look_at(np.r_[row, 30:40], processes)(model, Counters(0, 10, 0)).loss > 0
+
+
+def test_a_probe_judges_numbers_far_from_zero_as_those_near_it() -> None:
+    """Seconds since 1970, which float32 counts by 128."""
+    draw = np.random.default_rng(0)
+    features = draw.normal(size=(60, 3)).astype(np.float32)
+    near = features[:, 0] + 0.1 * draw.normal(size=60)
+    found = []
+    for shift in (0.0, 1.7e9):
+        data = {"text": strings(60), "y": near + shift}
+        dataset = open_data(data, DataConfig(kind="bytes", column=("text",), target=("y",)))
+        probe = OnlineProbe(dataset, "y", train=np.arange(40), valid=np.arange(40, 60))
+        found.append(probe(lambda rows: features[rows]))
+    assert found[0] == pytest.approx(found[1], rel=1e-4)
