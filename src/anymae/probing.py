@@ -29,7 +29,7 @@ from anymae.errors import ConfigError, DataError
 from anymae.hub import Model
 from anymae.inference.api import open_model
 from anymae.inference.computations import Embeddings, Reading
-from anymae.inference.compute import ComputeConfig, compute
+from anymae.inference.compute import ComputeConfig, Told, compute, untold
 from anymae.inference.rows import open_rows
 from anymae.inference.seen import count_seen
 from anymae.metrics import HEADLINE, Estimate, measure
@@ -121,6 +121,7 @@ def probe(
     resamples: int = 200,
     seed: int = 0,
     config: ComputeConfig | None = None,
+    progress: Told = untold,
 ) -> Probe:
     """Judge frozen embeddings beside raw features and an encoder with random weights.
 
@@ -139,6 +140,7 @@ def probe(
         resamples: Bootstrap samples for the intervals.
         seed: Draws splits, labels, folds and the random encoder.
         config: Device and precision.
+        progress: Told how many rows are encoded, each once for each encoder and reading.
 
     Raises:
         ConfigError: `task`, `num_labels` or `readings` is none that can be.
@@ -158,13 +160,12 @@ def probe(
     if not len(held):
         raise DataError("there are no rows to judge the probe on; name a split column")
     # Of test rows metrics say that they are not defined.
-    judges = held if judged_on == "valid" else held[:0]
-    check_weights(rows._replace(train=fitted, valid=judges))
+    check_weights(rows._replace(train=fitted, valid=held if judged_on == "valid" else held[:0]))
     if set(found.targets) & set(_answered(model)):
         _warn_of_seen(run, dataset, held)
     judge = Judge(dataset, found, rows.labelled.targets, fitted, held, resamples, seed)
-    index = np.r_[fitted, held]
-    features = _all_features(model, dataset, index, readings, config or ComputeConfig(), seed)
+    here, index = config or ComputeConfig(), np.r_[fitted, held]
+    features = _all_features(model, dataset, index, readings, here, seed, progress)
     results = tuple(judge.all_of(features))
     counts = {"fitted": len(fitted), judged_on: len(held)}
     return Probe(found, counts, judged_on, results, round(time.perf_counter() - started, 2))
@@ -254,6 +255,7 @@ def _all_features(
     readings: Sequence[Reading],
     config: ComputeConfig,
     seed: int,
+    progress: Told,
 ) -> Iterator[tuple[str, str, Features]]:
     """Yield name, reading and features `(R, F)` of everything to be judged."""
     raw = raw_features(dataset, index)
@@ -261,11 +263,19 @@ def _all_features(
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         initialise(untrained, untrained.config)
+    passes = iter(range(2 * len(readings)))
+
+    def embedded(encoder: Model, reading: Reading) -> Features:
+        before = next(passes)
+        return compute(
+            Embeddings(encoder, reading), dataset, index, config,
+            lambda done, total: progress(before * total + done, 2 * len(readings) * total),
+        ).values  # fmt: skip
+
     for reading in readings:
-        features = compute(Embeddings(model, reading), dataset, index, config).values
+        features = embedded(model, reading)
         yield "encoder", reading, features
-        drawn = compute(Embeddings(untrained, reading), dataset, index, config).values
-        yield "random encoder", reading, drawn
+        yield "random encoder", reading, embedded(untrained, reading)
     yield "raw", "", raw
     yield "encoder + raw", readings[-1], np.concatenate([features, raw], 1)
 

@@ -351,3 +351,16 @@ def test_what_joins_the_raw_features_is_the_encoder_and_random_ones_follow_the_s
     drawn = "random encoder", "mean"
     np.testing.assert_array_equal(one[drawn], same[drawn])
     assert not np.allclose(one[drawn], other[drawn])
+
+
+def test_progress_counts_rows_of_both_encoders_and_all_readings() -> None:
+    texts = strings(20)
+    told: list[tuple[int, int]] = []
+    data = {"smiles": texts, "y": np.arange(20.0)}
+    probe(
+        pretrained(texts), data, target="y", task="regression", resamples=0,
+        readings=["mean", "layers"], config=ComputeConfig(batch_inputs=100),
+        progress=lambda *now: told.append(now),
+    )  # fmt: skip
+    assert [done for done, _ in told] == sorted({done for done, _ in told})
+    assert {total for _, total in told} == {80} and told[-1] == (80, 80) and len(told) > 4

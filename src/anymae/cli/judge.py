@@ -89,16 +89,18 @@ def probe(
     from anymae.probing import READINGS as USUAL
     from anymae.probing import probe as run_probe
 
-    found = run_probe(
-        run,
-        data,
-        task=cast("TaskType | None", task),
-        data_config=data_flags.config(),
-        num_labels=num_labels,
-        readings=[one.value for one in reading or ()] or USUAL,
-        seed=seed,
-        config=compute_flags.config(),
-    )
+    with progress("probe") as told:
+        found = run_probe(
+            run,
+            data,
+            task=cast("TaskType | None", task),
+            data_config=data_flags.config(),
+            num_labels=num_labels,
+            readings=[one.value for one in reading or ()] or USUAL,
+            seed=seed,
+            config=compute_flags.config(),
+            progress=told,
+        )
     if json:
         show_json(found.to_json())
         return
@@ -142,7 +144,9 @@ def evaluate(
     if out is not None:
         require_output(out, (".json",), data, *data_flags.config().files, overwrite=overwrite)
 
-    with stored_then_shown(model, data, out, overwrite=overwrite, json=json) as keep:
+    # What is shown comes after the progress has gone.
+    shown = stored_then_shown(model, data, out, overwrite=overwrite, json=json)
+    with shown as keep, progress("evaluate") as told:
         run_evaluation(
             model,
             data,
@@ -152,6 +156,7 @@ def evaluate(
             plot=plot,
             overwrite=overwrite,
             keep=keep,
+            progress=told,
         )
     if json:
         return

@@ -7,7 +7,7 @@ Shapes: B rows of a batch, N inputs, R rows, W windows, F numbers.
 """
 
 import logging
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Literal, Protocol
@@ -87,8 +87,20 @@ _fitting: WeakKeyDictionary[Computation, int] = WeakKeyDictionary()
 """Inputs of a batch that fitted where more did not: the next rows need not find that out again."""
 
 
+Told = Callable[[int, int], None]
+"""Told how many rows (or windows of them) are computed, and of how many."""
+
+
+def untold(done: int, total: int) -> None:
+    """Tell nobody."""
+
+
 def compute(
-    computation: Computation, dataset: Dataset, index: IntArray, config: ComputeConfig
+    computation: Computation,
+    dataset: Dataset,
+    index: IntArray,
+    config: ComputeConfig,
+    told: Told = untold,
 ) -> Numbers:
     """Compute numbers for rows of a data set.
 
@@ -97,6 +109,7 @@ def compute(
         dataset: The rows as inputs.
         index: Positions in the data set, `(R,)`, in any order.
         config: Where and how.
+        told: Called after each batch.
 
     Returns:
         The numbers, in the order of `index`; averaged over windows where rows are longer than the
@@ -108,17 +121,17 @@ def compute(
     """
     windows = dataset.windows(index) if dataset.reads_windows else None
     if windows is None or len(windows.rows) == len(index):
-        return _compute(computation, dataset, Windows(index, np.zeros_like(index)), config)
+        return _compute(computation, dataset, Windows(index, np.zeros_like(index)), config, told)
     if computation.per_input:
         raise _not_averaged()
-    parts = _compute(computation, dataset, windows, config).values
+    parts = _compute(computation, dataset, windows, config, told).values
     # Windows stand in the order of the rows, and each row has at least one.
     starts = np.flatnonzero(np.r_[True, windows.first[1:] == 0])
     counts = np.diff(np.r_[starts, len(parts)])
     # A window of missing values only has nothing to say.
-    told = np.asarray(~np.isnan(parts).any(1))
-    means = np.add.reduceat(np.where(told[:, None], parts, 0), starts, dtype=np.float64)
-    speak = np.add.reduceat(told, starts, dtype=np.float64)
+    speaks = np.asarray(~np.isnan(parts).any(1))
+    means = np.add.reduceat(np.where(speaks[:, None], parts, 0), starts, dtype=np.float64)
+    speak = np.add.reduceat(speaks, starts, dtype=np.float64)
     means /= np.where(speak == 0, np.nan, counts if computation.sums else speak)[:, None]
     if computation.sums:
         # The last window of a long row ends where the row does.
@@ -146,7 +159,11 @@ def _not_averaged() -> UserInputError:
 
 
 def _compute(
-    computation: Computation, dataset: Dataset, windows: Windows, config: ComputeConfig
+    computation: Computation,
+    dataset: Dataset,
+    windows: Windows,
+    config: ComputeConfig,
+    told: Told,
 ) -> Numbers:
     device = choose_device(config.device)
     lengths = _lengths(dataset, windows)
@@ -155,9 +172,11 @@ def _compute(
     values = np.full((int(counts.sum()), computation.num_numbers), np.nan, np.float32)
     most = config.batch_inputs or (16_384 if device.type == "cpu" else 262_144)
     cast = torch.autocast(device.type, torch.bfloat16, enabled=config.settled(device) == "bf16")
-    here = placed(computation.model, config)
+    here, done = placed(computation.model, config), 0
     with here, torch.inference_mode(), cast:
         for chosen, batch, found in _in_memory(computation, dataset, windows, lengths, most):
+            done += len(chosen)
+            told(done, len(lengths))
             if not computation.per_input:
                 empty = ~valid_of(batch).any(1).numpy()
                 values[starts[chosen]] = np.where(empty[:, None], np.nan, found)
