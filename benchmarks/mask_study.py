@@ -113,7 +113,7 @@ def encoder_of(arm: str, seed: int, out: Path) -> tuple[ArmEncoder, TaskData]:
     """Return an arm's encoder, and the rows that are not for the test."""
     kind = SUITES[SUITE]
     suite = kind(data_folder(None, SUITE))
-    where = Where(suite, SUITE, kind.budgets[BUDGET], BUDGET, out, 1, "cpu")
+    where = Where(suite, SUITE, kind.budgets[BUDGET], BUDGET, out, "cpu")
     data = suite.load(kind.tasks[TASK], seed)
     return ArmEncoder(where, parse_arm(arm), "all", seed), data
 

@@ -408,7 +408,7 @@ def test_several_seeds_answer_together_at_the_rate_of_the_first() -> None:
             num_classes=2,
         )  # fmt: skip
         plan = FineTuning(learning_rates=rates, epochs=2, batch_size=16, seeds=seeds)
-        return finetuned(task, data, model, plan, seed=seed, threads=1, device="cpu")
+        return finetuned(task, data, model, plan, seed=seed, device="cpu")
 
     both = tune(3, 2, (1e-2, 1e-5))
     rate = float(str(both.settings["learning_rate"]))

@@ -53,7 +53,7 @@ def morgan_forest(
     """Random forest on Morgan fingerprint counts (radius 2, 1024 bins)."""
     features = join(_morgan_counts(_strings(data)), extra, data)
     forest = RandomForestRegressor if task.type == "regression" else RandomForestClassifier
-    train, rest = split_rows(data)
+    train, rest = data.parts.train, data.answered
     known = data.labels.of(data.parts.train)
     settings_tried: list[tuple[str | float, int]] = [("sqrt", 1), ("sqrt", 3), (0.2, 1)]
     if task.type == "regression":
@@ -76,7 +76,7 @@ def boosted_trees(
         if task.type == "regression"
         else HistGradientBoostingClassifier
     )
-    train, rest = split_rows(data)
+    train, rest = data.parts.train, data.answered
     for rate in (0.05, 0.1):
         for leaves in (15, 31):
             model = boosting(
@@ -97,7 +97,7 @@ def boosted_trees(
 @BASELINES.register("kmers")
 def kmers(task: Task, data: TaskData, seed: int, extra: Floats | None) -> Iterator[Candidate]:
     """Ridge on one-hot positions, or on counts of one, two and three letters in a row."""
-    strings, (train, rest) = _strings(data), split_rows(data)
+    strings, train, rest = _strings(data), data.parts.train, data.answered
     vectorizers: dict[str, CountVectorizer] = {
         "k-mers": TfidfVectorizer(
             analyzer="char", ngram_range=(1, 3), lowercase=False, max_features=4096,
@@ -119,7 +119,7 @@ def kmers(task: Task, data: TaskData, seed: int, extra: Floats | None) -> Iterat
 @BASELINES.register("ngrams")
 def ngrams(task: Task, data: TaskData, seed: int, extra: Floats | None) -> Iterator[Candidate]:
     """Logistic regression on weighted counts of one to four characters in a row."""
-    strings, (train, rest) = _strings(data), split_rows(data)
+    strings, train, rest = _strings(data), data.parts.train, data.answered
     vectorizer = TfidfVectorizer(
         analyzer="char_wb", ngram_range=(1, 4), max_features=50_000, sublinear_tf=True
     )
@@ -139,15 +139,10 @@ def pixels(task: Task, data: TaskData, seed: int, extra: Floats | None) -> Itera
     """Logistic regression on the pixels, or a random forest on them."""
     features = join(data.inputs.reshape(len(data.inputs), -1).astype(np.float32), extra, data)
     yield from linear_candidates(task, data, features)
-    train, rest = split_rows(data)
+    train, rest = data.parts.train, data.answered
     model = RandomForestClassifier(TREES, random_state=seed)
     model.fit(features[train], data.labels.of(data.parts.train))
     yield Candidate({"model": "forest"}, answers(model, features[rest], data.num_classes))
-
-
-def split_rows(data: TaskData) -> tuple[IntArray, IntArray]:
-    """Return the training rows, and those to answer: validation, then test."""
-    return data.parts.train, np.concatenate([data.parts.valid, data.parts.test])
 
 
 def join(features: Floats, extra: Floats | None, data: TaskData) -> Floats:

@@ -20,7 +20,7 @@ from anymae.benchmark.record import (
     describe_machine,
     write_record,
 )
-from anymae.benchmark.suite import Budget, Suite, num_rows
+from anymae.benchmark.suite import THREADS, Budget, Suite, num_rows
 from anymae.config import Recipe
 from anymae.data.sources import read_source
 from anymae.files import remove_folder, sha256
@@ -46,7 +46,6 @@ class Where(NamedTuple):
     budget: Budget
     budget_name: str
     out: Path
-    threads: int
     device: str
 
 
@@ -134,7 +133,7 @@ class ArmEncoder:
         settings = {
             **self.arm.recipe_settings(self.where.budget),
             "training.seed": self.arm.pretraining_seed(self.seed),
-            "training.threads": self.where.threads,
+            "training.threads": THREADS,
             "training.device": self.where.device,
         }
         recipe = apply_settings(make_recipe(self.where.budget.recipe), settings)
@@ -156,7 +155,7 @@ class ArmEncoder:
         return Record(
             job=self._name,
             command=command_on(self._name, self.where.device),
-            machine=describe_machine(self.where.threads, self.where.device),
+            machine=describe_machine(self.where.device),
             data={
                 "corpus": digest,
                 "rows": num_rows(corpus.inputs),

@@ -11,7 +11,7 @@ import torch
 
 from anymae.benchmark.candidates import Candidate, Floats, describe_task
 from anymae.benchmark.linear import standardise
-from anymae.benchmark.suite import AT_ONCE, FineTuning, Task, TaskData
+from anymae.benchmark.suite import AT_ONCE, THREADS, FineTuning, Task, TaskData
 from anymae.data.batch import IntArray
 from anymae.data.dataset import Dataset
 from anymae.inference.computations import Answers
@@ -38,7 +38,6 @@ def finetuned(
     plan: FineTuning,
     *,
     seed: int,
-    threads: int,
     device: str,
 ) -> Candidate:
     """Train at each rate, then with the other seeds at the best; rate and step by validation loss.
@@ -49,11 +48,9 @@ def finetuned(
         model: Whose encoder to start from.
         plan: Rates, epochs, steps, seeds.
         seed: Of the new head and the order of rows; the first of several.
-        threads: CPU threads.
         device: Where it trains.
     """
     dataset = open_rows(model, data.inputs, data.config)
-    rest = np.concatenate([data.parts.valid, data.parts.test])
     # Answers of test rows are not known to anything that trains.
     targets = np.full((len(dataset), 1), np.nan, np.float32)
     for part in (data.parts.train, data.parts.valid):
@@ -64,7 +61,7 @@ def finetuned(
     training = finetune_training(
         {
             "batch_size": plan.batch_size, "steps": steps, "validate_every": every,
-            "seed": seed, "threads": threads, "device": device,
+            "seed": seed, "threads": THREADS, "device": device,
         }
     )  # fmt: skip
     described = describe_task(task, data).model_copy(update={"readout": AT_ONCE.readout})
@@ -88,7 +85,7 @@ def finetuned(
         "steps": steps,
         **({} if len(fits) == 1 else {"seeds": len(fits), "best_steps": [f.step for f in fits]}),
     }
-    answers = _answers(fits, dataset, rest, device)
+    answers = _answers(fits, dataset, data.answered, device)
     return Candidate(settings, answers, looked_at=len(plan.learning_rates))
 
 

@@ -95,7 +95,7 @@ class _Methods:
             lambda: [
                 finetuned(
                     self.task, self.data, encoder.model, plan,
-                    seed=self._seed, threads=where.threads, device=where.device,
+                    seed=self._seed, device=where.device,
                 )
             ],
         )  # fmt: skip
@@ -148,7 +148,7 @@ def _record(
     return Record(
         job=name,
         command=command_on(name, where.device),
-        machine=describe_machine(where.threads, where.device),
+        machine=describe_machine(where.device),
         data={"split": methods.prepared.split, "rows": methods.prepared.counts},
         asked=asked_of(type(where.suite), name),
         settings={} if pretraining is None else pretraining.settings,

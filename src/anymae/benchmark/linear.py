@@ -30,7 +30,7 @@ def linear_candidates(task: Task, data: TaskData, features: Floats) -> Iterator[
         data: Parts and labels.
         features: `(R, F)` of all rows.
     """
-    train, rest = features[data.parts.train], features[_rest(data)]
+    train, rest = features[data.parts.train], features[data.answered]
     known = data.labels.of(data.parts.train)
     if data.num_classes > MANY_CLASSES:
         yield from _least_squares(train, known, rest, data.num_classes)
@@ -48,10 +48,6 @@ def standardise(config: TaskConfig, labels: Array) -> Array:
     if config.type != "regression":
         return labels
     return (labels - config.mean[0]) / config.std[0]
-
-
-def _rest(data: TaskData) -> np.ndarray:
-    return np.concatenate([data.parts.valid, data.parts.test])
 
 
 def _least_squares(

@@ -13,6 +13,7 @@ from typing import Annotated, Any, Literal
 from pydantic import Field
 
 import anymae
+from anymae.benchmark.suite import THREADS
 from anymae.config import Section, parse
 from anymae.errors import ConfigError
 from anymae.files import STAGED, read_json, write_json
@@ -181,13 +182,8 @@ def command_on(job: JobName, device: str) -> str:
     return job.command if device == "cpu" else f"{job.command} --device {device}"
 
 
-def describe_machine(threads: int, device: str) -> dict[str, Any]:
-    """Return versions and machine.
-
-    Args:
-        threads: Of each process.
-        device: Of the encoder.
-    """
+def describe_machine(device: str) -> dict[str, Any]:
+    """Return versions and machine of a job whose encoder is on a device."""
     versions: dict[str, str] = {"source": source_digest()}
     for name in PACKAGES:
         try:
@@ -199,7 +195,7 @@ def describe_machine(threads: int, device: str) -> dict[str, Any]:
         "versions": versions,
         "platform": platform.platform(),
         "processor": _processor(),
-        "threads": threads,
+        "threads": THREADS,
     }
     return machine if device == "cpu" else machine | {"gpu": _gpu(device)}
 

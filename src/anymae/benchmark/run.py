@@ -20,7 +20,7 @@ from anymae.benchmark.arms import Arm, parse_arm
 from anymae.benchmark.asked import read_same
 from anymae.benchmark.location import data_folder
 from anymae.benchmark.record import JobName, Record, Stage, read_record, write_record
-from anymae.benchmark.suite import SUITES
+from anymae.benchmark.suite import SUITES, THREADS
 from anymae.errors import AnymaeError, ConfigError, InterruptedRunError, nearest
 from anymae.files import require_writable
 from anymae.wording import counted
@@ -29,8 +29,6 @@ logger = logging.getLogger(__name__)
 
 LOOK = 1.0
 """Seconds between two looks at what other processes have done."""
-THREADS = 1
-"""Of every job, so that its numbers do not depend on how many run side by side."""
 
 
 class Chain(NamedTuple):
@@ -166,7 +164,7 @@ def run_chain(chain: Chain, told: Callable[[], None] = lambda: None) -> tuple[Jo
             kind, arm = SUITES[job.suite], parse_arm(job.arm)
             where = Where(
                 kind(chain.data), job.suite, kind.budgets[job.budget], job.budget, chain.out,
-                THREADS, chain.device,
+                chain.device,
             )  # fmt: skip
             if encoder is None and arm.encoder is not None:
                 encoder = ArmEncoder(where, arm.encoder, kind.tasks[job.task].corpus, job.seed)

@@ -34,6 +34,9 @@ AT_ONCE = FinetuneConfig(
 """How every encoder is fine-tuned, pretrained or not: the published head on its output, all
 weights learning at one rate from the start."""
 
+THREADS = 1
+"""Of every job, so that its numbers do not depend on how many run side by side."""
+
 MINI = "mini"
 """The budget that shows that all works; its numbers are on no page."""
 
@@ -82,6 +85,11 @@ class TaskData:
     labels: Labels
     num_classes: int = 0
     """0 for regression."""
+
+    @property
+    def answered(self) -> IntArray:
+        """Positions of the rows that every candidate answers: validation, then test."""
+        return np.concatenate([self.parts.valid, self.parts.test])
 
 
 @dataclass(frozen=True, kw_only=True)
