@@ -23,7 +23,7 @@ from anymae.files import write_json, write_named
 from anymae.hub import Model
 from anymae.inference.api import open_model
 from anymae.inference.computations import Answers
-from anymae.inference.compute import ComputeConfig, Told, compute, untold
+from anymae.inference.compute import ComputeConfig, Progress, compute
 from anymae.inference.rows import open_rows
 from anymae.inference.seen import count_seen
 from anymae.metrics import IN_UNITS, Estimate, Measured, columns_of, measure
@@ -106,7 +106,7 @@ def evaluate(
     plot: str | Path | None = None,
     overwrite: bool = False,
     keep: Callable[[Evaluation], object] | None = None,
-    progress: Told = untold,
+    progress: Progress | None = None,
 ) -> Evaluation:
     """Compare a fine-tuned model's answers with the truth.
 
@@ -145,7 +145,7 @@ def evaluate(
     chosen, index = _choose(dataset, part)
     evaluation, truth, found = evaluate_rows(
         answers.model, dataset, index, part=chosen, resamples=resamples, seed=seed, config=config,
-        trained_on=Path(model) if isinstance(model, str | Path) else None, told=progress,
+        trained_on=Path(model) if isinstance(model, str | Path) else None, progress=progress,
     )  # fmt: skip
     if keep is not None:
         keep(evaluation)
@@ -164,7 +164,7 @@ def evaluate_rows(
     seed: int = 0,
     config: ComputeConfig | None = None,
     trained_on: npt.NDArray[np.uint64] | Path | None = None,
-    told: Told = untold,
+    progress: Progress | None = None,
 ) -> tuple[Evaluation, Array, Array]:
     """Evaluate a model on rows of an open data set.
 
@@ -177,7 +177,7 @@ def evaluate_rows(
         seed: Draws the samples.
         config: Device and precision.
         trained_on: Hashes of the training rows, or a model folder that remembers them.
-        told: Called after each batch.
+        progress: Called after each batch.
 
     Returns:
         The evaluation, truth `(R, T)` and answers `(R, A)` of the rows with a known answer.
@@ -191,7 +191,7 @@ def evaluate_rows(
     index, truth = index[known], truth[known]
     given = read_weights(dataset)
     weights = np.ones(len(index)) if given is None else given[index]
-    values = compute(Answers(model), dataset, index, config, told).values
+    values = compute(Answers(model), dataset, index, config, progress).values
     found = members_of(task, values).mean(0, dtype=np.float64)
     measured = measure(task, truth, found, weights, resamples=resamples, seed=seed)
     groups, num_groups = _by_group(

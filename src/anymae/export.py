@@ -124,8 +124,7 @@ class _Answers(nn.Module):
 
     def __init__(self, model: Predictor | Ensemble) -> None:
         super().__init__()
-        members = model.predictors() if isinstance(model, Ensemble) else [model]
-        self.members = nn.ModuleList(members)
+        self.members = nn.ModuleList(model.predictors())
         in_units = model.task.type == "regression"
         self.shift = torch.tensor(model.task.mean if in_units else 0.0)
         self.scale = torch.tensor(model.task.std if in_units else 1.0)

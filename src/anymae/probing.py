@@ -29,7 +29,7 @@ from anymae.errors import ConfigError, DataError
 from anymae.hub import Model
 from anymae.inference.api import open_model
 from anymae.inference.computations import Embeddings, Reading
-from anymae.inference.compute import ComputeConfig, Told, compute, untold
+from anymae.inference.compute import ComputeConfig, Progress, compute
 from anymae.inference.rows import open_rows
 from anymae.inference.seen import count_seen
 from anymae.metrics import HEADLINE, Estimate, measure
@@ -121,7 +121,7 @@ def probe(
     resamples: int = 200,
     seed: int = 0,
     config: ComputeConfig | None = None,
-    progress: Told = untold,
+    progress: Progress | None = None,
 ) -> Probe:
     """Judge frozen embeddings beside raw features and an encoder with random weights.
 
@@ -255,7 +255,7 @@ def _all_features(
     readings: Sequence[Reading],
     config: ComputeConfig,
     seed: int,
-    progress: Told,
+    progress: Progress | None,
 ) -> Iterator[tuple[str, str, Features]]:
     """Yield name, reading and features `(R, F)` of everything to be judged."""
     raw = raw_features(dataset, index)
@@ -267,10 +267,12 @@ def _all_features(
 
     def embedded(encoder: Model, reading: Reading) -> Features:
         before = next(passes)
-        return compute(
-            Embeddings(encoder, reading), dataset, index, config,
-            lambda done, total: progress(before * total + done, 2 * len(readings) * total),
-        ).values  # fmt: skip
+
+        def told(done: int, total: int) -> None:
+            if progress is not None:
+                progress(before * total + done, 2 * len(readings) * total)
+
+        return compute(Embeddings(encoder, reading), dataset, index, config, told).values
 
     for reading in readings:
         features = embedded(model, reading)

@@ -20,7 +20,6 @@ from anymae.benchmark.suite import ERRORS
 from anymae.comparison.study import (
     READING,
     Study,
-    Told,
     labelling,
     open_study,
     require_judges,
@@ -38,6 +37,7 @@ from anymae.task import TaskConfig, TaskType
 from anymae.training.fit import Rows
 from anymae.training.labelling import check_weights, draw_parts, label_parts
 from anymae.training.pretrain import shorthands
+from anymae.training.progress import Report
 
 logger = logging.getLogger(__name__)
 
@@ -115,7 +115,7 @@ def tune(
     task: TaskType | None = None,
     num_labels: int | None = None,
     seed: int = 0,
-    progress: Told = None,
+    progress: Report | None = None,
 ) -> Tuning:
     """Search for settings whose frozen features predict a target best.
 
@@ -195,7 +195,7 @@ class _Search:
         except ValidationError:
             raise self.study.damaged() from None
 
-    def go_on(self, done: list[TunedTrial], trials: int, told: Told) -> Tuning:
+    def go_on(self, done: list[TunedTrial], trials: int, told: Report | None) -> Tuning:
         """Run what is missing; `done` trials count."""
         found = list(done)
         telling = self.study.telling(told, map(_run_name, range(len(found), trials)))
@@ -217,7 +217,9 @@ class _Search:
         tried = [(trial.settings or first, trial.score) for trial in done]
         return Proposals(self.space, direction, self.seed).after(tried)
 
-    def run(self, number: int, settings: dict[str, Any], telling: Callable[[], Told]) -> TunedTrial:
+    def run(
+        self, number: int, settings: dict[str, Any], telling: Callable[[], Report | None]
+    ) -> TunedTrial:
         """Pretrain once more, and judge the features."""
         started = time.perf_counter()
         recipe = apply_settings(self.study.recipe, settings)

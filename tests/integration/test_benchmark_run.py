@@ -135,9 +135,10 @@ def test_a_reading_that_rows_do_not_have_is_refused(tmp_path: Path) -> None:
     pq.write_table(table.append_column("split", split), tmp_path / "text/sst2.parquet")
     with pytest.raises(ConfigError, match="cannot be read by flat; name another"):
         run_benchmark(
-            "language", tasks=("1k",), arms=("none:probe.reading=flat",), budget="mini", seeds=1,
+            "language", tasks=("1k",), arms=("guided:probe.reading=flat",), budget="mini", seeds=1,
             data=tmp_path, out=tmp_path / "results",
         )  # fmt: skip
+    assert not any(read_records(tmp_path / "results")), "nothing was trained"
 
 
 def test_what_is_done_is_not_done_again(

@@ -75,7 +75,7 @@ def test_free_memory_is_what_files_give_way_to_within_a_containers_limit(
     assert memory.free_memory(torch.device("cpu")) == 5000
     (tmp_path / "memory.max").write_text(f"{most}\n")
     (tmp_path / "memory.current").write_text(f"{used}\n")
-    (tmp_path / "memory.stat").write_text(f"anon 5\nfile 7\ninactive_file {files}\n")
+    (tmp_path / "memory.stat").write_text(f"anon 5\ninactive_file 0\nactive_file {files}\n")
     assert memory.free_memory(torch.device("cpu")) == room
 
 

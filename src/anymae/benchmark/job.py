@@ -44,6 +44,12 @@ def run_job(where: Where, name: JobName, arm: Arm, encoder: ArmEncoder | None) -
     task = where.suite.tasks[name.task]
     started = time.monotonic()
     prepared = prepare_task(where.suite, task, where.budget, name.seed)
+    if arm.reading == "flat" and prepared.data.config.kind == "bytes":
+        # Before anything is trained for it.
+        raise ConfigError(
+            f"rows of {name.task} differ in length and cannot be read by flat; name another "
+            "probe.reading"
+        )
     check_rows(where.out, name, "split", prepared.split)
     waiting = time.monotonic()
     pretraining = None if encoder is None else encoder.record
@@ -114,13 +120,7 @@ class _Methods:
 
     def _features(self, encoder: ArmEncoder) -> dict[str, Floats]:
         key = self.task.curve or self.task.name
-        found = encoder.reader(self._readings).read(key, self.data, self.prepared.rows)
-        if not found:
-            raise ConfigError(
-                f"rows of {self.task.name} cannot be read by {' or '.join(self._readings)}; name "
-                "another probe.reading"
-            )
-        return found
+        return encoder.reader(self._readings).read(key, self.data, self.prepared.rows)
 
     def _probes(self, features: dict[str, Floats]) -> Iterator[Candidate]:
         """Fit linear models to every reading of the frozen encoder, at every strength."""

@@ -172,14 +172,14 @@ def _shown(verb: str) -> Iterator[Show]:
 
 
 def _lines(verb: str) -> Show:
-    told = time.monotonic()
+    told, before = time.monotonic(), 0
 
     def show(done: int, total: int, words: str, left: float | None) -> None:
-        nonlocal told
+        nonlocal told, before
         now = time.monotonic()
-        if now - told < INTERVAL:
+        if now - told < INTERVAL or done == before:
             return
-        told = now
+        told, before = now, done
         rest = "" if left is None else f", {duration(left)} left"
         typer.echo(f"{verb}: {done:,} of {total:,}, {words}{rest}", err=True)
 

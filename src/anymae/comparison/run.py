@@ -18,7 +18,7 @@ import torch
 
 from anymae.comparison.baseline import Features, read_baseline
 from anymae.comparison.result import GUIDED, JOINED, NONE, RANDOM, RAW, Comparison
-from anymae.comparison.study import TEST_SHARE, Study, Told, labelling, open_study, require_judges
+from anymae.comparison.study import TEST_SHARE, Study, labelling, open_study, require_judges
 from anymae.data.batch import IntArray
 from anymae.data.frame import Frame
 from anymae.errors import ConfigError, DataError
@@ -29,6 +29,7 @@ from anymae.task import FinetuneConfig, TaskConfig, TaskType
 from anymae.training.fit import Rows
 from anymae.training.labelling import check_weights, draw_parts, label_parts
 from anymae.training.pretrain import shorthands
+from anymae.training.progress import Report
 from anymae.training.resolve import resolve_job
 from anymae.training.session import make_model
 
@@ -53,7 +54,7 @@ def compare(
     data_config: DataSettings | None = None,
     task: TaskType | None = None,
     num_labels: int | None = None,
-    progress: Told = None,
+    progress: Report | None = None,
 ) -> Comparison:
     """Compare guided pretraining with random masks, no pretraining, raw and one's own features.
 
@@ -134,7 +135,7 @@ def _draw(study: Study, asked: FinetuneConfig, seed: int) -> _Trial:
 
 
 def _compare(
-    study: Study, trials: Sequence[_Trial], own: Mapping[str, Features], progress: Told
+    study: Study, trials: Sequence[_Trial], own: Mapping[str, Features], progress: Report | None
 ) -> Comparison:
     """Carry out what is decided."""
     started, scores = time.perf_counter(), dict[str, dict[int, float]]()
@@ -159,7 +160,7 @@ def _compare(
 
 
 def _features(
-    study: Study, trial: _Trial, own: Mapping[str, Features], telling: Callable[[], Told]
+    study: Study, trial: _Trial, own: Mapping[str, Features], telling: Callable[[], Report | None]
 ) -> dict[str, Features]:
     """Return the features of fitted and test rows, `(R, F)` by name."""
     recipe = apply_settings(study.recipe, {"training.seed": trial.seed})

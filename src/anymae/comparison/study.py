@@ -28,14 +28,13 @@ from anymae.recipes import apply_settings, load_recipe
 from anymae.task import FinetuneConfig, TaskConfig, TaskType
 from anymae.training.folder import CHECKPOINTS, RECIPE, RunFolder
 from anymae.training.pretrain import part_of_more, pretrain
-from anymae.training.progress import Progress, Tally
+from anymae.training.progress import Report, Tally
 from anymae.training.resolve import differing, resolve_job, resolved_recipe
 from anymae.training.targets import Labelled, read_weights
 
 logger = logging.getLogger(__name__)
 
 FloatArray = npt.NDArray[np.float32]
-Told = Callable[[Progress], None] | None
 
 TEST_SHARE = 0.2
 """Of the rows, where no split is named."""
@@ -147,7 +146,7 @@ class Study:
             self.out / self.file, {"format_version": 1, "asked": self.asked, "result": result}
         )
 
-    def telling(self, told: Told, runs: Iterable[str]) -> Callable[[], Told]:
+    def telling(self, told: Report | None, runs: Iterable[str]) -> Callable[[], Report | None]:
         """Return what gives each run that is not finished whom to tell: time left is of them all.
 
         Where their steps are not known yet, each tells of itself.
@@ -165,7 +164,7 @@ class Study:
         pool: Frame,
         recipe: Recipe,
         settings: Mapping[str, object],
-        telling: Callable[[], Told],
+        telling: Callable[[], Report | None],
     ) -> Model:
         """Return the encoder of a run, which is started or continued unless it is finished.
 

@@ -34,6 +34,7 @@ from anymae.inference.compute import (
     ComputeConfig,
     FloatArray,
     Numbers,
+    Progress,
     compute,
     refuse_windows,
 )
@@ -49,7 +50,6 @@ from anymae.inference.reference import reference_score
 from anymae.inference.rows import OutputRows, open_rows
 from anymae.inference.stream import (
     SUFFIXES,
-    Progress,
     Written,
     digest,
     id_of,

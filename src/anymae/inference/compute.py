@@ -87,12 +87,8 @@ _fitting: WeakKeyDictionary[Computation, int] = WeakKeyDictionary()
 """Inputs of a batch that fitted where more did not: the next rows need not find that out again."""
 
 
-Told = Callable[[int, int], None]
-"""Told how many rows (or windows of them) are computed, and of how many."""
-
-
-def untold(done: int, total: int) -> None:
-    """Tell nobody."""
+Progress = Callable[[int, int], None]
+"""Told how many rows (or windows of them) are done, and of how many."""
 
 
 def compute(
@@ -100,7 +96,7 @@ def compute(
     dataset: Dataset,
     index: IntArray,
     config: ComputeConfig,
-    told: Told = untold,
+    progress: Progress | None = None,
 ) -> Numbers:
     """Compute numbers for rows of a data set.
 
@@ -109,7 +105,7 @@ def compute(
         dataset: The rows as inputs.
         index: Positions in the data set, `(R,)`, in any order.
         config: Where and how.
-        told: Called after each batch.
+        progress: Called after each batch.
 
     Returns:
         The numbers, in the order of `index`; averaged over windows where rows are longer than the
@@ -121,10 +117,12 @@ def compute(
     """
     windows = dataset.windows(index) if dataset.reads_windows else None
     if windows is None or len(windows.rows) == len(index):
-        return _compute(computation, dataset, Windows(index, np.zeros_like(index)), config, told)
+        return _compute(
+            computation, dataset, Windows(index, np.zeros_like(index)), config, progress
+        )
     if computation.per_input:
         raise _not_averaged()
-    parts = _compute(computation, dataset, windows, config, told).values
+    parts = _compute(computation, dataset, windows, config, progress).values
     # Windows stand in the order of the rows, and each row has at least one.
     starts = np.flatnonzero(np.r_[True, windows.first[1:] == 0])
     counts = np.diff(np.r_[starts, len(parts)])
@@ -163,7 +161,7 @@ def _compute(
     dataset: Dataset,
     windows: Windows,
     config: ComputeConfig,
-    told: Told,
+    progress: Progress | None,
 ) -> Numbers:
     device = choose_device(config.device)
     lengths = _lengths(dataset, windows)
@@ -176,7 +174,8 @@ def _compute(
     with here, torch.inference_mode(), cast:
         for chosen, batch, found in _in_memory(computation, dataset, windows, lengths, most):
             done += len(chosen)
-            told(done, len(lengths))
+            if progress is not None:
+                progress(done, len(lengths))
             if not computation.per_input:
                 empty = ~valid_of(batch).any(1).numpy()
                 values[starts[chosen]] = np.where(empty[:, None], np.nan, found)

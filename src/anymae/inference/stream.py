@@ -8,7 +8,7 @@ import hashlib
 import logging
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -34,7 +34,14 @@ from anymae.files import (
     write_json,
     write_tensors,
 )
-from anymae.inference.compute import Computation, ComputeConfig, Numbers, compute, placed
+from anymae.inference.compute import (
+    Computation,
+    ComputeConfig,
+    Numbers,
+    Progress,
+    compute,
+    placed,
+)
 from anymae.inference.layouts import Layout
 from anymae.inference.rows import OutputRows, Piece
 
@@ -52,9 +59,6 @@ GO_ON = "make room there and repeat the command, which takes up what is computed
 
 PLANNED = {"verb", "shard_rows", "rows"}
 """What every plan says: a folder with another `plan.json` is the user's own."""
-
-Progress = Callable[[int, int], None]
-"""Told how many rows are done, and of how many."""
 
 
 @dataclass(frozen=True)

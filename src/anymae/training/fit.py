@@ -229,6 +229,7 @@ class _Trainer:
         """Train at each rate and keep the best; one that diverges ranks last."""
         found: list[Fitted] = []
         tried: list[tuple[float, float]] = []
+        last: NonFiniteError | None = None
         for rate in rates:
             try:
                 found.append(self.train(rate))
@@ -239,11 +240,13 @@ class _Trainer:
                 # No end of it is stored: after a cut it takes the same steps and diverges again.
                 logger.warning("rate %g is passed over: %s", rate, str(error).rpartition(":")[0])
                 tried.append((rate, float("nan")))
+                last = error
         if not found:
             raise NonFiniteError(
                 f"none of the learning rates {', '.join(f'{rate:g}' for rate in rates)} keeps the "
-                "training finite; name a lower one with --learning-rate"
-            )
+                f"training finite (of the last, {str(last).rpartition(':')[0]}); name a lower one "
+                "with --learning-rate, or look at the data"
+            ) from last
         return min(found, key=lambda fitted: rank(fitted.loss))._replace(tried=tried)
 
     def train(self, rate: float) -> Fitted:

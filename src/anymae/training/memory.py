@@ -67,13 +67,14 @@ def free_memory(device: torch.device) -> int:
 
 
 def _room_in_group(folder: Path) -> float:
-    """Return the bytes that a container's limit leaves; infinite where there is none."""
+    """Return the bytes that a limit of the container leaves (cgroup v2); infinite without one."""
     try:
         most, used = (int((folder / name).read_text()) for name in ("memory.max", "memory.current"))
         told = dict(line.split() for line in (folder / "memory.stat").read_text().splitlines())
     except (OSError, ValueError):  # no such group, or one whose limit is the word `max`
         return math.inf
-    return max(0, most - used + int(told.get("inactive_file", 0)))
+    files = sum(int(told.get(name, 0)) for name in ("inactive_file", "active_file"))
+    return max(0, most - used + files)
 
 
 def weights_memory(model: nn.Module) -> int:
