@@ -26,8 +26,8 @@ from anymae.predictor import Predictor
 from anymae.presets import build_config, preset_config
 from anymae.randomness import Draws, row_keys
 from anymae.task import TaskConfig
+from anymae.training.device import fastest_precision
 from anymae.training.optim import decay_groups, make_optimizer
-from anymae.training.precision import fastest_precision
 from dense import DenseAutoencoder, DenseEncoder, DensePredictor
 from harness import Step
 

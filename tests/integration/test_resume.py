@@ -15,8 +15,8 @@ import torch
 
 from anymae.errors import ConfigError, FolderError, InterruptedRunError, UserInputError
 from anymae.recipes import load_recipe
+from anymae.training.device import fastest_precision
 from anymae.training.folder import OWN
-from anymae.training.precision import fastest_precision
 from anymae.training.pretrain import pretrain
 from anymae.training.progress import Progress
 from runs import Cut, cut_at, history, last_checkpoint, small, strings, weights
@@ -166,7 +166,7 @@ def test_a_run_with_a_validation_file_goes_on_by_its_own_recipe(
 
 
 def test_a_precision_is_chosen_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    run, chooser = tmp_path / "run", "anymae.training.precision.fastest_precision"
+    run, chooser = tmp_path / "run", "anymae.training.device.fastest_precision"
     monkeypatch.setattr(chooser, lambda device: "bf16")
     with pytest.raises(Cut):
         small(run, precision="auto", progress=cut_at(6))

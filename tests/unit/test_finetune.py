@@ -763,7 +763,7 @@ def test_a_word_among_numbers_is_no_class(model: MaskedAutoencoder) -> None:
 def test_a_precision_left_to_auto_is_that_of_the_processor(
     model: MaskedAutoencoder, precision: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("anymae.training.precision.fastest_precision", lambda device: precision)
+    monkeypatch.setattr("anymae.training.device.fastest_precision", lambda device: precision)
     data = table(y=RANDOM.normal(size=COUNT))
     losses = [
         finetune(model, data, target="y", training={**QUICK, "precision": asked}).history

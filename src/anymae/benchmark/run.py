@@ -208,7 +208,7 @@ def _find_device(name: str) -> str:
     """Return the device that a setting means, without torch for the usual one."""
     if name == "cpu":
         return name
-    from anymae.training.processes import choose_device
+    from anymae.training.device import choose_device
 
     return str(choose_device(name))
 

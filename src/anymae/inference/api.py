@@ -59,7 +59,7 @@ from anymae.inference.stream import (
 from anymae.predictor import Answered, members_of
 from anymae.recipes import DataSettings, data_settings
 from anymae.task import TaskConfig
-from anymae.training.processes import choose_device
+from anymae.training.device import choose_device
 
 logger = logging.getLogger(__name__)
 

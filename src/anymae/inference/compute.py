@@ -22,9 +22,8 @@ from anymae.config import Positive, Section
 from anymae.data.batch import Batch, IntArray, valid_of
 from anymae.data.dataset import Dataset, Windows
 from anymae.errors import OutOfMemoryError, UserInputError
+from anymae.training.device import Precision, choose_device, fastest_precision
 from anymae.training.memory import is_out_of_memory, within_device
-from anymae.training.precision import Precision, fastest_precision
-from anymae.training.processes import choose_device
 
 logger = logging.getLogger(__name__)
 

@@ -34,13 +34,13 @@ from anymae.model import Backbone
 from anymae.predictor import Ensemble
 from anymae.recipes import DataSettings, data_settings
 from anymae.task import FinetuneConfig, TaskConfig
+from anymae.training.device import settle_precision
 from anymae.training.finetuned import RESULT, Finetuned, check_folder, is_finished, write_result
 from anymae.training.fit import Fitted, Rows, finetune_training, fit
 from anymae.training.identity import FREE
 from anymae.training.labelling import check_weights, label
 from anymae.training.lengths import fit_steps, global_batch, head_steps
 from anymae.training.methods import finetuning_methods
-from anymae.training.precision import settle_precision
 from anymae.training.processes import Processes
 from anymae.training.progress import Report, Tally, notebook_progress
 from anymae.training.requests import Requests

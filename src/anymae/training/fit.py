@@ -29,13 +29,13 @@ from anymae.task import FinetuneConfig, TaskConfig
 from anymae.training.answers import AnswerMonitor, AnswerObjective
 from anymae.training.checkpoint import weights_of
 from anymae.training.determinism import reproducible
+from anymae.training.device import settle_precision
 from anymae.training.lengths import fit_steps, global_batch, head_steps
 from anymae.training.linear import LinearFit, fit_linear
 from anymae.training.loader import StepLoader
 from anymae.training.loop import Loop, Rhythm
 from anymae.training.memory import freed_memory_kept, within_device
 from anymae.training.optim import Groups, decay_groups, layer_groups, make_optimizer
-from anymae.training.precision import settle_precision
 from anymae.training.processes import Processes
 from anymae.training.progress import Tally
 from anymae.training.requests import Requests

@@ -25,6 +25,7 @@ from accelerate.utils import (
 from torch import nn
 
 from anymae.errors import AnymaeError, ConfigError, MissingExtraError, nearest
+from anymae.training.device import choose_device
 from anymae.training.memory import within_device
 
 logger = logging.getLogger(__name__)
@@ -205,32 +206,6 @@ class Processes:
                 if not self._lost:
                     self._accelerator.state.destroy_process_group()
             AcceleratorState._reset_state(reset_partial_state=True)
-
-
-def choose_device(name: str) -> torch.device:
-    """Return the device that a setting means.
-
-    Raises:
-        ConfigError: No such device, or not here.
-
-    >>> choose_device("cpu")
-    device(type='cpu')
-    """
-    if name == "auto":
-        if torch.cuda.is_available():
-            return torch.device("cuda")
-        return torch.device("mps" if torch.backends.mps.is_available() else "cpu")
-    if not re.fullmatch(r"cpu|mps|cuda(:\d+)?", name):
-        raise ConfigError(f"unknown device {name!r}; known: auto, cpu, cuda, cuda:0 ..., mps")
-    device = torch.device(name)
-    here = {
-        "cpu": 1,
-        "cuda": torch.cuda.device_count(),
-        "mps": int(torch.backends.mps.is_available()),
-    }
-    if (device.index or 0) >= here[device.type]:
-        raise ConfigError(f"device {name!r} is not on this machine; use --device auto")
-    return device
 
 
 def _refuse_sharding() -> None:

@@ -14,13 +14,13 @@ from anymae.config import TrainingConfig
 from anymae.data.sampler import Order
 from anymae.model import MaskedAutoencoder
 from anymae.training.calibrate import find_batch_size, step_seconds, timed
+from anymae.training.device import Precision, settle_precision
 from anymae.training.identity import identify
 from anymae.training.lengths import total_steps
 from anymae.training.loader import StepLoader
 from anymae.training.loop import Rhythm
 from anymae.training.memory import within_memory
 from anymae.training.objective import Counters, Monitor
-from anymae.training.precision import Precision, settle_precision
 from anymae.training.processes import Processes
 from anymae.training.reconstruction import ReconstructionObjective
 from anymae.training.resolve import Job, steps_per_epoch

@@ -1,13 +1,42 @@
-"""Which number format pays on a device."""
+"""Where numbers are computed, and in which format that pays."""
 
 import logging
+import re
 from typing import Literal
 
 import torch
 
+from anymae.errors import ConfigError
+
 logger = logging.getLogger(__name__)
 
 Precision = Literal["fp32", "bf16"]
+
+
+def choose_device(name: str) -> torch.device:
+    """Return the device that a setting means.
+
+    Raises:
+        ConfigError: No such device, or not here.
+
+    >>> choose_device("cpu")
+    device(type='cpu')
+    """
+    if name == "auto":
+        if torch.cuda.is_available():
+            return torch.device("cuda")
+        return torch.device("mps" if torch.backends.mps.is_available() else "cpu")
+    if not re.fullmatch(r"cpu|mps|cuda(:\d+)?", name):
+        raise ConfigError(f"unknown device {name!r}; known: auto, cpu, cuda, cuda:0 ..., mps")
+    device = torch.device(name)
+    here = {
+        "cpu": 1,
+        "cuda": torch.cuda.device_count(),
+        "mps": int(torch.backends.mps.is_available()),
+    }
+    if (device.index or 0) >= here[device.type]:
+        raise ConfigError(f"device {name!r} is not on this machine; use --device auto")
+    return device
 
 
 def settle_precision(asked: Literal["auto", "fp32", "bf16"], device: torch.device) -> Precision:
