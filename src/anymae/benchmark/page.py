@@ -2,6 +2,7 @@
 
 import itertools
 from collections.abc import Iterator, Sequence
+from importlib.resources import files
 from pathlib import Path
 from statistics import fmean
 from typing import NamedTuple
@@ -34,52 +35,8 @@ from anymae.files import write_text
 
 FIGURES = "figures"
 
-_HEAD = (
-    "# Results\n"
-    "\n"
-    "Made by `make results` from the records in `results/`, one for each finished job.\n"
-    "\n"
-    "How to read it:\n"
-    "\n"
-    "- An *arm* is what is compared: `guided` masks (the method; how they are drawn stands "
-    "with the pretraining runs), `random` ones, `random-again` (random with other seeds for "
-    "weights, order and masks: its difference to `random` is noise), `span` or `block` (the "
-    "habits of the fields), `none` (the same network without pretraining), the plain "
-    "`baseline` of the field, and `baseline+embedding` (that baseline joined with the frozen "
-    "guided encoder: its features beside the baseline's own inputs, or a mix of the answers of "
-    "both, whichever is better on validation rows; a mix may come to one of them alone). "
-    "`baseline+random` and `baseline+none` join it with an encoder of random masks or without "
-    "pretraining; in the columns *minus random* and *minus none* joined arms are compared with "
-    "these. Arms with `probe.reading` are read in that way alone, frozen, and compared with arms "
-    "that are read alike.\n"
-    "- Arms that pretrain share architecture, data order, steps, learning rates tried and "
-    "seeds (but for `random-again`); only the mask differs, and each ends with its last weights. "
-    "Every encoder, also that of `none`, is probed and fine-tuned in the same ways at the same "
-    "rates.\n"
-    "- A *seed* fixes initial weights, order, masks and the draw of labels together, and is a "
-    "pretraining run of its own. Where seeds share test rows, an interval tells what another "
-    "training would give, not what other test rows would. Where they take one of several "
-    "overlapping splits in turn (*5 on 3 splits*), differences on one split may be alike, and the "
-    "interval is the wider one of five runs and of three splits.\n"
-    "- Settings, epoch, reading of the features and strength of the penalty are chosen on "
-    "validation rows, which come on top of the labels in a task's name, for every arm alike. "
-    "Test labels are opened once by a job, at its end.\n"
-    "- Frozen encoders are read by the `mean` of their output; by `layers`, mean and deviation "
-    "after each layer; by `kernel`, averaged random cosines after each layer; and by `flat`, "
-    "principal components of all outputs side by side, where rows have equally many.\n"
-    "- *Score* is the test metric of the method (frozen features with a linear model, or "
-    "fine-tuning) that was better on validation, the first where they tie; mean and standard "
-    "deviation over seeds.\n"
-    "- *Differences* are paired by seed, positive where the arm is better, with the 95 % "
-    "interval of Student's t; bold ones exclude zero, and those without any spread decide "
-    "nothing. *Findable* is the true difference that so many runs, spread as these are, would "
-    "find four times in five; it is rough where runs are few. Intervals take differences to be "
-    "about normal: by their signs alone five runs decide nothing (p is 0.06 at best).\n"
-    "- *s* are seconds of wall time of one job on one thread (on a GPU where the machines of a "
-    "suite name one), *with pretraining* those of the run that it shares with the suite's other "
-    "tasks added. A star: not all on one kind of machine. Machines did other work beside, so "
-    "seconds tell what something takes, not which of two arms takes less.\n"
-)
+HEAD = "templates/head.md"
+"""What the page begins with, whatever was measured."""
 
 
 def write_page(results: Path, page: Path) -> None:
@@ -104,7 +61,8 @@ def write_page(results: Path, page: Path) -> None:
             f"{results} holds miniature runs alone, which no page shows; run `anymae benchmark` "
             "with another --budget"
         )
-    parts = [_HEAD, *conclude(groups)]
+    head = files("anymae.benchmark").joinpath(HEAD).read_text(encoding="utf-8")
+    parts = [head, *conclude(groups)]
     for _, budgets in itertools.groupby(groups, key=lambda group: group.suite):
         of_suite = list(budgets)
         for group in of_suite:
