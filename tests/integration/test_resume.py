@@ -296,6 +296,14 @@ def test_resume_fits_every_state_of_the_folder(
     again = small(run.folder, resume=True)
     assert "nothing left to do" in caplog.text
     assert (weights(run.folder), again.metrics) == (done, json.loads(json.dumps(run.metrics)))
+    for other, expected in (
+        ({"training.learning_rate": 0.5}, "training.learning_rate is 0.5, not "),
+        ({"masking.ratio": 0.77}, "masking.ratio is 0.77, not "),
+    ):
+        with pytest.raises(ConfigError, match=f"finished, as a run of other settings .{expected}"):
+            small(run.folder, resume=True, settings=other)
+    # Where it runs, and what is left open, is no other run.
+    small(run.folder, resume=True, settings={"training.threads": 1, "training.workers": 0})
     (run.folder / "model.safetensors").unlink()
     for path in (run.folder / "checkpoints").rglob("manifest.json"):
         path.unlink()

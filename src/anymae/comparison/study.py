@@ -27,6 +27,7 @@ from anymae.inference.rows import open_rows
 from anymae.recipes import apply_settings, load_recipe
 from anymae.task import FinetuneConfig, TaskConfig, TaskType
 from anymae.training.folder import CHECKPOINTS, RECIPE, RunFolder
+from anymae.training.identity import unlike
 from anymae.training.pretrain import part_of_more, pretrain
 from anymae.training.progress import Report, Tally
 from anymae.training.resolve import differing, resolve_job, resolved_recipe
@@ -188,21 +189,12 @@ class Study:
 
 def _require_same(folder: Path, recipe: Recipe) -> None:
     """Refuse a finished run of other settings: its scores would be told of these."""
-    stored = load_recipe(folder / RECIPE)
-    for section in ("masking", "encoder", "training"):
-        mine, other = getattr(stored, section), getattr(recipe, section)
-        # What a recipe leaves open was decided in the run, such as minutes that became steps.
-        decided = {
-            name: value
-            for name, value in other.items()
-            if name in mine and value not in (None, "auto")
-        }
-        found = differing({name: mine[name] for name in decided}, decided, f"{section}.")
-        if found:
-            raise FolderError(
-                f"{folder} is a run of other settings ({'; '.join(found[:3])}); remove it, or "
-                "name a new folder with --out"
-            )
+    found = unlike(load_recipe(folder / RECIPE), recipe)
+    if found:
+        raise FolderError(
+            f"{folder} is a run of other settings ({'; '.join(found[:3])}); remove it, or "
+            "name a new folder with --out"
+        )
 
 
 def open_study(

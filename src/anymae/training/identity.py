@@ -1,8 +1,10 @@
 """What makes a run this run: what may not differ when it goes on from a checkpoint."""
 
+import json
 from collections.abc import Mapping
 from typing import Any
 
+from anymae.config import Recipe
 from anymae.data.preparation import Preparation
 from anymae.errors import ConfigError
 from anymae.recipes import LENGTHS
@@ -17,6 +19,7 @@ FREE = (
 """Settings of `training` that change no result, or are compared by what they came to."""
 DECIDED = ("path", "kind", "length")
 """Settings of `data` that are compared by the content, and by the inputs of the model."""
+_ANY_PASSES = (*FREE, "batch_size", "accumulate")
 FILES = ("valid", "test")
 """Settings of `data` that name further files: these, too, are compared by their content."""
 
@@ -42,6 +45,26 @@ def identify(job: Job, processes: Processes, *, threads: int, precision: str) ->
         "threads": threads,
         "precision": precision,
     }
+
+
+def unlike(stored: Recipe, asked: Recipe) -> list[str]:
+    """Say in what settings differ from those of a finished run, where both name something.
+
+    What changes no result is left out, and how a step is cut into passes: by what memory holds.
+    What was left open was decided in the run, such as minutes that became steps.
+    """
+    found = []
+    if None not in (stored.preset, asked.preset) and stored.preset != asked.preset:
+        found.append(f"preset is {asked.preset}, not {stored.preset}")
+    for section in ("encoder", "decoder", "masking", "training"):
+        before, now = (json.loads(json.dumps(getattr(of, section))) for of in (stored, asked))
+        named = {
+            name: value
+            for name, value in now.items()
+            if name in before and value not in (None, "auto") and name not in _ANY_PASSES
+        }
+        found += differing({name: before[name] for name in named}, named, f"{section}.")
+    return found
 
 
 def check_identity(

@@ -9,19 +9,20 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from anymae.config import Recipe, TrainingConfig, parse
-from anymae.errors import FolderError, InterruptedRunError
+from anymae.errors import ConfigError, FolderError, InterruptedRunError
 from anymae.files import read_json
 from anymae.hub import load
 from anymae.model import MaskedAutoencoder
-from anymae.recipes import LENGTHS, apply_settings
+from anymae.recipes import LENGTHS, apply_settings, load_recipe
 from anymae.training.checkpoint import STATE, Checkpoints
-from anymae.training.folder import NO_EXAMPLES, RunFolder
+from anymae.training.folder import NO_EXAMPLES, RECIPE, RunFolder
+from anymae.training.identity import unlike
 from anymae.training.log import Entry, read_metrics
 from anymae.training.origin import begin_from, recall_origin
 from anymae.training.processes import Processes
 from anymae.training.progress import Report, notebook_progress
 from anymae.training.requests import Requests
-from anymae.training.resolve import read_recipe, resolve_job, withhold
+from anymae.training.resolve import few, read_recipe, resolve_job, withhold
 from anymae.training.session import Options, Session
 
 logger = logging.getLogger(__name__)
@@ -184,6 +185,12 @@ def _pretrain(asked: _Asked, folder: RunFolder, options: Options) -> Run:
     if goes_on:
         recipe = recall_origin(recipe, folder.path)
     if options.resume and folder.is_finished and not _asks_for_other_length(recipe, folder):
+        found = unlike(load_recipe(folder.path / RECIPE), recipe)
+        if found:
+            raise ConfigError(
+                f"{folder.path} is finished, as a run of other settings ({few(found)}); repeat its "
+                "own command, or name a new folder with --out"
+            )
         logger.warning("%s is finished; there is nothing left to do", folder.path)
         if options.no_examples and not folder.has_no_examples:
             folder.note({NO_EXAMPLES: True})
