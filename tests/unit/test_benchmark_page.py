@@ -315,9 +315,7 @@ def test_the_best_ratio_is_sought_on_the_seeds_that_most_ratios_have(
     # Best on its only seed, and so no longer in the race.
     add(results, "50", "guided:ratio=0.2", 0, 0.99, "tune")
     text = read(results, tmp_path / "results.md")
-    assert (
-        "these tasks, on the seeds that the ratios tried most often share: `guided` 0.7 (" in text
-    )
+    assert "among them, on the seeds that the ratios tried most often share: `guided` 0.7 (" in text
     assert "`guided` 0.7 (seeds: 5)" in text
     assert "The suite has `guided` 0.5" in text
     # Random masks have their best ratio already.
@@ -347,9 +345,23 @@ def test_ratios_are_ranked_on_tasks_that_all_have(tmp_path: Path) -> None:
     assert "no sweep is stored" not in read(tmp_path, tmp_path / "results.md")
 
 
+def test_tasks_without_a_sweep_of_their_own_rank_ratios_by_their_final_jobs(
+    tmp_path: Path,
+) -> None:
+    for seed in range(2):
+        # One task prefers another ratio than the suite's 0.5, two that were run to the end do not.
+        add(tmp_path, "all", "guided:ratio=0.7", seed, 0.9, "tune")
+        add(tmp_path, "all", "guided", seed, 0.8)
+        for task in ("50", "200"):
+            add(tmp_path, task, "guided:ratio=0.7", seed, 0.8)
+            add(tmp_path, task, "guided", seed, 0.9)
+    (group,) = group_records(read_records(tmp_path))
+    assert group.best_ratios() == {"guided": [0.5]} and group.ratios_not_taken() == {}
+    assert group.runs_of_ratios("guided") == [2, 2, 2]
+
+
 def test_a_ratio_of_an_arms_own_is_not_called_the_suites(tmp_path: Path) -> None:
     for seed in range(2):
-        add(tmp_path, "50", "guided", seed, 0.8)
         add(tmp_path, "50", "guided:ratio=0.2", seed, 0.9)
     # Something was tuned, and no ratio.
     add(tmp_path, "200", "guided:draw=top", 0, 0.8, "tune")

@@ -39,7 +39,7 @@ COMPONENTS = 64
 """Principal components of an encoder's features that a baseline learns from besides its own."""
 PENALTIES = (0.1, 1.0, 10.0, 100.0)
 """Of a ridge on sparse features, the weakest first."""
-NGRAM_STRENGTHS = (0.1, 1.0, 10.0)
+NGRAM_STRENGTHS = (0.1, 1.0, 10.0, 100.0)
 """Inverse penalties on counts of characters, the weakest penalty last."""
 TREES = 200
 ROUNDS = 300

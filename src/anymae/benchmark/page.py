@@ -203,8 +203,9 @@ def _sweeps(group: Group) -> Iterator[str]:
     ]
     if best:
         yield (
-            "Best ratio by mean rank over these tasks, on the seeds that the ratios tried most "
-            f"often share: {', '.join(best)}. By one seed the best may be chance.\n"
+            "Best ratio by mean rank on validation rows over the tasks that have several, final "
+            "jobs among them, on the seeds that the ratios tried most often share: "
+            f"{', '.join(best)}. By one seed the best may be chance.\n"
         )
     others = [f"`{name}` {ratio:g}" for name, (ratio, _) in group.ratios_not_taken().items()]
     if others:

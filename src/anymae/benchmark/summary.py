@@ -80,7 +80,7 @@ class Group(NamedTuple):
         that they share, and at ratios that every task of the sweep has; more than one is a tie.
         """
         sweeps: dict[str, list[tuple[Task, dict[float, Values]]]] = {}
-        for task in self.tasks_of("tune"):
+        for task in self.kind.tasks.values():
             for name, found in self._ratio_sweep(task).items():
                 if found:
                     sweeps.setdefault(name, []).append((task, found))
@@ -96,11 +96,11 @@ class Group(NamedTuple):
     @property
     def has_sweep(self) -> bool:
         """True where validation rows have seen several ratios of a masking on one task."""
-        return any(self._ratio_sweep(task) for task in self.tasks_of("tune"))
+        return any(self._ratio_sweep(task) for task in self.kind.tasks.values())
 
     def runs_of_ratios(self, name: str) -> list[int]:
         """Return, by task, on how many seeds the ratios of a masking were compared."""
-        sweeps = (self._ratio_sweep(task).get(name, {}) for task in self.tasks_of("tune"))
+        sweeps = (self._ratio_sweep(task).get(name, {}) for task in self.kind.tasks.values())
         return [len(next(iter(sweep.values()))) for sweep in sweeps if sweep]
 
     def ratios_not_taken(self) -> dict[str, tuple[float, list[float]]]:
