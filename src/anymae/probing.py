@@ -255,7 +255,7 @@ def _all_features(
     readings: Sequence[Reading],
     config: ComputeConfig,
     seed: int,
-    progress: Progress | None,
+    progress: Progress | None = None,
 ) -> Iterator[tuple[str, str, Features]]:
     """Yield name, reading and features `(R, F)` of everything to be judged."""
     raw = raw_features(dataset, index)
