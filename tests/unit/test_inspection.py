@@ -39,8 +39,8 @@ def test_strings_are_described(tmp_path: Path) -> None:
     assert any("stripped" in note for note in found.notes)
 
 
-def test_a_long_row_does_not_widen_the_others(monkeypatch: pytest.MonkeyPatch) -> None:
-    rows = ["AC" * 5] * 4095 + ["G" * 3000]
+def sizes_read(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """Note how many inputs are held at once, from now on."""
     sizes, whole = [], Dataset.whole
 
     def spy(dataset: Dataset, index: np.ndarray) -> Arrays:
@@ -49,6 +49,12 @@ def test_a_long_row_does_not_widen_the_others(monkeypatch: pytest.MonkeyPatch) -
         return read
 
     monkeypatch.setattr(Dataset, "whole", spy)
+    return sizes
+
+
+def test_a_long_row_does_not_widen_the_others(monkeypatch: pytest.MonkeyPatch) -> None:
+    rows = ["AC" * 5] * 4095 + ["G" * 3000]
+    sizes = sizes_read(monkeypatch)
     found = inspect(rows)
     assert max(sizes) <= 1 << 21
     assert found.alphabet["G"] == pytest.approx(3000 / (3000 + 40950))
@@ -57,14 +63,7 @@ def test_a_long_row_does_not_widen_the_others(monkeypatch: pytest.MonkeyPatch) -
 def test_big_pictures_are_read_a_few_at_a_time(monkeypatch: pytest.MonkeyPatch) -> None:
     pictures = np.arange(40, dtype=np.uint8).repeat(256 * 256).reshape(40, 256, 256)
     pictures[:, :16, :16] = 7
-    sizes, read = [], Dataset.whole
-
-    def spy(dataset: Dataset, index: np.ndarray) -> Arrays:
-        arrays = read(dataset, index)
-        sizes.append(arrays.inputs.size)
-        return arrays
-
-    monkeypatch.setattr(Dataset, "whole", spy)
+    sizes = sizes_read(monkeypatch)
     dataset = open_data(pictures, DataConfig(kind="image", patch=16))
     _, same = _survey(dataset)
     assert max(sizes) <= 1 << 21

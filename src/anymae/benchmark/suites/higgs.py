@@ -59,9 +59,7 @@ class Higgs(ArraySuite):
         "paper pretrained on is not known (up to 10.5 million; its released weights are named "
         "68k), nor which rows tested it, so its numbers cannot be compared. Model: the paper's, "
         "602,241 parameters. How guided masks are drawn was chosen between two ways on "
-        "validation rows, with 1,000 labels of seed 0 (`docs/method.md`). The ratio, 0.5, was set "
-        "before any other was tried; of those that were, validation rows prefer others with all "
-        "labels (guided 0.7, random 0.2) and this one with 1,000 and 10,000."
+        "validation rows, with 1,000 labels of seed 0 (`docs/method.md`)."
     )
     files = (SMALL, EXTRA)
     arms = ("guided", "random", "random-again", "none", "baseline", "baseline+embedding")
