@@ -84,6 +84,20 @@ def test_speed_and_time_left_are_of_what_is_done_now(
     assert told == [(900, 1000, "0 rows/s", None), (950, 1000, "5 rows/s", 10.0)]
 
 
+def test_slow_work_is_told_by_the_hour_and_once(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    # The clock of the lines, and before each that of the speed.
+    clock = iter((0.0, 100.0, 100.0, 1900.0, 1900.0, 2000.0, 2000.0))
+    monkeypatch.setattr("anymae.cli.console.time", SimpleNamespace(monotonic=lambda: next(clock)))
+    monkeypatch.setattr("sys.stderr.isatty", lambda: False)
+    with progress("digits", "jobs") as update:
+        update(0, 6)
+        update(1, 6)
+        update(1, 6)
+    assert capsys.readouterr().err == "digits: 1 of 6, 2 jobs/h, 2 h 30 min left\n"
+
+
 def test_compare_refuses_a_baseline_without_a_file(
     command: Command, molecules: Path, tmp_path: Path
 ) -> None:
