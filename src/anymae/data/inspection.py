@@ -245,9 +245,7 @@ def _bad(dataset: Dataset) -> tuple[BadRowsFound, ...]:
     where = dataset.rows.frame.where
     return tuple(
         BadRowsFound(
-            problem=problem,
-            count=len(rows),
-            places=tuple(where(int(row)) for row in rows[:SHOWN]),
+            problem=problem, count=len(rows), places=tuple(where(int(row)) for row in rows[:SHOWN])
         )
         for problem, rows in dataset.rows.bad
     )
@@ -306,10 +304,7 @@ def _columns(
 def _compare(dataset: Dataset, config: DataConfig, against: object) -> Comparison:
     """Count the rows that both data sets hold."""
     plain = DataConfig(
-        column=config.column,
-        missing=config.missing,
-        on_bad_row="skip",
-        too_long="truncate",
+        column=config.column, missing=config.missing, on_bad_row="skip", too_long="truncate"
     )
     other = open_data(against, plain, preparation=dataset.preparation)
     return Comparison(

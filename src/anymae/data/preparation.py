@@ -80,12 +80,10 @@ class Preparation(Section):
         Different content is told apart from a different schema, which is told column by column.
         """
         found = _compare("kind", self.kind, other.kind)
+        known, new = set(self.column_types), set(other.column_types)
         if self.kind in ("bytes", "values"):
             # Any name will do for the one input column.
-            known, new = set(self.column_types), set(other.column_types)
             known, new = known - set(self.roles.inputs), new - set(other.roles.inputs)
-        else:
-            known, new = set(self.column_types), set(other.column_types)
         found += [f"column {name!r} is missing" for name in sorted(known - new)]
         found += [f"column {name!r} is new" for name in sorted(new - known)]
         for name in sorted(known & new):

@@ -109,10 +109,7 @@ class Order:
         first = window * WINDOW * self.batch_size
         positions = np.arange(first, min(first + WINDOW * self.batch_size, self.count))
         rows = Permutation(self.count, seed=self.seed, epoch=epoch)(positions)
-        if self.lengths is not None:
-            rows = rows[np.argsort(self.lengths[rows], kind="stable")]
-        cuts = range(0, len(rows), self.batch_size)
-        batches = [rows[cut : cut + self.batch_size] for cut in cuts]
+        batches = by_length(rows, self.lengths, self.batch_size)
         if self.lengths is None:
             return batches
         # The epoch's shorter batch stays last.

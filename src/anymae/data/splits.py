@@ -203,10 +203,8 @@ def _groups(rows: Rows, config: DataConfig, seed: int, train: IntArray) -> IntAr
 def _choose(groups: IntArray, counts: Sequence[int]) -> npt.NDArray[np.int8]:
     """Give whole groups to each taker in turn until it has about its number of rows.
 
-    One that is to have rows gets a group at least, as long as another is left.
-
-    Returns:
-        The number of the taker of each row; rows left over get the number of takers.
+    One that is to have rows gets a group at least, as long as another is left. Returned is the
+    number of each row's taker; rows left over get the number of takers.
     """
     sizes = np.bincount(groups)
     ends = np.cumsum(sizes)

@@ -113,18 +113,14 @@ class Stack:
         """
         if len(self.parts) == 1 or not len(rows):
             return _taken(self.parts[0], rows, places)
+        shape = self.shape[1:] if places is None else (places.shape[1], *self.shape[2:])
+        found = np.empty((len(rows), *shape), self.dtype)
         which = np.searchsorted(self._starts, rows, side="right") - 1
-        found = [
-            _taken(
-                self.parts[number],
-                rows[which == number] - self._starts[number],
-                None if places is None else places[which == number],
-            )
-            for number in np.unique(which)
-        ]
-        # They came part by part.
-        back = np.argsort(np.argsort(which, kind="stable"))
-        return np.asarray(np.concatenate(found)[back])
+        for number in np.unique(which):
+            here = which == number
+            inside = None if places is None else places[here]
+            found[here] = _taken(self.parts[number], rows[here] - self._starts[number], inside)
+        return found
 
 
 def _taken(array: npt.NDArray[Any], rows: IntArray, places: IntArray | None) -> npt.NDArray[Any]:

@@ -208,11 +208,7 @@ def _is_list(array: pa.Array) -> bool:
 
 
 def _common_size(points: list[pa.Array], name: str) -> int:
-    """Return how many numbers each point has.
-
-    Raises:
-        DataError: They differ.
-    """
+    """Return how many numbers each point has; refuse points that differ in it."""
     nested = [one for one in points if _is_list(one)]
     sizes = np.unique([size for one in nested for size in np.unique(_lengths(one))])
     if len(sizes) > 1 or any(one.null_count for one in nested):
@@ -226,9 +222,7 @@ def _common_size(points: list[pa.Array], name: str) -> int:
 def _lengths(array: pa.Array) -> IntArray:
     """Return the number of elements of each list, 0 for null."""
     if pa.types.is_fixed_size_list(array.type):
-        lengths = np.full(len(array), array.type.list_size, np.int64)
-    else:
-        lengths = array.value_lengths().fill_null(0).to_numpy(zero_copy_only=False)
-        return np.asarray(lengths, np.int64)
-    lengths[array.is_null().to_numpy(zero_copy_only=False)] = 0
-    return lengths
+        absent = array.is_null().to_numpy(zero_copy_only=False)
+        return np.where(absent, 0, array.type.list_size)
+    lengths = array.value_lengths().fill_null(0).to_numpy(zero_copy_only=False)
+    return np.asarray(lengths, np.int64)

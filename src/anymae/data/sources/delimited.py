@@ -228,8 +228,7 @@ def _is_open(text: bytes, delimiter: str) -> bool:
 def _parse_records(block: Block, form: _Format, name: str) -> tuple[_Rows, bytes]:
     """Parse a block with line ends inside quotes.
 
-    Returns:
-        The records, and the text of one that goes on in the next block.
+    Beside its records comes the text of one that goes on in the next block.
     """
     text = block.text.decode(errors="surrogateescape").split("\n")[:-1]
     reader = csv.reader(chain((line + "\n" for line in text), [_END]), delimiter=form.delimiter)

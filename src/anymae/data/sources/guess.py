@@ -84,11 +84,11 @@ def _cast(cells: pa.Array, kind: pa.DataType) -> pa.Array:
         raise pa.ArrowInvalid("0x10 is a name")
     if pa.types.is_boolean(kind) and pc.any(pc.is_in(cells, pa.array(["0", "1"]))).as_py():
         raise pa.ArrowInvalid("0 and 1 are numbers")
-    if not pa.types.is_timestamp(kind):
-        return cells.cast(kind)
     try:
         return cells.cast(kind)
     except pa.ArrowInvalid:
+        if not pa.types.is_timestamp(kind):
+            raise
         # With a zone in every cell, as in 2024-01-31T12:00:00Z: the time in UTC.
         return cells.cast(pa.timestamp(kind.unit, "UTC")).cast(kind)
 

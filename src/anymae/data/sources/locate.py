@@ -155,8 +155,7 @@ def extension(name: str) -> str:
 def _is_named_as_data(path: PurePath) -> bool:
     """Pass over hidden files and the notes of other programs (`_SUCCESS`, `README.md`).
 
-    Args:
-        path: From the folder that is read.
+    `path` begins in the folder that is read: what lies above it may be hidden.
     """
     hidden = any(part.startswith((".", "_")) for part in path.parts)
     return not hidden and path.suffix.lower() not in ("", ".md", ".json")
