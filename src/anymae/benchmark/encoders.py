@@ -27,7 +27,7 @@ from anymae.files import remove_folder, sha256
 from anymae.hub import WEIGHTS, load
 from anymae.model import MaskedAutoencoder
 from anymae.recipes import apply_settings, load_recipe, make_recipe
-from anymae.training.folder import CHECKPOINTS, RECIPE
+from anymae.training.folder import RECIPE
 from anymae.training.pretrain import part_of_more, pretrain
 from anymae.training.resolve import resolve_job
 from anymae.training.session import make_model
@@ -148,8 +148,6 @@ class ArmEncoder:
             run = pretrain(
                 corpus.inputs, out=self._folder, recipe=recipe, resume=True, no_examples=True
             )
-        # The weights are whole; what was needed to go on after a cut only takes room.
-        remove_folder(self._folder / CHECKPOINTS)
         weights = sum(parameter.numel() for parameter in run.model.parameters())
         resolved = load_recipe(self._folder / RECIPE).training
         return Record(

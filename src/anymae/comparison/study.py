@@ -19,14 +19,14 @@ from anymae.data.dataset import Dataset, open_data
 from anymae.data.frame import Frame
 from anymae.data.splits import given_parts, split_rows
 from anymae.errors import DataError, FolderError
-from anymae.files import read_json, remove_folder, require_free, require_writable, write_json
+from anymae.files import read_json, require_free, require_writable, write_json
 from anymae.hub import Model, load
 from anymae.inference.computations import Embeddings, Reading
 from anymae.inference.compute import ComputeConfig, compute
 from anymae.inference.rows import open_rows
 from anymae.recipes import apply_settings, load_recipe
 from anymae.task import FinetuneConfig, TaskConfig, TaskType
-from anymae.training.folder import CHECKPOINTS, RECIPE, RunFolder
+from anymae.training.folder import RECIPE, RunFolder
 from anymae.training.identity import unlike
 from anymae.training.pretrain import part_of_more, pretrain
 from anymae.training.progress import Report, Tally
@@ -181,8 +181,6 @@ class Study:
                     pool, out=folder, recipe=recipe, settings=settings, resume=True,
                     progress=telling(),
                 )  # fmt: skip
-            # The weights are whole; what was needed to go on after a cut only takes room.
-            remove_folder(folder / CHECKPOINTS)
         _require_same(folder, apply_settings(recipe, settings))
         return load(folder)
 

@@ -152,11 +152,7 @@ class AnswerMonitor:
         return Look(loss, {})
 
 
-def balance(
-    task: TaskConfig,
-    targets: np.ndarray,
-    weights: np.ndarray | None,
-) -> Tensor:
+def balance(task: TaskConfig, targets: np.ndarray, weights: np.ndarray | None) -> Tensor:
     """Weigh classes so that each counts alike, and the known answers as much as before.
 
     Args:

@@ -134,13 +134,11 @@ def _fill(folder: Path, snapshot: Snapshot) -> None:
     write_tensors(folder / MODEL, snapshot.model)
     write_tensors(folder / OPTIMIZER, snapshot.optimizer)
     write_json(folder / STATE, dict(snapshot.state))
-    names = (MODEL, OPTIMIZER, STATE)
-    files = {name: _identify(folder / name) for name in names}
+    files = {
+        path.name: {"bytes": path.stat().st_size, "sha256": sha256(path)}
+        for path in (folder / MODEL, folder / OPTIMIZER, folder / STATE)
+    }
     write_json(folder / MANIFEST, {"format_version": 1, "files": files})
-
-
-def _identify(path: Path) -> dict[str, Any]:
-    return {"bytes": path.stat().st_size, "sha256": sha256(path)}
 
 
 def read_checkpoint(path: Path, shapes: Shapes | None = None) -> Snapshot:

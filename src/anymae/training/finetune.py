@@ -260,11 +260,7 @@ def _judge(
 
 
 def _finished(folder: Path, identity: Mapping[str, Any], processes: Processes) -> Finetuned:
-    """Return a model that is there, if it is the one that is asked for.
-
-    Raises:
-        ConfigError: It was asked for otherwise.
-    """
+    """Return a model that is there; refuse one that was asked for otherwise."""
     before = read_json(folder / RESULT).get("identity", {})
     refuse_another(before, identity, f"the fine-tuned model in {folder}", PLACE)
     logger.warning("%s is finished; there is nothing left to do", folder)

@@ -212,12 +212,7 @@ class Loop(Generic[BatchT]):
             result = self.stepper.compute(pieces, counters, total)
         if not result.is_finite:
             refuse_step(
-                self.stepper,
-                self.loader,
-                counters,
-                result,
-                self.captures,
-                kept=self._kept(),
+                self.stepper, self.loader, counters, result, self.captures, kept=self._kept()
             )
         # The first step allocates the optimizer's state.
         with self._within_memory():

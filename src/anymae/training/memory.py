@@ -63,14 +63,14 @@ def free_memory(device: torch.device) -> int:
     if device.type == "cuda":
         return int(torch.cuda.mem_get_info(device)[0])
     # What the system holds of files gives way: on a machine that has read much, little is free.
-    return int(min(psutil.virtual_memory().available, _room_in_group(GROUP)))
+    return int(min(psutil.virtual_memory().available, _room_in_group()))
 
 
-def _room_in_group(folder: Path) -> float:
+def _room_in_group() -> float:
     """Return the bytes that a limit of the container leaves (cgroup v2); infinite without one."""
     try:
-        most, used = (int((folder / name).read_text()) for name in ("memory.max", "memory.current"))
-        told = dict(line.split() for line in (folder / "memory.stat").read_text().splitlines())
+        most, used = (int((GROUP / name).read_text()) for name in ("memory.max", "memory.current"))
+        told = dict(line.split() for line in (GROUP / "memory.stat").read_text().splitlines())
     except (OSError, ValueError):  # no such group, or one whose limit is the word `max`
         return math.inf
     files = sum(int(told.get(name, 0)) for name in ("inactive_file", "active_file"))

@@ -157,11 +157,9 @@ class ReconstructionMonitor:
         )
 
     def _embed(self, model: MaskedAutoencoder, rows: IntArray) -> Tensor:
-        """Return mean-pooled embeddings, `(R, D)`, the same in each process.
+        """Return mean-pooled embeddings of ascending positions, `(R, D)`, the same in each process.
 
-        Args:
-            model: The model.
-            rows: Ascending positions. Packed strings give fewer embeddings, in another order.
+        Packed strings give fewer embeddings, in another order.
         """
         parts, pooled = by_length(rows, self._dataset.lengths, self._batch_size), []
         for index in parts:

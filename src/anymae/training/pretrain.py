@@ -10,12 +10,12 @@ from typing import Any, NamedTuple
 
 from anymae.config import Recipe, TrainingConfig, parse
 from anymae.errors import ConfigError, FolderError, InterruptedRunError
-from anymae.files import read_json
+from anymae.files import read_json, remove_folder
 from anymae.hub import load
 from anymae.model import MaskedAutoencoder
 from anymae.recipes import LENGTHS, apply_settings, load_recipe
 from anymae.training.checkpoint import STATE, Checkpoints
-from anymae.training.folder import NO_EXAMPLES, RECIPE, RunFolder
+from anymae.training.folder import CHECKPOINTS, NO_EXAMPLES, RECIPE, RunFolder
 from anymae.training.identity import unlike
 from anymae.training.log import Entry, read_metrics
 from anymae.training.origin import begin_from, recall_origin
@@ -46,6 +46,9 @@ SHORT = {
 def part_of_more(folder: Path) -> Iterator[None]:
     """Reword what stops a run that a command trains among others, and so goes on with by itself.
 
+    Its checkpoints go once it is finished: the weights are whole, and what was needed to go on
+    after a cut only takes room.
+
     Raises:
         InterruptedRunError: In its words.
     """
@@ -56,6 +59,7 @@ def part_of_more(folder: Path) -> Iterator[None]:
         raise InterruptedRunError(
             f"{folder} {stopped}; everything is saved: the same command goes on from here"
         ) from None
+    remove_folder(folder / CHECKPOINTS)
 
 
 @dataclass(frozen=True)

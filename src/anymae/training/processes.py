@@ -18,10 +18,7 @@ from typing import Any, Self, TypeVar
 import torch
 from accelerate import Accelerator
 from accelerate.state import AcceleratorState, is_initialized
-from accelerate.utils import (
-    InitProcessGroupKwargs,
-    send_to_device,
-)
+from accelerate.utils import InitProcessGroupKwargs, send_to_device
 from torch import nn
 
 from anymae.errors import AnymaeError, ConfigError, MissingExtraError, nearest
@@ -80,9 +77,7 @@ class Processes:
                 mixed_precision="no",
                 log_with=list(track) or None,
                 project_dir=folder,
-                kwargs_handlers=[
-                    InitProcessGroupKwargs(timeout=PATIENCE),
-                ],
+                kwargs_handlers=[InitProcessGroupKwargs(timeout=PATIENCE)],
             )
         self.device: torch.device = self._accelerator.device
         self.rank: int = self._accelerator.process_index
