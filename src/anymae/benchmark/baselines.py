@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
+from scipy import sparse
 from sklearn.decomposition import PCA
 from sklearn.ensemble import (
     HistGradientBoostingClassifier,
@@ -26,7 +27,6 @@ from sklearn.preprocessing import OneHotEncoder, StandardScaler
 from anymae.benchmark.candidates import Candidate, Floats
 from anymae.benchmark.linear import MANY_CLASSES, STRENGTHS, linear_candidates
 from anymae.benchmark.suite import Task, TaskData
-from anymae.data.batch import IntArray
 from anymae.errors import require_extra
 from anymae.registry import Registry
 
@@ -97,7 +97,6 @@ def boosted_trees(
 @BASELINES.register("kmers")
 def kmers(task: Task, data: TaskData, seed: int, extra: Floats | None) -> Iterator[Candidate]:
     """Ridge on one-hot positions, or on counts of one, two and three letters in a row."""
-    strings, train, rest = _strings(data), data.parts.train, data.answered
     vectorizers: dict[str, CountVectorizer] = {
         "k-mers": TfidfVectorizer(
             analyzer="char", ngram_range=(1, 3), lowercase=False, max_features=4096,
@@ -108,26 +107,19 @@ def kmers(task: Task, data: TaskData, seed: int, extra: Floats | None) -> Iterat
         # Places say something where sequences are aligned, not across a thousand folds.
         vectorizers["one-hot"] = CountVectorizer(analyzer=_places, binary=True, dtype=np.float32)
     for name, vectorizer in vectorizers.items():
-        vectorizer.fit([strings[row] for row in train])
-        features = vectorizer.transform(strings)
-        if extra is not None:
-            features = _beside(features, extra, train)
-        for candidate in _sparse_ridge(task, data, features, train, rest):
+        for candidate in _sparse_ridge(task, data, _counts(vectorizer, extra, data)):
             yield candidate._replace(settings={"features": name, **candidate.settings})
 
 
 @BASELINES.register("ngrams")
 def ngrams(task: Task, data: TaskData, seed: int, extra: Floats | None) -> Iterator[Candidate]:
     """Logistic regression on weighted counts of one to four characters in a row."""
-    strings, train, rest = _strings(data), data.parts.train, data.answered
+    train, rest = data.parts.train, data.answered
     vectorizer = TfidfVectorizer(
         analyzer="char_wb", ngram_range=(1, 4), max_features=50_000, sublinear_tf=True
     )
-    vectorizer.fit([strings[row] for row in train])
-    features = vectorizer.transform(strings)
-    if extra is not None:
-        features = _beside(features, extra, train)
-    known = data.labels.of(data.parts.train)
+    features = _counts(vectorizer, extra, data)
+    known = data.labels.of(train)
     for strength in NGRAM_STRENGTHS:
         model = LogisticRegression(C=strength, max_iter=1000).fit(features[train], known)
         found = answers(model, features[rest], data.num_classes)
@@ -192,23 +184,22 @@ def is_weakest(method: str, settings: Mapping[str, object]) -> bool:
     return settings["strength"] == (NGRAM_STRENGTHS if method == "ngrams" else STRENGTHS)[-1]
 
 
-def _beside(features: Any, extra: Floats, train: IntArray) -> Any:  # noqa: ANN401 - sparse
-    from scipy import sparse
-
+def _counts(vectorizer: CountVectorizer, extra: Floats | None, data: TaskData) -> Any:  # noqa: ANN401
+    """Count what training strings hold, a sparse matrix; features of an encoder stand beside."""
+    strings, train = _strings(data), data.parts.train
+    vectorizer.fit([strings[row] for row in train])
+    counts = vectorizer.transform(strings)
+    if extra is None:
+        return counts
     scaled = (extra - extra[train].mean(0)) / np.maximum(extra[train].std(0), 1e-6)
     # As long as a row of the sparse features, so that one penalty suits both.
     scaled *= 1 / np.sqrt(scaled.shape[1])
-    return sparse.hstack([features, sparse.csr_array(scaled.astype(np.float32))], format="csr")
+    return sparse.hstack([counts, sparse.csr_array(scaled.astype(np.float32))], format="csr")
 
 
-def _sparse_ridge(
-    task: Task,
-    data: TaskData,
-    features: Any,  # noqa: ANN401 - a sparse matrix
-    train: IntArray,
-    rest: IntArray,
-) -> Iterator[Candidate]:
-    known = data.labels.of(data.parts.train)
+def _sparse_ridge(task: Task, data: TaskData, features: Any) -> Iterator[Candidate]:  # noqa: ANN401
+    train, rest = data.parts.train, data.answered
+    known = data.labels.of(train)
     if data.num_classes > MANY_CLASSES:
         yield from linear_candidates(task, data, features.toarray())
         return

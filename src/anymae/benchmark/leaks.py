@@ -7,6 +7,7 @@ Shapes: R rows.
 
 import logging
 from collections.abc import Iterable
+from dataclasses import replace
 from typing import NamedTuple
 
 import numpy as np
@@ -60,7 +61,7 @@ def clean(corpus: Corpus, tasks: Iterable[TaskData]) -> Cleaned:
     if not removed:
         return Cleaned(corpus, 0)
     kept = take(corpus.inputs, np.flatnonzero(keep))
-    return Cleaned(Corpus(inputs=kept, config=corpus.config, flagged=corpus.flagged), removed)
+    return Cleaned(replace(corpus, inputs=kept), removed)
 
 
 def count_shared(task: TaskData) -> dict[str, int]:

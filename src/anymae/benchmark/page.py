@@ -184,10 +184,7 @@ def _sweeps(group: Group) -> Iterator[str]:
     """Show the settings that were tried, on validation rows."""
     rows = []
     for task in group.tasks_of("tune"):
-        arms = {
-            r.job.arm for r in group.records if (r.job.stage, r.job.task) == ("tune", task.name)
-        }
-        for arm in sorted(arms):
+        for arm in sorted({record.job.arm for record in group.records_of("tune", task)}):
             values = group.validated(task, arm, "tune")
             name = f"{task.name} ({choice_metric(task)})"
             rows.append([name, f"`{arm}`", str(len(values)), show(values)])

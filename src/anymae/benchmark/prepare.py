@@ -9,16 +9,7 @@ import numpy as np
 
 from anymae.benchmark.leaks import Cleaned, clean, contents, count_shared
 from anymae.benchmark.location import REPLACE
-from anymae.benchmark.suite import (
-    Budget,
-    Corpus,
-    Suite,
-    Task,
-    TaskData,
-    draw,
-    num_rows,
-    take,
-)
+from anymae.benchmark.suite import Budget, Suite, Task, TaskData, draw, num_rows, take
 from anymae.data.batch import IntArray
 from anymae.data.sources.base import reading
 from anymae.data.splits import Parts
@@ -74,9 +65,7 @@ def prepare_corpus(suite: Suite, name: str, budget: Budget, seed: int) -> Cleane
     corpus = cleaned.corpus
     rows = draw(np.arange(num_rows(corpus.inputs)), budget.corpus_rows, seed=seed, purpose="corpus")
     if len(rows) < num_rows(corpus.inputs):
-        corpus = Corpus(
-            inputs=take(corpus.inputs, rows), config=corpus.config, flagged=corpus.flagged
-        )
+        corpus = replace(corpus, inputs=take(corpus.inputs, rows))
     return Cleaned(replace(corpus, config=budget.read(corpus.config)), cleaned.removed)
 
 

@@ -50,11 +50,14 @@ class Group(NamedTuple):
 
     def final(self, task: Task, arm: str | None = None) -> list[Record]:
         """Final records of a task, or of one arm on it."""
+        return self.records_of("final", task, arm)
+
+    def records_of(self, stage: Stage, task: Task, arm: str | None = None) -> list[Record]:
+        """Records of a stage of a task, or of one arm on it."""
         return [
             record
             for record in self.records
-            if record.job.stage == "final"
-            and record.job.task == task.name
+            if (record.job.stage, record.job.task) == (stage, task.name)
             and arm in (None, record.job.arm)
         ]
 
@@ -140,11 +143,7 @@ class Group(NamedTuple):
 
     def validated(self, task: Task, arm: str, stage: Stage) -> Values:
         """Return the metric by which the arm's best method was chosen."""
-        records = [
-            record
-            for record in self.records
-            if (record.job.stage, record.job.task, record.job.arm) == (stage, task.name, arm)
-        ]
+        records = self.records_of(stage, task, arm)
         return _values(records, lambda record: record.methods[record.best or ""].validation)
 
     def values(self, task: Task, arm: str, stage: Stage, method: str | None = None) -> Values:
@@ -167,8 +166,7 @@ class Group(NamedTuple):
         """Return the hash of each seed's split of a task's rows; its own where none is stored."""
         return {
             record.job.seed: record.data.get("split", str(record.job.seed))
-            for record in self.records
-            if (record.job.stage, record.job.task, record.job.arm) == (stage, task.name, arm)
+            for record in self.records_of(stage, task, arm)
         }
 
 
