@@ -191,6 +191,15 @@ def next_step(*words: object, program: Sequence[str] = ("anymae",)) -> None:
     typer.echo(f"next: {shlex.join(map(str, (*program, *words)))}", err=True)
 
 
+def flag(name: str, value: object) -> tuple[str, ...]:
+    """Return the words of a flag; none where it was not used.
+
+    >>> flag("--seed", 3), flag("--seed", None)
+    (('--seed', '3'), ())
+    """
+    return () if value is None else (name, str(value))
+
+
 def as_argument(data: str) -> str:
     """Return a path that is never taken for an option.
 

@@ -112,12 +112,7 @@ def convert(
 
 
 def _use(name: object, run: str | Path) -> None:
-    """Name the command that asks a model of data.
-
-    Args:
-        name: What to call it.
-        run: Where its configuration is read.
-    """
+    """Name the command that asks a model of data, called `name`; `run` has its configuration."""
     if is_finetuned(run):
         next_answers(name)
     else:

@@ -10,6 +10,7 @@ import typer
 
 from anymae.cli.console import (
     as_argument,
+    flag,
     is_finetuned,
     next_answers,
     next_probe,
@@ -76,8 +77,7 @@ def probe(
     ] = None,
     task: TaskFlag = None,
     seed: Annotated[
-        int,
-        typer.Option("--seed", min=0, max=LARGEST_SEED, help="Splits, labels, random encoder."),
+        int, typer.Option("--seed", min=0, max=LARGEST_SEED, help="Splits, labels, random encoder.")
     ] = 0,
     json: JsonFlag = False,
 ) -> None:
@@ -112,7 +112,7 @@ def probe(
         for target, estimates in row.metrics.items()
     ]
     show_table(["features", "model", "target", name], rows)
-    words = [*data_flags.words(), *_task_words(task)]
+    words = [*data_flags.words(), *flag("--task", task)]
     next_step("finetune", run, as_argument(data), *words, "--out", "models/NAME")
 
 
@@ -215,13 +215,9 @@ def compare(
         typer.echo(verdict)
     run, words = found.folder / "guided-seed0", data_flags.words()
     if not data_flags.target:
-        words += [word for name in found.task.targets for word in ("--target", name)]
-    words += _task_words(task)
+        words += [word for name in found.task.targets for word in flag("--target", name)]
+    words += flag("--task", task)
     next_step("finetune", run, as_argument(data), *words, "--out", "models/NAME")
-
-
-def _task_words(task: str | None) -> list[str]:
-    return [] if task is None else ["--task", task]
 
 
 def _baseline(text: str) -> tuple[str, str]:
@@ -307,8 +303,7 @@ def _fetch(suite: str, data: Path | None, flags: BenchmarkFlags, *, json: bool) 
         show_json({"built": built})
         return
     typer.echo("\n".join(built) or "all files are there")
-    where = () if data is None else ("--data", data)
-    next_step("benchmark", suite, *where)
+    next_step("benchmark", suite, *flag("--data", data))
 
 
 def _benchmark(suite: str, data: Path | None, flags: BenchmarkFlags, *, json: bool) -> None:
@@ -328,9 +323,8 @@ def _benchmark(suite: str, data: Path | None, flags: BenchmarkFlags, *, json: bo
     show_table(["task", "arm", "seeds", "mean ± sd", "gain over random", "gain over none"], rows)
     if flags.stage is Stage.TUNE or flags.budget == MINI:
         # What counts comes after a trial: no miniature, and to the end.
-        where = () if data is None else ("--data", data)
         whole = replace(flags, stage=None, budget=None if flags.budget == MINI else flags.budget)
-        next_step("benchmark", suite, *where, *whole.words())
+        next_step("benchmark", suite, *flag("--data", data), *whole.words())
     else:
         out = flags.out or "results"
         next_step(out, "results.md", program=("python", "-m", "anymae.benchmark"))

@@ -166,8 +166,7 @@ class RunFlags:
     minutes: Annotated[float | None, Option("--minutes", help="Wall-clock budget of a run.")] = None
     device: Annotated[str | None, Option("--device", help="auto, cpu, cuda, cuda:1 or mps.")] = None
     setting: Annotated[
-        list[str] | None,
-        Option("--set", metavar="A.B=C", help="Any key of a recipe; repeatable."),
+        list[str] | None, Option("--set", metavar="A.B=C", help="Any key of a recipe; repeatable.")
     ] = None
 
     def settings(self) -> dict[str, object]:

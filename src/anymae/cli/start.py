@@ -5,14 +5,8 @@ from typing import Annotated
 
 import typer
 
-from anymae.cli.console import as_argument, next_step, progress, show_json, show_table
-from anymae.cli.options import (
-    LARGEST_SEED,
-    DataArgument,
-    DataFlags,
-    JsonFlag,
-    OverwriteFlag,
-)
+from anymae.cli.console import as_argument, flag, next_step, progress, show_json, show_table
+from anymae.cli.options import LARGEST_SEED, DataArgument, DataFlags, JsonFlag, OverwriteFlag
 
 
 def quickstart(
@@ -95,8 +89,7 @@ def inspect(
         typer.echo(line)
     if groups is not None:
         typer.echo(f"{groups_out}: {groups:,} groups of duplicates in column duplicate_group")
-    sized = () if preset is None else ("--preset", preset)
     # What was looked at is what would be skipped; `pretrain` stops at bad rows otherwise.
     past = ("--on-bad-row", "skip") if found.found.bad and not data_flags.on_bad_row else ()
-    words = (*data_flags.words(), *past, *sized, "--out", "runs/NAME")
+    words = (*data_flags.words(), *past, *flag("--preset", preset), "--out", "runs/NAME")
     next_step("pretrain", as_argument(data), *words)
