@@ -38,24 +38,11 @@ from anymae.inference.compute import (
     compute,
     refuse_windows,
 )
-from anymae.inference.layouts import (
-    AnswerLayout,
-    Layout,
-    ScoreLayout,
-    StatesLayout,
-    VectorLayout,
-)
+from anymae.inference.layouts import AnswerLayout, Layout, ScoreLayout, StatesLayout, VectorLayout
 from anymae.inference.novelty import unlike_training, warn_unlike
 from anymae.inference.reference import reference_score
 from anymae.inference.rows import OutputRows, open_rows
-from anymae.inference.stream import (
-    SUFFIXES,
-    Written,
-    digest,
-    id_of,
-    to_table,
-    write_rows,
-)
+from anymae.inference.stream import SUFFIXES, Written, digest, id_of, to_table, write_rows
 from anymae.predictor import Answered, members_of
 from anymae.recipes import DataSettings, data_settings
 from anymae.task import TaskConfig

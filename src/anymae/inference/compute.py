@@ -190,11 +190,7 @@ def _in_memory(
 ) -> Iterator[tuple[IntArray, Batch, FloatArray]]:
     """Compute batch by batch; where memory runs out, go on with batches of half the size.
 
-    Yields:
-        Positions in `windows`, the batch of their inputs and what was computed of it.
-
-    Raises:
-        OutOfMemoryError: A single row is too much.
+    Yielded are positions in `windows`, the batch of their inputs and what was computed of it.
     """
     done, fitting = 0, min(most, _fitting.get(computation, most))
     before = fitting
@@ -216,11 +212,7 @@ def _in_memory(
 def _attempt(
     computation: Computation, dataset: Dataset, windows: Windows, chosen: IntArray
 ) -> tuple[Batch, FloatArray] | None:
-    """Compute a batch; `None` where several rows are too many for the memory.
-
-    Raises:
-        OutOfMemoryError: A single row is too much.
-    """
+    """Compute a batch; `None` where several rows are too many, an error where a single one is."""
     device = next(computation.model.parameters()).device
     try:
         batch = dataset.batch(windows.rows[chosen], first=windows.first[chosen])

@@ -34,14 +34,7 @@ from anymae.files import (
     write_json,
     write_tensors,
 )
-from anymae.inference.compute import (
-    Computation,
-    ComputeConfig,
-    Numbers,
-    Progress,
-    compute,
-    placed,
-)
+from anymae.inference.compute import Computation, ComputeConfig, Numbers, Progress, compute, placed
 from anymae.inference.layouts import Layout
 from anymae.inference.rows import OutputRows, Piece
 
@@ -180,11 +173,7 @@ def _shard_rows(computation: Computation, dataset: Dataset) -> int:
 
 
 def _prepare(parts: Path, plan: dict[str, Any]) -> None:
-    """Take up shards of the same plan; remove those of another.
-
-    Raises:
-        FolderError: The folder holds something else.
-    """
+    """Take up shards of the same plan; remove those of another, and nothing else."""
     file = parts / "plan.json"
     if not holds_nothing(parts):
         stored = _stored_plan(file)
@@ -198,11 +187,7 @@ def _prepare(parts: Path, plan: dict[str, Any]) -> None:
 
 
 def _stored_plan(file: Path) -> dict[str, Any]:
-    """Return the plan that shards stand beside.
-
-    Raises:
-        FolderError: The folder is none of shards.
-    """
+    """Return the plan that shards stand beside; refuse a folder that is none of shards."""
     try:
         stored = read_json(file)
     except FolderError:

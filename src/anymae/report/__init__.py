@@ -5,12 +5,4 @@ from anymae.report.runs import write_report
 from anymae.report.show import show_rows, show_rows_as_text
 from anymae.report.survey import Survey, survey
 
-__all__ = [
-    "Plan",
-    "Survey",
-    "plan",
-    "show_rows",
-    "show_rows_as_text",
-    "survey",
-    "write_report",
-]
+__all__ = ["Plan", "Survey", "plan", "show_rows", "show_rows_as_text", "survey", "write_report"]

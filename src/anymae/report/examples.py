@@ -13,6 +13,7 @@ import torch
 
 from anymae.data.batch import Batch, IntArray
 from anymae.data.dataset import Dataset
+from anymae.data.preparation import Preparation
 from anymae.model import MaskedAutoencoder, Reconstruction
 from anymae.randomness import Draws, row_keys
 
@@ -38,6 +39,11 @@ class Example:
     """The inputs, with the model's best guess where one was hidden."""
     loss: float
     """Mean loss over the hidden inputs."""
+
+
+def preparation_of(model: MaskedAutoencoder) -> Preparation | None:
+    """Return how rows became a model's inputs, by which they are shown in the user's units."""
+    return None if model.data is None else Preparation.from_json(model.data)
 
 
 def reconstruct(model: MaskedAutoencoder, batch: Batch, *, seed: int = 0) -> list[Example]:
@@ -92,8 +98,7 @@ def reconstruct_rows(
 def _beside(inputs: torch.Tensor, filled: torch.Tensor, masked: torch.Tensor) -> torch.Tensor:
     """Put guesses of a set's hidden members, in no order, each beside the member that it fits.
 
-    Returns:
-        `(masked.sum(), K)`: each guess once, so that they are least far off in all.
+    Returned is `(masked.sum(), K)`: each guess once, so that they are least far off in all.
     """
     # Only sets need what takes a third of a second to import.
     from scipy.optimize import linear_sum_assignment

@@ -63,11 +63,7 @@ def _metrics(folder: Path, found: Finetuned, *, title: str) -> Block:
 
 
 def _read(path: Path) -> Evaluation:
-    """Read a stored evaluation.
-
-    Raises:
-        FolderError: The file holds none.
-    """
+    """Read a stored evaluation; refuse a file that holds none."""
     try:
         return TypeAdapter(Evaluation).validate_python(read_json(path))
     except ValidationError:

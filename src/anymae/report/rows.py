@@ -19,6 +19,7 @@ HIDDEN = "░"
 """Stands for what was hidden, in text."""
 
 _SHADES = " .:-=+*#%@"
+_WIDTH = 80
 _END = "¶"
 
 
@@ -191,9 +192,9 @@ def _decode(tokens: npt.NDArray[np.int64]) -> str:
     return _printable(text)
 
 
-def _lines_of(pieces: Sequence[Piece], guesses: bool, width: int = 80) -> Iterator[str]:
-    for start in range(0, len(pieces), width):
-        line = pieces[start : start + width]
+def _lines_of(pieces: Sequence[Piece], guesses: bool) -> Iterator[str]:
+    for start in range(0, len(pieces), _WIDTH):
+        line = pieces[start : start + _WIDTH]
         yield "  row      " + "".join(piece.text for piece in line)
         yield "  hidden   " + "".join(HIDDEN if piece.hidden else piece.text for piece in line)
         if guesses:

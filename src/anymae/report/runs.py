@@ -217,8 +217,7 @@ def _masks(folder: Path, name: str, *, prefix: str, no_examples: bool) -> list[B
 def _own_data(folder: Path, model: MaskedAutoencoder) -> Dataset | str:
     """Open the data that a run was trained on, or say why they are not shown.
 
-    Raises:
-        AnymaeError: They cannot be read any more.
+    That they cannot be read any more is raised.
     """
     if model.data is None or not (folder / RECIPE).exists():
         return "it knows no data"

@@ -5,14 +5,13 @@ from pathlib import Path
 import numpy as np
 
 from anymae.data.dataset import Dataset
-from anymae.data.preparation import Preparation
 from anymae.data.sources.locate import require_output
 from anymae.errors import UserInputError
 from anymae.hub import load
 from anymae.inference.rows import open_rows
 from anymae.model import MaskedAutoencoder
 from anymae.recipes import DataSettings, data_settings
-from anymae.report.examples import reconstruct_rows
+from anymae.report.examples import preparation_of, reconstruct_rows
 from anymae.report.page import PAGES, write_page
 from anymae.report.rows import as_text
 from anymae.report.runs import called, example_blocks, rows_counted
@@ -55,7 +54,7 @@ def show_rows(
     index = np.arange(min(len(dataset), max(count, counted)))
     examples = reconstruct_rows(model, dataset, index, seed=seed)
     shown = examples[:count]
-    blocks = example_blocks(shown, examples[:counted], inputs, _preparation(model))
+    blocks = example_blocks(shown, examples[:counted], inputs, preparation_of(model))
     write_page(out, f"{called(run)}: masks of {dataset.rows.frame.name}", blocks)
     return len(shown)
 
@@ -72,7 +71,7 @@ def show_rows_as_text(
     model, dataset = _open(run, data, data_config)
     index = np.arange(min(len(dataset), count))
     examples = reconstruct_rows(model, dataset, index, seed=seed)
-    return as_text(examples, model.config.input, _preparation(model))
+    return as_text(examples, model.config.input, preparation_of(model))
 
 
 def _open(
@@ -84,7 +83,3 @@ def _open(
             f"{run} was fine-tuned and masks nothing; name the pretraining run it came from"
         )
     return model, open_rows(model, data, config)
-
-
-def _preparation(model: MaskedAutoencoder) -> Preparation | None:
-    return None if model.data is None else Preparation.from_json(model.data)

@@ -9,9 +9,8 @@ import numpy as np
 import numpy.typing as npt
 
 from anymae.data.dataset import Dataset
-from anymae.data.preparation import Preparation
 from anymae.model import MaskedAutoencoder
-from anymae.report.examples import Example, reconstruct
+from anymae.report.examples import Example, preparation_of, reconstruct
 from anymae.report.figures import as_image, seen_and_filled, strips, unit_rgb
 from anymae.report.page import Block
 from anymae.report.rows import pictures
@@ -29,7 +28,7 @@ def masks_picture(
     rows: dict[str, npt.NDArray[np.float64]] = {}
     for name, model in models.items():
         examples = _examples(model, datasets[name], SHOWN)
-        shown = pictures(examples, model.config.input, _preparation(model))
+        shown = pictures(examples, model.config.input, preparation_of(model))
         rows.setdefault("digits", unit_rgb(shown[0], shown[0]))
         seen, filled = seen_and_filled(*shown)
         rows |= {f"{name}: seen": seen, f"{name}: filled in": filled}
@@ -57,8 +56,8 @@ def story_blocks(
         name: _examples(model, datasets[name], len(datasets[name]))
         for name, model in models.items()
     }
-    shown = next(iter(models))
-    drawn, _, _ = pictures(counted[shown], models[shown].config.input, _preparation(models[shown]))
+    name, model = next(iter(models.items()))
+    drawn, _, _ = pictures(counted[name], model.config.input, preparation_of(model))
     return [
         Block(
             title="What is hidden, and what becomes of it",
@@ -94,7 +93,3 @@ def _where_masks_fall(
 
 def _examples(model: MaskedAutoencoder, dataset: Dataset, count: int) -> list[Example]:
     return reconstruct(model, dataset.batch(np.arange(count)))
-
-
-def _preparation(model: MaskedAutoencoder) -> Preparation | None:
-    return None if model.data is None else Preparation.from_json(model.data)

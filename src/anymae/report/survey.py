@@ -2,10 +2,8 @@
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
-from anymae.config import Recipe
 from anymae.data.duplicates import Repeats
 from anymae.data.inspection import Inspection, describe
 from anymae.report.plan import Plan, plan
@@ -38,7 +36,6 @@ class Survey:
 def survey(
     data: object,
     *,
-    recipe: str | Path | Recipe | None = None,
     settings: Mapping[str, object] | None = None,
     against: object | None = None,
 ) -> Survey:
@@ -46,7 +43,6 @@ def survey(
 
     Args:
         data: A path or a Python object.
-        recipe: As for `pretrain`.
         settings: As for `pretrain`.
         against: Other data, to count the rows that both hold.
 
@@ -57,7 +53,7 @@ def survey(
     # Another word is left to be refused.
     if asked.get("data.on_bad_row", "error") == "error":
         asked["data.on_bad_row"] = "skip"
-    made = plan(data, recipe=recipe, settings=asked)
+    made = plan(data, settings=asked)
     config = made.job.recipe.data
     return Survey(describe(made.dataset, config, against=against), made)
 
