@@ -185,11 +185,7 @@ def _describe(file: "onnx.ModelProto", model: Model) -> None:
 def _compare(graph: "_Vector | _Answers", content: bytes, config: InputConfig) -> float:
     """Run both on rows of several lengths, some inputs not valid, one row without any.
 
-    Returns:
-        The largest difference.
-
-    Raises:
-        AnymaeError: It is larger than `TOLERANCE` lets pass.
+    The largest difference is returned, or refused where `TOLERANCE` does not let it pass.
     """
     # Not by its name, as the package does not say what it exports.
     runtime = import_module("onnxruntime")

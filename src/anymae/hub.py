@@ -368,9 +368,7 @@ def _download(name: str) -> Path:
     repository, _, revision = name.partition("@")
     try:
         folder = snapshot_download(
-            repository,
-            revision=revision or None,
-            allow_patterns=list(PUBLISHED),
+            repository, revision=revision or None, allow_patterns=list(PUBLISHED)
         )
     except Exception as error:  # whatever the client and the network raise
         raise FolderError(

@@ -161,7 +161,7 @@ def probe(
         raise DataError("there are no rows to judge the probe on; name a split column")
     # Of test rows metrics say that they are not defined.
     check_weights(rows._replace(train=fitted, valid=held if judged_on == "valid" else held[:0]))
-    if set(found.targets) & set(_answered(model)):
+    if not isinstance(model, MaskedAutoencoder) and {*found.targets} & {*model.task.targets}:
         _warn_of_seen(run, dataset, held)
     judge = Judge(dataset, found, rows.labelled.targets, fitted, held, resamples, seed)
     here, index = config or ComputeConfig(), np.r_[fitted, held]
@@ -169,11 +169,6 @@ def probe(
     results = tuple(judge.all_of(features))
     counts = {"fitted": len(fitted), judged_on: len(held)}
     return Probe(found, counts, judged_on, results, round(time.perf_counter() - started, 2))
-
-
-def _answered(model: Model) -> tuple[str, ...]:
-    """Return the targets of a fine-tuned model."""
-    return () if isinstance(model, MaskedAutoencoder) else model.task.targets
 
 
 def _warn_of_seen(run: Model | str | Path, dataset: Dataset, held: IntArray) -> None:

@@ -17,13 +17,7 @@ import numpy as np
 from pydantic import TypeAdapter, ValidationError
 
 from anymae.benchmark.suite import ERRORS
-from anymae.comparison.study import (
-    READING,
-    Study,
-    labelling,
-    open_study,
-    require_judges,
-)
+from anymae.comparison.study import READING, Study, labelling, open_study, require_judges
 from anymae.config import Recipe
 from anymae.data.frame import Frame
 from anymae.errors import ConfigError, DataError, NonFiniteError, require_extra

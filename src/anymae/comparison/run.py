@@ -91,7 +91,10 @@ def compare(
             raise ConfigError(f"{name} is varied by the comparison and cannot be set; leave it out")
     study, notes = open_study(data, config, given, Path(out), "compare.json")
     own = {name: read_baseline(name, file, study.frame) for name, file in (baselines or {}).items()}
-    trials = _draw_all(study, labelling(task, num_labels), seeds)
+    asked = labelling(task, num_labels)
+    if seeds < 1:
+        raise ConfigError(f"--seeds is {seeds}; at least one is needed")
+    trials = [_draw(study, asked, seed) for seed in range(seeds)]
     study.claim()
     for note in notes:
         logger.info("%s", note)
@@ -113,12 +116,6 @@ class _Trial:
     def run(self, masking: str) -> str:
         """Name the run with masks of a kind."""
         return f"{masking}-seed{self.seed}"
-
-
-def _draw_all(study: Study, asked: FinetuneConfig, seeds: int) -> list[_Trial]:
-    if seeds < 1:
-        raise ConfigError(f"--seeds is {seeds}; at least one is needed")
-    return [_draw(study, asked, seed) for seed in range(seeds)]
 
 
 def _draw(study: Study, asked: FinetuneConfig, seed: int) -> _Trial:

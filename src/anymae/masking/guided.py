@@ -59,9 +59,8 @@ class GuidedMasking(RandomMasking):
     ) -> tuple[Tensor, Tensor | None]:
         """Draw queries without replacement: those with the largest `chance`, `(B, C or more)`.
 
-        Returns:
-            Query numbers `(B, Q)`, and `(B, Q)` bool, True for those that vote: shorter rows
-            have fewer. `None` when all vote.
+        They come as numbers `(B, Q)`, with `(B, Q)` bool, True for those that vote: shorter rows
+        have fewer. `None` when all vote.
         """
         most = min(self._most_queries[attention.num_inputs], attention.most_candidates)
         chance = chance[:, : attention.most_candidates]
