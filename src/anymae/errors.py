@@ -43,7 +43,7 @@ class MissingExtraError(UserInputError):
 
 
 class OutOfMemoryError(UserInputError):
-    """The step did not fit in memory; the message holds an equivalent smaller command."""
+    """Something did not fit in memory; the message says what to do, such as a smaller command."""
 
 
 class NonFiniteError(AnymaeError):
