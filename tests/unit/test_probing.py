@@ -15,7 +15,7 @@ from anymae.errors import ConfigError, DataError
 from anymae.inference.compute import ComputeConfig
 from anymae.probing import Judge, _all_features, probe, raw_features
 from anymae.task import TaskConfig
-from anymae.training.linear import _folds, fit_linear
+from anymae.training.linear import STRENGTHS, _folds, fit_each, fit_linear
 from models import pretrained, strings
 
 NUMBERS = TaskConfig(type="regression", targets=("a", "b"), mean=(0.0,) * 2, std=(1.0,) * 2)
@@ -44,6 +44,41 @@ def test_ridge_equals_that_of_scikit_learn(
         model = Ridge(alpha=2).fit(scaled[known], targets[known, column], weights[known])
         np.testing.assert_allclose(found.weight[column], model.coef_, atol=1e-8)
         np.testing.assert_allclose(found.bias[column], model.intercept_, atol=1e-8)
+
+
+@pytest.mark.parametrize("task", [NUMBERS, BINARY, CLASSES, LABELS], ids=lambda task: task.type)
+def test_fits_at_each_strength_are_those_at_one(
+    draw: np.random.Generator, task: TaskConfig
+) -> None:
+    """What strengths share, a Gram matrix of rows or of features, changes no number."""
+    targets = draw.integers(0, 2, (30, len(task.targets))).astype(float)
+    for features in (draw.normal(size=(30, 4)), draw.normal(size=(30, 50))):
+        path = list(fit_each(task, features, targets, STRENGTHS))
+        assert [found.strength for found in path] == list(STRENGTHS)
+        for found in path:
+            alone = fit_linear(task, features, targets, strengths=[found.strength])
+            np.testing.assert_array_equal(found.weight, alone.weight)
+            np.testing.assert_array_equal(found.bias, alone.bias)
+
+
+def test_numbers_known_of_the_same_rows_are_solved_together(
+    draw: np.random.Generator, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    features, targets = draw.normal(size=(40, 3)), draw.normal(size=(40, 4))
+    targets[::3, 1] = targets[::3, 3] = np.nan
+    solved, solve = [], np.linalg.solve
+
+    def counted(matrix: np.ndarray, right: np.ndarray) -> np.ndarray:
+        solved.append(right.shape[1])
+        return solve(matrix, right)
+
+    monkeypatch.setattr(np.linalg, "solve", counted)
+    together = fit_linear(NUMBERS, features, targets, strengths=[0.5])
+    assert solved == [2, 2]
+    for column in range(4):
+        alone = fit_linear(NUMBERS, features, targets[:, [column]], strengths=[0.5])
+        np.testing.assert_allclose(together.weight[column], alone.weight[0], atol=1e-12)
+        np.testing.assert_allclose(together.bias[column], alone.bias[0], atol=1e-12)
 
 
 def test_logistic_fits_equal_those_of_scikit_learn(draw: np.random.Generator) -> None:

@@ -13,7 +13,7 @@ from anymae.benchmark.labels import Array
 from anymae.benchmark.suite import Task, TaskData
 from anymae.predictor import to_answers
 from anymae.task import TaskConfig
-from anymae.training.linear import fit_linear
+from anymae.training.linear import fit_each
 
 STRENGTHS = tuple(10.0**power for power in range(-5, 1))
 """Inverse penalties that are tried."""
@@ -37,10 +37,9 @@ def linear_candidates(task: Task, data: TaskData, features: Floats) -> Iterator[
         return
     config = describe_task(task, data)
     targets = standardise(config, known)[:, None]
-    for strength in STRENGTHS:
-        found = fit_linear(config, train, targets, strengths=(strength,))
+    for found in fit_each(config, train, targets, STRENGTHS):
         outputs = torch.from_numpy(found.outputs(rest))
-        yield Candidate({"strength": strength}, to_answers(config, outputs).numpy())
+        yield Candidate({"strength": found.strength}, to_answers(config, outputs).numpy())
 
 
 def standardise(config: TaskConfig, labels: Array) -> Array:

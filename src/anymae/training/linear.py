@@ -7,7 +7,7 @@ Shapes: R rows, F features, O outputs, T targets.
 """
 
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -80,18 +80,9 @@ def fit_linear(
         strengths: Inverse penalties, of which cross-validation takes the best.
         seed: Deals rows to folds.
     """
-    rows = np.asarray(features, np.float64)
     truth = np.asarray(targets, np.float64)
-    importance = np.ones(len(rows))
-    if weights is not None and np.any(weights):
-        # Rows of weight 0 are as if they were not there: they thin nothing out.
-        importance = np.asarray(weights, np.float64)
-        importance = importance / importance[importance > 0].mean()
-    elif weights is not None:
-        importance = np.zeros(len(rows))
-    shift, scale = rows.mean(0), rows.std(0)
-    scale = np.where(scale > 1e-6 * np.abs(shift) + 1e-12, scale, 1.0)
-    rows = (rows - shift) / scale
+    rows, shift, scale = _standardised(features)
+    importance = _importance(weights, len(rows))
     strength = strengths[0]
     # Small fits gain nothing from threads, and lose much where these wait for a processor.
     with threadpool_limits(1, user_api="blas"):
@@ -99,8 +90,40 @@ def fit_linear(
             strength = _choose(
                 task, rows, truth, importance, strengths, _folds(groups, len(rows), seed)
             )
-        weight, bias = _fit(task, rows, truth, importance, strength)
+        weight, bias = next(_fits(task, rows, truth, importance, [strength]))
     return LinearFit(shift, scale, weight, bias, strength)
+
+
+def fit_each(
+    task: TaskConfig,
+    features: npt.NDArray[np.floating],
+    targets: npt.NDArray[np.floating],
+    strengths: Sequence[float],
+) -> Iterator[LinearFit]:
+    """Fit outputs as `fit_linear` does, once at each strength; the caller chooses."""
+    rows, shift, scale = _standardised(features)
+    truth, importance = np.asarray(targets, np.float64), np.ones(len(rows))
+    with threadpool_limits(1, user_api="blas"):
+        found = list(_fits(task, rows, truth, importance, strengths))
+    for strength, (weight, bias) in zip(strengths, found, strict=True):
+        yield LinearFit(shift, scale, weight, bias, strength)
+
+
+def _standardised(features: npt.NDArray[np.floating]) -> tuple[Array, Array, Array]:
+    """Return the rows with mean 0 and deviation 1, and what was taken off and divided by."""
+    rows = np.asarray(features, np.float64)
+    shift, scale = rows.mean(0), rows.std(0)
+    scale = np.where(scale > 1e-6 * np.abs(shift) + 1e-12, scale, 1.0)
+    return (rows - shift) / scale, shift, scale
+
+
+def _importance(weights: npt.NDArray[np.floating] | None, count: int) -> Array:
+    """Return the weight of each row, 1 on average over those that have any."""
+    if weights is None:
+        return np.ones(count)
+    found = np.asarray(weights, np.float64)
+    # Rows of weight 0 are as if they were not there: they thin nothing out.
+    return found / found[found > 0].mean() if found.any() else np.zeros(count)
 
 
 def _folds(groups: IntArray | None, count: int, seed: int) -> list[tuple[IntArray, IntArray]]:
@@ -128,12 +151,16 @@ def _choose(
 ) -> float:
     """Return the strength with the least loss over held-out folds."""
     best, least, worse = strengths[0], np.inf, 0
-    for strength in sorted(strengths):
-        loss = sum(
-            _held_out(task, rows, truth, weights, strength, kept, held)
-            for kept, held in folds
-            if len(kept) and len(held)
-        )
+    ordered, used = sorted(strengths), [fold for fold in folds if all(map(len, fold))]
+
+    def losses(fold: tuple[IntArray, IntArray], tried: Sequence[float]) -> Array:
+        return np.array(list(_held_out(task, rows, truth, weights, tried, *fold)))
+
+    if task.type == "regression":  # by fold: all strengths share what is slow about one
+        curve = iter(sum((losses(fold, ordered) for fold in used), np.zeros(len(ordered))))
+    else:  # by strength, up to where the loop stops
+        curve = (float(sum(losses(fold, [strength])[0] for fold in used)) for strength in ordered)
+    for strength, loss in zip(ordered, curve, strict=False):
         worse = worse + 1 if loss >= least else 0
         if loss < least:
             best, least = strength, loss
@@ -148,54 +175,81 @@ def _held_out(
     rows: Array,
     truth: Array,
     weights: Array,
-    strength: float,
+    strengths: Sequence[float],
     kept: IntArray,
     held: IntArray,
-) -> float:
-    """Return the loss of the rows held out, by a fit to those kept."""
-    weight, bias = _fit(task, rows[kept], truth[kept], weights[kept], strength)
-    total, _ = task_losses(
-        task,
-        torch.from_numpy(rows[held] @ weight.T + bias),
-        torch.from_numpy(truth[held]),
-        weights=torch.from_numpy(weights[held]),
-    )
-    return float(total)
+) -> Iterator[float]:
+    """Return the loss of the rows held out, by a fit to those kept at each strength."""
+    for weight, bias in _fits(task, rows[kept], truth[kept], weights[kept], strengths):
+        total, _ = task_losses(
+            task,
+            torch.from_numpy(rows[held] @ weight.T + bias),
+            torch.from_numpy(truth[held]),
+            weights=torch.from_numpy(weights[held]),
+        )
+        yield float(total)
 
 
-def _fit(
-    task: TaskConfig, rows: Array, truth: Array, weights: Array, strength: float
-) -> tuple[Array, Array]:
-    """Return weight `(O, F)` and bias `(O,)`; targets of several columns are fitted apart.
+def _fits(
+    task: TaskConfig, rows: Array, truth: Array, weights: Array, strengths: Sequence[float]
+) -> Iterator[tuple[Array, Array]]:
+    """Return, by strength, weight `(O, F)` and bias `(O,)`; columns of targets are fitted apart.
 
     Rows of weight 0 are left out, so that answers that only they have are none.
     """
-    if task.type == "multiclass":
-        known = ~np.isnan(truth[:, 0]) & (weights > 0)
-        return _classes(rows[known], truth[known, 0], weights[known], strength, len(task.classes))
-    fit: Callable[..., tuple[Array, float]] = _ridge if task.type == "regression" else _logistic
-    parts = []
-    for column in truth.T:
-        known = ~np.isnan(column) & (weights > 0)
-        parts.append(fit(rows[known], column[known], weights[known], strength))
-    return np.stack([weight for weight, _ in parts]), np.array([bias for _, bias in parts])
+    known = ~np.isnan(truth) & (weights > 0)[:, None]
+    if task.type == "regression":
+        yield from _ridges(rows, truth, weights, known, strengths)
+        return
+    for strength in strengths:
+        if task.type == "multiclass":
+            kept, count = known[:, 0], len(task.classes)
+            yield _classes(rows[kept], truth[kept, 0], weights[kept], strength, count)
+            continue
+        parts = [
+            _logistic(rows[kept], column[kept], weights[kept], strength)
+            for column, kept in zip(truth.T, known.T, strict=True)
+        ]
+        yield np.stack([weight for weight, _ in parts]), np.array([bias for _, bias in parts])
 
 
-def _ridge(rows: Array, truth: Array, weights: Array, strength: float) -> tuple[Array, float]:
-    """Solve ridge regression in the smaller of rows and features."""
+def _ridges(
+    rows: Array,
+    truth: Array,
+    weights: Array,
+    known: npt.NDArray[np.bool_],
+    strengths: Sequence[float],
+) -> Iterator[tuple[Array, Array]]:
+    """Solve ridge regression for all columns that are known of the same rows together."""
+    shape = (len(strengths), truth.shape[1])
+    weight, bias = np.zeros((*shape, rows.shape[1])), np.zeros(shape)
+    masks, place = np.unique(known, axis=1, return_inverse=True)
+    for number, kept in enumerate(masks.T):
+        columns = np.flatnonzero(place == number)
+        if kept.any():
+            path = _ridge(rows[kept], truth[kept][:, columns], weights[kept], strengths)
+            for at, found in enumerate(path):
+                weight[at, columns], bias[at, columns] = found
+    yield from zip(weight, bias, strict=True)
+
+
+def _ridge(
+    rows: Array, truth: Array, weights: Array, strengths: Sequence[float]
+) -> Iterator[tuple[Array, Array]]:
+    """Solve one Gram matrix, the smaller of rows and features, at each strength."""
     total = weights.sum()
-    if not total:
-        return np.zeros(rows.shape[1]), 0.0
     centre, level = weights @ rows / total, weights @ truth / total
-    root = np.sqrt(weights)
-    scaled, wanted = (rows - centre) * root[:, None], (truth - level) * root
+    root = np.sqrt(weights)[:, None]
+    scaled, wanted = (rows - centre) * root, (truth - level) * root
     wide = len(rows) < rows.shape[1]
     gram = scaled @ scaled.T if wide else scaled.T @ scaled
-    gram.flat[:: len(gram) + 1] += 1 / strength
     right = wanted if wide else scaled.T @ wanted
-    solved = np.linalg.solve(gram, right)
-    weight = scaled.T @ solved if wide else solved
-    return weight, float(level - centre @ weight)
+    for strength in strengths:
+        penalised = gram.copy()
+        penalised.flat[:: len(gram) + 1] += 1 / strength
+        solved = np.linalg.solve(penalised, right)
+        weight = (scaled.T @ solved if wide else solved).T
+        yield weight, level - weight @ centre
 
 
 def _logistic(rows: Array, truth: Array, weights: Array, strength: float) -> tuple[Array, float]:
