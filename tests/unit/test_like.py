@@ -140,3 +140,51 @@ def test_words_that_are_no_columns_or_typed_ones_are_refused(tmp_path: Path) -> 
         open_data(path, DataConfig(words=("siz",)))
     with pytest.raises(DataError, match="itself says that it holds int64; turn it into strings"):
         open_data({"size": [1, 2], "b": [0.5, 0.7]}, DataConfig(words=("size",)))
+
+
+SITES = {"site": ["A1" if row < 20 else str(row) for row in range(400)], "x": ["0.5", "0.7"] * 200}
+FEW_WORDS = {**SITES, "site": ["A1", *(str(row) for row in range(399))]}
+
+
+def test_a_column_that_is_named_words_holds_words_however_few(tmp_path: Path) -> None:
+    path = write(tmp_path / "few.csv", FEW_WORDS)
+    with pytest.raises(DataError, match="line 2 holds a word in column 'site', where the others"):
+        open_data(path, DataConfig(kind="table"))
+    named = open_data(path, DataConfig(kind="table", words=("site",)))
+    assert len(named) == 400
+    assert named.input.categories[0] > 0
+
+
+def test_few_words_in_another_file_leave_words_what_they_are(tmp_path: Path) -> None:
+    many = {**SITES, "site": ["A1" if row % 5 == 0 else str(row % 30) for row in range(400)]}
+    train, few = write(tmp_path / "t.csv", many), write(tmp_path / "few.csv", FEW_WORDS)
+    trained = open_data(train, DataConfig(kind="table"))
+    assert len(open_data(few, preparation=trained.preparation)) == 400
+    beside = open_data(train, DataConfig(kind="table", valid=str(few)))
+    assert len(beside) == 800
+    assert beside.input.categories == trained.input.categories
+
+
+@pytest.mark.parametrize("part", ["valid", "test"])
+def test_another_file_does_not_change_what_the_training_file_holds(
+    tmp_path: Path, part: str
+) -> None:
+    grades = {"grade": [str(row % 4) for row in range(ROWS)], "x": ["0.5", "0.7"] * (ROWS // 2)}
+    train = write(tmp_path / "t.csv", grades)
+    other = write(tmp_path / "v.csv", {"grade": ["1.0", "", "2.0"], "x": ["1", "2", "3"]})
+    found = open_data(train, DataConfig(**{part: str(other)}))
+    assert found.input.categories == open_data(train).input.categories == (4, 0)
+    batch = found.batch(np.arange(ROWS, ROWS + 3))
+    assert batch.inputs[:, 0, 0].tolist() == [1, 0, 2]
+
+
+def test_a_word_in_a_numeric_column_of_another_file_is_a_bad_row(tmp_path: Path) -> None:
+    train = write(tmp_path / "t.csv", {"a": ["0.25", "0.75"] * 12, "b": ["1.5", "2.5"] * 12})
+    other = write(tmp_path / "v.csv", {"a": ["1", "1.O", "2"], "b": ["1", "2", "?"]})
+    with pytest.raises(DataError, match=r"line 3 of .* holds a word in column 'a', where"):
+        open_data(train, DataConfig(valid=str(other)))
+    found = open_data(train, DataConfig(valid=str(other), on_bad_row="skip"))
+    assert len(found.parts.valid) == 2
+    words = write(tmp_path / "w.csv", {"a": ["x", "y", "z"], "b": ["1", "2", "3"]})
+    with pytest.raises(DataError, match=r"'a' holds double in .*t.csv and string in .*w.csv"):
+        open_data(train, DataConfig(valid=str(words)))

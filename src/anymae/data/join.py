@@ -13,10 +13,11 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from anymae.config import DataConfig
 from anymae.data.frame import Frame, Places
-from anymae.data.missing import as_numbers
+from anymae.data.missing import as_numbers, blank, codes_of
 from anymae.data.preparation import Preparation
 from anymae.data.roles import LeftOut, Roles, named
 from anymae.data.sources import read_source
@@ -88,7 +89,8 @@ def read_parts(data: object, config: DataConfig) -> ReadParts:
     fields = (field for field in frame.table.schema if pa.types.is_large_string(field.type))
     words = tuple(dict.fromkeys((*config.words, *(field.name for field in fields))))
     alike = config.model_copy(update={"words": words})
-    frames = [frame, *(read_source(path, alike) for _, path in others)]
+    read = (read_source(path, alike) for _, path in others)
+    frames = [frame, *(_like_first(other, frame, config) for other in read)]
     parts = [0, *(part for part, _ in others)]
     files = np.repeat(np.array(parts, np.int8), [other.table.num_rows for other in frames])
     names = [dict.fromkeys(other.table.column_names) for other in frames]
@@ -158,11 +160,7 @@ def _join(frames: list[Frame]) -> Frame:
     try:
         table = pa.concat_tables([frame.table for frame in frames], promote_options="permissive")
     except pa.ArrowException as error:
-        names = " and ".join(frame.name for frame in frames)
-        raise DataError(
-            f"the columns of {names} cannot stand in one table ({error}); "
-            "give each column one type in all files"
-        ) from None
+        raise _unlike(frames, error) from None
     starts = np.cumsum([0, *(frame.table.num_rows for frame in frames)])[:-1].tolist()
     kept = [
         (np.arange(frame.table.num_rows) if frame.rows is None else frame.rows) + start
@@ -179,10 +177,72 @@ def _join(frames: list[Frame]) -> Frame:
         table=table,
         rows=None if all(frame.rows is None for frame in frames) else np.concatenate(kept),
         bad=dict(bad),
-        odd=frozenset(name for frame in frames for name in frame.odd),
         places=_join_places(frames, starts),
         named_by=first.named_by if all(f.named_by == first.named_by for f in frames) else None,
         source_digest=digest,
+    )
+
+
+def _like_first(frame: Frame, first: Frame, config: DataConfig) -> Frame:
+    """Bring the columns of a further file into the numbers of the first, which is trained on."""
+    table, bad = frame.table, dict(frame.bad)
+    for place, name in enumerate(frame.table.column_names):
+        cells = table[name].combine_chunks()
+        known = first.table.schema.get_field_index(name)
+        wanted = cells.type if known < 0 else first.table.schema.field(known).type
+        whole = pa.types.is_integer(wanted)
+        if pa.types.is_large_string(cells.type) and (whole or pa.types.is_floating(wanted)):
+            words = blank(cells, codes_of(name, config.missing))
+            numbers = as_numbers(words)
+            odd = pc.and_(words.is_valid(), numbers.is_null()).to_numpy(zero_copy_only=False)
+            mostly_words = odd.sum() * 2 > len(words) - words.null_count
+            if mostly_words or (whole and _exceeds_floats(numbers)):
+                continue  # refused where the files are joined
+            cells = numbers
+            if name not in config.drop:
+                problem = f"holds a word in column {name!r}, where the others are numbers"
+                bad = dict.fromkeys(np.flatnonzero(odd).tolist(), problem) | bad
+        if whole and pa.types.is_floating(cells.type):
+            cells = _whole(cells, wanted)
+        if cells.type != table.schema.field(place).type:
+            table = table.set_column(place, name, cells)
+    return replace(frame, table=table, bad=bad)
+
+
+def _exceeds_floats(numbers: pa.Array) -> bool:
+    """Say whether some are whole numbers that floats do not tell apart."""
+    largest = pc.max(pc.abs(numbers)).as_py()
+    return largest is not None and largest > 2**53
+
+
+def _whole(numbers: pa.Array, kind: pa.DataType) -> pa.Array:
+    """Return floats as integers where all are whole, as programs write 1.0 beside a missing 1."""
+    try:
+        return pc.if_else(numbers.is_nan(), pa.scalar(None, numbers.type), numbers).cast(kind)
+    except pa.ArrowInvalid:
+        return numbers
+
+
+def _unlike(frames: list[Frame], error: pa.ArrowException) -> DataError:
+    """Name a column whose cells cannot stand under those of the first file."""
+    names, found = " and ".join(frame.name for frame in frames), str(error)
+    known = frames[0].table.schema
+    for other in frames[1:]:
+        for column in other.table.schema:
+            if column.name not in known.names:
+                continue
+            pair = [known.field(column.name), column]
+            try:
+                pa.unify_schemas([pa.schema([one]) for one in pair], promote_options="permissive")
+            except pa.ArrowException:
+                first, second = (str(one.type).removeprefix("large_") for one in pair)
+                found = (
+                    f"{column.name!r} holds {first} in {frames[0].name} and {second} in "
+                    f"{other.name}"
+                )
+    return DataError(
+        f"the columns of {names} cannot stand in one table ({found}); "
+        "give each column one type in all files"
     )
 
 
@@ -200,6 +260,8 @@ def _parsed(frame: Frame, types: Mapping[str, str], missing: tuple[str, ...]) ->
     table, odd = frame.table, set(frame.odd)
     for place, column in enumerate(table.schema):
         wanted = types.get(column.name)
+        if wanted == "category":
+            odd.discard(column.name)
         if not pa.types.is_large_string(column.type):
             continue
         if wanted in _NUMBERS:

@@ -8,6 +8,7 @@ bytes that are not UTF-8 go through Python's, which knows the line of each recor
 import csv
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from functools import partial
 from itertools import chain
 from pathlib import Path
@@ -51,7 +52,9 @@ class DelimitedSource(Source):
             for field in frame.table.schema
             if field.name in config.words and not holds_words(field.type)
         )
-        return through_cache(_reading(data, config.missing, typed)) if typed else frame
+        frame = through_cache(_reading(data, config.missing, typed)) if typed else frame
+        # A column that is named has no numbers, however few of its cells are words.
+        return replace(frame, odd=frame.odd - set(config.words))
 
 
 def _reading(files: Files, missing: tuple[str, ...], words: tuple[str, ...]) -> Reading:
