@@ -176,6 +176,27 @@ def test_a_part_that_is_to_have_rows_gets_a_group_however_large() -> None:
     assert list(map(len, parts)) == [750, 250, 0]
 
 
+@pytest.mark.parametrize("seed", range(8))
+@pytest.mark.parametrize("others", [[100, 100], [10] * 20])
+def test_a_group_that_is_far_too_large_is_left_to_train_on(others: list[int], seed: int) -> None:
+    groups = np.repeat(np.arange(len(others) + 1), [800, *others])
+    parts = parts_of({"g": groups}, seed, group="g")
+    assert len(parts.valid) == others[0] * (1 if others[0] > 20 else 2)
+    dataset = open_data(pa.table({"a": NUMBERS, "g": groups}), DataConfig(group="g"), seed=seed)
+    shares = split_rows(dataset.rows, DataConfig(group="g"), seed, valid_share=0.1, test_share=0.05)
+    assert len(shares.train) >= 800
+
+
+def test_a_part_far_from_its_share_is_told(caplog: pytest.LogCaptureFixture) -> None:
+    columns = {"g": np.arange(COUNT) // 250}
+    parts_of(columns, group="g")
+    told = "the validation part has 250 of 1,000 rows, where about 20 were asked for: groups stay"
+    assert [told in record.message for record in caplog.records] == [True]
+    caplog.clear()
+    parts_of({"g": GROUPS}, group="g")
+    assert not caplog.records
+
+
 @pytest.mark.parametrize(
     "config",
     [{"group": "g"}, {"split_by": "stratified", "target": ("c",)}, {"split_by": "scaffold"}],

@@ -1,6 +1,7 @@
 """Which rows are for training, for validation and for the final test."""
 
 import hashlib
+import logging
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
@@ -16,6 +17,8 @@ from anymae.data.rows import Rows
 from anymae.data.sampler import Permutation
 from anymae.errors import ConfigError, DataError, require_extra
 from anymae.randomness import Draws, Purpose, row_keys
+
+logger = logging.getLogger(__name__)
 
 VALID_SHARE = 0.02
 MOST_VALID = 10_000
@@ -80,6 +83,29 @@ def split_rows(
         DataError: The split column holds other values; a stratified or group split lacks its
             column, one by scaffold its strings; no row is left for training.
     """
+    parts, notes = drawn_parts(
+        rows, config, seed, valid_share=valid_share, test_share=test_share, among=among
+    )
+    for note in notes:
+        logger.warning("%s", note)
+    return parts
+
+
+def drawn_parts(
+    rows: Rows,
+    config: DataConfig,
+    seed: int,
+    *,
+    valid_share: float | None = None,
+    test_share: float = 0.0,
+    among: npt.NDArray[np.bool_] | None = None,
+) -> tuple[Parts, tuple[str, ...]]:
+    """Split as `split_rows` does and return, in place of logging it, what is far from the shares.
+
+    Raises:
+        ConfigError: As `split_rows`.
+        DataError: Likewise.
+    """
     named = named_parts(rows)
     none = np.zeros(0, np.int64)
     train, valid, test = named or (np.arange(len(rows)), none, none)
@@ -91,6 +117,7 @@ def split_rows(
             f"valid_share and test_share ask for {num_valid:,} and {num_test:,} of {len(pool):,} "
             "rows; let them add up to less than 1"
         )
+    notes: tuple[str, ...] = ()
     if num_valid or num_test:
         chosen = _draw(rows, config, seed, pool, [num_test, num_valid])
         test = test if named is not None else pool[chosen == 0]
@@ -98,9 +125,16 @@ def split_rows(
         drawn = np.zeros(len(rows), np.bool_)
         drawn[pool[chosen < 2]] = True
         train = train[~drawn[train]]
+        got = {"test": (num_test, 0), "validation": (num_valid, 1)}
+        notes = tuple(
+            f"the {name} part has {taken:,} of {len(pool):,} rows, where about {count:,} were "
+            "asked for: groups stay whole; name the parts with --split, or groups of other sizes"
+            for name, (count, number) in got.items()
+            if (taken := int((chosen == number).sum())) > 2 * count or 2 * taken < count
+        )
     if not len(train):
         raise DataError(f"no row is left for training: {len(valid)} validate, {len(test)} test")
-    return Parts(train, valid, test)
+    return Parts(train, valid, test), notes
 
 
 def named_parts(rows: Rows) -> Parts | None:
@@ -207,18 +241,24 @@ def _choose(groups: IntArray, counts: Sequence[int]) -> npt.NDArray[np.int8]:
     number of each row's taker; rows left over get the number of takers.
     """
     sizes = np.bincount(groups)
-    ends = np.cumsum(sizes)
     takers = np.full(len(sizes), len(counts), np.int8)
-    first = 0
     for number, count in enumerate(counts):
-        before = ends[first] - sizes[first]
-        # The last group is in if more than half of it is.
-        last = int(np.searchsorted(ends - sizes / 2, before + count))
-        last = min(max(last, first + int(count > 0)), len(sizes) - 1)
-        takers[first:last] = number
-        first = last
+        left = np.flatnonzero(takers == len(counts))
+        if count and len(left) > 1:
+            takers[_first_groups(left, sizes, count)] = number
     chosen: npt.NDArray[np.int8] = takers[groups]
     return chosen
+
+
+def _first_groups(left: IntArray, sizes: IntArray, count: int) -> IntArray:
+    """Return the first groups of `left` that make about `count` rows, passing over huge ones."""
+    fitting = left[sizes[left] <= 2 * count]
+    if not len(fitting):
+        return left[[sizes[left].argmin()]]
+    ends = np.cumsum(sizes[fitting])
+    # The last group is in if more than half of it is.
+    last = int(np.searchsorted(ends - sizes[fitting] / 2, count))
+    return fitting[: min(max(last, 1), len(left) - 1)]
 
 
 def _random_keys(count: int, seed: int) -> IntArray:
