@@ -740,6 +740,14 @@ def test_unlike_data_in_memory_are_warned_of_where_they_are_given(
     assert {one.filename for one in told} == {__file__}
 
 
+@pytest.mark.parametrize("function", [embed, score])
+def test_categories_that_training_lacked_are_warned_of(function: Callable[..., object]) -> None:
+    columns = {"kind": ["a", "b", "c"] * 8, "x": np.arange(24) / 7}
+    trained = drawn(columns)
+    with pytest.warns(AnymaeWarning, match="'kind': 1 cells hold categories that are not among"):
+        function(trained, {"kind": ["a", "z"], "x": [0.5, 0.7]})
+
+
 def test_a_csv_file_has_no_cells_for_ids_that_are_lists(
     model: MaskedAutoencoder, tmp_path: Path
 ) -> None:

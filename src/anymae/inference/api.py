@@ -1,7 +1,8 @@
 """Embed, predict and score: on what is in memory, or from file to file.
 
-Data unlike the training data are warned of: in memory by an `AnymaeWarning` about bytes and
-lengths, to a file in its notes and the log, where the median row's score is compared as well.
+Data unlike the training data are warned of: in memory by an `AnymaeWarning` about bytes, lengths
+and new categories, to a file in its notes and the log, where the median row's score is compared
+as well.
 
 Shapes: R rows, D width.
 """

@@ -85,8 +85,11 @@ def unlike_inputs(model: Model, dataset: Dataset) -> tuple[str, ...]:
 
 
 def warn_unlike(model: Model, dataset: Dataset) -> None:
-    """Warn of bytes and lengths that differ, at the line that called this package."""
-    for note in unlike_inputs(model, dataset):
+    """Warn of how data were read, such as new categories, and of bytes and lengths that differ.
+
+    The warning points at the line that called this package.
+    """
+    for note in (*dataset.notes, *unlike_inputs(model, dataset)):
         warn(note)
 
 
