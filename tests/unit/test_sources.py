@@ -209,6 +209,11 @@ def test_an_npz_with_valid_has_nan_where_nothing_is(tmp_path: Path) -> None:
     np.testing.assert_array_equal(read_source(tmp_path / "y.npz", CONFIG).arrays()[0], large)
 
 
+def test_an_npz_may_have_labels_that_are_true_or_false(tmp_path: Path) -> None:
+    np.savez(tmp_path / "x.npz", x=np.ones((3, 2)), y=np.array([True, False, True]))
+    assert read_source(tmp_path / "x.npz", CONFIG).table["y"].to_pylist() == [True, False, True]
+
+
 @pytest.mark.parametrize(
     ("arrays", "message"),
     [
@@ -445,6 +450,15 @@ def test_json_columns_of_mixed_types_become_strings(tmp_path: Path) -> None:
     (tmp_path / "x.jsonl").write_text("\n".join(json.dumps(row) for row in rows))
     frame = read_source(tmp_path / "x.jsonl", CONFIG)
     assert frame.table.to_pydict() == {"a": ["1", "x"], "b": ['{"c": [1]}', None]}
+
+
+def test_json_integers_of_more_than_64_bits_keep_their_digits(tmp_path: Path) -> None:
+    ids = [18446744073709551615, 9007199254740993, 9007199254740992]
+    rows = [{"id": number, "x": [number, 0.5]} for number in ids]
+    (tmp_path / "x.jsonl").write_text("\n".join(json.dumps(row) for row in rows))
+    table = read_source(tmp_path / "x.jsonl", CONFIG).table
+    assert table["id"].to_pylist() == [str(number) for number in ids]
+    assert table["x"].to_pylist()[0] == [2.0**64, 0.5]
 
 
 @pytest.mark.parametrize("pattern", ["", "/*/*.png"])

@@ -75,13 +75,20 @@ def test_a_big_file_is_hashed_once_and_again_when_it_changes(
     monkeypatch.setattr(cache, "sha256", lambda path: hashed.append(path) or "other")
     assert content_digest([path]) == digest
     assert not hashed
+    (note,) = (cache.cache_folder() / "digests").iterdir()
+    for damaged in ("", digest[:-1], "\0" * 64):
+        note.write_text(damaged)
+        assert content_digest([path]) == "other"
     stat = path.stat()
     path.write_bytes(b"y" * 100)
     os.utime(path, ns=(stat.st_atime_ns, stat.st_mtime_ns))
     assert content_digest([path]) == "other"
 
 
-@pytest.mark.parametrize("damage", ["truncate", "no entry", "nonsense", "missing key"])
+@pytest.mark.parametrize(
+    "damage",
+    ["truncate", "no entry", "nonsense", "missing key", "null", "[]", '{"bytes": null}', "places"],
+)
 def test_a_damaged_entry_is_made_anew(damage: str, tmp_path: Path, own_cache: Path) -> None:
     (tmp_path / "x.csv").write_text("a\n1\n2\n")
     read_source(tmp_path / "x.csv", CONFIG)
@@ -95,8 +102,10 @@ def test_a_damaged_entry_is_made_anew(damage: str, tmp_path: Path, own_cache: Pa
         found = json.loads((entry / "entry.json").read_text())
         del found["unread"]
         (entry / "entry.json").write_text(json.dumps(found))
+    elif damage == "places":
+        (entry / "places.npy").write_bytes(b"")
     else:
-        (entry / "entry.json").write_text("{")
+        (entry / "entry.json").write_text("{" if damage == "nonsense" else damage)
     assert read_source(tmp_path / "x.csv", CONFIG).table["a"].to_pylist() == [1, 2]
 
 

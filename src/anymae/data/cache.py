@@ -9,6 +9,7 @@ import hashlib
 import json
 import logging
 import os
+import re
 import shutil
 import sys
 import time
@@ -30,11 +31,22 @@ from anymae.files import sha256, sync
 
 logger = logging.getLogger(__name__)
 
-LAYOUT = 6
-"""Version of the entries; raised when they change."""
+LAYOUT = 7
+"""Version of the entries; raised when they, or what is read of a file, change."""
 
 _REMEMBER_BYTES = 1 << 26
 _MANY_BAD = 100_000
+_DAMAGED = (
+    OSError,
+    EOFError,
+    ValueError,
+    TypeError,
+    LookupError,
+    AttributeError,
+    pa.ArrowException,
+)
+"""What is raised where the files of an entry hold something else than was written."""
+_DIGEST = re.compile("[0-9a-f]{64}")
 
 
 def cache_folder() -> Path:
@@ -78,8 +90,10 @@ def _file_digest(path: Path) -> str:
     state = [str(path), stat.st_size, stat.st_ino, stat.st_mtime_ns, stat.st_ctime_ns]
     key = hashlib.sha256(json.dumps(state).encode()).hexdigest()
     note = cache_folder() / "digests" / key
-    with suppress(OSError):
-        return note.read_text()
+    with suppress(OSError, UnicodeDecodeError):
+        # A power failure can leave a note without its content.
+        if _DIGEST.fullmatch(known := note.read_text()):
+            return known
     digest = sha256(path)
     # A file that changed a moment ago may change again within the clock's resolution.
     if time.time() - max(stat.st_mtime, stat.st_ctime) > 2:
@@ -87,6 +101,7 @@ def _file_digest(path: Path) -> str:
             note.parent.mkdir(parents=True, exist_ok=True)
             staged = note.with_suffix(f".{os.getpid()}")
             staged.write_text(digest)
+            sync(staged)
             staged.replace(note)
     return digest
 
@@ -294,7 +309,7 @@ def _open(place: Path, reading: Reading, digest: str) -> Frame | None:
             named_by=reading.named_by,
             source_digest=digest,
         )
-    except (OSError, ValueError, KeyError, pa.ArrowException):
+    except _DAMAGED:
         return None
 
 

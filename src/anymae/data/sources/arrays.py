@@ -263,6 +263,8 @@ def native(dtype: np.dtype[Any]) -> np.dtype[Any]:
 
 def label_type(dtype: np.dtype[Any]) -> pa.DataType:
     """Return the type of a column with one cell for each row."""
+    if dtype.kind == "b":
+        return pa.bool_()
     return pa.large_string() if dtype.kind == "U" else pa.from_numpy_dtype(native(dtype))
 
 

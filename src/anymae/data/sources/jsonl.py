@@ -98,15 +98,16 @@ def _kind(cell: object) -> pa.DataType:
     if isinstance(cell, bool):
         return pa.bool_()
     if isinstance(cell, int):
-        if -(2**63) <= cell < 2**63:
-            return pa.int64()
-        return pa.float64() if abs(cell) < 2**1000 else pa.large_string()
+        # Longer ones are names: as floats they would lose digits.
+        return pa.int64() if -(2**63) <= cell < 2**63 else pa.large_string()
     if isinstance(cell, float):
         return pa.float64()
     if isinstance(cell, list):
         inner = pa.null()
         for item in cell:
-            inner = _join(inner, _kind(item))
+            # What is in a list is an amount.
+            large = isinstance(item, int) and 2**63 <= abs(item) < 2**1000
+            inner = _join(inner, pa.float64() if large else _kind(item))
         listed = pa.types.is_large_list(inner) or pa.types.is_null(inner)
         if listed or inner in (pa.int64(), pa.float64()):
             return pa.large_list(inner)
