@@ -15,6 +15,7 @@ import numpy.typing as npt
 import pyarrow as pa
 
 from anymae.data.batch import IntArray
+from anymae.data.codes import codes_of
 from anymae.data.dataset import Dataset
 from anymae.data.sources.locate import require_output
 from anymae.data.splits import group_cells, named_parts
@@ -294,7 +295,8 @@ def _by_group(
     """
     if dataset.roles.group is None:
         return {}, 0
-    cells = group_cells(dataset.column(dataset.roles.group).take(pa.array(index)))
+    name, declared = dataset.roles.group, dataset.preparation.missing
+    cells = group_cells(dataset.column(name).take(pa.array(index)), codes_of(name, declared))
     if pa.types.is_large_string(cells.type):
         # Groups may be any bytes, which need not be text.
         cells = cells.cast(pa.large_binary())

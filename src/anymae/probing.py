@@ -305,7 +305,7 @@ class Judge:
         self._truth = encode_labels(task, read_labels(dataset, task.targets))[held]
         given = read_weights(dataset)
         self._weights = None if given is None else np.maximum(given[fitted], 0)
-        groups = row_groups(dataset.rows)
+        groups = row_groups(dataset.rows, dataset.preparation.missing)
         self._groups = None if groups is None else groups[fitted]
         self._held_weights = np.ones(len(held)) if given is None else given[held]
 

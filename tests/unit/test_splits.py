@@ -88,7 +88,7 @@ def test_groups_stay_together() -> None:
         assert abs(len(parts.valid) - 100) < 15
 
 
-@pytest.mark.parametrize("empty", [None, ""])
+@pytest.mark.parametrize("empty", [None, "", "NA"])
 def test_half_of_the_rows_without_a_group_are_no_group(empty: str | None) -> None:
     column = [empty if row % 2 else f"g{row % 40}" for row in range(COUNT)]
     parts = parts_of({"g": column}, group="g")
@@ -139,6 +139,14 @@ def test_split_without_its_column_is_an_error(split_by: str, message: str) -> No
 def test_cells_that_are_no_number_are_groups_of_their_own() -> None:
     cells = pa.chunked_array([[1.0, float("nan"), float("nan"), None, 1.0]])
     assert group_codes(cells).tolist() == [0, 1, 2, 3, 0]
+
+
+def test_words_for_a_missing_cell_are_no_group() -> None:
+    words = pa.chunked_array([["a", "NA", " NA", "n/d", "n/d", "a", "?"]])
+    assert group_codes(words, ("n/d",)).tolist() == [0, 1, 2, 3, 4, 0, 5]
+    assert group_codes(pa.chunked_array([[-9, 1, -9, 1]]), ("-9",)).tolist() == [1, 0, 2, 0]
+    column = ["n/d" if row % 2 else f"g{row % 40}" for row in range(COUNT)]
+    assert 10 <= len(parts_of({"g": column}, group="g", missing=("g=n/d",)).valid) <= 40
 
 
 def test_bytes_that_are_no_text_are_scaffolds_of_their_own() -> None:

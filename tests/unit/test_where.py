@@ -140,6 +140,64 @@ def test_a_filter_does_not_copy_the_table() -> None:
     assert frame.rows.tolist() == list(range(1, 100, 2))
 
 
+@pytest.mark.parametrize(
+    ("text", "rows"),
+    [
+        ("name is None", [1, 2, 3, 4]),
+        ("name is not None", [0, 5]),
+        ("name != 'a'", [5]),
+        ("not name == 'a'", [5]),
+        ("name not in ['a']", [5]),
+        ("name > ''", [0, 5]),
+        ("name == 'NA'", [2]),
+        ("name != 'NA'", [0, 5]),
+        ("name in ['NA', 'b']", [2, 5]),
+        ("pay is None", [0]),
+        ("pay != 1", [2, 3, 4, 5]),
+        ("pay < 2", [1]),
+        ("pay == -999", [0]),
+    ],
+)
+def test_what_is_missing_to_the_model_is_missing_to_a_filter(text: str, rows: list[int]) -> None:
+    table = {"name": ["a", "", "NA", " n/d ", None, "b"], "pay": [-999, 1, 2, 3, 4, 5]}
+    config = DataConfig(missing=("name=n/d", "pay=-999"), where=text)
+    assert read_source(table, config).rows.tolist() == rows
+
+
+@pytest.mark.parametrize(
+    ("text", "rows"),
+    [
+        ("run > 1e6", [0, 1, 2]),
+        ("run >= 20000002.0", [1, 2]),
+        ("run > 20000001.5", [1, 2]),
+        ("run in (20000002.0, 0.5)", [1]),
+        ("run < 1e20", [0, 1, 2]),
+        ("run > energy", [0, 1, 2]),
+        ("large > 2", [1, 2]),
+        ("large > -1", [0, 1, 2]),
+        ("large in (-1, 1)", [0]),
+        ("large > run", [1]),
+        ("single == 0.1", [0]),
+        ("single != 0.1", [1]),
+        ("single in (0.1,)", [0]),
+        ("single < 1e300", [0, 1]),
+        ("short < 1000", [0, 1, 2]),
+        ("short == 300 or short == 1", [0]),
+    ],
+)
+def test_numbers_are_compared_whatever_their_types(text: str, rows: list[int]) -> None:
+    table = pa.table(
+        {
+            "run": [20_000_001, 20_000_002, 2**53 + 1],
+            "energy": [0.5, 1.5, 2.5],
+            "large": pa.array([1, 2**63 + 5, 3], pa.uint64()),
+            "single": pa.array([0.1, 0.5, None], pa.float32()),
+            "short": pa.array([1, 2, 3], pa.int8()),
+        }
+    )
+    assert read_source(table, DataConfig(where=text)).rows.tolist() == rows
+
+
 def test_a_parsed_filter_is_an_expression() -> None:
     schema = pa.schema([("a", pa.int64())])
     assert str(parse_where("a > 1", schema)[0]) == "(a > 1)"

@@ -5,7 +5,8 @@ from collections.abc import Sequence
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from anymae.data.sources.guess import MISSING, NUMBER, number_of
+from anymae.data.codes import MISSING, number_of
+from anymae.data.sources.guess import NUMBER
 from anymae.errors import DataError, nearest
 
 
@@ -30,16 +31,6 @@ def check_codes(declared: Sequence[str], columns: Sequence[str]) -> None:
         if equals and name not in columns:
             known = nearest(name, columns)
             raise DataError(f"--missing {code} names column {name!r}, which is not there{known}")
-
-
-def codes_of(column: str, declared: Sequence[str]) -> tuple[str, ...]:
-    """Return the declared codes that hold for one column; of other columns there may be any.
-
-    >>> codes_of("pay", ["-999", "age=0"])
-    ('-999',)
-    """
-    parts = [code.rpartition("=") for code in declared]
-    return tuple(value for name, equals, value in parts if not equals or name == column)
 
 
 def blank(cells: pa.Array, codes: Sequence[str] = ()) -> pa.Array:

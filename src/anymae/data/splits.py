@@ -13,6 +13,8 @@ import torch
 
 from anymae.config import DataConfig
 from anymae.data.batch import IntArray
+from anymae.data.codes import codes_of
+from anymae.data.missing import blank
 from anymae.data.rows import Rows
 from anymae.data.sampler import Permutation
 from anymae.errors import ConfigError, DataError, require_extra
@@ -214,7 +216,8 @@ def _groups(rows: Rows, config: DataConfig, seed: int, train: IntArray) -> IntAr
     """
     if rows.roles.group is not None:
         groups = rows.column(rows.roles.group).take(pa.array(train))
-        return _shuffled_groups(group_codes(groups), seed)
+        codes = codes_of(rows.roles.group, config.missing)
+        return _shuffled_groups(group_codes(groups, codes), seed)
     if config.split_by == "group":
         raise DataError("a split by group needs to know the groups; name their column with --group")
     if config.split_by == "scaffold":
@@ -266,39 +269,42 @@ def _random_keys(count: int, seed: int) -> IntArray:
     return keys.reshape(-1)
 
 
-def group_codes(column: pa.ChunkedArray) -> IntArray:
+def group_codes(column: pa.ChunkedArray, codes: Sequence[str] = ()) -> IntArray:
     """Return a number for each distinct value; a cell with nothing in it is a group of its own.
 
     >>> group_codes(pa.chunked_array([["a", None, "b", "a", ""]])).tolist()
     [0, 2, 1, 0, 3]
     """
-    codes = (
-        group_cells(column)
+    numbers = (
+        group_cells(column, codes)
         .dictionary_encode()
         .indices.to_numpy(zero_copy_only=False)
         .astype(np.float64)
     )
-    alone = np.isnan(codes)
-    codes[alone] = len(codes) + np.flatnonzero(alone)
-    numbers: IntArray = np.unique(codes, return_inverse=True)[1]
-    return numbers
+    alone = np.isnan(numbers)
+    numbers[alone] = len(numbers) + np.flatnonzero(alone)
+    groups: IntArray = np.unique(numbers, return_inverse=True)[1]
+    return groups
 
 
-def group_cells(column: pa.ChunkedArray) -> pa.Array:
-    """Return the group of each row, null where a cell has nothing in it."""
+def group_cells(column: pa.ChunkedArray, codes: Sequence[str] = ()) -> pa.Array:
+    """Return the group of each row, null where a cell is missing, as it is where it is an input."""
     cells = column.combine_chunks()
-    if pa.types.is_large_string(cells.type) or pa.types.is_string(cells.type):
-        # A text file has no other word for a null.
-        return pc.if_else(pc.equal(cells, ""), pa.scalar(None, cells.type), cells)
-    if pa.types.is_floating(cells.type):
-        return pc.if_else(pc.is_nan(cells), pa.scalar(None, cells.type), cells)
-    return cells
+    if pa.types.is_string(cells.type):
+        cells = cells.cast(pa.large_string())
+    missing = blank(cells, codes).is_null()
+    return pc.if_else(missing, pa.scalar(None, cells.type), cells)
 
 
-def row_groups(rows: Rows) -> IntArray | None:
-    """Return the number of each row's group, `(rows,)`, or `None` where rows have none."""
+def row_groups(rows: Rows, declared: Sequence[str] = ()) -> IntArray | None:
+    """Return the number of each row's group, `(R,)`, or `None` where rows have none.
+
+    Args:
+        rows: The rows.
+        declared: Cells that are missing, as `DataConfig.missing` has them.
+    """
     name = rows.roles.group
-    return None if name is None else group_codes(rows.column(name))
+    return None if name is None else group_codes(rows.column(name), codes_of(name, declared))
 
 
 def _shuffled_groups(codes: IntArray, seed: int) -> IntArray:

@@ -2,7 +2,7 @@
 
 import ast
 import unicodedata
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
 from typing import Any
 
@@ -11,6 +11,7 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from anymae.data.codes import MISSING, codes_of, number_of
 from anymae.data.frame import Frame
 from anymae.errors import UserInputError, first_line, nearest
 
@@ -26,21 +27,29 @@ _COMPARISONS: dict[type[ast.cmpop], Any] = {
 }
 
 
-def parse_where(text: str, schema: pa.Schema) -> tuple[pc.Expression, list[str]]:
+def parse_where(
+    text: str, schema: pa.Schema, declared: Sequence[str] = ()
+) -> tuple[pc.Expression, list[str]]:
     """Turn a filter into a pyarrow expression, with the columns in it.
 
     It may hold column names, numbers, strings, True, False and None, comparisons (also chained),
     `in`, `not in`, `is None`, `is not None`, `and`, `or`, `not` and brackets. A name that Python
     would not take for one is written `col("net weight")`; times are compared with strings. A
-    comparison with a missing cell (null or NaN) does not hold, whichever it is, nor does its `not`.
+    comparison with a missing cell (null, NaN, or what stands for them) does not hold, whichever it
+    is, nor does its `not`; but a word that stands for one is found where it is asked for.
+
+    Args:
+        text: The filter.
+        schema: The columns.
+        declared: Cells that are missing besides the usual words, as `DataConfig.missing` has them.
 
     Raises:
         UserInputError: It holds something else, or a column that `schema` lacks.
 
-    >>> schema = pa.schema([("split", pa.string()), ("age", pa.int64())])
-    >>> condition, columns = parse_where("split == 'train' and 18 <= age < 65", schema)
+    >>> schema = pa.schema([("odd", pa.bool_()), ("age", pa.int64())])
+    >>> condition, columns = parse_where("not odd and 18 <= age < 65", schema)
     >>> str(condition), columns
-    ('((split == "train") and ((18 <= age) and (age < 65)))', ['age', 'split'])
+    ('(invert(odd) and ((18 <= age) and (age < 65)))', ['age', 'odd'])
     """
     try:
         tree = ast.parse(text.strip(), mode="eval")
@@ -49,20 +58,20 @@ def parse_where(text: str, schema: pa.Schema) -> tuple[pc.Expression, list[str]]
             f"the filter {text!r} is no expression; expected is one such as "
             "split == 'train' and col('net weight') > 30"
         ) from None
-    parser = _Parser(text, schema)
+    parser = _Parser(text, schema, declared)
     condition = parser.condition(tree.body)
     if not parser.columns:
         raise parser.problem("it names no column")
     return condition, sorted(parser.columns)
 
 
-def select(frame: Frame, text: str) -> Frame:
+def select(frame: Frame, text: str, declared: Sequence[str] = ()) -> Frame:
     """Keep the rows of a frame for which a filter holds.
 
     Raises:
         UserInputError: The filter cannot be understood, does not fit the columns, or keeps none.
     """
-    condition, columns = parse_where(text, frame.table.schema)
+    condition, columns = parse_where(text, frame.table.schema, declared)
     table = frame.table.select(columns)
     number = "".join(table.column_names) + "_"  # a name that no column has
     kept: list[npt.NDArray[np.int64]] = []
@@ -82,10 +91,6 @@ def select(frame: Frame, text: str) -> Frame:
     return frame.keep(rows)
 
 
-def _is_missing(operand: pc.Expression) -> pc.Expression:
-    return operand.is_null(nan_is_null=True)
-
-
 def _unknown_where(missing: pc.Expression, result: pc.Expression) -> pc.Expression:
     """Make a result null, so that neither it nor its opposite holds."""
     unknown: pc.Expression = pc.if_else(missing, pa.scalar(None, pa.bool_()), result)
@@ -93,8 +98,8 @@ def _unknown_where(missing: pc.Expression, result: pc.Expression) -> pc.Expressi
 
 
 class _Parser:
-    def __init__(self, text: str, schema: pa.Schema) -> None:
-        self.text, self.schema = text, schema
+    def __init__(self, text: str, schema: pa.Schema, declared: Sequence[str]) -> None:
+        self.text, self.schema, self.declared = text, schema, declared
         self.columns: set[str] = set()
         """Those met so far."""
         # Python reads some letters, such as the sign for micro, as others that look the same.
@@ -130,32 +135,88 @@ class _Parser:
             case ast.In() | ast.NotIn():
                 if not isinstance(right, ast.List | ast.Tuple | ast.Set) or not right.elts:
                     raise self.problem(f"{ast.unparse(right)!r} is not a list of values")
-                operand, name = self.operand(left, None), self.column(left)
-                try:
-                    values = pa.array([self.value(item, name) for item in right.elts])
-                except (pa.ArrowInvalid, pa.ArrowTypeError):
-                    raise self.problem("a list needs values of one type") from None
-                found = _unknown_where(_is_missing(operand), operand.isin(values))
-                return found if isinstance(sign, ast.In) else ~found
+                return self.found(left, right.elts, isinstance(sign, ast.NotIn))
             case ast.Is() | ast.IsNot():
                 if not (isinstance(right, ast.Constant) and right.value is None):
                     raise self.problem("`is` goes with None only")
-                missing = _is_missing(self.operand(left, None))
+                name = self.column(left)
+                operand = pc.scalar(self.value(left, None)) if name is None else pc.field(name)
+                missing = operand.is_null() if name is None else self.missing(name)
                 return missing if isinstance(sign, ast.Is) else ~missing
         if any(isinstance(side, ast.Constant) and side.value is None for side in (left, right)):
             raise self.problem("a missing cell is found with `is None`")
-        sides = self.operand(left, self.column(right)), self.operand(right, self.column(left))
-        result: pc.Expression = _COMPARISONS[type(sign)](*sides)
-        for name in (self.column(left), self.column(right)):
-            if name is not None and pa.types.is_floating(self.kind(name)):
-                # NaN differs from every number, though nothing is known of it.
-                result = _unknown_where(_is_missing(pc.field(name)), result)
+        result: pc.Expression = _COMPARISONS[type(sign)](*self.sides(left, right))
+        columns = [name for name in map(self.column, (left, right)) if name is not None]
+        asked = {ast.Eq: ~result, ast.NotEq: result}.get(type(sign))
+        for name in columns:
+            if self.may_lack(name):
+                missing = self.missing(name)
+                if asked is not None and len(columns) == 1:
+                    missing = missing & asked
+                result = _unknown_where(missing, result)
         return result
 
-    def operand(self, node: ast.expr, other: str | None) -> pc.Expression:
-        """Parse what is compared: a column, or a value such as the column `other` holds."""
-        name = self.column(node)
-        return pc.scalar(self.value(node, other)) if name is None else pc.field(name)
+    def found(self, left: ast.expr, items: Sequence[ast.expr], beside: bool) -> pc.Expression:
+        """Parse whether an operand is one of the values, or, with `beside`, none of them."""
+        name = self.column(left)
+        values = [self.value(item, name) for item in items]
+        if name is None:
+            operand, missing, kind = pc.scalar(self.value(left, None)), None, None
+        else:
+            operand, missing, kind = pc.field(name), self.missing(name), self.kind(name)
+        if kind is not None and _is_number(kind):
+            values = [number for value in values if (number := _held(value, kind)) is not None]
+        else:
+            kind = None
+        try:
+            among = operand.isin(pa.array(values, kind))
+        except (pa.ArrowInvalid, pa.ArrowTypeError):
+            raise self.problem("a list needs values of one type") from None
+        if missing is not None:
+            among = _unknown_where(missing & ~among, among)
+        return ~among if beside else among
+
+    def sides(self, left: ast.expr, right: ast.expr) -> list[pc.Expression]:
+        """Parse what is compared; numbers of different types are brought into one."""
+        names = [self.column(left), self.column(right)]
+        kinds = [None if name is None else self.kind(name) for name in names]
+        numbers = [kind for kind in kinds if kind is not None and _is_number(kind)]
+        sides = [None if name is None else pc.field(name) for name in names]
+        if len(numbers) == 2 and numbers[0] != numbers[1]:
+            if any(pa.types.is_floating(kind) or kind == pa.uint64() for kind in numbers):
+                return [side.cast(pa.float64(), safe=False) for side in sides]
+            return sides
+        for place, node in enumerate((left, right)):
+            if sides[place] is not None:
+                continue
+            value, kind = self.value(node, names[1 - place]), kinds[1 - place]
+            if kind is None or not _is_number(kind):
+                sides[place] = pc.scalar(value)
+            elif (held := _held(value, kind)) is not None:
+                sides[place] = pc.scalar(pa.scalar(held, kind))
+            else:
+                sides[place] = pc.scalar(float(value))
+                sides[1 - place] = sides[1 - place].cast(pa.float64(), safe=False)
+        return sides
+
+    def may_lack(self, name: str) -> bool:
+        """Say whether cells can be missing that are not null."""
+        kind = self.kind(name)
+        coded = _is_number(kind) and any(codes_of(name, self.declared))
+        return coded or _is_string(kind) or bool(pa.types.is_floating(kind))
+
+    def missing(self, name: str) -> pc.Expression:
+        """Return where a column has nothing, as `missing.blank` has it."""
+        kind, cells, codes = self.kind(name), pc.field(name), codes_of(name, self.declared)
+        missing = cells.is_null(nan_is_null=True)
+        if _is_string(kind):
+            words = pa.array([*MISSING, *codes], kind)
+            missing = missing | pc.ascii_trim_whitespace(cells).isin(words)
+        elif _is_number(kind):
+            numbers = [number for number in map(number_of, codes) if number is not None]
+            held = [one for number in numbers if (one := _held(number, kind)) is not None]
+            missing = missing | cells.isin(pa.array(held, kind)) if held else missing
+        return missing
 
     def column(self, node: ast.expr) -> str | None:
         """Return the name of a column; `None` for anything else."""
@@ -210,6 +271,24 @@ class _Parser:
     def problem(self, what: str) -> UserInputError:
         """Return the error for something that is not understood."""
         return UserInputError(f"the filter {self.text!r} cannot be used: {what}")
+
+
+def _held(value: Any, kind: pa.DataType) -> Any:  # noqa: ANN401 - int or float
+    """Return a number as a column of a type holds it; `None` where none is near.
+
+    >>> _held(2.0, pa.int8()), _held(0.5, pa.int8()), _held(300, pa.int8())
+    (2, None, None)
+    """
+    if pa.types.is_floating(kind):
+        with np.errstate(over="ignore"):
+            near = float(kind.to_pandas_dtype()(value))
+        return None if np.isinf(near) and not np.isinf(value) else near
+    if not float(value).is_integer():
+        return None
+    try:
+        return pa.scalar(int(value), kind).as_py()
+    except (pa.ArrowInvalid, OverflowError):
+        return None
 
 
 def _is_number(kind: pa.DataType) -> bool:

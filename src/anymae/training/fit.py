@@ -208,7 +208,7 @@ class _Trainer:
     def _fit_head(self, _stage: Stage | None) -> Left:
         """Fit a linear model to the readout's features."""
         train, labelled = self._rows.train, self._rows.labelled
-        groups = row_groups(labelled.dataset.rows)
+        groups = row_groups(labelled.dataset.rows, labelled.dataset.preparation.missing)
         found = fit_linear(
             self._task, self._features(), labelled.targets[train],
             weights=self._objective.row_weights(train),

@@ -120,7 +120,12 @@ def label_parts(
                 f"{len(parts.valid):,}", f"{config.num_labels:,}",
             )  # fmt: skip
         train, valid = _draw_labels(
-            task, truth, train, config.num_labels, seed, groups=row_groups(dataset.rows)
+            task,
+            truth,
+            train,
+            config.num_labels,
+            seed,
+            groups=row_groups(dataset.rows, dataset.preparation.missing),
         )
         if task.type == "regression":
             task = infer_task(labels, train, type=task.type, readout=config.readout)

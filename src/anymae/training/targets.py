@@ -13,9 +13,9 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from anymae.data.batch import IntArray
+from anymae.data.codes import codes_of, number_of
 from anymae.data.dataset import Dataset
-from anymae.data.missing import as_numbers, blank, codes_of
-from anymae.data.sources.guess import number_of
+from anymae.data.missing import as_numbers, blank
 from anymae.errors import DataError, nearest
 from anymae.task import ReadoutConfig, TaskConfig, TaskType
 

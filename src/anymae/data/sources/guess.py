@@ -6,8 +6,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-MISSING = ("", "NaN", "NA", "?")
-"""Cells that are missing, besides those that `data.missing` declares."""
+from anymae.data.codes import MISSING, number_of
 
 NUMBER = r"(?i)^[+-]?((\d+\.?\d*|\.\d+)(e[+-]?\d+)?|nan|inf(inity)?)$"
 """What a number looks like."""
@@ -37,18 +36,6 @@ def markers(declared: Iterable[str], column: str, columns: list[str]) -> pa.Arra
         if name == column and number_of(value) is None:
             words.append(value)
     return pa.array(words, pa.string())
-
-
-def number_of(word: str) -> float | None:
-    """Return the number that a word is; `None` if it is none.
-
-    >>> number_of("1e3"), number_of("x")
-    (1000.0, None)
-    """
-    try:
-        return float(word)
-    except ValueError:
-        return None
 
 
 def holds_words(kind: pa.DataType) -> bool:

@@ -47,7 +47,7 @@ def read_source(data: object, config: DataConfig) -> Frame:
     if frame.bad:
         _report_bad(frame, config)
     if config.where is not None:
-        frame = select(frame, config.where)
+        frame = select(frame, config.where, config.missing)
     return frame
 
 
