@@ -181,7 +181,7 @@ class _Parser:
         names = [self.column(left), self.column(right)]
         kinds = [None if name is None else self.kind(name) for name in names]
         numbers = [kind for kind in kinds if kind is not None and _is_number(kind)]
-        sides = [None if name is None else pc.field(name) for name in names]
+        sides: list[Any] = [None if name is None else pc.field(name) for name in names]
         if len(numbers) == 2 and numbers[0] != numbers[1]:
             if any(pa.types.is_floating(kind) or kind == pa.uint64() for kind in numbers):
                 return [side.cast(pa.float64(), safe=False) for side in sides]
@@ -189,7 +189,8 @@ class _Parser:
         for place, node in enumerate((left, right)):
             if sides[place] is not None:
                 continue
-            value, kind = self.value(node, names[1 - place]), kinds[1 - place]
+            value: Any = self.value(node, names[1 - place])
+            kind = kinds[1 - place]
             if kind is None or not _is_number(kind):
                 sides[place] = pc.scalar(value)
             elif (held := _held(value, kind)) is not None:
