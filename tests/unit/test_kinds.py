@@ -433,6 +433,16 @@ def test_patch_must_divide_the_picture() -> None:
         open_data(np.zeros((3, 4, 6), np.uint8), DataConfig(patch=4))
 
 
+@pytest.mark.parametrize("dtype", [np.float64, np.int64])
+def test_pixels_far_from_0_keep_their_differences(dtype: type) -> None:
+    pixels = (10**9 + np.arange(64)).reshape(4, 4, 4, 1).astype(dtype)
+    dataset = open_data(pixels)
+    inputs = dataset.batch(np.arange(4)).inputs.numpy().ravel()
+    scale = dataset.preparation.statistics
+    expected = (pixels.ravel() - scale["mean"][0]) / scale["std"][0]
+    np.testing.assert_allclose(inputs, expected, atol=1e-6)
+
+
 def test_big_tables_are_read_cell_by_cell_alike(monkeypatch: pytest.MonkeyPatch) -> None:
     small = open_data(mixed_table()).batch(ALL[::-1].copy())
     monkeypatch.setattr("anymae.data.kinds.table.RESIDENT_BYTES", 0)

@@ -188,3 +188,13 @@ def test_a_word_in_a_numeric_column_of_another_file_is_a_bad_row(tmp_path: Path)
     words = write(tmp_path / "w.csv", {"a": ["x", "y", "z"], "b": ["1", "2", "3"]})
     with pytest.raises(DataError, match=r"'a' holds double in .*t.csv and string in .*w.csv"):
         open_data(train, DataConfig(valid=str(words)))
+
+
+def test_a_single_word_among_missing_numbers_is_refused() -> None:
+    trained = open_data({"a": np.arange(ROWS) / 7, "b": np.arange(ROWS) / 3})
+    count = 25_000
+    cells = [None] * count
+    cells[1] = "abc"
+    table = pa.table({"a": pa.array(cells, pa.large_string()), "b": np.arange(count) / 3})
+    with pytest.raises(DataError, match="'a' holds words where the run has numbers"):
+        open_data(table, preparation=trained.preparation)

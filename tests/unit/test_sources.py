@@ -258,6 +258,24 @@ def test_what_a_file_is_called_divides_its_cells(tmp_path: Path) -> None:
         read_source(tmp_path / "x.psv", CONFIG)
 
 
+def test_ragged_lists_of_numbers_are_series_of_one_channel() -> None:
+    found = read_source([[1.0, 2.0, 3.0], [1.0, 2.0]], CONFIG)
+    assert found.table.to_pydict() == {"values": [[1.0, 2.0, 3.0], [1.0, 2.0]]}
+    assert open_data([[1.0, 2.0, 3.0], [1.0, 2.0]] * 4).input.kind == "values"
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        pd.Series(["CCO", np.nan, "C"]),
+        pd.Series(["CCO", None, "C"], dtype="string"),
+        np.array(["CCO", np.nan, "C"], object),
+    ],
+)
+def test_what_pandas_calls_missing_is_no_string(data: object) -> None:
+    assert read_source(data, CONFIG).table["text"].to_pylist() == ["CCO", None, "C"]
+
+
 def test_ragged_lists_are_one_column() -> None:
     rows = [[[1.0, 2.0], [3.0, 4.0]], [[5.0, 6.0]]]
     frame = read_source(rows, CONFIG)

@@ -12,7 +12,7 @@ import numpy.typing as npt
 from anymae.config import DataConfig, InputConfig
 from anymae.data.batch import Arrays, IntArray
 from anymae.data.frame import Frame
-from anymae.data.kinds.base import KINDS, BadRows, Stack, Statistics, sample
+from anymae.data.kinds.base import FAR, KINDS, BadRows, Stack, Statistics, sample
 from anymae.data.roles import Roles
 from anymae.errors import DataError
 
@@ -118,8 +118,11 @@ class ImageReader:
     def __init__(self, pictures: Stack, statistics: Statistics) -> None:
         self._pictures = pictures
         self._grid, self._patch = tuple(statistics["grid"]), statistics["patch"]
-        self._mean = np.asarray(statistics["mean"], np.float32)
-        self._std = np.asarray(statistics["std"], np.float32)
+        # Floats of 32 bits hold the usual pixels, and of others, far from 0, not their differences.
+        usual = pictures.dtype.kind in "bui" and pictures.dtype.itemsize <= 2
+        self._kind: np.dtype[np.floating[Any]] = np.dtype("float32" if usual else "float64")
+        self._mean = np.asarray(statistics["mean"], self._kind)
+        self._std = np.asarray(statistics["std"], self._kind)
 
     def input(self, length: int) -> InputConfig:
         """Describe the inputs for the model."""
@@ -130,7 +133,8 @@ class ImageReader:
 
     def read(self, rows: IntArray, first: IntArray, width: int) -> Arrays:
         """Return `(B, N, K)`; pictures are read whole, so `first` and `width` say nothing."""
-        pixels = (self._pictures.take(rows).astype(np.float32) - self._mean) / self._std
+        scaled = (self._pictures.take(rows).astype(self._kind) - self._mean) / self._std
+        pixels: npt.NDArray[np.float32] = np.clip(scaled, -FAR, FAR).astype(np.float32)
         down, across = self._grid
         side, colours = self._patch, len(self._mean)
         cut = pixels.reshape(len(rows), down, side, across, side, colours)

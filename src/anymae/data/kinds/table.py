@@ -101,12 +101,19 @@ class TableRows:
         for column in _columns(statistics):
             here = cells[column.name]
             now = cell_type(here)
-            if now not in _READABLE[column.type] and here.null_count < len(here):
+            if now not in _READABLE[column.type] and self._holds_cells(column.name, here):
                 found.append(
                     f"column {column.name!r} holds {_WORDS[now]} where the run has "
                     f"{_WORDS[column.type]}"
                 )
         return found
+
+    def _holds_cells(self, name: str, some: pa.Array) -> bool:
+        """Say whether a column holds anything, of which a sample may show nothing."""
+        if some.null_count < len(some):
+            return True
+        taken = (self.cells(np.arange(one.start, one.stop))[name] for one in blocks(self._rows))
+        return any(cells.null_count < len(cells) for cells in taken)
 
     def reader(self, statistics: Statistics) -> "TableReader":
         """Return what reads batches with `statistics`."""

@@ -42,6 +42,8 @@ class StringsSource(Source):
         if isinstance(data, pa.Array | pa.ChunkedArray):
             return _frame(pa.table({TEXT: data}), "the column", "strings")
         cells = list(data)
+        if not isinstance(data, Sequence):  # pandas and NumPy have other words for nothing
+            cells = [None if _is_nothing(cell) else cell for cell in cells]
         if not cells:
             raise DataError("the list is empty; a string for each row is expected")
         for row, cell in enumerate(cells):
@@ -67,11 +69,20 @@ class StringsSource(Source):
         )
 
 
+def _is_nothing(cell: object) -> bool:
+    return type(cell).__name__ in ("NAType", "NaTType") or (
+        isinstance(cell, float) and cell != cell
+    )
+
+
 def _ragged(data: Any) -> Frame:  # noqa: ANN401 - any sequence
-    """Read arrays `(N, K)` of different N as one column of lists."""
-    rows = [np.asarray(row).tolist() for row in data]
+    """Read arrays `(N, K)` or `(N,)` of different N as one column of lists."""
     with reading("the list"):
-        column = pa.array(rows, pa.large_list(pa.large_list(pa.float64())))
+        rows = [np.asarray(row) for row in data]
+        kind = pa.large_list(pa.float64())
+        if any(row.ndim != 1 for row in rows):
+            kind = pa.large_list(kind)
+        column = pa.array([row.tolist() for row in rows], kind)
         return _frame(pa.table({VALUES: column}), "the list", "strings")
 
 
