@@ -357,6 +357,22 @@ def test_shards_are_one_table_whose_rows_know_their_file(tmp_path: Path) -> None
         read_source(folder, CONFIG)
 
 
+def test_folders_of_parquet_files_name_a_column(tmp_path: Path) -> None:
+    cells = {"split=train/site=a%20b": 1, "split=test/site=__HIVE_DEFAULT_PARTITION__": 2}
+    for folder, value in cells.items():
+        (tmp_path / "t" / folder).mkdir(parents=True)
+        pq.write_table(pa.table({"a": [value] * 2}), tmp_path / "t" / folder / "0.parquet")
+    for data in (tmp_path / "t", tmp_path / "t" / "*" / "*" / "*.parquet"):
+        assert read_source(data, CONFIG).table.to_pydict() == {
+            "a": [2, 2, 1, 1],
+            "split": ["test", "test", "train", "train"],
+            "site": [None, None, "a b", "a b"],
+        }
+    # The same files by other names are other data.
+    (tmp_path / "t" / "split=test").rename(tmp_path / "t" / "split=dev")
+    assert read_source(tmp_path / "t", CONFIG).table["split"].to_pylist()[:2] == ["dev", "dev"]
+
+
 @pytest.mark.parametrize("ending", ["parquet", "arrow"])
 def test_shards_in_which_a_column_is_empty_are_read(ending: str, tmp_path: Path) -> None:
     cells = {

@@ -1,6 +1,9 @@
 """Parquet: one file, or many that make one table."""
 
 from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+from urllib.parse import unquote
 
 import numpy as np
 import pyarrow as pa
@@ -12,14 +15,24 @@ from anymae.data.spool import plain_type
 from anymae.errors import DataError
 
 _ROWS = 1 << 16
+_NOTHING = "__HIVE_DEFAULT_PARTITION__"
+"""What a folder is called whose rows have no value."""
 
 
 @SOURCES.register("parquet")
 class ParquetSource(CachedSource):
-    """Parquet files with one schema; nested columns other than lists are left out by name."""
+    """Parquet files with one schema; nested columns other than lists are left out by name.
+
+    Folders named `COLUMN=VALUE`, as many programs divide data, add a column of strings.
+    """
 
     extensions = (".parquet", ".pq")
     format = "parquet"
+
+    def settings(self, files: Files) -> dict[str, Any]:
+        """Return the values of the folders' columns, which stand in no file."""
+        folders = _folders(files)
+        return {"folders": folders} if folders else {}
 
     def fill(self, files: Files, sink: Sink) -> None:
         """Copy the files, shard after shard."""
@@ -28,18 +41,37 @@ class ParquetSource(CachedSource):
         for path, name in zip(files.paths, names, strict=True):
             with reading(name):
                 schemas.append(pq.read_schema(path, memory_map=True))
-        sink.start(common_schema(schemas, names))
+        schema = common_schema(schemas, names)
+        folders = {key: cells for key, cells in _folders(files).items() if key not in schema.names}
+        for key in folders:
+            schema = schema.append(pa.field(key, pa.large_string()))
+        sink.start(schema)
         for number, (path, name) in enumerate(zip(files.paths, names, strict=True)):
             with reading(name), pq.ParquetFile(path, memory_map=True) as file:
                 count = 0
                 for batch in file.iter_batches(_ROWS):
-                    sink.add(number, np.arange(count, count + batch.num_rows), batch)
-                    count += batch.num_rows
+                    rows = pa.Table.from_batches([batch])
+                    for key, cells in folders.items():
+                        cell = pa.scalar(cells[number], pa.large_string())
+                        rows = rows.append_column(key, pa.repeat(cell, len(rows)))
+                    sink.add(number, np.arange(count, count + len(rows)), rows)
+                    count += len(rows)
                 if count != file.metadata.num_rows:
                     raise DataError(
                         f"{name} promises {file.metadata.num_rows} rows and holds {count}; "
                         "is it complete?"
                     )
+
+
+def _folders(files: Files) -> dict[str, list[str | None]]:
+    """Return, for each column that folders `COLUMN=VALUE` name, its value in each file."""
+    found: list[dict[str, str | None]] = []
+    for label in files.labels:
+        pairs = (part.partition("=") for part in Path(label).parts[:-1])
+        cells = {unquote(key): unquote(value) for key, sign, value in pairs if key and sign}
+        found.append({key: None if cell == _NOTHING else cell for key, cell in cells.items()})
+    shared = [key for key in found[0] if all(key in cells for cells in found)]
+    return {key: [cells[key] for cells in found] for key in shared}
 
 
 def common_schema(schemas: Sequence[pa.Schema], names: Sequence[str]) -> pa.Schema:
