@@ -88,6 +88,11 @@ def test_near_duplicates_among_equal_strings_are_counted_once() -> None:
     assert (found.exact, found.near) == (1, 1)
 
 
+def test_zeros_are_equal_whatever_their_sign() -> None:
+    dataset = open_data(np.array([[0.0, 1.0], [-0.0, 1.0], [-1.0, -1.0], [1.0, -1.0]]))
+    assert duplicate_groups(dataset).tolist() == [0, 0, 2, 3]
+
+
 def test_rows_of_a_table_are_equal_where_all_inputs_are() -> None:
     table = pa.table({"a": [1.5, 1.5, 2.5, None, 1.5], "b": ["x", "x", "x", "x", "y"]})
     dataset = open_data(table, DataConfig(kind="table", column=("a", "b")))

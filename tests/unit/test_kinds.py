@@ -433,6 +433,12 @@ def test_patch_must_divide_the_picture() -> None:
         open_data(np.zeros((3, 4, 6), np.uint8), DataConfig(patch=4))
 
 
+def test_true_or_false_can_be_declared_missing() -> None:
+    cells = pa.array([True, False, None])
+    assert blank(cells, ("False", "x")).to_pylist() == [True, None, None]
+    assert blank(cells, ("x",)).to_pylist() == [True, False, None]
+
+
 @pytest.mark.parametrize("dtype", [np.float64, np.int64])
 def test_pixels_far_from_0_keep_their_differences(dtype: type) -> None:
     pixels = (10**9 + np.arange(64)).reshape(4, 4, 4, 1).astype(dtype)

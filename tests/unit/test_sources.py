@@ -649,6 +649,10 @@ NPZ = _bytes_of(lambda file: np.savez(file, IMAGES))
         ("x.jsonl", b"[1]\n", "has no values in 1 lines, 1 of which"),
         ("x.txt", b"\n\n", "holds no rows"),
         ("x.parq", b"x", "ends in '.parq', which no source reads; did you mean '.parquet'"),
+        ("x.dat", b"x", r"ends in '.dat', which no source reads; known: .arrow"),
+        ("x.h5", b"x", "which no source reads; save its array as .npy"),
+        ("x.xlsx", b"x", "which no source reads; save its table as .csv"),
+        ("x.sdf", b"x", "which no source reads; write its molecules as SMILES"),
         ("data", b"x", "has no ending"),
     ],
 )
@@ -718,6 +722,9 @@ def test_folders_without_or_with_several_formats_are_refused(tmp_path: Path) -> 
     (tmp_path / "c.xyz").unlink()
     (tmp_path / "b.txt").write_text("a\n1\n")
     with pytest.raises(DataError, match=r"several formats \(.csv, .txt\)"):
+        read_source(tmp_path, CONFIG)
+    (tmp_path / "run.yaml").write_text("steps: 1\n")
+    with pytest.raises(DataError, match="is a run; where data are expected"):
         read_source(tmp_path, CONFIG)
 
 

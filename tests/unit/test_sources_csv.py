@@ -217,10 +217,21 @@ def test_a_quote_that_never_closes_swallows_nothing(content: str, tmp_path: Path
         (",b\n1,2\n", ["unnamed_0", "b"]),
         ("\ufeffa,b\n1,2\n", ["a", "b"]),
         ("a,b\r1,2\r", ["a", "b"]),
+        ("#a\tb\n1\t2\n", ["#a", "b"]),
     ],
 )
 def test_delimiter_and_header_are_found(content: str, names: list[str], tmp_path: Path) -> None:
     assert read(tmp_path, content).table.column_names == names
+
+
+@pytest.mark.parametrize(
+    "begin", ["# made by me\n", "% one, of\n% several lines\n", "##x\n#a\tb\n"]
+)
+@pytest.mark.parametrize("sign", [",", ";", "\t"])
+def test_comments_above_the_header_are_named(begin: str, sign: str, tmp_path: Path) -> None:
+    rows = "".join(f"{row}{sign}{row / 4}{sign}x\n" for row in range(9))
+    with pytest.raises(DataError, match=r"begins with a comment .*; remove the lines above the"):
+        read(tmp_path, f"{begin}a{sign}b{sign}c\n{rows}")
 
 
 @any_block_size

@@ -369,5 +369,5 @@ def _check_lengths(dataset: Dataset, config: DataConfig, *, trained: bool) -> No
         longest, many = int(full[longer[0]]), f" ({len(longer):,} rows are too long)"
     raise DataError(
         f"{frame.name}: {who} has {longest:,} inputs and the model reads {limit:,}{many}; "
-        "choose --too-long truncate, window or crop"
+        "choose --too-long truncate, window or crop (in Python too_long)"
     )

@@ -133,7 +133,8 @@ def row_hashes(dataset: Dataset, index: IntArray) -> IntArray:
         inputs, valid = dataset.whole(index[places])
         words = inputs.reshape(len(places), -1)
         if words.dtype == np.float32:
-            words = words.view(np.int32).astype(np.int64) + 1
+            # The sum with 0 makes -0.0 the 0.0 that it equals.
+            words = (words + np.float32(0)).view(np.int32).astype(np.int64) + 1
             if valid is not None:
                 words *= np.repeat(valid, words.shape[1] // valid.shape[1], axis=1)
         scrambled = mix(torch.from_numpy(words.astype(np.int64)))

@@ -54,6 +54,9 @@ def blank(cells: pa.Array, codes: Sequence[str] = ()) -> pa.Array:
             # What they do not hold at all becomes infinite, and an infinite cell is no such code.
             known = known.filter(pc.or_(pc.is_finite(known), pc.is_inf(pa.array(numbers))))
             missing = pc.or_(missing, pc.is_in(cells.cast(kind, safe=False), known))
+    elif pa.types.is_boolean(cells.type):
+        named = [code.lower() == "true" for code in codes if code.lower() in ("true", "false")]
+        missing = pc.is_in(cells, pa.array(named, pa.bool_()))
     elif pa.types.is_timestamp(cells.type):
         times = [time for time in (_time(code, cells.type) for code in codes) if time is not None]
         missing = pc.is_in(cells, pa.array(times, cells.type))

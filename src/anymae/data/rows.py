@@ -75,7 +75,10 @@ def rows_to_leave_out(
         if count > 1:
             text += f" (and {count - 1:,} more)"
         if config.on_bad_row == "error":
-            raise DataError(f"{text}; repair it, or leave such rows out with --on-bad-row skip")
+            raise DataError(
+                f"{text}; repair it, or leave such rows out with --on-bad-row skip "
+                '(in Python on_bad_row="skip")'
+            )
         logger.warning("%s; left out", text)
     return tuple(found)
 

@@ -11,7 +11,7 @@ import zipfile
 import zlib
 from abc import ABC, abstractmethod
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
@@ -23,7 +23,7 @@ import pyarrow as pa
 from anymae.config import DataConfig
 from anymae.data.cache import Reading, Sink, through_cache
 from anymae.data.frame import Frame
-from anymae.errors import DataError, UserInputError, first_line, nearest
+from anymae.errors import DataError, UserInputError, first_line
 from anymae.registry import Registry
 
 
@@ -130,8 +130,26 @@ def source_of(extension: str, name: str) -> type[Source]:
         known.update(dict.fromkeys(SOURCES[key].extensions, SOURCES[key]))
     if extension not in known:
         ending = f"ends in {extension!r}" if extension else "has no ending such as .csv"
-        raise DataError(f"{name} {ending}, which no source reads{nearest(extension, known)}")
+        raise DataError(f"{name} {ending}, which no source reads; {_instead(extension, known)}")
     return known[extension]
+
+
+_INSTEAD = {
+    (".h5", ".hdf5", ".hdf", ".nc", ".fits", ".fit", ".mat"): "save its array as .npy",
+    (".xlsx", ".xls", ".ods"): "save its table as .csv",
+    (".sdf", ".mol", ".mol2"): "write its molecules as SMILES into a .smi file",
+}
+"""What to do with files that hold data in another format."""
+
+
+def _instead(extension: str, known: Iterable[str]) -> str:
+    """Say what to do with a file whose ending no source knows."""
+    for endings, advice in _INSTEAD.items():
+        if extension in endings:
+            return advice
+    # `.dat` is no misspelt `.tab`: only what was cut short is known again.
+    meant = sorted(one for one in known if len(extension) > 2 and one.startswith(extension))
+    return f"did you mean {meant[0]!r}?" if meant else f"known: {', '.join(sorted(known))}"
 
 
 DAMAGE = (

@@ -30,6 +30,7 @@ from anymae.errors import DataError
 
 _DELIMITERS = ",;\t|"
 _SNIFFED_LINES = 50
+_COMMENT = "#%"
 _LONGEST_CELL = 1 << 26
 _END = "\x00 end"
 
@@ -137,6 +138,7 @@ def _sniff(path: Path, name: str, extension: str) -> _Format:
     start = [line.decode(errors="replace") + "\n" for line in lines]
     choices = "\t|;," if extension in (".tsv", ".tab") else _DELIMITERS
     choices = "|" + choices if extension == ".psv" else choices
+    _refuse_comments(start, choices, name)
     best = max(choices, key=lambda sign: _agreement(start, sign))
     reader = csv.reader(chain(start, [_END]), delimiter=best)
     header = next(record for record in reader if record)
@@ -154,6 +156,21 @@ def _sniff(path: Path, name: str, extension: str) -> _Format:
         )
     unique_names(names, name)
     return _Format(best, names, reader.line_num)
+
+
+def _refuse_comments(start: list[str], choices: str, name: str) -> None:
+    """Refuse lines of comment above the header, which would be taken for it."""
+    below = [line for line in start if line.strip() and line[0] not in _COMMENT]
+    if not start[0].startswith(tuple(_COMMENT)) or not below:
+        return
+    # A header may begin with such a sign too: then it has the cells of the rows.
+    best = max(choices, key=lambda sign: _agreement(below, sign))
+    here, there = (len(next(csv.reader([line], delimiter=best))) for line in (start[0], below[0]))
+    if here != there:
+        raise DataError(
+            f"{name} begins with a comment ({start[0].strip()[:40]!r}), where the names of its "
+            "columns are expected; remove the lines above the header"
+        )
 
 
 def _agreement(start: list[str], delimiter: str) -> tuple[float, int]:

@@ -123,6 +123,8 @@ def _find(name: str) -> list[Path]:
         paths = [Path(name)]
     elif Path(name).is_dir():
         folder = Path(name)
+        if (folder / "run.yaml").is_file():
+            raise DataError(f"{name} is a run; where data are expected, name a file or a folder")
         paths = [
             path
             for path in sorted(folder.rglob("*"))

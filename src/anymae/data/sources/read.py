@@ -75,5 +75,8 @@ def _report_bad(frame: Frame, config: DataConfig) -> None:
     if count == frame.table.num_rows:
         raise DataError(f"{text}; no other row is left: {repair}")
     if config.on_bad_row == "error":
-        raise DataError(f"{text}; {repair}, or leave such rows out with --on-bad-row skip")
+        raise DataError(
+            f"{text}; {repair}, or leave such rows out with --on-bad-row skip "
+            '(in Python on_bad_row="skip")'
+        )
     logger.warning("%s", text)
