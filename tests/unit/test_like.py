@@ -198,3 +198,12 @@ def test_a_single_word_among_missing_numbers_is_refused() -> None:
     table = pa.table({"a": pa.array(cells, pa.large_string()), "b": np.arange(count) / 3})
     with pytest.raises(DataError, match="'a' holds words where the run has numbers"):
         open_data(table, preparation=trained.preparation)
+
+
+def test_rows_that_a_filter_leaves_out_are_not_counted() -> None:
+    trained = open_data({"a": ["x", "y", "z"] * 8, "b": np.arange(ROWS) / 3})
+    new = {"a": ["x", "new", "newer"], "b": [0.5, 0.7, 0.9]}
+    for where, notes in (("b < 0.6", 0), ("b < 0.8", 1)):
+        found = open_data(new, DataConfig(where=where), preparation=trained.preparation)
+        assert len(found.notes) == notes
+        assert all("1 cells" in note for note in found.notes)

@@ -453,6 +453,26 @@ def test_images_that_no_row_can_be_are_refused(tmp_path: Path) -> None:
         read_source(tmp_path, SKIP)
 
 
+@pytest.mark.parametrize(
+    ("text", "told"),
+    [
+        ("1 2.5 3\n4 5 6\n", "name a table .csv"),
+        ("1\t2\n3\t-4e5\n", "name a table .tsv"),
+        ("1\n2\n", None),
+        ("1 2\n3\n", None),
+        ("CCO 1\nCC 2\n", None),
+    ],
+)
+def test_a_text_file_that_looks_like_a_table_is_warned_of(
+    text: str, told: str | None, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    (tmp_path / "x.txt").write_text(text)
+    for _ in range(2):  # also where the cache has it
+        caplog.clear()
+        read_source(tmp_path / "x.txt", CONFIG)
+        assert [told in record.message for record in caplog.records] == ([True] if told else [])
+
+
 def test_several_arrays_are_not_stacked(tmp_path: Path) -> None:
     for name in ("a.npy", "b.npy"):
         np.save(tmp_path / name, IMAGES)

@@ -41,6 +41,11 @@ class TableRows:
         floats = [name for name in names if pa.types.is_floating(types[name])]
         self._as_they_are = [name for name in floats if not self._codes[name]]
         self._rows = frame.table.num_rows
+        self.kept: npt.NDArray[np.bool_] | None = None
+        """True for rows that a filter keeps; `None` where all are."""
+        if frame.rows is not None:
+            self.kept = np.zeros(self._rows, np.bool_)
+            self.kept[frame.rows] = True
         self.lengths = None
         self.longest = len(names)
         self.notes: tuple[str, ...] = ()
@@ -146,8 +151,10 @@ class TableReader:
             if not resident and not any(column.categories for column in columns):
                 break
             cells = table.cells(np.arange(block.start, block.stop))
-            for column in columns:
-                unseen[column.name] += column.unseen(cells[column.name])
+            kept = None if table.kept is None else pa.array(table.kept[block])
+            for column in columns if table.kept is None or table.kept[block].any() else ():
+                here = cells[column.name]
+                unseen[column.name] += column.unseen(here if kept is None else here.filter(kept))
             if resident:
                 parts.append(self._encode(cells))
         if parts:
