@@ -21,7 +21,7 @@ from anymae.training.objective import Counters
 from anymae.training.online_probe import OnlineProbe
 from anymae.training.processes import Processes
 from anymae.training.session import summarise
-from anymae.training.trivial import fit_trivial, trivial_loss
+from anymae.training.trivial import fit_trivial, trivial_losses
 from anymae.training.verdict import judge
 from models import pretrained
 from runs import strings
@@ -80,7 +80,7 @@ def test_the_trivial_predictor_is_the_best_that_looks_at_nothing(kind: str) -> N
     masked = valid.clone()
     masked[:, 0] = False
     made = model(batch.inputs, valid=batch.valid, masked=masked)
-    found = float(trivial_loss(trivial, model.head, batch.inputs, made))
+    found = float(trivial_losses(trivial, model.head, batch.inputs, made).sum())
     expected = 0.0
     if kind == "bytes":
         counts = np.bincount(batch.inputs[valid].numpy(), minlength=262) + 1.0
@@ -148,8 +148,34 @@ def test_spaced_rows_cover_the_whole() -> None:
     assert spaced(rows, 2000) is rows
 
 
+@pytest.mark.parametrize("kind", DATA)
+def test_the_error_of_the_gain_over_the_trivial_predictor_is_that_of_independent_rows(
+    kind: str,
+) -> None:
+    dataset, model = opened(kind)
+    parts = dataset.parts
+    with Processes("cpu") as processes:
+        evaluate = monitor(dataset, model, processes)
+        look = evaluate(model, Counters(0, 10, 0))
+        gains, terms = [], []
+        for row in parts.train[:50]:
+            evaluate._batches = [np.array([row])]
+            alone = evaluate._sum(model.eval())
+            if alone.terms:
+                gains.append(float(alone.trivial - alone.loss))
+                terms.append(float(alone.terms))
+    residuals = np.array(gains) - np.sum(gains) / np.sum(terms) * np.array(terms)
+    expected = residuals.std(ddof=1) * math.sqrt(len(gains)) / np.sum(terms)
+    assert look.values["gain_error"] == pytest.approx(expected, rel=1e-3)
+    assert look.values["valid_rows"] == len(gains) > 40
+    gain = np.sum(gains) / np.sum(terms)
+    assert look.values["trivial_loss"] - look.loss == pytest.approx(gain, rel=1e-4)
+
+
 LOOK = {
     "trivial_loss": 3.0,
+    "gain_error": 0.001,
+    "valid_rows": 256.0,
     "trivial_loss_own_masks": 3.0,
     "valid_loss_own_masks": 1.5,
     "mask_overlap": 0.5,
@@ -157,6 +183,14 @@ LOOK = {
     "embedding_std": 0.4,
 }
 NOT_FINITE = {"effective_rank": None, "embedding_std": None}
+
+
+def looks(losses: list[float], **change: float | None) -> list[dict[str, float | None]]:
+    """Of which each is fifty steps after the one before."""
+    return [
+        {**LOOK, "step": 50.0 * number, "valid_loss": loss, **change}
+        for number, loss in enumerate(losses)
+    ]
 
 
 @pytest.mark.parametrize(
@@ -168,28 +202,47 @@ NOT_FINITE = {"effective_rank": None, "embedding_std": None}
         ([5.5, 3.1, 3.0, 3.01], {"valid_loss_own_masks": 2.9}, "flat", "is not under the 3.000"),
         ([5.5, 3.1, 3.0, 2.99], {"valid_loss_own_masks": 2.9}, "flat", "hardly under the 3.000"),
         ([5.5, 3.1, 3.0, 2.97], {"valid_loss_own_masks": 2.9}, "learning", "1.0% under"),
-        ([1.9, 3.1, 2.4, 2.0], {}, "learning", "the validation loss 2.000 is 33% under"),
+        ([1.9, 3.1, 2.4, 2.0], {}, "learning", "loss 2.000 of 256 rows is 33% under"),
         ([5.5, 3.1, 2.4, 2.0], {"effective_rank": 1.1}, "collapsed", "effective rank 1.1"),
         ([5.5, 3.1, 2.4, 2.0], {"embedding_std": 1e-6}, "collapsed", "the same embedding"),
         ([5.5, 3.1, 2.4, 2.0], NOT_FINITE, "collapsed", "some training rows are not finite"),
         ([5.5, 3.1, 2.4, 2.0], {"valid_loss_own_masks": None}, "learning", "33% under"),
         ([5.5, 3.1, 3.0, 4.2], {"mask_overlap": 0.9}, "learning", "only what its own masks ask"),
         ([2.0], {}, "learning", "33% under the trivial 3.000, by the only look that is known"),
+        ([5.5, 3.1, 3.0, 2.6], {"gain_error": 0.2}, "unknown", "13% under the trivial 3.000, no"),
+        ([5.5, 2.4, 2.4, 2.4], {"gain_error": 0.2}, "learning", "levelled off"),
+        # Three times its error is much of 256 rows, and little of 4.
+        ([5.5, 3.1, 3.0, 2.4], {"gain_error": 0.2, "valid_rows": 4.0}, "unknown", "of 4 rows"),
+        # And the best of many looks is one of luck.
+        ([5.5, *[3.1] * 30, 2.5], {"gain_error": 0.2}, "unknown", "cannot be told"),
+        ([5.5, 3.1, 2.5], {"gain_error": 0.2}, "learning", "17% under"),
+        ([5.5, 2.0], {"gain_error": None, "valid_rows": 1.0}, "unknown", "of 1 row is"),
+        ([5.5, 2.0, 2.0], {"step": 40.0}, "learning", "has not had the time to level off"),
     ],
 )
 def test_the_verdict_says_what_the_numbers_say(
     losses: list[float], change: dict[str, float | None], state: str, words: str
 ) -> None:
-    verdict = judge(losses, {**LOOK, **change})
+    verdict = judge(looks(losses, **change))
     assert verdict.state == state
     assert words in verdict.words
+
+
+def test_looks_of_a_log_that_knows_no_error_are_believed() -> None:
+    before = [
+        {name: value for name, value in look.items() if name not in ("gain_error", "valid_rows")}
+        for look in looks([5.5, 3.1, 2.9])
+    ]
+    verdict = judge(before)
+    assert verdict.state == "learning"
+    assert verdict.words.startswith("learning: the validation loss 2.900 is 3.3% under")
 
 
 @pytest.mark.parametrize(
     ("keep", "kept"), [("best", "best checkpoint is"), ("last", "last weights are")]
 )
 def test_the_verdict_says_which_weights_are_kept(keep: Any, kept: str) -> None:
-    assert f"the {kept} kept" in judge([5.5, 2.0, 2.1, 2.2], LOOK, keep).words
+    assert f"the {kept} kept" in judge(looks([5.5, 2.0, 2.1, 2.2]), keep).words
 
 
 @pytest.mark.parametrize(

@@ -25,7 +25,7 @@ from anymae.randomness import Draws, Purpose, row_keys
 from anymae.training.objective import Counters, Look
 from anymae.training.online_probe import OnlineProbe
 from anymae.training.processes import Processes
-from anymae.training.trivial import fit_trivial, trivial_loss
+from anymae.training.trivial import fit_trivial, trivial_losses
 
 MOST_EMBEDDED = 256
 """Rows whose embeddings are compared."""
@@ -40,6 +40,12 @@ class _Sums(NamedTuple):
     own_trivial: Tensor
     terms: Tensor
     own_terms: Tensor
+    rows: Tensor
+    """Rows in which something was hidden."""
+    gain_squares: Tensor
+    """Of what each row's losses are under the trivial ones."""
+    gain_terms: Tensor
+    terms_squares: Tensor
     again: Tensor
     """Inputs hidden by both of two masks of a row."""
     hidden_at: Tensor
@@ -112,6 +118,8 @@ class ReconstructionMonitor:
         model.train()
         values: dict[str, Tensor | float] = {
             "trivial_loss": sums.trivial / sums.terms.clamp(min=1),
+            "gain_error": _gain_error(sums),
+            "valid_rows": sums.rows,
             "valid_loss_own_masks": sums.own_loss / sums.own_terms.clamp(min=1),
             "trivial_loss_own_masks": sums.own_trivial / sums.own_terms.clamp(min=1),
             "mask_entropy": _relative_entropy(sums.hidden_at, sums.valid_at),
@@ -124,8 +132,8 @@ class ReconstructionMonitor:
 
     def _sum(self, model: MaskedAutoencoder) -> _Sums:
         """Add up over all validation rows and processes."""
-        length = model.config.input.length
-        totals = torch.zeros(7 + 2 * length, dtype=torch.float64)
+        scalars = len(_Sums._fields) - 2
+        totals = torch.zeros(scalars + 2 * model.config.input.length, dtype=torch.float64)
         rank, world = self._processes.rank, self._processes.world
         for index in self._batches[rank::world]:
             batch = self._processes.send(self._dataset.batch(index))
@@ -133,7 +141,7 @@ class ReconstructionMonitor:
                 [part.reshape(-1).double().cpu() for part in self._look(model, batch)]
             )
         summed = torch.tensor(self._processes.sum(totals.tolist()), dtype=torch.float64)
-        return _Sums(*summed[:7], *summed[7:].chunk(2))
+        return _Sums(*summed[:scalars], *summed[scalars:].chunk(2))
 
     def _look(self, model: MaskedAutoencoder, batch: Batch) -> _Sums:
         """Evaluate one batch."""
@@ -144,13 +152,20 @@ class ReconstructionMonitor:
         fixed: Reconstruction = model(batch.inputs, valid=batch.valid, masked=at_random)
         own: Reconstruction = model(batch.inputs, valid=batch.valid, draws=first)
         again = model.mask(embedded, batch.valid, second, 1.0)
+        trivial = trivial_losses(self._trivial, model.head, batch.inputs, fixed)
+        gains = (trivial - fixed.losses).sum(1).double()
+        terms = fixed.filled.sum(1)
         return _Sums(
             loss=fixed.loss_sum,
-            trivial=trivial_loss(self._trivial, model.head, batch.inputs, fixed),
+            trivial=trivial.sum(),
             own_loss=own.loss_sum,
-            own_trivial=trivial_loss(self._trivial, model.head, batch.inputs, own),
+            own_trivial=trivial_losses(self._trivial, model.head, batch.inputs, own).sum(),
             terms=fixed.count,
             own_terms=own.count,
+            rows=(terms > 0).sum(),
+            gain_squares=gains.square().sum(),
+            gain_terms=(gains * terms).sum(),
+            terms_squares=terms.square().sum(),
             again=(own.masked & again).sum(),
             hidden_at=_per_position(own.masked, model.config.input.length),
             valid_at=_per_position(valid, model.config.input.length),
@@ -191,6 +206,20 @@ def spread(embeddings: Tensor) -> tuple[float, float]:
     entropy = -(share * share.clamp(min=1e-300).log()).sum()
     std = centred.square().mean(0).sqrt().mean()
     return float(entropy.exp()), float(std)
+
+
+def _gain_error(sums: _Sums) -> float:
+    """Return the standard error of trivial loss minus loss, row for row; NaN for fewer than 2 rows.
+
+    Both are ratios of sums over rows, so each row strays by its gain minus the mean gain of as many
+    terms (Cochran 1977, section 6.3).
+    """
+    rows, terms = float(sums.rows), float(sums.terms)
+    if rows < 2:
+        return math.nan
+    mean = float(sums.trivial - sums.loss) / terms
+    squares = sums.gain_squares - 2 * mean * sums.gain_terms + mean**2 * sums.terms_squares
+    return math.sqrt(max(0.0, float(squares)) * rows / (rows - 1)) / terms
 
 
 def _relative_entropy(hidden_at: Tensor, valid_at: Tensor) -> Tensor:

@@ -313,7 +313,7 @@ def summarise(
         why = "its log holds no look any more" if has_valid else "there are no validation rows"
         return {**facts, "verdict": "unknown", "words": f"not judged: {why}"}
     best = next((look for look in looks if look["step"] == step), looks[-1])
-    verdict = judge([look["valid_loss"] for look in looks], looks[-1], keep)
+    verdict = judge(looks, keep)
     numbers = {name: value for name, value in best.items() if name not in ("kind", "step")}
     return {**facts, **numbers, "verdict": verdict.state, "words": verdict.words}
 

@@ -33,8 +33,8 @@ def fit_trivial(dataset: Dataset, rows: IntArray) -> Tensor:
     return _FITS[dataset.input.kind](dataset.input, batches)
 
 
-def trivial_loss(predictions: Tensor, head: Head, inputs: Tensor, made: Reconstruction) -> Tensor:
-    """Return the sum of the losses over the inputs that a model had to reconstruct, 0-D.
+def trivial_losses(predictions: Tensor, head: Head, inputs: Tensor, made: Reconstruction) -> Tensor:
+    """Return the losses of the inputs that a model had to reconstruct, `(B, k)`; 0 for filler.
 
     Args:
         predictions: What `fit_trivial` returns.
@@ -44,7 +44,7 @@ def trivial_loss(predictions: Tensor, head: Head, inputs: Tensor, made: Reconstr
     """
     here = predictions.to(inputs.device)[made.hidden]
     losses = head.losses(here, take_inputs(inputs, made.hidden), made.hidden, made.filled)
-    return torch.where(made.filled, losses, 0).sum()
+    return torch.where(made.filled, losses, 0)
 
 
 def _byte_frequencies(inputs: InputConfig, sample: list[Batch]) -> Tensor:
