@@ -32,9 +32,12 @@ def test_compare_prints_table_and_verdict_and_goes_on(
     for name in ("guided pretraining", "raw features + embedding", "mine + embedding"):
         assert f"│ {name} " in outcome.out
     assert outcome.out.splitlines()[-1].startswith("mine + embedding ")
-    run = tmp_path / "c" / "guided-seed0"
-    assert outcome.err.splitlines()[-1].startswith(f"next: anymae finetune {run} {molecules}")
+    assert f"pretrained on the 48 rows of {molecules} that do not test" in outcome.out
     found = command(*words, "--json")
+    scores = {name: one["mean"] for name, one in found.json["scores"].items()}
+    best = min(("guided", "random"), key=lambda name: scores[f"{name} pretraining"])
+    run = tmp_path / "c" / f"{best}-seed0"
+    assert outcome.err.splitlines()[-1].startswith(f"next: anymae finetune {run} {molecules}")
     assert len(found.json["verdicts"]) == 5
     assert "pretraining " not in found.err
 

@@ -71,6 +71,34 @@ def test_differences_are_paired_and_positive_where_it_is_better(done: Comparison
     ).items()
 
 
+@pytest.mark.parametrize(
+    ("scores", "run", "doubted"),
+    [
+        ({}, "random-seed0", None),
+        ({GUIDED: [1.5, 1.0, 1.4]}, "guided-seed0", None),
+        ({"raw features": [2.9, 2.0, 2.9]}, "random-seed0", "better than raw features"),
+        ({NONE: [1.9, 2.3, 2.8]}, "random-seed0", "better than no pretraining"),
+        (
+            {name: [value] for name, value in ((NONE, 9.0), ("raw features", 9.0))},
+            "random-seed0",
+            "than no pretraining and raw features",
+        ),
+    ],
+)
+def test_the_best_encoder_is_named_and_what_it_is_not_known_to_beat(
+    tmp_path: Path, done: Comparison, scores: dict[str, list[float]], run: str, doubted: str | None
+) -> None:
+    made = {GUIDED: [3, 2.0, 3.0], "random pretraining": [2.9, 2.0, 2.8], NONE: [4.1, 3.0, 4.0]}
+    made = {**made, "raw features": [5.1, 4.0, 5.1], **scores}
+    found = Comparison(
+        done.task, "rmse", done.rows, {n: dict(enumerate(v)) for n, v in made.items()}, 0.0,
+        tmp_path, 0.0,
+    )  # fmt: skip
+    assert found.best_run == tmp_path / run
+    doubt = found.doubt()
+    assert doubt is None if doubted is None else doubt is not None and doubted in doubt
+
+
 def test_sentences_say_what_the_intervals_say(tmp_path: Path, done: Comparison) -> None:
     made = {GUIDED: [3, 2.0, 2.9], NONE: [4.1, 3.0, 4.0], "random pretraining": [3, 2.1, 2.8]}
     made |= {"raw features": [1.0, 0.1, 1.0], "raw features + embedding": [3.0, 2.0, 2.9]}

@@ -72,6 +72,13 @@ def test_other_values_in_a_split_column_are_an_error() -> None:
         parts_of({"part": ["test"] * COUNT}, split="part")
 
 
+@pytest.mark.parametrize("empty", ["", None])
+def test_an_empty_cell_of_a_split_column_is_to_become_train(empty: str | None) -> None:
+    names = ["train", empty, "test", "train"] * (COUNT // 4)
+    with pytest.raises(DataError, match="write train there, also for rows without labels, or keep"):
+        parts_of({"part": names}, split="part")
+
+
 def test_random_split_has_the_shares_asked_for() -> None:
     parts, _ = shares({})
     assert list(map(len, parts)) == [700, 100, 200]

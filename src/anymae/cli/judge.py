@@ -189,6 +189,8 @@ def compare(
 ) -> None:
     """Find out whether pretraining helps here: guided, random and none beside plain features.
 
+    Pretrains on the rows of DATA that do not test, also those without labels, and on no others.
+
     Example: anymae compare esol.csv --column smiles --target solubility --out compare/esol
     """
     from anymae.comparison import compare as run_comparison
@@ -209,15 +211,21 @@ def compare(
         show_json(found.to_json())
         return
     show_task(found.task, found.rows, f"; {seeds} seeds")
+    typer.echo(
+        f"pretrained on the {found.rows['pretrained']:,} rows of {data} that do not test, those "
+        "without labels among them"
+    )
     columns = ["features", f"{found.metric} ± sd", "gain over none", "gain over random"]
     show_table(columns, found.table())
     for verdict in found.verdicts():
         typer.echo(verdict)
-    run, words = found.folder / "guided-seed0", data_flags.words()
+    doubt, words = found.doubt(), data_flags.words()
+    if doubt is not None:
+        typer.echo(doubt, err=True)
     if not data_flags.target:
         words += [word for name in found.task.targets for word in flag("--target", name)]
     words += flag("--task", task)
-    next_step("finetune", run, as_argument(data), *words, "--out", "models/NAME")
+    next_step("finetune", found.best_run, as_argument(data), *words, "--out", "models/NAME")
 
 
 def _baseline(text: str) -> tuple[str, str]:

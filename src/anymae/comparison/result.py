@@ -7,9 +7,16 @@ from typing import Any
 from anymae.benchmark.statistics import Difference, paired_difference, summarise
 from anymae.benchmark.suite import ERRORS
 from anymae.task import TaskConfig
+from anymae.wording import listed
 
 GUIDED, RANDOM, NONE = "guided pretraining", "random pretraining", "no pretraining"
 RAW, JOINED = "raw features", " + embedding"
+MASKINGS = {GUIDED: "guided", RANDOM: "random"}
+
+
+def run_name(masking: str, seed: int) -> str:
+    """Name the run of a comparison with masks of a kind."""
+    return f"{masking}-seed{seed}"
 
 
 @dataclass(frozen=True)
@@ -56,6 +63,28 @@ class Comparison:
         pairs = [(GUIDED, other) for other in (NONE, RANDOM, RAW)]
         pairs += [(n, n.removesuffix(JOINED)) for n in self.scores if n.endswith(JOINED)]
         return [self._verdict(*pair) for pair in pairs]
+
+    @property
+    def best(self) -> str:
+        """Which of the pretrained encoders answers best, by its mean."""
+        sign = -1 if self.metric in ERRORS else 1
+        return max(MASKINGS, key=lambda name: sign * summarise(self.scores[name]).mean)
+
+    @property
+    def best_run(self) -> Path:
+        """Its first run."""
+        return self.folder / run_name(MASKINGS[self.best], min(self.scores[self.best]))
+
+    def doubt(self) -> str | None:
+        """Say what the best encoder is not known to beat, though it costs no pretraining."""
+        found = {name: self.difference(self.best, name) for name in (NONE, RAW)}
+        rivals = [n for n, one in found.items() if one is None or one.verdict != "better"]
+        if not rivals:
+            return None
+        return (
+            f"pretraining has not been shown to help here: {self.best}, the best, is not told to "
+            f"be better than {listed(rivals)}"
+        )
 
     def _verdict(self, one: str, other: str) -> str:
         found = self.difference(one, other)

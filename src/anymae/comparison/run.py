@@ -1,8 +1,8 @@
 """`anymae.compare`: the same rows, budget and seeds for pretraining and what must be beaten.
 
 Each seed draws test rows (where the data name none), labels, initial weights, order and masks,
-alike for all that is compared. Test rows are kept out of pretraining and judged once, when all
-features of a seed are there.
+alike for all that is compared. All rows that do not test are pretrained on, with labels or without.
+Test rows are judged once, when all features of a seed are there.
 
 Shapes: R rows, F features.
 """
@@ -17,7 +17,7 @@ import numpy as np
 import torch
 
 from anymae.comparison.baseline import Features, read_baseline
-from anymae.comparison.result import GUIDED, JOINED, NONE, RANDOM, RAW, Comparison
+from anymae.comparison.result import GUIDED, JOINED, MASKINGS, NONE, RAW, Comparison, run_name
 from anymae.comparison.study import TEST_SHARE, Study, labelling, open_study, require_judges
 from anymae.data.batch import IntArray
 from anymae.data.frame import Frame
@@ -35,7 +35,6 @@ from anymae.training.session import make_model
 
 logger = logging.getLogger(__name__)
 
-MASKINGS = {GUIDED: "guided", RANDOM: "random"}
 VARIED = ("masking.kind", "training.seed")
 """Settings in which the runs differ."""
 
@@ -63,7 +62,8 @@ def compare(
     that are there.
 
     Args:
-        data: Rows, some of them with labels: a path or a Python object.
+        data: Rows, some of them with labels: a path or a Python object. All but the test rows are
+            pretrained on, also those without labels, and no others.
         target: Columns to predict; may be named in `data_config` instead.
         out: Folder for the runs.
         baselines: Features by name: a file or object with a row of numbers for each row of the
@@ -115,7 +115,7 @@ class _Trial:
 
     def run(self, masking: str) -> str:
         """Name the run with masks of a kind."""
-        return f"{masking}-seed{self.seed}"
+        return run_name(masking, self.seed)
 
 
 def _draw(study: Study, asked: FinetuneConfig, seed: int) -> _Trial:

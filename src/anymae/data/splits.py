@@ -184,10 +184,13 @@ def _in_words(column: pa.ChunkedArray, name: str) -> npt.NDArray[np.int8]:
     codes = pc.index_in(words, known).combine_chunks()
     unknown = column.filter(codes.is_null())
     if len(unknown):
-        values = ", ".join(repr(value) for value in unknown.unique().to_pylist()[:5])
+        found = unknown.unique().to_pylist()
+        values = ", ".join(repr(value) for value in found[:5])
+        is_empty = any(value is None or not str(value).strip() for value in found)
+        fill = "write train there, also for rows without labels, or " if is_empty else ""
         raise DataError(
             f"split column {name!r} holds {values} in {len(unknown):,} rows; expected train, "
-            f"valid or test: keep the rows you want with --where"
+            f"valid or test: {fill}keep the rows you want with --where"
         )
     parts: npt.NDArray[np.int8] = np.array(list(NAMES.values()), np.int8)[codes.to_numpy(False)]
     return parts
