@@ -39,6 +39,7 @@ from anymae.cli.options import (
 from anymae.errors import UserInputError
 
 if TYPE_CHECKING:
+    from anymae.comparison.result import Comparison
     from anymae.task import TaskType
 
 logger = logging.getLogger(__name__)
@@ -210,6 +211,17 @@ def compare(
     if json:
         show_json(found.to_json())
         return
+    _show_comparison(found, data, seeds)
+    doubt, words = found.doubt(), data_flags.words()
+    if doubt is not None:
+        typer.echo(doubt, err=True)
+    if not data_flags.target:
+        words += [word for name in found.task.targets for word in flag("--target", name)]
+    words += flag("--task", task)
+    next_step("finetune", found.best_run, as_argument(data), *words, "--out", "models/NAME")
+
+
+def _show_comparison(found: "Comparison", data: str, seeds: int) -> None:
     show_task(found.task, found.rows, f"; {seeds} seeds")
     typer.echo(
         f"pretrained on the {found.rows['pretrained']:,} rows of {data} that do not test, those "
@@ -219,13 +231,6 @@ def compare(
     show_table(columns, found.table())
     for verdict in found.verdicts():
         typer.echo(verdict)
-    doubt, words = found.doubt(), data_flags.words()
-    if doubt is not None:
-        typer.echo(doubt, err=True)
-    if not data_flags.target:
-        words += [word for name in found.task.targets for word in flag("--target", name)]
-    words += flag("--task", task)
-    next_step("finetune", found.best_run, as_argument(data), *words, "--out", "models/NAME")
 
 
 def _baseline(text: str) -> tuple[str, str]:

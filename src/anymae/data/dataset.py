@@ -13,6 +13,7 @@ import torch
 
 from anymae.config import DataConfig, InputConfig
 from anymae.data.batch import Arrays, Batch, IntArray, pack, to_batch
+from anymae.data.doubts import doubts
 from anymae.data.join import check_words, read_like
 from anymae.data.kinds import KINDS, Kind, Reader, Statistics
 from anymae.data.missing import check_codes
@@ -273,7 +274,7 @@ def _fit(
     statistics = kind.fit(rows.numbers_of(parts.train))
     reader = kind.reader(statistics)
     made = reader.input(length).model_copy(update={"positions": config.positions})
-    return _Fitted(reader, made, statistics, parts.digest, notes)
+    return _Fitted(reader, made, statistics, parts.digest, (*notes, *doubts(rows, kind, config)))
 
 
 def _adopt(name: str, kind: Kind, preparation: Preparation) -> _Fitted:

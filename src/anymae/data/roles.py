@@ -17,6 +17,7 @@ from pydantic import Field
 from anymae.config import DataConfig, InputKind, Names, Section
 from anymae.data.codes import codes_of
 from anymae.data.frame import VALUES, Frame
+from anymae.data.misread import misread
 from anymae.data.missing import blank
 from anymae.data.sources.guess import NAME
 from anymae.errors import DataError, nearest
@@ -235,14 +236,14 @@ def _choose(frame: Frame, config: DataConfig, free: list[str]) -> tuple[InputKin
         return "table", "the named columns are numbers or several", given
     named = [name for name in strings if name.lower() in STRING_NAMES]
     if named:
-        return "bytes", f"column {named[0]!r} is named like a string", _only(named)
+        return "bytes", f"column {named[0]!r} is named like a string", _only(named, frame)
     if len(free) == 1 and strings:
         return "bytes", "the only column holds strings", strings
     plain = [name for name in strings if name not in frame.odd]
     candidates = [name for name in plain if name.lower() not in LEFT_OUT_NAMES]
     lists = [name for name in lists if name.lower() not in LEFT_OUT_NAMES]
     if lists:
-        return "values", f"column {lists[0]!r} holds lists of numbers", _only(lists)
+        return "values", f"column {lists[0]!r} holds lists of numbers", _only(lists, frame)
     distinct = [
         name
         for name in candidates
@@ -250,7 +251,7 @@ def _choose(frame: Frame, config: DataConfig, free: list[str]) -> tuple[InputKin
     ]
     if distinct:
         why = f"column {distinct[0]!r} is the only one of mostly distinct strings"
-        return "bytes", why, _only(distinct)
+        return "bytes", why, _only(distinct, frame)
     return "table", "no column holds sequences of bytes or numbers", given
 
 
@@ -263,14 +264,19 @@ def _fitting(frame: Frame, config: DataConfig, given: list[str], fitting: list[s
         holds = "does not hold" if wrong else "holds"
         raise DataError(f"{found} {holds} {what}, which {config.kind} inputs are read from")
     if given:
-        return _only(given)
+        return _only(given, frame)
     named = [name for name in fitting if name.lower() in STRING_NAMES]
     plain = [name for name in fitting if name.lower() not in LEFT_OUT_NAMES]
-    return _only(named or plain or fitting)
+    return _only(named or plain or fitting, frame)
 
 
-def _only(candidates: list[str]) -> list[str]:
+def _only(candidates: list[str], frame: Frame) -> list[str]:
+    """Return the one candidate; of several, those are named first that were meant otherwise."""
     if len(candidates) > 1:
+        for name in candidates:
+            meant = misread(frame.table[name])
+            if meant is not None:
+                raise DataError(f"{frame.name}: column {name!r} {meant}")
         raise DataError(
             f"columns {', '.join(map(repr, candidates))} could each be the input; "
             f"say which with --column {shlex.quote(candidates[0])}"
