@@ -93,11 +93,22 @@ def nearest(word: str, known: Iterable[str]) -> str:
     Returns:
         `"; did you mean 'ratio'?"`, or a list of what is known when nothing is near.
 
-    >>> nearest("ration", ["ratio", "kind"])
-    "; did you mean 'ratio'?"
+    >>> nearest("ration", ["ratio", "kind"]), nearest("lr", ["learning_rate", "kind"])
+    ("; did you mean 'ratio'?", "; did you mean 'learning_rate'?")
     """
     names = sorted(known)
-    close = difflib.get_close_matches(word, names, n=1)
+    close = [name for name in names if initials(name) == word]
+    close = close or difflib.get_close_matches(word, names, n=1)
     if close:
         return f"; did you mean {close[0]!r}?"
     return f"; known: {', '.join(names)}"
+
+
+def initials(name: str) -> str | None:
+    """Return what a name of several words is shortened to.
+
+    >>> initials("learning_rate"), initials("ratio")
+    ('lr', None)
+    """
+    words = name.split("_")
+    return "".join(word[:1] for word in words) if len(words) > 1 else None

@@ -1,5 +1,6 @@
 """Whole runs as YAML: read strictly, override by `--set`, write as `run.yaml`. No torch in here."""
 
+import difflib
 import re
 from collections.abc import Iterable, Mapping
 from pathlib import Path
@@ -17,7 +18,7 @@ from anymae.config import (
     TrainingConfig,
     parse,
 )
-from anymae.errors import ConfigError, first_line, nearest
+from anymae.errors import ConfigError, first_line, initials, nearest
 
 SECTIONS: dict[str, type[Section]] = {
     "encoder": EncoderConfig,
@@ -96,7 +97,8 @@ def make_recipe(values: Mapping[str, Any], *, where: str = "") -> Recipe:
         for key in getattr(recipe, name):
             if key not in section.model_fields:
                 prefix = f"{where}: " if where else ""
-                hint = nearest(key, section.model_fields)
+                elsewhere = [one for one, own in _keys().items() if own == key]
+                hint = _meant(elsewhere) or nearest(key, section.model_fields)
                 raise ConfigError(f"{prefix}unknown key {f'{name}.{key}'!r}{hint}")
     # What needs no preset is checked right here; widths wait for theirs.
     for name in ("masking", "training"):
@@ -144,7 +146,9 @@ def apply_settings(recipe: Recipe, settings: Mapping[str, object]) -> Recipe:
     for name, value in settings.items():
         section, dot, key = name.partition(".")
         if section not in Recipe.model_fields:
-            raise ConfigError(f"unknown setting {name!r}{nearest(section, Recipe.model_fields)}")
+            hint = "" if dot else _meant(settings_like(name))
+            hint = hint or nearest(section, Recipe.model_fields)
+            raise ConfigError(f"unknown setting {name!r}{hint}")
         if not dot:
             values[section] = value
             continue
@@ -157,6 +161,43 @@ def apply_settings(recipe: Recipe, settings: Mapping[str, object]) -> Recipe:
             inside = {other: kept for other, kept in inside.items() if other not in LENGTHS}
         values[section] = {**inside, key: value}
     return make_recipe(values)
+
+
+def settings_named(key: str) -> list[str]:
+    """Return the settings of that key, in any section.
+
+    Else those whose key it shortens, or the one whose whole name it nearly is.
+
+    >>> settings_named("ratio"), settings_named("lr"), settings_named("mask_ratio")
+    (['masking.ratio'], ['training.learning_rate'], ['masking.ratio'])
+    """
+    found = [name for name, own in _keys().items() if own == key]
+    found = found or [name for name, own in _keys().items() if initials(own) == key]
+    whole = {name.replace(".", "_"): name for name in _keys()}
+    return found or [whole[near] for near in difflib.get_close_matches(key, whole, 1, 0.8)]
+
+
+def settings_like(key: str) -> list[str]:
+    """Return the settings of that key or, if it is not nearer to a section, of the nearest one.
+
+    >>> settings_like("learning_rat"), settings_like("trainig")
+    (['training.learning_rate'], [])
+    """
+    found = settings_named(key)
+    if found or difflib.get_close_matches(key, Recipe.model_fields):
+        return found
+    near = difflib.get_close_matches(key, _keys().values(), n=1)
+    return settings_named(near[0]) if near else []
+
+
+def _keys() -> dict[str, str]:
+    """Return the key of each setting `section.key`."""
+    sections: dict[str, type[Section]] = {"data": DataConfig, **SECTIONS}
+    return {f"{name}.{key}": key for name, one in sections.items() for key in one.model_fields}
+
+
+def _meant(settings: list[str]) -> str:
+    return f"; did you mean {' or '.join(map(repr, settings))}?" if settings else ""
 
 
 def nested_settings(settings: Mapping[str, object]) -> dict[str, Any]:

@@ -39,7 +39,7 @@ of its name. `finetune` takes `--set KEY=VALUE` with the keys under [finetune](#
 `config=FinetuneConfig(...)` and `training={"KEY": value}`.
 
 The `run.yaml` of a run holds what every key came to, and `pretrain --dry-run` shows it beforehand.
-An unknown key is an error that names the nearest one.
+An unknown key is an error that names the nearest one, or all that are known where none is near.
 """
 
 _PRESETS = """## Presets

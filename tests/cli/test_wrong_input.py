@@ -88,6 +88,12 @@ FLAGS: dict[str, tuple[list[str], str]] = {
     "widths that do not fit": (["--set", "encoder.num_heads=7"], "num_heads"),
     "missing recipe": (["--recipe", "absent.yaml"], "absent.yaml"),
     "unknown flag": (["--stpes", "5"], "--stpes"),
+    "setting as flag": (
+        ["--ratio", "0.5"],
+        "No such option: --ratio; write --set masking.ratio=VALUE; see `anymae pretrain --help`",
+    ),
+    "short flag": (["--lr", "0.1"], "No such option: --lr; write --learning-rate; see"),
+    "setting without section": (["--set", "ratio=0.5"], "did you mean 'masking.ratio'?"),
     "wrong filter": (["--where", "y >"], "y >"),
     "filter that keeps nothing": (["--where", "y > 99"], "keeps none"),
     "init that is no run": (["--init", "absent"], "absent"),
@@ -303,3 +309,21 @@ def test_an_interrupt_is_exit_code_130(
 
     monkeypatch.setattr("anymae.inference.embed_to_file", interrupted)
     assert command("embed", run, good, "--out", tmp_path / "e.csv").status == 130
+
+
+@pytest.mark.parametrize(
+    ("verb", "flag", "expected"),
+    [
+        ("finetune", "--dropout", "write --set dropout=VALUE; see"),
+        ("finetune", "--weight-decay", "write --set training.weight_decay=VALUE; see"),
+        ("finetune", "--ratio", "No such option: --ratio"),
+        ("compare", "--width", "write --set encoder.width=VALUE or --set decoder.width=VALUE; see"),
+        ("embed", "--ratio", "No such option: --ratio"),
+    ],
+)
+def test_a_flag_named_like_a_setting_says_how_to_set_it(
+    verb: str, flag: str, expected: str, command: Command, tmp_path: Path
+) -> None:
+    assert_refused(command, tmp_path, verb, "a", "b", flag, "1", expected=expected)
+    outcome = command(verb, "a", "b", flag, "1")
+    assert ("--set" in outcome.err) == ("--set" in expected)

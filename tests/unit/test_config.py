@@ -32,6 +32,7 @@ from anymae.presets import (
     preset_config,
     training_config,
 )
+from anymae.recipes import apply_settings
 from anymae.registry import Registry
 
 INPUT = {"kind": "bytes", "length": 32}
@@ -187,6 +188,27 @@ def test_recipe_sections_are_strict() -> None:
     with pytest.raises(ConfigError, match="did you mean 'training'"):
         parse(Recipe, {"trainning": {}})
     assert parse(Recipe, {"data": {"column": ["smiles"]}}).data.column == ("smiles",)
+
+
+@pytest.mark.parametrize(
+    ("setting", "words"),
+    [
+        ("ratio", "unknown setting 'ratio'; did you mean 'masking.ratio'?"),
+        ("mask_ratio", "did you mean 'masking.ratio'?"),
+        ("lr", "did you mean 'training.learning_rate'?"),
+        ("learning_rat", "did you mean 'training.learning_rate'?"),
+        ("width", "did you mean 'encoder.width' or 'decoder.width'?"),
+        ("trainig", "did you mean 'training'?"),
+        ("trainig.steps", "did you mean 'training'?"),
+        ("training.lr", "unknown key 'training.lr'; did you mean 'learning_rate'?"),
+        ("training.ratio", "unknown key 'training.ratio'; did you mean 'masking.ratio'?"),
+        ("training.stepz", "unknown key 'training.stepz'; did you mean 'steps'?"),
+        ("xyz", "unknown setting 'xyz'; known: data, decoder,"),
+    ],
+)
+def test_a_setting_that_is_not_there_names_the_one_that_was_meant(setting: str, words: str) -> None:
+    with pytest.raises(ConfigError, match=re.escape(words)):
+        apply_settings(Recipe(), {setting: 1})
 
 
 def test_errors_carry_their_exit_codes_and_can_be_caught_as_one() -> None:

@@ -210,10 +210,33 @@ def _logs_on_stderr() -> Iterator[None]:
 
 def _sentence(error: Exception) -> str:
     """Word a malformed command line as one sentence."""
-    message = getattr(error, "format_message", error.__str__)()
     context = getattr(error, "ctx", None)
+    message = _named_setting(error) or getattr(error, "format_message", error.__str__)()
     command = context.command_path if context is not None else "anymae"
     return f"{message.rstrip('.').replace(chr(10), ' ')}; see `{command} --help`"
+
+
+def _named_setting(error: Exception) -> str | None:
+    """Answer a flag that is not there, and is a setting's name, with how to give the setting."""
+    from anymae.recipes import settings_named
+    from anymae.task import FinetuneConfig
+
+    flag, context = getattr(error, "option_name", None), getattr(error, "ctx", None)
+    if flag is None or context is None:
+        return None
+    known = {option for parameter in context.command.params for option in parameter.opts}
+    found = settings_named(flag.lstrip("-").replace("-", "_"))
+    flags = [f"--{name.partition('.')[2].replace('_', '-')}" for name in found]
+    there = [one for one in flags if one in known]
+    if there:
+        return f"No such option: {flag}; write {there[0]}"
+    if context.command.name == "finetune":
+        found = [name for name in found if name.startswith("training.")]
+        own = flag.lstrip("-").replace("-", "_")
+        found = [own] if own in FinetuneConfig.model_fields else found
+    if not found or "--set" not in known:
+        return None
+    return f"No such option: {flag}; write {' or '.join(f'--set {name}=VALUE' for name in found)}"
 
 
 def _fail(sentence: str, status: int) -> int:
