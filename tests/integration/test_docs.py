@@ -10,6 +10,8 @@ import pytest
 import yaml
 
 from anymae.cli import main
+from anymae.config import DataConfig
+from anymae.data.dataset import open_data
 from anymae.data.sources import SOURCES
 from anymae.errors import AnymaeWarning
 from commands import TINY
@@ -94,6 +96,26 @@ def test_the_page_about_use_runs(folder: Path, capsys: pytest.CaptureFixture[str
         for block in blocks(DOCS / "use.md", "python"):
             exec(block, names)
     assert "predicted_solubility" in capsys.readouterr().out
+
+
+def test_the_page_about_data_groups_points_into_series(
+    folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    objects = [f"s{number:02}" for number in range(40)]
+    lines = [f"{name},{time},{n / 7}" for n, name in enumerate(objects) for time in range(n % 3, 9)]
+    (folder / "points.csv").write_text("\n".join(["object_id,time,mag", *reversed(lines)]))
+    types = [f"{name},{'RR' if n % 2 else 'EB'}" for n, name in enumerate(objects)]
+    (folder / "types.csv").write_text("\n".join(["object_id,type", *types]))
+    for block in blocks(DOCS / "data.md", "python"):
+        exec(block, {})
+    assert run_commands(DOCS / "data.md", capsys) == {"inspect"}
+    assert "inputs of a row: 7 to 9, median 8" in capsys.readouterr().out
+    curves = open_data("curves.npz", DataConfig(target=("type",)))
+    assert curves.input.length == 30 and curves.column("type").to_pylist()[:2] == ["RR", "EB"]
+    run = open_data(["ACDEF", "ACDKK", "AC"]).preparation
+    (folder / "labelled.csv").write_text("sequence,stable\nACD,1\nACK,0\n")
+    found = open_data("labelled.csv", DataConfig(target=("stable",)), preparation=run)
+    assert (found.roles.inputs, found.roles.target) == (("sequence",), ("stable",))
 
 
 @pytest.mark.timeout(300)

@@ -652,7 +652,11 @@ NPZ = _bytes_of(lambda file: np.savez(file, IMAGES))
         ("x.npz", NPZ[:-20], "is no .npz file"),
         ("x.npz", _bytes_of(lambda file: np.savez(file, a=IMAGES, b=IMAGES)), "one array with"),
         ("x.npy", _bytes_of(lambda f: np.save(f, np.array([{}, 1], object))), "Python objects"),
-        ("x.npz", _bytes_of(lambda f: np.savez(f, np.array([{}, 1], object))), "Python objects"),
+        (
+            "x.npz",
+            _bytes_of(lambda f: np.savez(f, np.array([{}, 1], object))),
+            "as strings with .astype",
+        ),
         ("x.npy", _bytes_of(lambda file: np.save(file, np.array(3.0))), "0 dimensions"),
         ("x.npy", _bytes_of(lambda file: np.save(file, np.zeros(3))), "1 dimensions"),
         ("x.npy", _bytes_of(lambda file: np.save(file, np.zeros((1,) * 5))), "5 dimensions"),

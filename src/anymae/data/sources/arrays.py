@@ -237,7 +237,10 @@ def read_header(stream: IO[bytes], name: str) -> tuple[tuple[int, ...], bool, np
         warnings.simplefilter("ignore", UserWarning)
         shape, fortran, dtype = readers[version](stream)
     if dtype.hasobject:
-        raise DataError(f"{name} holds Python objects, which are never unpickled; save numbers")
+        raise DataError(
+            f"{name} holds Python objects, which are never unpickled; save numbers, or labels as "
+            "strings with .astype(str)"
+        )
     return shape, fortran, dtype
 
 
