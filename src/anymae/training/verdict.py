@@ -66,10 +66,10 @@ def judge(looks: Sequence[Look], keep: Literal["best", "last"] = "best") -> Verd
     ):
         return Verdict(
             "learning",
-            f"learning, but only what its own masks ask: under random masks the loss is {last:.3f} "
-            f"(best {best:.3f}, trivial {trivial_loss:.3f}), and {look['mask_overlap']:.0%} "
-            "of what is hidden in a row is hidden again; masking.random_start or "
-            "masking.random_floor keep masks broad",
+            f"learning, but only what its own masks ask: under random masks the loss{of_rows} is "
+            f"{last:.3f} (best {best:.3f}, trivial {trivial_loss:.3f}), and "
+            f"{look['mask_overlap']:.0%} of what is hidden in a row is hidden again; "
+            "masking.random_start or masking.random_floor keep masks broad",
         )
     if below < BARELY:
         where = "not" if below <= 0 else "hardly"
