@@ -51,6 +51,7 @@ LABELS: dict[str, tuple[list[object], str]] = {
     "few numbers too large to be classes": ([1e300, -1e300] * 12, "holds 1e+300, and numbers of"),
     "numbers too large": ([(n + 1) * 1e100 for n in range(24)], "give it in other units"),
     "infinity among classes": (["inf", 1, 2] * 8, "holds infinity"),
+    "decimal commas": ([f'"{n},5"' for n in range(24)], "decimal comma ('0,5'), read as words; w"),
     "a name for each row": ([f"name {n}" for n in range(24)], "24 different values in 24 rows"),
     "a letter for each input": ([text.lower() for text in rows()], "as long as their rows"),
 }

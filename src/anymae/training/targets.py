@@ -15,6 +15,7 @@ import pyarrow.compute as pc
 from anymae.data.batch import IntArray
 from anymae.data.codes import codes_of, number_of
 from anymae.data.dataset import Dataset
+from anymae.data.misread import misread
 from anymae.data.missing import as_numbers, blank
 from anymae.errors import DataError, nearest
 from anymae.task import ReadoutConfig, TaskConfig, TaskType
@@ -169,6 +170,9 @@ def refuse_names(task: TaskConfig, num_rows: int) -> None:
     """
     count = len(task.classes)
     if count > max(MOST_CLASSES, num_rows / 2):
+        meant = misread(pa.chunked_array([pa.array(task.classes, pa.large_string())]))
+        if meant is not None:
+            raise DataError(f"target {task.targets[0]!r} {meant}")
         raise DataError(
             f"target {task.targets[0]!r} has {count:,} different values in {num_rows:,} rows, as "
             "names do; name another column, or say --task multiclass if these are classes"
