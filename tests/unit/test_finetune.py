@@ -475,17 +475,18 @@ def test_imbalance_and_weights_change_what_is_learned(model: MaskedAutoencoder) 
     assert run(FinetuneConfig(), DataConfig(split="part", weight="w")) != plain
 
 
-def test_a_balanced_head_starts_balanced(model: MaskedAutoencoder) -> None:
+@pytest.mark.parametrize("target", ["y", ["y", "z"]])
+def test_a_balanced_head_starts_balanced(model: MaskedAutoencoder, target: str | list[str]) -> None:
     rare = np.r_[np.ones(4), np.zeros(COUNT - 4)].astype(int)
-    data = {**table(y=rare), "part": PARTS}
+    data = {**table(y=rare, z=np.roll(rare, 1)), "part": PARTS}
     chances = []
     for imbalance in ("none", "balanced"):
         config = FinetuneConfig(imbalance=imbalance, readout=ReadoutConfig(kind="mean"))
-        done = finetune(model, data, target="y", config=config, data_config=ONE_PART,
+        done = finetune(model, data, target=target, config=config, data_config=ONE_PART,
                         training={"steps": 1, "learning_rate": 1e-38})  # fmt: skip
         assert done.steps == (0,)
-        chances.append(predict(done.model, strings()).mean[:, 1].mean())
-    assert chances[1] > chances[0]
+        chances.append(predict(done.model, strings()).mean[:, -1].mean())
+    assert chances[1] > 2 * chances[0]
 
 
 def test_negative_weights_are_refused_with_a_choice(model: MaskedAutoencoder) -> None:

@@ -158,13 +158,27 @@ def test_rows_of_weight_zero_are_as_if_unknown(draw: np.random.Generator, task: 
     assert (nothing.weight == 0).all()
 
 
-def test_rows_of_weight_zero_leave_the_penalty_as_it_is(draw: np.random.Generator) -> None:
-    features, targets = draw.normal(size=(20, 3)), draw.normal(size=(20, 2))
-    # As often as the others, these rows shift and scale nothing.
-    twice, weights = np.tile(features, (2, 1)), np.repeat([1.0, 0.0], 20)
-    found = fit_linear(NUMBERS, twice, np.tile(targets, (2, 1)), weights=weights, strengths=[0.1])
-    expected = fit_linear(NUMBERS, features, targets, strengths=[0.1])
-    np.testing.assert_allclose(found.weight, expected.weight)
+def test_rows_of_weight_zero_are_as_if_they_were_not_there(draw: np.random.Generator) -> None:
+    """They neither scale features, nor thin the penalty out, nor take places in folds."""
+    features, targets = draw.normal(size=(30, 3)), draw.normal(size=(30, 2))
+    more = np.vstack([1e3 * draw.normal(size=(7_000, 3)), features])
+    weights, groups = np.repeat([0.0, 2.0], [7_000, 30]), np.arange(7_030) // 3
+    unknown = np.vstack([np.zeros((7_000, 2)), targets])
+    found = fit_linear(NUMBERS, more, unknown, weights=weights, groups=groups)
+    expected = fit_linear(NUMBERS, features, targets, groups=groups[7_000:])
+    assert found.strength == expected.strength
+    np.testing.assert_allclose(found.outputs(features), expected.outputs(features))
+
+
+def test_labels_are_weighted_apart(draw: np.random.Generator) -> None:
+    features, weights = draw.normal(size=(60, 3)), draw.random((60, 2))
+    targets = draw.integers(0, 2, (60, 2)).astype(float)
+    both = fit_linear(LABELS, features, targets, weights=weights, strengths=[1.0])
+    scaled = (features - features.mean(0)) / features.std(0)
+    for label, each in enumerate((weights / weights.mean()).T):
+        alone = LogisticRegression(C=1).fit(scaled, targets[:, label], each)
+        found = both.outputs(features)[:, label]
+        np.testing.assert_allclose(found, alone.decision_function(scaled), rtol=1e-6)
 
 
 def test_a_group_stays_in_one_fold_while_the_strength_is_chosen(draw: np.random.Generator) -> None:

@@ -101,15 +101,16 @@ class AnswerObjective:
         )
 
     def row_weights(self, index: IntArray) -> npt.NDArray[np.float32] | None:
-        """Return what each row counts, its class included where it has one, `(R,)`."""
+        """Return what each row counts, its class included, `(R,)`; `(R, T)` for several labels."""
         weights = self._labelled.weights
         found = None if weights is None else weights[index]
         balanced = self._class_weights
-        if balanced is None or self._task.type == "multilabel":
+        if balanced is None:
             return found
-        of_class = balanced.numpy() if balanced.dim() == 1 else balanced.numpy()[:, 0]
-        codes = np.nan_to_num(self._labelled.targets[index, 0]).astype(np.int64)
-        return np.asarray(of_class[codes] if found is None else found * of_class[codes])
+        codes = np.nan_to_num(self._labelled.targets[index]).astype(np.int64)
+        table = balanced.numpy().reshape(len(balanced), -1)
+        of_class = np.take_along_axis(table, codes, 0)
+        return np.asarray(of_class if found is None else found[:, None] * of_class)
 
 
 class AnswerMonitor:

@@ -73,16 +73,24 @@ def fit_linear(
         task: Says which loss: ridge for `regression`, logistic otherwise.
         features: `(R, F)`.
         targets: `(R, T)`, standardised numbers, class numbers, or 0 and 1; NaN is unknown.
-        weights: `(R,)`, not negative; only their ratios count, as the penalty does not grow with
-            them.
+        weights: `(R,)`, or `(R, T)` for `multilabel`, not negative; only their ratios count, as
+            the penalty does not grow with them. Rows of weight 0 are as if they were not there.
         groups: `(R,)`, number of each row's group, which stays in one fold; `None` deals row by
             row.
         strengths: Inverse penalties, of which cross-validation takes the best.
         seed: Deals rows to folds.
     """
     truth = np.asarray(targets, np.float64)
+    importance: Array = np.ones(truth.shape)
+    if weights is not None:
+        importance = np.asarray(weights, np.float64).reshape(len(truth), -1)
+        counts = importance.any(1)
+        if counts.any() and not counts.all():
+            features, truth, importance = features[counts], truth[counts], importance[counts]
+            groups = None if groups is None else groups[counts]
+        unit = importance[importance > 0].mean() if counts.any() else 1.0
+        importance = np.asarray(np.broadcast_to(importance / unit, truth.shape))
     rows, shift, scale = _standardised(features)
-    importance = _importance(weights, len(rows))
     strength = strengths[0]
     # Small fits gain nothing from threads, and lose much where these wait for a processor.
     with threadpool_limits(1, user_api="blas"):
@@ -102,7 +110,8 @@ def fit_each(
 ) -> Iterator[LinearFit]:
     """Fit outputs as `fit_linear` does, once at each strength; the caller chooses."""
     rows, shift, scale = _standardised(features)
-    truth, importance = np.asarray(targets, np.float64), np.ones(len(rows))
+    truth = np.asarray(targets, np.float64)
+    importance = np.ones(truth.shape)
     with threadpool_limits(1, user_api="blas"):
         found = list(_fits(task, rows, truth, importance, strengths))
     for strength, (weight, bias) in zip(strengths, found, strict=True):
@@ -115,15 +124,6 @@ def _standardised(features: npt.NDArray[np.floating]) -> tuple[Array, Array, Arr
     shift, scale = rows.mean(0), rows.std(0)
     scale = np.where(scale > 1e-6 * np.abs(shift) + 1e-12, scale, 1.0)
     return (rows - shift) / scale, shift, scale
-
-
-def _importance(weights: npt.NDArray[np.floating] | None, count: int) -> Array:
-    """Return the weight of each row, 1 on average over those that have any."""
-    if weights is None:
-        return np.ones(count)
-    found = np.asarray(weights, np.float64)
-    # Rows of weight 0 are as if they were not there: they thin nothing out.
-    return found / found[found > 0].mean() if found.any() else np.zeros(count)
 
 
 def _folds(groups: IntArray | None, count: int, seed: int) -> list[tuple[IntArray, IntArray]]:
@@ -195,20 +195,20 @@ def _fits(
 ) -> Iterator[tuple[Array, Array]]:
     """Return, by strength, weight `(O, F)` and bias `(O,)`; columns of targets are fitted apart.
 
-    Rows of weight 0 are left out, so that answers that only they have are none.
+    What has weight 0, `(R, T)`, is left out: answers that only such rows have are none.
     """
-    known = ~np.isnan(truth) & (weights > 0)[:, None]
+    known = ~np.isnan(truth) & (weights > 0)
     if task.type == "regression":
-        yield from _ridges(rows, truth, weights, known, strengths)
+        yield from _ridges(rows, truth, weights[:, 0], known, strengths)
         return
     for strength in strengths:
         if task.type == "multiclass":
             kept, count = known[:, 0], len(task.classes)
-            yield _classes(rows[kept], truth[kept, 0], weights[kept], strength, count)
+            yield _classes(rows[kept], truth[kept, 0], weights[kept, 0], strength, count)
             continue
         parts = [
-            _logistic(rows[kept], column[kept], weights[kept], strength)
-            for column, kept in zip(truth.T, known.T, strict=True)
+            _logistic(rows[kept], column[kept], each[kept], strength)
+            for column, each, kept in zip(truth.T, weights.T, known.T, strict=True)
         ]
         yield np.stack([weight for weight, _ in parts]), np.array([bias for _, bias in parts])
 

@@ -27,7 +27,8 @@ def task_losses(
         task: What is predicted.
         outputs: Logits or standardised numbers, `(B, O)`.
         targets: `(B, T)` float32: standardised numbers, class numbers, or 0 and 1. NaN is unknown.
-        weights: `(B,)`, weight of each row, not negative; `None` counts all alike.
+        weights: `(B,)` of each row, or `(B, T)` of each answer, not negative; `None` counts all
+            alike.
         class_weights: `(C,)` for classes, `(2, T)` for no and yes of each label; `None` counts
             all alike.
         squared_error: Train classes by squared error between output and 0 or 1, as published code
@@ -38,7 +39,7 @@ def task_losses(
     """
     outputs, known = outputs.float(), ~targets.isnan()
     targets = targets.nan_to_num(0.0)
-    importance = known.float() if weights is None else known * weights[:, None]
+    importance = known.float() if weights is None else known * weights.reshape(len(known), -1)
     if task.type == "multiclass":
         index = targets.squeeze(1).long()
         if class_weights is not None:
