@@ -12,6 +12,7 @@ from scipy import stats
 
 import anymae
 from anymae.comparison import Comparison, run, study
+from anymae.comparison.baseline import read_baseline
 from anymae.config import DataConfig
 from anymae.data.dataset import open_data
 from anymae.data.frame import Frame
@@ -33,6 +34,13 @@ def compare(out: Path, data: object = None, **options: Any) -> Comparison:
 def answers(data: pa.Table) -> np.ndarray:
     """Features that hold the answer."""
     return np.stack([data["y"].to_numpy(), np.arange(len(data)) % 3], 1)
+
+
+def test_features_of_ones_own_keep_their_digits() -> None:
+    seconds = 1.7e9 + np.arange(9.0)
+    frame = open_data(pa.table({"x": seconds, "z": seconds})).rows.frame
+    found = read_baseline("own", pa.table({"t": seconds, "n": range(9)}), frame)
+    np.testing.assert_array_equal(found, np.stack([seconds, np.arange(9)], 1))
 
 
 @pytest.fixture(scope="module")

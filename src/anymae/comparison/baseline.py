@@ -10,7 +10,7 @@ from anymae.data.frame import Frame
 from anymae.data.sources import read_source
 from anymae.errors import ConfigError, DataError
 
-Features = npt.NDArray[np.float32]
+Features = npt.NDArray[np.floating]
 
 
 def read_baseline(name: str, data: object, of: Frame) -> Features:
@@ -55,5 +55,5 @@ def _read_column(name: str, frame: Frame, column: str) -> Features:
             f"baseline {name!r}: column {column!r} of {frame.name} holds {kind}; features are "
             "numbers, leave it out"
         )
-    values: Features = cells.cast(pa.float32(), safe=False).to_numpy(zero_copy_only=False)
+    values: Features = cells.cast(pa.float64(), safe=False).to_numpy(zero_copy_only=False)
     return values.reshape(len(frame.table), -1)
