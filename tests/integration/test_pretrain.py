@@ -1,6 +1,7 @@
 """Data in, a run folder out: what is in it, and what can be done with it."""
 
 import json
+import math
 import socket
 from pathlib import Path
 from typing import Any
@@ -21,6 +22,7 @@ from anymae.model import MaskedAutoencoder
 from anymae.presets import get_preset
 from anymae.recipes import load_recipe, make_recipe
 from anymae.report.plan import plan
+from anymae.training import resolve
 from anymae.training.checkpoint import read_checkpoint
 from anymae.training.monitor import ReconstructionMonitor
 from anymae.training.objective import Counters, Look
@@ -101,6 +103,22 @@ def test_the_preset_is_that_of_the_device_asked_for(monkeypatch: pytest.MonkeyPa
     assert chosen("cpu", has_gpu=True) == chosen("auto", has_gpu=False)
     assert chosen("auto", has_gpu=False)[0] == "tiny"
     assert chosen("cuda:1", has_gpu=True)[0] == "small"
+
+
+def test_a_run_of_no_named_length_takes_its_passes_whatever_a_step_holds(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(resolve, "FEWEST_STEPS", 2)
+    job = resolve_job(strings(1_000), make_recipe({"preset": "tiny"}))
+    rows = len(job.dataset.parts.train)
+    for batch in (64, 128, 500, rows, 10 * rows):
+        assert resolve.steps_of(job, batch) == max(2, math.ceil(10 * rows / batch))
+    assert job.training.steps is None and "10 passes" in " ".join(job.notes)
+    run = small(tmp_path / "run", strings(), steps=None, settings={"training.accumulate": 2})
+    rows = len(open_data(strings()).parts.train)
+    steps = math.ceil(10 * rows / 64)
+    assert load_recipe(run.folder / "run.yaml").training["steps"] == steps
+    assert plan(strings(), settings={"training.batch_size": 64}).steps == steps
 
 
 def test_a_run_that_never_leaves_its_warm_up_is_told(

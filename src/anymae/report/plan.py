@@ -16,7 +16,6 @@ from anymae.recipes import apply_settings, dump_recipe
 from anymae.report.examples import Example, reconstruct
 from anymae.report.rows import as_text
 from anymae.training.calibrate import activation_memory, heaviest_rows
-from anymae.training.lengths import total_steps
 from anymae.training.memory import weights_memory
 from anymae.training.objective import Counters
 from anymae.training.optim import warmup_note
@@ -29,7 +28,7 @@ from anymae.training.resolve import (
     read_recipe,
     resolve_job,
     resolved_recipe,
-    steps_per_epoch,
+    steps_of,
     withhold,
 )
 from anymae.training.session import make_model
@@ -159,15 +158,18 @@ def plan(
     model, rows = make_model(job), job.dataset.parts.train
     device, memory, seconds = _measure(job, model, batch_size)
     seconds *= job.training.accumulate
-    passing = steps_per_epoch(job, batch_size * job.training.accumulate)
-    steps = total_steps(job.training, passing)
+    steps = steps_of(job, batch_size * job.training.accumulate)
     # Of epochs a larger batch takes fewer steps, and about as long.
     whole = 60 * (job.training.minutes or 0.0) if steps is None else steps * seconds
     if asked_size == "auto" and job.training.steps is None:
         steps = None
-    note = warmup_note(job.training, steps) if steps is not None else None
+    if steps is not None:
+        named = {} if job.training.epochs is not None else {"steps": steps}
+        note = warmup_note(job.training, steps)
+        notes = job.notes if note is None else (*job.notes, note)
+        job = replace(job, training=job.training.model_copy(update=named), notes=notes)
     return Plan(
-        job=job if note is None else replace(job, notes=(*job.notes, note)),
+        job=job,
         parameters=sum(parameter.numel() for parameter in model.parameters()),
         rows_at_once=batch_size,
         device=device,

@@ -8,10 +8,9 @@ from anymae.config import Recipe
 from anymae.data.preparation import Preparation
 from anymae.errors import ConfigError
 from anymae.recipes import LENGTHS
-from anymae.training.lengths import total_steps
 from anymae.training.optim import warmup_steps
 from anymae.training.processes import Processes
-from anymae.training.resolve import Job, differing, few, steps_per_epoch
+from anymae.training.resolve import Job, differing, few, steps_of
 
 FREE = (
     "workers", "keep_checkpoints", "checkpoint_every", "recompute", "device", "threads", "precision"
@@ -130,7 +129,7 @@ def _check_length(job: Job, state: Mapping[str, Any]) -> None:
     if all(before[name] == now[name] for name in LENGTHS):
         return
     steps, done = state["rhythm"]["steps"], state["step"]
-    wanted = total_steps(job.training, steps_per_epoch(job, state["global_batch"]))
+    wanted = steps_of(job, state["global_batch"])
     if wanted == steps:
         return
     if wanted is None:

@@ -19,6 +19,7 @@ from anymae.files import read_json
 from anymae.hub import DATA
 from anymae.presets import build_config, choose_preset, get_preset, training_config
 from anymae.recipes import LENGTHS, apply_settings, load_recipe
+from anymae.training.lengths import total_steps
 from anymae.training.origin import Origin, absolute, find_origin
 
 DEFAULT_EPOCHS, FEWEST_STEPS, MOST_STEPS = 10, 1_000, 20_000
@@ -81,9 +82,11 @@ def resolve_job(
             notes.append(f"preset {preset}: {why}")
     config = _model_config(preset, recipe, dataset, started)
     training = training_config(preset, recipe.training)
-    if all(getattr(training, name) is None for name in LENGTHS):
-        training, note = _default_length(training, dataset)
-        notes.append(note)
+    if _length_is_open(training):
+        notes.append(
+            f"{DEFAULT_EPOCHS} passes over the training rows, but {FEWEST_STEPS:,} to "
+            f"{MOST_STEPS:,} steps, as nothing else was asked for (--steps, --epochs or --minutes)"
+        )
     notes += _compare_with_source(source, dataset)
     return Job(
         dataset=dataset,
@@ -144,6 +147,24 @@ def steps_per_epoch(job: Job, global_batch: int) -> int:
         global_batch: Rows of a step, of all processes together; several strings may share one.
     """
     return -(-len(job.dataset.parts.train) // round(global_batch * job.dataset.strings_per_row))
+
+
+def steps_of(job: Job, global_batch: int) -> int | None:
+    """Return the optimizer steps of a run; `None` where minutes decide.
+
+    Args:
+        job: What is asked for; where that is no length, `DEFAULT_EPOCHS` passes within limits.
+        global_batch: Rows of a step, of all processes together.
+    """
+    if not _length_is_open(job.training):
+        return total_steps(job.training, steps_per_epoch(job, global_batch))
+    batch = round(global_batch * job.dataset.strings_per_row)
+    passes = math.ceil(DEFAULT_EPOCHS * len(job.dataset.parts.train) / batch)
+    return min(max(passes, FEWEST_STEPS), MOST_STEPS)
+
+
+def _length_is_open(training: TrainingConfig) -> bool:
+    return all(getattr(training, name) is None for name in LENGTHS)
 
 
 def _data_settings(data: object, recipe: Recipe) -> tuple[object, DataConfig]:
@@ -213,15 +234,6 @@ def _open_like(data: object, settings: DataConfig, started: Origin, seed: int) -
         if mine != theirs:
             raise DataError(f"the model of --init has input.{name} {theirs}; these data {mine}")
     return dataset
-
-
-def _default_length(training: TrainingConfig, dataset: Dataset) -> tuple[TrainingConfig, str]:
-    batch = training.batch_size if isinstance(training.batch_size, int) else 64
-    batch = round(batch * training.accumulate * dataset.strings_per_row)
-    epochs = math.ceil(DEFAULT_EPOCHS * len(dataset.parts.train) / batch)
-    steps = min(max(epochs, FEWEST_STEPS), MOST_STEPS)
-    note = f"{steps:,} steps, as nothing else was asked for (--steps, --epochs or --minutes)"
-    return training.model_copy(update={"steps": steps}), note
 
 
 def _compare_with_source(source: Path | None, dataset: Dataset) -> list[str]:

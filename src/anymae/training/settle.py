@@ -16,14 +16,13 @@ from anymae.model import MaskedAutoencoder
 from anymae.training.calibrate import find_batch_size, step_seconds, timed
 from anymae.training.device import Precision, settle_precision
 from anymae.training.identity import identify
-from anymae.training.lengths import total_steps
 from anymae.training.loader import StepLoader
 from anymae.training.loop import Rhythm
 from anymae.training.memory import within_memory
 from anymae.training.objective import Counters, Monitor
 from anymae.training.processes import Processes
 from anymae.training.reconstruction import ReconstructionObjective
-from anymae.training.resolve import Job, steps_per_epoch
+from anymae.training.resolve import Job, steps_of
 
 logger = logging.getLogger(__name__)
 
@@ -99,7 +98,7 @@ def settle(
     threads = torch.get_num_threads()
     identity = identify(job, processes, threads=threads, precision=precision)
     settled = Settled(batch, global_batch, make_rhythm(job.training, 10**9), precision, identity)
-    steps = total_steps(job.training, steps_per_epoch(job, global_batch))
+    steps = steps_of(job, global_batch)
     if steps is not None:
         return settled._replace(rhythm=make_rhythm(job.training, steps))
     length, device = job.config.input.length, processes.device
@@ -148,7 +147,7 @@ def settle_again(job: Job, state: Mapping[str, Any], processes: Processes) -> Se
     saved = training.checkpoint_every or rhythm.validate_every
     settled = settled._replace(rhythm=rhythm._replace(checkpoint_every=saved))
     identity = settled.identity
-    wanted = total_steps(training, steps_per_epoch(job, settled.global_batch))
+    wanted = steps_of(job, settled.global_batch)
     if wanted is not None and wanted != settled.rhythm.steps:
         logger.warning("extending the run from %d to %d steps", settled.rhythm.steps, wanted)
         settled = settled._replace(rhythm=settled.rhythm._replace(steps=wanted))
