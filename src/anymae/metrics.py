@@ -65,8 +65,8 @@ def r2(truth: Array, found: Array, weights: Array) -> float:
 
 
 def spearman(truth: Array, found: Array, weights: Array) -> float:
-    """Return the rank correlation; weights weigh pairs of ranks."""
-    x, y = _ranks(truth), _ranks(found)
+    """Return the rank correlation; a weight counts like so many rows, in ranks too."""
+    x, y = _ranks(truth, weights), _ranks(found, weights)
     x, y = x - np.average(x, weights=weights), y - np.average(y, weights=weights)
     scale = float(np.average(x * x, weights=weights) * np.average(y * y, weights=weights))
     known = scale > 0 and _differ(truth, weights) and _differ(found, weights)
@@ -152,21 +152,21 @@ def rejection(efficiency: float) -> Metric:
 def enrichment(share: float) -> Metric:
     """Return the metric: positives among the best-scored share, over what chance would give.
 
-    Of rows that tie at the end of the share each counts in part, so that their order says nothing.
+    The share is of the weight, to as many whole rows of a mean weight, one at least. Of rows that
+    tie at its end each counts in part, so that their order says nothing.
     """
 
     def enriched(truth: Array, found: Array, weights: Array) -> float:
-        """Return it; NaN without positives, or where the best-scored rows weigh nothing."""
-        count = max(1, round(share * len(found)))
-        last = np.partition(found, len(found) - count)[len(found) - count]
-        above, tied = found > last, found == last
-        part = (count - above.sum()) / tied.sum()
-        best = weights * np.where(above, 1.0, np.where(tied, part, 0.0))
-        positive = truth == 1
-        base = weights[positive].sum() / weights.sum()
-        if best.sum() <= 0 or base <= 0:
+        """Return it; NaN where all rows, or the positives, weigh nothing."""
+        positive, negative = (np.r_[0, sums] for sums in _cumulate(truth, found, weights))
+        kept, rows = positive + negative, np.count_nonzero(weights)
+        if kept[-1] <= 0 or positive[-1] <= 0:
             return float("nan")
-        return float(best[positive].sum() / best.sum() / base)
+        end = kept[-1] * max(1, round(share * rows)) / rows
+        cut = int(np.argmax(kept >= end))
+        part = (end - kept[cut - 1]) / (kept[cut] - kept[cut - 1])
+        hits = positive[cut - 1] + part * (positive[cut] - positive[cut - 1])
+        return float(hits / end / (positive[-1] / kept[-1]))
 
     return enriched
 
@@ -393,8 +393,8 @@ def _chosen(found: Array) -> Array:
     return np.asarray(found > 0.5, np.float64)
 
 
-def _ranks(values: Array) -> Array:
-    """Rank from 1, equal values alike."""
-    _, place, counts = np.unique(values, return_inverse=True, return_counts=True)
-    ends = np.cumsum(counts)
-    return np.asarray((ends - (counts - 1) / 2)[place], np.float64)
+def _ranks(values: Array, weights: Array) -> Array:
+    """Rank by the weight of smaller values, equal ones alike in the middle of theirs."""
+    _, place = np.unique(values, return_inverse=True)
+    each = np.bincount(place, weights)
+    return np.asarray((np.cumsum(each) - each / 2)[place], np.float64)

@@ -104,8 +104,8 @@ def test_weighted_spearman_is_that_of_a_naive_loop(draw: np.random.Generator) ->
     weights = draw.random(60)
 
     def ranks(values: np.ndarray) -> list[float]:
-        """One more than the smaller ones, ties in their middle."""
-        return [sum(w < v for w in values) + (sum(w == v for w in values) + 1) / 2 for v in values]
+        """The weight of the smaller ones, ties in the middle of theirs."""
+        return [weights[values < v].sum() + weights[values == v].sum() / 2 for v in values]
 
     pairs = list(zip(ranks(truth), ranks(found), weights, strict=True))
     total = sum(weight for *_, weight in pairs)
@@ -123,28 +123,38 @@ def test_weighted_spearman_is_that_of_a_naive_loop(draw: np.random.Generator) ->
 def test_weighted_enrichment_is_that_of_a_naive_loop(draw: np.random.Generator) -> None:
     truth = (draw.random(300) < 0.2).astype(float)
     found, weights = np.round(truth + draw.normal(size=300), 2), draw.random(300)
-    share, count = 0.05, 15
-    order = sorted(range(300), key=lambda row: -found[row])
-    last = found[order[count - 1]]
-    ties = [row for row in order if found[row] == last]
-    above = [row for row in order if found[row] > last]
-    part = (count - len(above)) / len(ties)
-    best = [(row, weights[row]) for row in above] + [(row, weights[row] * part) for row in ties]
-    rate = sum(w for row, w in best if truth[row] == 1) / sum(w for _, w in best)
+    end = weights.sum() * 15 / 300
+    taken = hits = 0.0
+    for value in sorted(set(found), reverse=True):
+        tied = found == value
+        part = min(1.0, (end - taken) / weights[tied].sum())
+        taken += part * weights[tied].sum()
+        hits += part * weights[tied & (truth == 1)].sum()
+        if part < 1:
+            break
     base = weights[truth == 1].sum() / weights.sum()
-    assert metrics.enrichment(share)(truth, found, weights) == pytest.approx(rate / base)
+    assert metrics.enrichment(0.05)(truth, found, weights) == pytest.approx(hits / end / base)
+
+
+@pytest.mark.parametrize("name", ["spearman", "enrichment_1"])
+def test_rows_of_weight_0_change_no_rank_and_no_share(name: str, draw: np.random.Generator) -> None:
+    metric = {**metrics.BINARY, **metrics.REGRESSION}[name]
+    truth = draw.integers(0, 2, 300).astype(float)
+    found = np.round(truth + draw.normal(size=300), 2)
+    kept = metric(truth, found, np.ones(300))
+    # Above all others and below, where they would shift ranks and fill the best hundredth.
+    more = np.r_[truth, np.zeros(40)], np.r_[found, np.full(20, 9.0), np.full(20, -9.0)]
+    assert metric(*more, np.r_[np.ones(300), np.zeros(40)]) == pytest.approx(kept)
 
 
 def test_a_weight_counts_like_so_many_rows(draw: np.random.Generator) -> None:
-    counts = draw.integers(1, 4, 60)
-    for task in (BINARY, NUMBERS):
-        truth = draw.integers(0, 2, 60).astype(float)
-        found = np.round(draw.random(60), 1)
-        for name, metric in METRICS[task.type].items():
-            if name in ("spearman", "enrichment_1"):
-                continue  # ranks and the best hundredth of the rows count rows
-            repeated = metric(truth.repeat(counts), found.repeat(counts), np.ones(counts.sum()))
-            assert metric(truth, found, counts.astype(float)) == pytest.approx(repeated), name
+    counts = draw.permutation(np.tile([1, 3], 30))
+    truth, found = draw.integers(0, 2, 60).astype(float), np.round(draw.random(60), 1)
+    # Of so few rows a hundredth is a whole one, and that of the repeated rows is smaller.
+    every = {**metrics.BINARY, **metrics.REGRESSION, "enrichment_1": metrics.enrichment(0.1)}
+    for name, metric in every.items():
+        repeated = metric(truth.repeat(counts), found.repeat(counts), np.ones(counts.sum()))
+        assert metric(truth, found, counts.astype(float)) == pytest.approx(repeated), name
 
 
 def test_background_rejection_is_that_of_a_naive_cut(draw: np.random.Generator) -> None:
@@ -239,13 +249,13 @@ def test_intervals_hold_the_truth_about_19_times_in_20(draw: np.random.Generator
     assert 42 <= hits <= 50
 
 
-def test_enrichment_needs_no_order_among_ties_and_no_weight_at_the_top() -> None:
+def test_enrichment_needs_no_order_among_ties() -> None:
     truth = np.r_[np.ones(5), np.zeros(95)]
     compute = metrics.enrichment(0.01)
     ones = np.ones(100)
     for order in (np.arange(100), np.arange(100)[::-1]):
         assert compute(truth[order], np.full(100, 0.3), ones) == pytest.approx(1)
-    assert np.isnan(compute(truth, -np.arange(100.0), np.r_[0, np.ones(99)]))
+    assert np.isnan(compute(truth, np.full(100, 0.3), np.zeros(100)))
 
 
 def test_a_rejection_that_no_sample_bounds_has_no_upper_end() -> None:
