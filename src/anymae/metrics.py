@@ -7,7 +7,7 @@ Shapes: R rows, A numbers of an answer, T targets.
 """
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import NamedTuple
 
 import numpy as np
@@ -28,21 +28,23 @@ class Estimate:
     """A metric and its bootstrap 95 % interval."""
 
     value: float | None
-    """`None` where the metric is not defined: a single class, no rows."""
+    """`None` where the metric is not defined, as of a single class or no rows, or is infinite."""
     low: float | None = None
     """`None` without bootstrap samples, or with hardly a finite one."""
     high: float | None = None
     """`None`, beside a number in `low`, where no background is left in so many of the samples
     that the interval has no upper end."""
+    infinite: bool = False
+    """True where no background is left at all, which is the best; `value` is `None` then."""
 
     def __str__(self) -> str:
         """Return `0.812 [0.79, 0.83]`."""
-        if self.value is None:
-            return "not defined"
+        rest = "infinite" if self.infinite else "not defined"
+        value = rest if self.value is None else f"{self.value:.4g}"
         if self.low is None:
-            return f"{self.value:.4g}"
+            return value
         high = "no end" if self.high is None else f"{self.high:.4g}"
-        return f"{self.value:.4g} [{self.low:.4g}, {high}]"
+        return f"{value} [{self.low:.4g}, {high}]"
 
 
 def rmse(truth: Array, found: Array, weights: Array) -> float:
@@ -333,16 +335,17 @@ def _all_metrics(
 
 
 def _estimate(value: float, drawn: list[float]) -> Estimate:
-    if not np.isfinite(value):
+    if not value > -np.inf:
         return Estimate(None)
+    found = Estimate(value) if value < np.inf else Estimate(None, infinite=True)
     kept = np.array([number for number in drawn if not np.isnan(number)])
     if not len(kept):
-        return Estimate(value)
+        return found
     # A rejection is infinite where a sample keeps no background: that is more, not nothing.
     low, high = (_quantile(kept, share) for share in (0.025, 0.975))
     if not np.isfinite(low):
-        return Estimate(value)  # Hardly a sample is finite: there is no interval to tell.
-    return Estimate(value, low, high if np.isfinite(high) else None)
+        return found  # Hardly a sample is finite: there is no interval to tell.
+    return replace(found, low=low, high=high if np.isfinite(high) else None)
 
 
 def _quantile(values: Array, share: float) -> float:
@@ -363,9 +366,8 @@ def _cumulate(truth: Array, found: Array, weights: Array) -> tuple[Array, Array]
 
 def _counted(truth: Array, weights: Array, count: int) -> npt.NDArray[np.int64]:
     """Return the classes whose rows weigh something."""
-    known = ~np.isnan(truth.reshape(len(truth)))
-    codes = truth.reshape(len(truth))[known].astype(np.int64)
-    return np.flatnonzero(np.bincount(codes, weights[known], count) > 0)
+    known, flat = ~np.isnan(truth).ravel(), truth.ravel()
+    return np.flatnonzero(np.bincount(flat[known].astype(int), weights[known], count) > 0)
 
 
 def _over_classes(
@@ -388,9 +390,7 @@ def _over_classes(
 
 
 def _chosen(found: Array) -> Array:
-    if found.ndim == 2:
-        return np.asarray(found.argmax(1), np.float64)
-    return np.asarray(found > 0.5, np.float64)
+    return np.asarray(found.argmax(1) if found.ndim == 2 else found > 0.5, np.float64)
 
 
 def _ranks(values: Array, weights: Array) -> Array:

@@ -345,3 +345,18 @@ def test_a_mean_over_classes_is_over_the_same_ones_in_every_sample() -> None:
 
 def test_a_rejection_that_is_finite_in_hardly_a_sample_has_no_interval() -> None:
     assert metrics._estimate(50.0, [float("inf")] * 99 + [50.0]) == Estimate(50.0)
+
+
+def test_a_rejection_of_all_background_is_infinite_and_not_undefined() -> None:
+    truth = np.r_[np.ones(20), np.zeros(20)]
+    answers = np.stack([1 - truth, truth], 1)
+    for resamples in (0, 20):
+        measured = measure(BINARY, truth[:, None], answers, np.ones(40), resamples=resamples)
+        found = measured.mean["rejection_50"]
+        assert found == Estimate(None, infinite=True) and str(found) == "infinite"
+    # It is the best there is of one of two labels, and undefined where there is no background.
+    labels = np.stack([truth, np.ones(40)], 1)
+    measured = measure(LABELS, labels, labels, np.ones(40))
+    assert measured.mean["rejection_30"].infinite
+    assert measured.targets["b"]["rejection_30"] == Estimate(None)
+    assert str(metrics._estimate(float("inf"), [7.0, *[float("inf")] * 20])) == "infinite"
