@@ -69,6 +69,18 @@ def test_rows_of_other_lengths_and_missing_strings_are_no_matrix() -> None:
         Embedder(**COMMON).fit(words)
 
 
+@pytest.mark.parametrize("kind", [str, object])
+def test_a_column_of_strings_is_taken_as_strings(
+    kind: Any, model: MaskedAutoencoder, texts: list[str]
+) -> None:
+    column = np.array(texts, kind)[:, None]
+    fitted = Embedder(model).fit(column)
+    np.testing.assert_array_equal(fitted.transform(column), fitted.transform(texts))
+    assert fitted.n_features_in_ == 1
+    with pytest.raises(DataError, match="in 2 dimensions; expected are numbers, or strings in 1"):
+        Embedder(model).fit(np.concatenate([column, column], 1))
+
+
 def test_names_of_an_earlier_fit_are_forgotten() -> None:
     frame = pd.DataFrame({"a": np.arange(20.0), "b": np.arange(20.0) % 3})
     embedder = Embedder(**COMMON).fit(frame)

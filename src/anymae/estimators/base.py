@@ -89,7 +89,11 @@ class Estimator(BaseEstimator):  # type: ignore[misc]
         return dataset
 
     def _checked(self, X: Any, *, reset: bool) -> Any:  # noqa: ANN401, N803
-        """Hold numbers in two dimensions to scikit-learn's rules; the rest is checked later."""
+        """Hold numbers in two dimensions to scikit-learn's rules; the rest is checked later.
+
+        A column of strings, as scikit-learn's transformers return them, comes back flat.
+        """
+        X = X[:, 0] if _is_column_of_words(X) else X  # noqa: N806
         if _is_matrix(X):
             least = {"ensure_min_samples": 2, "ensure_min_features": 2} if reset else {}
             return validate_data(self, X, reset=reset, ensure_all_finite="allow-nan", **least)
@@ -152,8 +156,25 @@ def _is_matrix(X: Any) -> bool:  # noqa: ANN401, N803
     except ValueError:
         # Rows of different lengths: no array holds them.
         return False
-    words = array.dtype == object and array.ndim == 1 and any(isinstance(s, str) for s in array)
-    return array.dtype.kind not in "US" and array.ndim <= 2 and not words
+    return array.dtype.kind not in "US" and array.ndim <= 2 and not _holds_words(array)
+
+
+def _is_column_of_words(X: Any) -> bool:  # noqa: ANN401, N803
+    """Tell an array of one column that holds strings."""
+    if not isinstance(X, np.ndarray) or X.ndim != 2 or X.shape[1] != 1:
+        return False
+    return X.dtype.kind == "U" or (X.dtype == object and any(isinstance(c, str) for c in X.flat))
+
+
+def _holds_words(array: Array) -> bool:
+    """Tell objects among which are strings; in two dimensions, such as are no numbers."""
+    if array.dtype != object or not any(isinstance(cell, str) for cell in array.flat):
+        return False
+    try:
+        array.astype(np.float64)
+    except (TypeError, ValueError):
+        return True
+    return array.ndim == 1
 
 
 @contextmanager
