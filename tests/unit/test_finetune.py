@@ -21,7 +21,7 @@ from anymae.inference.seen import read_seen, row_hashes
 from anymae.model import MaskedAutoencoder
 from anymae.nn.readout import READOUTS
 from anymae.predictor import Ensemble, Predictor, build, describe
-from anymae.task import FinetuneConfig, ReadoutConfig, TaskConfig
+from anymae.task import FinetuneConfig, ReadoutConfig, TaskConfig, TaskType
 from anymae.training.answers import balance
 from anymae.training.finetune import finetune
 from anymae.training.fit import layer_groups
@@ -565,6 +565,21 @@ def test_whole_numbers_too_large_for_codes_are_amounts(model: MaskedAutoencoder)
     done = finetune(model, data, target="y", training={"steps": 1, "learning_rate": 1e-3})
     assert done.task.type == "regression"
     assert done.valid_loss is not None and done.valid_loss < 10
+
+
+@pytest.mark.parametrize(("days", "asked"), [(24, None), (3, "regression")])
+def test_times_are_seconds_since_1970(
+    days: int, asked: TaskType | None, model: MaskedAutoencoder
+) -> None:
+    seconds = 1.7e9 + 86400.0 * (np.arange(COUNT) % days)
+    times = (seconds * 1e6).astype("int64").astype("datetime64[us]")
+    training = {"steps": 1, "learning_rate": 1e-3}
+    found, expected = (
+        finetune(model, table(y=y), target="y", config=FinetuneConfig(task=task), training=training)
+        for y, task in ((times, asked), (seconds, "regression"))
+    )
+    assert found.task == expected.task
+    assert found.evaluations["valid"].overall == expected.evaluations["valid"].overall
 
 
 def test_bad_requests_are_one_sentence(model: MaskedAutoencoder, tmp_path: Path) -> None:

@@ -100,8 +100,9 @@ def infer_task(
 ) -> TaskConfig:
     """Find out what is to be predicted.
 
-    One target: strings, yes and no, and up to 20 distinct whole numbers are classes; other
-    numbers are regression. Several: 0 and 1 alone are multi-label, other numbers regression.
+    One target: strings, yes and no, and up to 20 distinct whole numbers or times are classes;
+    other numbers and times, as seconds since 1970, are regression. Several: 0 and 1 alone are
+    multi-label, other numbers and times regression.
 
     Args:
         labels: Target columns.
@@ -271,7 +272,8 @@ def _infer_type(known: Labels) -> TaskType:
     count = len(column.unique())
     if count == 2:
         return "binary"
-    numeric = pa.types.is_floating(column.type) or pa.types.is_integer(column.type)
+    kinds = (pa.types.is_floating, pa.types.is_integer, pa.types.is_timestamp)
+    numeric = any(is_kind(column.type) for is_kind in kinds)
     return "regression" if numeric and count > MOST_CLASSES else "multiclass"
 
 
@@ -295,7 +297,10 @@ def _is_whole(column: pa.Array) -> bool:
 
 
 def _numbers(name: str, column: pa.Array, role: str = "target") -> Array:
-    """Return numbers, NaN where null."""
+    """Return numbers, NaN where null; a target's times are seconds since 1970."""
+    if role == "target" and pa.types.is_timestamp(column.type):
+        # Frames hold them in microseconds.
+        column = pc.divide(column.view(pa.int64()).cast(pa.float64()), 1e6)
     try:
         numbers = column.cast(pa.float64(), safe=False)
     except pa.ArrowException:
