@@ -81,9 +81,14 @@ class Evaluation:
             return f"over all targets, {names} are means in the targets' own units"
         return f"over all targets, {names} in standard deviations of the training rows"
 
+    @property
+    def positive(self) -> str | None:
+        """The class that is called positive in a binary task; else `None`."""
+        return self.classes[1] if self.task == "binary" else None
+
     def to_json(self) -> dict[str, Any]:
-        """Return plain values; an estimate is `{"value", "low", "high"}`."""
-        return asdict(self) | {"classes": list(self.classes)}
+        """Return plain values; an estimate is `{"value", "low", "high", "infinite"}`."""
+        return asdict(self) | {"classes": list(self.classes), "positive": self.positive}
 
     def _repr_html_(self) -> str:
         rows = "".join(
@@ -91,6 +96,7 @@ class Evaluation:
             for name, estimate in self.overall.items()
         )
         more = f"; {self.units}" if self.units else ""
+        more += "" if self.positive is None else f"; positive: {escape(self.positive)}"
         title = f"{escape(self.part)}: {self.rows:,} rows{more}"
         return f"<table><caption>{title}</caption>{rows}</table>"
 

@@ -58,6 +58,15 @@ class TaskConfig(Section):
         return len(self.classes) if self.type == "multiclass" else len(self.targets)
 
     @property
+    def positive(self) -> str | None:
+        """The class whose probability binary metrics judge; `None` where there is none.
+
+        >>> TaskConfig(type="binary", targets=("toxic",), classes=("no", "yes")).positive
+        'yes'
+        """
+        return self.classes[1] if self.type == "binary" else None
+
+    @property
     def is_classification(self) -> bool:
         """True where answers are probabilities."""
         return self.type != "regression"

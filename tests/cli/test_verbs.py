@@ -203,6 +203,27 @@ def test_finetune_predict_and_evaluate_go_together(
     assert as_json.json["task"]["targets"] == ["y"]
 
 
+def test_which_class_is_positive_is_said(
+    command: Command, molecules: Path, run: Path, tmp_path: Path
+) -> None:
+    first, *rows = molecules.read_text().splitlines()
+    data, model = tmp_path / "classes.csv", tmp_path / "model"
+    named = [f"{row},{('off', 'inactive')[n % 2]}" for n, row in enumerate(rows)]
+    data.write_text("\n".join([f"{first},state", *named]) + "\n")
+    read, target = (data, "--column", "smiles", "--device", "cpu"), ("--target", "state")
+    assert "binary of state (positive: off); rows" in command("probe", run, *read, *target).out
+    words = ("--steps", 1, "--set", "learning_rates=[1e-3]", "--out", model)
+    outcome = command("finetune", run, *read, *target, *words)
+    assert f"{model}: binary of state (positive: off)\n" in outcome.out
+    assert "\n\nThe positive class is off.\n" in (model / "README.md").read_text()
+    assert "\npositive: off\n" in command("evaluate", model, *read).out
+    stored = json.loads((model / "evaluation-classes-all.json").read_text())
+    assert stored["positive"] == "off" and stored["classes"] == ["inactive", "off"]
+    page = tmp_path / "page.html"
+    assert command("report", model, "--out", page).status == 0
+    assert "positive class" in page.read_text() and "evaluation-classes" in page.read_text()
+
+
 def test_finetune_takes_every_setting(
     command: Command, molecules: Path, run: Path, tmp_path: Path
 ) -> None:

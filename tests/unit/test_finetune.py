@@ -441,7 +441,7 @@ def test_a_notebook_shows_results_and_no_markup_of_the_data(model: MaskedAutoenc
     done = finetune(model, data, target="<b>", training=QUICK)
     shown = done._repr_html_()
     assert "<h4>&lt;b&gt; (binary)</h4>" in shown
-    assert "<caption>valid: 2 rows</caption>" in shown
+    assert "<caption>valid: 2 rows; positive: yes</caption>" in shown
     assert "<tr><th>roc_auc</th>" in done.evaluations["valid"]._repr_html_()
     assert "<b>" not in shown
 

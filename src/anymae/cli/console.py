@@ -100,7 +100,13 @@ def _parts(
 def show_task(task: "TaskConfig", rows: Mapping[str, int], more: str = "") -> None:
     """Print what is predicted, and from how many rows of each sort."""
     counts = ", ".join(f"{count:,} {part}" for part, count in rows.items())
-    typer.echo(f"{task.type} of {', '.join(task.targets)}; rows: {counts}{more}")
+    typer.echo(f"{named_task(task)}; rows: {counts}{more}")
+
+
+def named_task(task: "TaskConfig") -> str:
+    """Name a task, its targets and, in a binary one, which class is the positive one."""
+    positive = "" if task.positive is None else f" (positive: {task.positive})"
+    return f"{task.type} of {', '.join(task.targets)}{positive}"
 
 
 @contextmanager

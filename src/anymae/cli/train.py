@@ -9,6 +9,7 @@ import typer
 from anymae.cli.console import (
     as_argument,
     is_main_process,
+    named_task,
     next_answers,
     next_step,
     show_json,
@@ -292,7 +293,7 @@ def _report_model(model: "Finetuned", *, json: bool) -> None:
     if json:
         show_json(model.to_json())
         return
-    typer.echo(f"{model.folder}: {model.task.type} of {', '.join(model.task.targets)}")
+    typer.echo(f"{model.folder}: {named_task(model.task)}")
     for part, found in model.evaluations.items():
         words = ", ".join(f"{name} {estimate}" for name, estimate in found.overall.items())
         more = f" ({found.units})" if found.units else ""

@@ -77,6 +77,8 @@ def _facts(found: Finetuned) -> Iterator[tuple[str, str]]:
     yield "answers", f"{', '.join(task.targets)} ({task.type})"
     if task.classes:
         yield "classes", ", ".join(task.classes)
+    if task.positive is not None:
+        yield "positive class", task.positive
     yield "labelled rows", ", ".join(f"{count:,} {part}" for part, count in found.rows.items())
     yield "learning rate", f"{found.learning_rate:g}"
     for one in found.history:

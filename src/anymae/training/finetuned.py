@@ -182,4 +182,7 @@ def _results(result: Finetuned) -> str:
     for part, found in result.evaluations.items():
         lines += [f"| {part} | {name} | {value} |" for name, value in found.overall.items()]
     units = {found.units for found in result.evaluations.values() if found.units}
-    return "\n".join([*lines, *(f"\n{words.capitalize()}." for words in units)]) + "\n"
+    lines += [f"\n{words.capitalize()}." for words in units]
+    if result.task.positive is not None:
+        lines.append(f"\nThe positive class is {result.task.positive}.")
+    return "\n".join(lines) + "\n"
