@@ -31,7 +31,7 @@ from anymae.metrics import IN_UNITS, Estimate, Measured, columns_of, measure
 from anymae.predictor import Ensemble, Predictor, members_of
 from anymae.recipes import DataSettings, data_settings
 from anymae.task import TaskConfig
-from anymae.training.targets import Labels, encode_labels, read_labels, read_weights
+from anymae.training.targets import Labels, encode_labels, read_labels, read_weights, tell_few
 
 Array = npt.NDArray[np.float64]
 Part = Literal["test", "valid", "train", "all"]
@@ -198,16 +198,16 @@ def evaluate_rows(
     index, truth = index[known], truth[known]
     given = read_weights(dataset)
     weights = np.ones(len(index)) if given is None else given[index]
+    tell_few(task, truth, weights, part)
     values = compute(Answers(model), dataset, index, config, progress).values
     found = members_of(task, values).mean(0, dtype=np.float64)
     measured = measure(task, truth, found, weights, resamples=resamples, seed=seed)
     groups, num_groups = _by_group(
-        dataset,
-        index,
+        dataset, index,
         lambda here: measure(
             task, truth[here], found[here], weights[here], resamples=resamples, seed=seed
         ),
-    )
+    )  # fmt: skip
     evaluation = Evaluation(
         data=dataset.rows.frame.name,
         part=part,

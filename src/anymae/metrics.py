@@ -30,7 +30,7 @@ class Estimate:
     value: float | None
     """`None` where the metric is not defined, as of a single class or no rows, or is infinite."""
     low: float | None = None
-    """`None` without bootstrap samples, or with hardly a finite one."""
+    """`None` without bootstrap samples, of a single row, or with hardly a finite sample."""
     high: float | None = None
     """`None`, beside a number in `low`, where no background is left in so many of the samples
     that the interval has no upper end."""
@@ -265,12 +265,14 @@ def measure(
         _by_target(task, truth[sample], answers[sample], weights[sample], classes)
         for sample in samples
     ]
+    # All samples of a single row are that row: it tells no interval.
+    single = np.sum(~np.isnan(truth) & (weights != 0)[:, None], 0) < 2
     targets = {
         name: {
-            metric: _estimate(value, [one[name][metric] for one in drawn])
+            metric: _estimate(value, [one[name][metric] for one in ([] if alone else drawn)])
             for metric, value in found.items()
         }
-        for name, found in values.items()
+        for (name, found), alone in zip(values.items(), single, strict=True)
     }
     if len(targets) == 1:
         return Measured(targets, dict(next(iter(targets.values()))))
@@ -339,19 +341,17 @@ def _estimate(value: float, drawn: list[float]) -> Estimate:
         return Estimate(None)
     found = Estimate(value) if value < np.inf else Estimate(None, infinite=True)
     kept = np.array([number for number in drawn if not np.isnan(number)])
-    if not len(kept):
-        return found
     # A rejection is infinite where a sample keeps no background: that is more, not nothing.
     low, high = (_quantile(kept, share) for share in (0.025, 0.975))
     if not np.isfinite(low):
-        return found  # Hardly a sample is finite: there is no interval to tell.
+        return found  # Of no sample, or hardly a finite one, there is no interval to tell.
     return replace(found, low=low, high=high if np.isfinite(high) else None)
 
 
 def _quantile(values: Array, share: float) -> float:
-    """Return a quantile; between a number and infinity, infinity."""
+    """Return a quantile; between a number and infinity, and of nothing, infinity."""
     with np.errstate(invalid="ignore"):
-        found = float(np.quantile(values, share))
+        found = float(np.quantile(values, share)) if len(values) else np.inf
     return float("inf") if np.isnan(found) else found
 
 

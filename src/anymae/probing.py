@@ -39,7 +39,7 @@ from anymae.recipes import DataSettings, data_settings
 from anymae.task import FinetuneConfig, TaskConfig, TaskType
 from anymae.training.labelling import check_weights, label
 from anymae.training.linear import MANY_CLASSES, fit_linear
-from anymae.training.targets import encode_labels, read_labels, read_weights
+from anymae.training.targets import encode_labels, read_labels, read_weights, tell_few
 
 logger = logging.getLogger(__name__)
 
@@ -164,6 +164,7 @@ def probe(
     if not isinstance(model, MaskedAutoencoder) and {*found.targets} & {*model.task.targets}:
         _warn_of_seen(run, dataset, held)
     judge = Judge(dataset, found, rows.labelled.targets, fitted, held, resamples, seed)
+    judge.tell_few(judged_on)
     here, index = config or ComputeConfig(), np.r_[fitted, held]
     features = _all_features(model, dataset, index, readings, here, seed, progress)
     results = tuple(judge.all_of(features))
@@ -308,6 +309,10 @@ class Judge:
         groups = row_groups(dataset.rows, dataset.preparation.missing)
         self._groups = None if groups is None else groups[fitted]
         self._held_weights = np.ones(len(held)) if given is None else given[held]
+
+    def tell_few(self, part: str) -> None:
+        """Warn where the rows that judge are too few, or lack a class; `part` names them."""
+        tell_few(self._task, self._truth, self._held_weights, part)
 
     def all_of(self, features: Iterable[tuple[str, str, Features]]) -> Iterator[ProbeRow]:
         """Judge all features linearly, and means by their neighbours too."""

@@ -100,6 +100,22 @@ def test_classes_that_no_training_row_has_are_told(
     assert f"warning: {said}" in outcome.err.splitlines()
 
 
+def test_few_rows_that_judge_and_classes_that_these_lack_are_told(
+    command: Command, run: Path, tmp_path: Path
+) -> None:
+    words = ("--target", "y", "--device", "cpu")
+    data = labelled(tmp_path / "data.csv", ["a", "b", "a"])
+    outcome = command("probe", run, data, *words)
+    assert "warning: judged on 1 row (valid): so few tell little" in outcome.err
+    assert "1 of the 2 classes of target 'y' occur in none of the rows that judge" in outcome.err
+    # What is proposed is what can be done.
+    proposed = outcome.err.splitlines()[-1].removeprefix("next: anymae ").split()
+    proposed = [*proposed[:-1], str(tmp_path / "model"), "--steps", "1"]
+    assert proposed[-5:-3] == ["0.0003", "--out"] and command(*proposed).status == 0
+    data = labelled(tmp_path / "more.csv", ["a", "b"] * 60)
+    assert "warning:" not in command("probe", run, data, *words, "--split-by", "stratified").err
+
+
 @pytest.mark.parametrize(
     ("flags", "expected"),
     [

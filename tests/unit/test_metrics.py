@@ -347,6 +347,18 @@ def test_a_rejection_that_is_finite_in_hardly_a_sample_has_no_interval() -> None
     assert metrics._estimate(50.0, [float("inf")] * 99 + [50.0]) == Estimate(50.0)
 
 
+def test_a_single_row_tells_no_interval(draw: np.random.Generator) -> None:
+    task = TaskConfig(type="regression", targets=("a", "b"), mean=(0.0, 0.0), std=(1.0, 1.0))
+    truth, answers = draw.normal(size=(2, 30, 2))
+    truth[1:, 0] = np.nan
+    found = measure(task, truth, answers, np.ones(30), resamples=20).targets
+    assert found["a"]["rmse"].low is None and found["b"]["rmse"].low is not None
+    weights = np.r_[1.0, np.zeros(29)]
+    assert measure(NUMBERS, truth[:, 1:], answers[:, 1:], weights, resamples=20).mean[
+        "mae"
+    ] == Estimate(abs(float(truth[0, 1] - answers[0, 1])))
+
+
 def test_a_rejection_of_all_background_is_infinite_and_not_undefined() -> None:
     truth = np.r_[np.ones(20), np.zeros(20)]
     answers = np.stack([1 - truth, truth], 1)

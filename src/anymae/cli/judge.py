@@ -89,6 +89,7 @@ def probe(
     from anymae.metrics import HEADLINE
     from anymae.probing import READINGS as USUAL
     from anymae.probing import probe as run_probe
+    from anymae.task import FinetuneConfig
 
     with progress("probe") as told:
         found = run_probe(
@@ -113,7 +114,10 @@ def probe(
         for target, estimates in row.metrics.items()
     ]
     show_table(["features", "model", "target", name], rows)
-    words = [*data_flags.words(), *flag("--task", task)]
+    words, usual = [*data_flags.words(), *flag("--task", task)], FinetuneConfig()
+    if not round(usual.valid_share * (found.rows["fitted"] + found.rows.get("valid", 0))):
+        # There would be no validation row to choose a rate.
+        words += flag("--learning-rate", usual.learning_rates[1])
     next_step("finetune", run, as_argument(data), *words, "--out", "models/NAME")
 
 

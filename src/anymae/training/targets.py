@@ -19,6 +19,7 @@ from anymae.data.misread import misread
 from anymae.data.missing import as_numbers, blank
 from anymae.errors import DataError, nearest
 from anymae.task import ReadoutConfig, TaskConfig, TaskType
+from anymae.wording import counted
 
 logger = logging.getLogger(__name__)
 
@@ -31,6 +32,9 @@ MOST_CLASSES = 20
 
 LARGEST = float(np.finfo(np.float32).max)
 """Number that answers and weights, which have 32 bits, can hold."""
+
+FEW = 10
+"""Fewer rows than these judge nothing."""
 
 FEWEST_COMPARED, ALIKE = 5, 0.95
 """Rows by which strings can be said to be as long as their rows, and the share that has to be."""
@@ -196,6 +200,36 @@ def tell_absent(task: TaskConfig, truth: Array, train: IntArray) -> None:
         logger.warning(
             "%d of the %d classes of target %r occur in no training row and are not learned: %s%s",
             len(absent), len(task.classes), task.targets[0], shown,
+            " ..." if len(absent) > 5 else "",
+        )  # fmt: skip
+
+
+def tell_few(task: TaskConfig, truth: Array, weights: Array, part: str) -> None:
+    """Warn where so few rows judge that hardly anything can be told, or a class has none.
+
+    Args:
+        task: What is predicted.
+        truth: `(R, T)`, numbers, class numbers or 0 and 1, of the rows that judge.
+        weights: `(R,)`.
+        part: What to call these rows.
+    """
+    known = ~np.isnan(truth).all(1) & (weights != 0)
+    count = int(known.sum())
+    if count < FEW:
+        logger.warning(
+            "judged on %s (%s): so few tell little, and their intervals are too narrow; name more "
+            "with --split, --valid or --test",
+            counted(count, "row"), part,
+        )  # fmt: skip
+    if task.type not in ("binary", "multiclass"):
+        return
+    absent = np.setdiff1d(np.arange(len(task.classes)), truth[known, 0])
+    if len(absent) and count:
+        shown = ", ".join(repr(task.classes[number]) for number in absent[:5])
+        logger.warning(
+            "%d of the %d classes of target %r occur in none of the rows that judge (%s), so that "
+            "nothing is told of them: %s%s; drawn rows hold each with --split-by stratified",
+            len(absent), len(task.classes), task.targets[0], part, shown,
             " ..." if len(absent) > 5 else "",
         )  # fmt: skip
 
