@@ -3,8 +3,10 @@
 Shapes: R rows, A numbers of an answer, T targets.
 """
 
+import shlex
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
+from functools import partial
 from html import escape
 from io import BytesIO
 from pathlib import Path
@@ -70,6 +72,10 @@ class Evaluation:
     """What was read, as it was named; files of before say nothing of it, nor of the next."""
     num_groups: int = 0
     """All groups, smaller ones too."""
+    weight: str | None = None
+    """Column of the rows' weights; `None` counts all alike."""
+    trained_weight: str | None = None
+    """Column whose weights the model was fine-tuned with, as far as it remembers one."""
 
     @property
     def units(self) -> str:
@@ -80,6 +86,18 @@ class Evaluation:
         if not self.data:  # stored before they were
             return f"over all targets, {names} are means in the targets' own units"
         return f"over all targets, {names} in standard deviations of the training rows"
+
+    @property
+    def weighting(self) -> str:
+        """What to say of the rows' weights; empty where there never were any."""
+        if self.weight is not None:
+            return f"weighted by {self.weight}"
+        if self.trained_weight is None:
+            return ""
+        return (
+            f"unweighted; trained with weights of {self.trained_weight}: "
+            f"--weight {shlex.quote(self.trained_weight)}"
+        )
 
     @property
     def positive(self) -> str | None:
@@ -96,6 +114,7 @@ class Evaluation:
             for name, estimate in self.overall.items()
         )
         more = f"; {self.units}" if self.units else ""
+        more += f"; {escape(self.weighting)}" if self.weighting else ""
         more += "" if self.positive is None else f"; positive: {escape(self.positive)}"
         title = f"{escape(self.part)}: {self.rows:,} rows{more}"
         return f"<table><caption>{title}</caption>{rows}</table>"
@@ -201,13 +220,11 @@ def evaluate_rows(
     tell_few(task, truth, weights, part)
     values = compute(Answers(model), dataset, index, config, progress).values
     found = members_of(task, values).mean(0, dtype=np.float64)
-    measured = measure(task, truth, found, weights, resamples=resamples, seed=seed)
+    judge = partial(measure, task, resamples=resamples, seed=seed)
+    measured = judge(truth, found, weights)
     groups, num_groups = _by_group(
-        dataset, index,
-        lambda here: measure(
-            task, truth[here], found[here], weights[here], resamples=resamples, seed=seed
-        ),
-    )  # fmt: skip
+        dataset, index, lambda here: judge(truth[here], found[here], weights[here])
+    )
     evaluation = Evaluation(
         data=dataset.rows.frame.name,
         part=part,
@@ -217,6 +234,8 @@ def evaluate_rows(
         targets=measured.targets,
         groups=groups,
         num_groups=num_groups,
+        weight=dataset.roles.weight,
+        trained_weight=(model.data or {}).get("roles", {}).get("weight"),
         confusion=_confusion(task, truth, found, weights),
         classes=task.classes or (("0", "1") if task.type == "multilabel" else ()),
         seen_in_training=count_seen(dataset, index, trained_on),

@@ -15,6 +15,7 @@ import torch
 from pydantic import TypeAdapter
 from sklearn import metrics as sk
 
+from anymae.cli.evaluations import show_evaluation
 from anymae.config import DataConfig
 from anymae.data.dataset import open_data
 from anymae.errors import DataError, UserInputError
@@ -41,6 +42,26 @@ NUMBERS = TaskConfig(type="regression", targets=("y",), mean=(3.0,), std=(2.0,))
 
 def table(**columns: object) -> pd.DataFrame:
     return pd.DataFrame({"smiles": strings(60), **columns})
+
+
+def test_weights_that_a_model_was_trained_with_are_not_dropped_in_silence(
+    model: MaskedAutoencoder, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    data = table(y=np.arange(60.0), **{"my w": np.arange(60.0) + 1})
+    training = {"steps": 1, "learning_rate": 1e-3, "device": "cpu"}
+    for weight in ("my w", None):
+        config, out = DataConfig(weight=weight), tmp_path / str(weight)
+        done = finetune(model, data, target="y", data_config=config, training=training, out=out)
+        assert done.evaluations["valid"].weight == weight
+        said = "unweighted; trained with weights of my w: --weight 'my w'" if weight else ""
+        found = evaluate(out, data, resamples=0)
+        assert found.weighting == said
+        show_evaluation(found)
+        assert said in capsys.readouterr().out
+        asked = evaluate(out, data, data_config=DataConfig(weight="my w"), resamples=0)
+        assert asked.weighting == "weighted by my w"
+        assert asked.overall["rmse"] != found.overall["rmse"]
+    assert model.data is not None and model.data["roles"]["weight"] is None
 
 
 def test_groups_of_bytes_need_not_be_text(model: MaskedAutoencoder) -> None:

@@ -67,6 +67,8 @@ def show_evaluation(found: "Evaluation") -> None:
         typer.echo(f"{found.seen_in_training:,} of them also occur among the training rows")
     if found.units:
         typer.echo(found.units)
+    if found.weighting:
+        typer.echo(found.weighting)
     if found.positive is not None:
         typer.echo(f"positive: {found.positive}")
     several = found.targets if len(found.targets) > 1 else {}

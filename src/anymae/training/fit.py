@@ -158,8 +158,10 @@ def fit(
         if config.start == "random":
             start = Predictor(start.config, task)
         if model.data is not None:
-            # Rows are read again as they are learned from, labels among them.
-            start.data = {**model.data, "missing": list(rows.labelled.dataset.preparation.missing)}
+            # Rows are read again as they are learned from, labels and weights among them.
+            read = rows.labelled.dataset.preparation
+            roles = {**model.data["roles"], "weight": read.roles.weight}
+            start.data = {**model.data, "missing": list(read.missing), "roles": roles}
         start.encoder.recompute = training.recompute
         with within_device(processes.device):
             start.to(processes.device).train()
