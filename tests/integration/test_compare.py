@@ -278,6 +278,32 @@ def without(cell: object) -> np.ndarray:
     return features
 
 
+def test_features_keep_the_digits_they_have(tmp_path: Path) -> None:
+    target = [1_700_000_000.0 + row / 8 for row in range(COUNT)]
+    data = table().drop_columns("y").append_column("y", pa.array(np.arange(COUNT) / 8))
+    own = np.asarray(target)[:, None]
+    found = compare(tmp_path / "out", data, seeds=1, baselines={"time": own})
+    assert found.scores["time"][0] < 0.5
+
+
+def test_without_pretraining_a_network_has_no_weights_of_another_run(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    start, made = tmp_path / "start", []
+    begun = anymae.pretrain(
+        table(), out=start, preset="tiny", steps=3, column="smiles", seed=7, settings=SMALL
+    )
+    build = run.make_model
+    monkeypatch.setattr(run, "make_model", lambda job: made.append(build(job)) or made[-1])
+    settings = {name: value for name, value in SMALL.items() if name.startswith("training")}
+    compare(tmp_path / "out", seeds=1, preset=None,
+            settings={**settings, "init": str(start)})  # fmt: skip
+    pairs = zip(made[0].encoder.parameters(), begun.model.encoder.parameters(), strict=True)
+    found = [(mine - theirs).abs().max() for mine, theirs in pairs if mine.dim() == 2]
+    assert found and min(found) > 0.01
+    assert "may have been pretrained on test rows" in caplog.text
+
+
 REFUSED: dict[str, tuple[dict[str, Any], type[UserInputError], str]] = {
     "few rows": ({"baselines": {"a": answers(table())[:9]}}, DataError, "9 rows"),
     "a missing number": ({"baselines": {"a": without(np.nan)}}, DataError, "row 7"),

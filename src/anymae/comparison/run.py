@@ -10,7 +10,7 @@ Shapes: R rows, F features.
 import logging
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -135,6 +135,12 @@ def _compare(
     study: Study, trials: Sequence[_Trial], own: Mapping[str, Features], progress: Report | None
 ) -> Comparison:
     """Carry out what is decided."""
+    if study.recipe.init is not None:
+        logger.warning(
+            "runs begin with the weights of %s, which may have been pretrained on test rows; "
+            "only rows that it has never seen can judge it",
+            study.recipe.init,
+        )
     started, scores = time.perf_counter(), dict[str, dict[int, float]]()
     runs = [trial.run(masking) for trial in trials for masking in MASKINGS.values()]
     telling = study.telling(progress, runs)
@@ -162,7 +168,9 @@ def _features(
     """Return the features of fitted and test rows, `(R, F)` by name."""
     recipe = apply_settings(study.recipe, {"training.seed": trial.seed})
     with torch.random.fork_rng(devices=[]):
-        untrained = make_model(resolve_job(trial.pool, recipe)).eval()
+        # Also where runs begin with the weights of another: its sizes, none of its training.
+        job = replace(resolve_job(trial.pool, recipe), init=None)
+        untrained = make_model(job).eval()
     dataset = study.rows_for(untrained)
     index = np.r_[trial.fitted, trial.test]
     found = {}
