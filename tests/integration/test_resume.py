@@ -241,6 +241,21 @@ def test_a_step_may_be_cut_into_other_passes_and_saved_more_often(
             assert one[name] == pytest.approx(two[name], rel=1e-4)
 
 
+def test_packed_strings_cannot_be_cut_into_other_passes(tmp_path: Path) -> None:
+    run, packed = (
+        tmp_path / "run",
+        {"data.pack": True, "data.length": 64, "training.checkpoint_every": 1},
+    )
+    halves = {**packed, "training.accumulate": 2}
+    with pytest.raises(Cut):
+        small(run, batch_size=16, settings=packed, progress=cut_at(4))
+    with pytest.raises(ConfigError, match=r"cannot go on .*accumulate is 2, not 1"):
+        small(run, batch_size=8, settings=halves, resume=True)
+    small(run, batch_size=16, settings=packed, resume=True)
+    with pytest.raises(ConfigError, match=r"is finished, .*accumulate is 2, not 1"):
+        small(run, batch_size=8, settings=halves, resume=True)
+
+
 def test_a_batch_left_open_can_be_cut_into_passes_again_and_again(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -49,10 +49,11 @@ def identify(job: Job, processes: Processes, *, threads: int, precision: str) ->
 def unlike(stored: Recipe, asked: Recipe) -> list[str]:
     """Say in what settings differ from those of a finished run, where both name something.
 
-    What changes no result is left out, and how a step is cut into passes: by what memory holds.
+    What changes no result is left out, and how a step is cut into passes: by what memory holds,
+    but where strings are packed within a pass.
     What was left open was decided in the run, such as minutes that became steps.
     """
-    found = []
+    found, left_out = [], FREE if stored.data.pack else _ANY_PASSES
     if None not in (stored.preset, asked.preset) and stored.preset != asked.preset:
         found.append(f"preset is {asked.preset}, not {stored.preset}")
     for section in ("encoder", "decoder", "masking", "training"):
@@ -60,7 +61,7 @@ def unlike(stored: Recipe, asked: Recipe) -> list[str]:
         named = {
             name: value
             for name, value in now.items()
-            if name in before and value not in (None, "auto") and name not in _ANY_PASSES
+            if name in before and value not in (None, "auto") and name not in left_out
         }
         found += differing({name: before[name] for name in named}, named, f"{section}.")
     return found
@@ -112,8 +113,13 @@ def _comparable(identity: Mapping[str, Any], rows: int) -> dict[str, Any]:
 
 
 def _without_passes(stored: dict[str, Any], asked: dict[str, Any]) -> list[dict[str, Any]]:
-    """Leave out how a step of as many rows is cut into forward passes: by what memory holds."""
+    """Leave out how a step of as many rows is cut into forward passes: by what memory holds.
+
+    Strings are packed within a pass, so that of packed ones another cut makes other rows.
+    """
     found = [stored, asked]
+    if stored["data"].get("pack"):
+        return found
     if len({of["training"]["batch_size"] * of["training"]["accumulate"] for of in found}) > 1:
         return found
     passes = ("batch_size", "accumulate")

@@ -165,7 +165,7 @@ def out_of_memory(config: TrainingConfig, *, length: int, device: torch.device) 
     if batch > 1:
         parts = next(count for count in range(2, batch + 1) if batch % count == 0)
         advice = (
-            f"the same run in {'half the' if parts == 2 else 'less'} memory: "
+            f"as many rows a step in {'half the' if parts == 2 else 'less'} memory: "
             f"--set training.batch_size={batch // parts} "
             f"--set training.accumulate={config.accumulate * parts}"
         )
