@@ -210,6 +210,9 @@ def test_a_quote_that_never_closes_swallows_nothing(content: str, tmp_path: Path
     [
         ("a,b;c\n1,2\n", ["a", "b;c"]),
         ("a;b\n1,5;2\n1,7;3\n", ["a", "b"]),
+        ("m/z, Da;int, au\n1,5;2,5\n-1,7;3,5\n", ["m/z, Da", "int, au"]),
+        ("m/z, Da;int\n1,5;2\n", ["m/z, Da", "int"]),
+        ("id,a;b\n1,x;y\n", ["id", "a;b"]),
         ("a\tb\n1,5\t2\n", ["a", "b"]),
         ("a|b\n1|2\n", ["a", "b"]),
         ("text\nno delimiter\n", ["text"]),

@@ -6,6 +6,7 @@ bytes that are not UTF-8 go through Python's, which knows the line of each recor
 """
 
 import csv
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
@@ -29,6 +30,7 @@ from anymae.data.sources.lines import NOT_UTF8, Block, is_utf8, line_blocks, num
 from anymae.errors import DataError
 
 _DELIMITERS = ",;\t|"
+_DECIMAL_COMMA = re.compile(r"\s*[+-]?\d+,\d+\s*")
 _SNIFFED_LINES = 50
 _COMMENT = "#%"
 _LONGEST_CELL = 1 << 26
@@ -140,6 +142,8 @@ def _sniff(path: Path, name: str, extension: str) -> _Format:
     choices = "|" + choices if extension == ".psv" else choices
     _refuse_comments(start, choices, name)
     best = max(choices, key=lambda sign: _agreement(start, sign))
+    if best == "," and _has_decimal_commas(start, _agreement(start, best)[0]):
+        best = ";"
     reader = csv.reader(chain(start, [_END]), delimiter=best)
     header = next(record for record in reader if record)
     if header == [_END]:
@@ -179,6 +183,15 @@ def _agreement(start: list[str], delimiter: str) -> tuple[float, int]:
     if not lengths or lengths[0] < 2:
         return 0.0, 1
     return sum(length == lengths[0] for length in lengths) / len(lengths), lengths[0]
+
+
+def _has_decimal_commas(start: list[str], agreement: float) -> bool:
+    """Say whether semicolons divide the records as well, and commas only numbers between them."""
+    if not 0 < agreement <= _agreement(start, ";")[0]:
+        return False
+    _, *records = (record for record in csv.reader(start, delimiter=";") if record)
+    cells = [cell for record in records for cell in record if "," in cell]
+    return bool(cells) and all(_DECIMAL_COMMA.fullmatch(cell) for cell in cells)
 
 
 def _rows(files: Files, formats: list[_Format]) -> Iterator[_Rows]:
