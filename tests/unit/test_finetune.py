@@ -21,7 +21,7 @@ from anymae.inference.seen import read_seen, row_hashes
 from anymae.model import MaskedAutoencoder
 from anymae.nn.readout import READOUTS
 from anymae.predictor import Ensemble, Predictor, build, describe
-from anymae.task import FinetuneConfig, ReadoutConfig, TaskConfig, TaskType
+from anymae.task import FinetuneConfig, ReadoutConfig, ReadoutKind, TaskConfig, TaskType
 from anymae.training.answers import balance
 from anymae.training.finetune import finetune
 from anymae.training.fit import layer_groups
@@ -237,6 +237,23 @@ def test_several_seeds_make_an_ensemble_with_spread(
     np.testing.assert_array_equal(loaded.members, predict(done.model, strings()).members)
     assert loaded.std is not None
     assert (loaded.std > 0).all()
+
+
+@pytest.mark.parametrize(("kind", "told"), [("mean", 1), ("query", 0)])
+def test_members_that_keep_the_fitted_head_are_told(
+    kind: ReadoutKind, told: int, model: MaskedAutoencoder, caplog: pytest.LogCaptureFixture
+) -> None:
+    config = FinetuneConfig(seeds=2, readout=ReadoutConfig(kind=kind), head_epochs=1)
+    training = {"steps": 2, "learning_rate": 0.3, "device": "cpu"}
+    data = {**table(y=[len(text) / 8 for text in strings(COUNT)]), "part": PARTS}
+    with caplog.at_level("WARNING"):
+        done = finetune(
+            model, data, target="y", data_config=ONE_PART, config=config, training=training
+        )
+    assert done.steps == (0, 0)
+    assert caplog.text.count("2 of the 2 models are the same: they keep step 0") == told
+    std = predict(done.model, strings()).std
+    assert std is not None and (std.max() == 0) == bool(told)
 
 
 def test_the_same_seed_gives_the_same_weights(model: MaskedAutoencoder) -> None:

@@ -15,6 +15,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
+import torch
 
 from anymae.config import DataConfig, TrainingConfig
 from anymae.data.batch import IntArray
@@ -310,4 +311,21 @@ def _fit_seeds(
             )  # fmt: skip
             found.append(one)
             rates = (one.rate,)
+    _tell_alike(found)
     return found
+
+
+def _tell_alike(found: Sequence[Fitted]) -> None:
+    """Warn of members that kept one and the same head, fitted before the first step."""
+    starts = [one.predictor.state_dict() for one in found if one.step == 0]
+
+    def is_same(one: Mapping[str, torch.Tensor], other: Mapping[str, torch.Tensor]) -> bool:
+        return one is not other and all(torch.equal(one[name], other[name]) for name in one)
+
+    alike = sum(any(is_same(one, other) for other in starts) for one in starts)
+    if alike:
+        logger.warning(
+            "%d of the %d models are the same: they keep step 0, the head that is fitted to the "
+            "frozen encoder; so what their answers differ by is too small an uncertainty",
+            alike, len(found),
+        )  # fmt: skip
