@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.csv
 import pytest
 import torch
 
@@ -327,6 +328,40 @@ def test_resume_fits_every_state_of_the_folder(
     assert weights(run.folder) == done
     small(run.folder, overwrite=True, seed=1)
     assert weights(run.folder) != done
+
+
+def test_a_finished_run_is_one_of_its_own_data(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    file, more, other = (tmp_path / f"{name}.csv" for name in ("file", "more", "other"))
+    texts = strings()
+    data = pa.table({"x": texts, "y": texts[::-1], "n": range(len(texts))})
+    pyarrow.csv.write_csv(data, file)
+    pyarrow.csv.write_csv(data, more)
+    pyarrow.csv.write_csv(data.slice(0, 80), other)
+    own = {"column": "x", "drop": "y", "where": "n < 85", "seed": 3}
+    own |= {"on_bad_row": "skip", "too_long": "truncate", "learning_rate": 1e-3}
+    clip = {"training.clip": 0.5, "data.length": 20}
+    run = small(tmp_path / "run", file, settings=clip, **own).folder
+    for case, expected in (
+        ({"data": other}, "data .number of rows is"),
+        ({"column": "y", "drop": "x"}, "settings .data.column is"),
+        ({"where": None}, "settings .data.where is None"),
+        ({"settings": {**clip, "data.length": 10}}, "data .input.length is"),
+        ({"settings": {**clip, "training.clip": None}}, "settings .training.clip is None"),
+    ):
+        asked = {"data": file, "settings": clip, **own, **case}
+        with pytest.raises(ConfigError, match=f"finished, as a run of other {expected}"):
+            small(run, resume=True, **asked)
+    with pytest.raises(UserInputError, match="gone"):
+        small(run, tmp_path / "gone.csv", resume=True, settings=clip, **own)
+    # The same rows may lie elsewhere.
+    for place in (file, more):
+        small(run, place, resume=True, settings=clip, **own)
+    file.unlink()
+    caplog.clear()
+    small(run, file, resume=True, settings=clip, **own)
+    assert "nothing left to do" in caplog.text
 
 
 @pytest.mark.parametrize("gone", range(1, len(OWN)))

@@ -4,7 +4,7 @@ import json
 from collections.abc import Mapping
 from typing import Any
 
-from anymae.config import Recipe
+from anymae.config import DataConfig, Recipe
 from anymae.data.preparation import Preparation
 from anymae.errors import ConfigError
 from anymae.recipes import LENGTHS
@@ -61,10 +61,21 @@ def unlike(stored: Recipe, asked: Recipe) -> list[str]:
         named = {
             name: value
             for name, value in now.items()
-            if name in before and value not in (None, "auto") and name not in left_out
+            if name in before
+            and value != "auto"
+            and name not in left_out
+            # A length that is null is left open; elsewhere null says something (`clip: null`).
+            and not (value is None and name in LENGTHS)
         }
         found += differing({name: before[name] for name in named}, named, f"{section}.")
     return found
+
+
+def unlike_data(stored: DataConfig, asked: DataConfig) -> list[str]:
+    """Say in what the reading of data differs from that of a finished run, but for their files."""
+    asked = asked.model_copy(update={"too_long": asked.too_long or "crop"})
+    before, now = (_read_as(of.model_dump(mode="json")) for of in (stored, asked))
+    return differing(before, now, "data.")
 
 
 def check_identity(
@@ -107,9 +118,13 @@ def _comparable(identity: Mapping[str, Any], rows: int) -> dict[str, Any]:
     training = {k: v for k, v in identity["training"].items() if k not in LENGTHS}
     if training["batch_size"] == "auto":
         training["batch_size"] = rows // training["accumulate"]
-    data = {name: value for name, value in identity["data"].items() if name not in DECIDED}
-    data |= {name: "a file" for name in FILES if data.get(name) is not None}
-    return {**identity, "training": training, "data": data}
+    return {**identity, "training": training, "data": _read_as(identity["data"])}
+
+
+def _read_as(data: Mapping[str, Any]) -> dict[str, Any]:
+    """Leave out of `data` what is compared by the content, and by the inputs of the model."""
+    found = {name: value for name, value in data.items() if name not in DECIDED}
+    return found | {name: "a file" for name in FILES if found.get(name) is not None}
 
 
 def _without_passes(stored: dict[str, Any], asked: dict[str, Any]) -> list[dict[str, Any]]:

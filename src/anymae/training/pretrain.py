@@ -8,21 +8,22 @@ from html import escape
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from anymae.config import Recipe, TrainingConfig, parse
-from anymae.errors import ConfigError, FolderError, InterruptedRunError
+from anymae.config import DataConfig, ModelConfig, Recipe, TrainingConfig, parse
+from anymae.data.preparation import Preparation
+from anymae.errors import ConfigError, FolderError, InterruptedRunError, UserInputError
 from anymae.files import read_json, remove_folder
-from anymae.hub import load
+from anymae.hub import DATA, load, read_config
 from anymae.model import MaskedAutoencoder
 from anymae.recipes import LENGTHS, apply_settings, load_recipe
 from anymae.training.checkpoint import STATE, Checkpoints
 from anymae.training.folder import CHECKPOINTS, NO_EXAMPLES, RECIPE, RunFolder
-from anymae.training.identity import unlike
+from anymae.training.identity import unlike, unlike_data
 from anymae.training.log import Entry, read_metrics
-from anymae.training.origin import begin_from, recall_origin
+from anymae.training.origin import absolute, begin_from, recall_origin
 from anymae.training.processes import Processes
 from anymae.training.progress import Report, notebook_progress
 from anymae.training.requests import Requests
-from anymae.training.resolve import few, read_recipe, resolve_job, withhold
+from anymae.training.resolve import differing, few, read_recipe, resolve_job, withhold
 from anymae.training.session import Options, Session
 
 logger = logging.getLogger(__name__)
@@ -189,12 +190,7 @@ def _pretrain(asked: _Asked, folder: RunFolder, options: Options) -> Run:
     if goes_on:
         recipe = recall_origin(recipe, folder.path)
     if options.resume and folder.is_finished and not _asks_for_other_length(recipe, folder):
-        found = unlike(load_recipe(folder.path / RECIPE), recipe)
-        if found:
-            raise ConfigError(
-                f"{folder.path} is finished, as a run of other settings ({few(found)}); repeat its "
-                "own command, or name a new folder with --out"
-            )
+        _require_own_command(asked, recipe, folder)
         logger.warning("%s is finished; there is nothing left to do", folder.path)
         if options.no_examples and not folder.has_no_examples:
             folder.note({NO_EXAMPLES: True})
@@ -210,6 +206,43 @@ def _pretrain(asked: _Asked, folder: RunFolder, options: Options) -> Run:
             session = Session(job, folder, processes=processes, options=options)
             model, metrics = session.run(requests)
     return Run(folder.path, model, metrics)
+
+
+def _require_own_command(asked: _Asked, recipe: Recipe, folder: RunFolder) -> None:
+    """Refuse to take a finished run for one of other settings or data."""
+    stored = load_recipe(folder.path / RECIPE)
+    found, of = unlike(stored, recipe), "settings"
+    if asked.data is not None or recipe.data.path is not None:
+        found += unlike_data(stored.data, recipe.data)
+        if not found:
+            found, of = _other_content(asked, recipe, folder, stored.data), "data"
+    if found:
+        raise ConfigError(
+            f"{folder.path} is finished, as a run of other {of} ({few(found)}); repeat its "
+            "own command, or name a new folder with --out"
+        )
+
+
+def _other_content(
+    asked: _Asked, recipe: Recipe, folder: RunFolder, stored: DataConfig
+) -> list[str]:
+    """Say in what data differ from those of a finished run; its own files may be gone by now."""
+    if not (folder.path / DATA).exists():
+        return []
+    data = str(asked.data) if isinstance(asked.data, str | Path) else recipe.data.path
+    now = {absolute(name) for name in (data, *recipe.data.files) if name is not None}
+    before = {absolute(name) for name in (stored.path, *stored.files) if name is not None}
+    try:
+        job = resolve_job(asked.data, recipe, folder=folder.path)
+    except UserInputError:
+        if before == now and not all(Path(name or "").exists() for name in now):
+            return []
+        raise
+    prepared = Preparation.from_json(read_json(folder.path / DATA))
+    inputs = parse(ModelConfig, read_config(folder.path)).input
+    return prepared.differences(job.dataset.preparation) + differing(
+        inputs.model_dump(mode="json"), job.config.input.model_dump(mode="json"), "input."
+    )
 
 
 def _asks_for_other_length(recipe: Recipe, folder: RunFolder) -> bool:
