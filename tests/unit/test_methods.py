@@ -5,7 +5,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from anymae.config import MaskingConfig, TrainingConfig, parse
+from anymae.config import InputConfig, MaskingConfig, TrainingConfig, parse
 from anymae.data.splits import Parts
 from anymae.masking import MASKINGS
 from anymae.task import FinetuneConfig, ReadoutConfig, TaskConfig
@@ -15,15 +15,22 @@ from tiny import tiny_config
 FACTS = {"steps": 1000, "seconds": 75.0, "best_step": 900, "valid_loss": 1.5, "trivial_loss": 2.25}
 
 
-def told(facts: dict[str, Any] = FACTS, *, valid: int = 20, **settings: Any) -> str:
+SET = {"kind": "values", "length": 24, "channels": 3, "positions": "none"}
+
+
+def told(
+    facts: dict[str, Any] = FACTS, *, valid: int = 20, init: str | None = None, **settings: Any
+) -> str:
     """The paragraph of a run on 1,000 rows."""
     parts = Parts(np.arange(1000), np.arange(valid), np.arange(0))
     masking = settings.pop("masking", {})
     config = tiny_config(settings.pop("content", "bytes"), settings.pop("encoder", "transformer"))
     config = config.model_copy(update={"masking": parse(MaskingConfig, masking)})
+    if settings.pop("set", False):
+        config = config.model_copy(update={"input": InputConfig.model_validate(SET)})
     training = parse(TrainingConfig, {"steps": 1000, "batch_size": 64, **settings})
     return pretraining_methods(
-        config, training, facts, parts=parts, batch=64, weights=12_345, device="cpu"
+        config, training, facts, parts=parts, batch=64, weights=12_345, device="cpu", init=init
     )
 
 
@@ -37,7 +44,7 @@ def test_a_run_is_told_with_its_numbers() -> None:
         "queries paid most attention in the model's own first attention layer, averaged over "
         "heads, one query for 3 hidden inputs; 50% of each mask was left to chance. Hidden inputs "
         "were reconstructed from the visible ones, by the cross-entropy of each byte. Training "
-        "took 1,000 steps of 64 rows (64 passes), with AdamW (peak learning rate 0.001, weight "
+        "took 1,000 steps of 64 rows (62.5 passes), with AdamW (peak learning rate 0.001, weight "
         "decay 0.01, beta2 0.999), a linear warm-up over 100 steps and a cosine decay to 0, "
         "gradient norm clipped at 1, in fp32 on CPUs, 1 min 15 s in all, with seed 0. The weights "
         "are those of step 900, the best on the held-out rows with a loss of 1.5 for each input "
@@ -69,6 +76,9 @@ def test_every_kind_of_input_encoder_and_masking_has_its_words(
         ({"masking": {"kind": "own"}}, "hidden, chosen by the masking own."),
         ({"schedule": "constant", "clip": None}, "100 steps and a constant rate after it, in fp32"),
         ({"keep": "last"}, "The weights are those of step 900, with a loss of 1.5"),
+        ({"init": "0123456789abcdef"}, "the weights of another run (sha256 0123456789ab)."),
+        ({"set": True}, "each compared with the nearest prediction"),
+        ({"valid": 1}, "; 1 row more was held out."),
     ],
 )
 def test_settings_are_told(settings: dict[str, Any], words: str) -> None:
@@ -108,6 +118,29 @@ def test_what_validation_rows_were_for_is_told(
     assert words in finetuning_methods(
         task, FinetuneConfig(learning_rates=rates), TrainingConfig(epochs=5, **training), batch=32,
         rate=1e-3, rows={"train": 90, "valid": 10, "test": 0}, kept=(9,),
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("settings", "weight", "words"),
+    [
+        ({"loss": "squared_error"}, None, "(two classes, squared error of probabilities)"),
+        ({"imbalance": "balanced"}, None, ". In the loss each class counted alike, however rare. "),
+        ({}, "w", ". In the loss rows counted by their weights (w). "),
+        (
+            {"imbalance": "balanced", "negative_weights": "zero"},
+            "w",
+            "rows counted by their weights (w, negative ones as 0) and each class counted alike",
+        ),
+    ],
+)
+def test_what_a_fine_tuning_minimised_is_told(
+    settings: dict[str, Any], weight: str | None, words: str
+) -> None:
+    task = TaskConfig(type="binary", targets=("y",), classes=("0", "1"))
+    assert words in finetuning_methods(
+        task, FinetuneConfig(**settings), TrainingConfig(epochs=5), batch=32, rate=1e-3,
+        rows={"train": 90, "valid": 10, "test": 0}, kept=(9,), weight=weight,
     )  # fmt: skip
 
 

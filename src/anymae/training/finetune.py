@@ -146,7 +146,7 @@ def _finetune(
         identity = stages.identity
         methods = finetuning_methods(
             task, asked.config, asked.training, rows=result.rows, batch=identity["batch_size"],
-            rate=result.learning_rate, kept=result.steps,
+            rate=result.learning_rate, kept=result.steps, weight=dataset.roles.weight,
         )  # fmt: skip
         write_result(
             folder, result, asked=asked.to_json(), identity=identity, methods=methods,

@@ -23,6 +23,7 @@ def pretraining_methods(
     batch: int,
     weights: int,
     device: str,
+    init: str | None = None,
 ) -> str:
     """Describe a pretraining run.
 
@@ -35,23 +36,28 @@ def pretraining_methods(
         batch: Rows of a step.
         weights: Parameters in all.
         device: Its type: `cpu`, `cuda` ...
+        init: sha256 of the weights it began with, if they were those of another run.
 
     Returns:
         A paragraph.
     """
     guided = config.masking.kind == "guided"
     what = "A self-guided masked autoencoder" if guided else "A masked autoencoder"
-    held = f"; {counted(len(parts.valid), 'row')} more were held out" if len(parts.valid) else ""
-    passes = facts["steps"] * batch / len(parts.train)
+    valid = len(parts.valid)
+    held = f"; {counted(valid, 'row')} more {_were(valid)} held out" if valid else ""
+    # A pass ends with what rows are left.
+    passes = facts["steps"] / -(-len(parts.train) // batch)
+    kind = "set" if config.input.positions == "none" else config.input.kind
     sentences = [
         f"{what} ({PAPER}) was pretrained on {counted(len(parts.train), 'row')}, without "
         f"labels{held}.",
+        f"It began with the weights of another run (sha256 {init[:12]})." if init else "",
         f"Inputs were {_inputs(config.input)}.",
         _network(config, weights),
         _masks(config.masking),
-        f"Hidden inputs were reconstructed from the visible ones, {_LOSSES[config.input.kind]}.",
-        f"Training took {counted(facts['steps'], 'step')} of {counted(batch, 'row')} "
-        f"({passes:.3g} passes), "
+        f"Hidden inputs were reconstructed from the visible ones, {_LOSSES[kind]}.",
+        f"Training took {counted(facts['steps'], 'step')} of "
+        f"{counted(min(batch, len(parts.train)), 'row')} ({passes:.3g} passes), "
         f"{_optimizer(training, training.steps or facts['steps'])}, in {training.precision} on "
         f"{_DEVICES.get(device, device)}, {duration(facts['seconds'])} in all, with seed "
         f"{training.seed}.",
@@ -69,6 +75,7 @@ def finetuning_methods(
     batch: int,
     rate: float,
     kept: Sequence[int],
+    weight: str | None = None,
 ) -> str:
     """Describe a fine-tuning.
 
@@ -80,13 +87,14 @@ def finetuning_methods(
         batch: Rows of a step.
         rate: The learning rate that was kept.
         kept: Step whose weights were kept, by seed.
+        weight: Column of row weights, if there was one.
 
     Returns:
         A paragraph.
     """
     pretrained, total = config.start == "pretrained", fit_steps(training, rows["train"], batch)
     several = len(config.learning_rates) > 1
-    chosen = f"; {rows['valid']:,} more {_chosen_by_validation(training, several)}"
+    chosen = f"; {rows['valid']:,} more {_chosen_by(rows['valid'], training, several)}"
     seeds = [str(training.seed + number) for number in range(len(kept))]
     head = config.head_first
     if head == "probe" and task.readout.kind == "query":
@@ -94,10 +102,13 @@ def finetuning_methods(
     sentences = [
         f"{'A pretrained encoder' if pretrained else 'An encoder of random weights'} was trained, "
         f"with {_READOUTS[task.readout.kind]}, to predict {listed(task.targets)} "
-        f"({_TASKS[task.type]}) from {counted(rows['train'], 'labelled row')}"
+        f"({_TASKS[task.type]}, {_loss(task, config)}) from "
+        f"{counted(rows['train'], 'labelled row')}"
         f"{chosen if rows['valid'] else ''}.",
+        _counting(task, config, weight),
         _HEADS[head],
-        f"Then all weights learned for up to {counted(total, 'step')} of {counted(batch, 'row')}, "
+        f"Then all weights learned for up to {counted(total, 'step')} of "
+        f"{counted(min(batch, rows['train']), 'row')}, "
         f"{_optimizer(training.model_copy(update={'learning_rate': rate}), total)}; each layer "
         f"learned at {config.layer_decay:g} times the rate of the one above.",
         f"Of the rates {listed(f'{one:g}' for one in config.learning_rates)}, {rate:g} was kept."
@@ -112,11 +123,34 @@ def finetuning_methods(
     return " ".join(filter(None, sentences))
 
 
-def _chosen_by_validation(training: TrainingConfig, several: bool) -> str:
+def _loss(task: TaskConfig, config: FinetuneConfig) -> str:
+    if not task.is_classification:
+        return "squared error"
+    of_probabilities = config.loss == "squared_error"
+    return "squared error of probabilities" if of_probabilities else "cross-entropy"
+
+
+def _counting(task: TaskConfig, config: FinetuneConfig, weight: str | None) -> str:
+    """Say what counted how much in the loss, if not all alike."""
+    negative = {"absolute": ", negative ones without their sign", "zero": ", negative ones as 0"}
+    told = []
+    if weight is not None:
+        signs = negative.get(config.negative_weights, "")
+        told.append(f"rows counted by their weights ({weight}{signs})")
+    if config.imbalance == "balanced" and task.is_classification:
+        told.append("each class counted alike, however rare")
+    return f"In the loss {' and '.join(told)}." if told else ""
+
+
+def _were(rows: int) -> str:
+    return "was" if rows == 1 else "were"
+
+
+def _chosen_by(valid: int, training: TrainingConfig, several: bool) -> str:
     """Say what validation rows were for."""
     chosen = {"best": ["the step"], "last": ["when to stop"] if training.patience else []}
     what = [*chosen[training.keep], *(["the rate"] if several else [])]
-    return f"chose {listed(what)}" if what else "were only looked at"
+    return f"chose {listed(what)}" if what else f"{_were(valid)} only looked at"
 
 
 def _inputs(config: InputConfig) -> str:
@@ -206,6 +240,8 @@ def _kept(training: TrainingConfig, facts: Mapping[str, Any]) -> str:
 _LOSSES = {
     "bytes": "by the cross-entropy of each byte",
     "values": "by the squared error of each number",
+    "set": "each compared with the nearest prediction, and each prediction with the nearest of "
+    "them, by squared error",
     "image": "by the squared error of each value",
     "table": "by the squared error of numbers and the cross-entropy of categories",
 }
@@ -222,10 +258,10 @@ _READOUTS = {
     "kernel": "a linear head on averaged random cosines of the states after each layer",
 }
 _TASKS = {
-    "regression": "regression, squared error",
-    "binary": "two classes, cross-entropy",
-    "multiclass": "classes, cross-entropy",
-    "multilabel": "several yes or no questions, cross-entropy",
+    "regression": "regression",
+    "binary": "two classes",
+    "multiclass": "classes",
+    "multilabel": "several yes or no questions",
 }
 _HEADS = {
     "probe": "The head was first fitted to frozen features.",

@@ -260,6 +260,7 @@ class Session:
             batch=round(settled.global_batch * dataset.strings_per_row),
             weights=sum(parameter.numel() for parameter in model.parameters()),
             device=self.processes.device.type,
+            init=self.job.init.sha256 if self.job.init is not None else None,
         )
 
     def _score_validation(self, model: MaskedAutoencoder) -> None:
