@@ -100,7 +100,9 @@ class FinetuneConfig(Section):
     start: Literal["pretrained", "random"] = "pretrained"
     """`random` forgets the pretrained weights: what pretraining is worth."""
     loss: Literal["default", "squared_error"] = "default"
-    """`squared_error` between logits and 0 or 1 is for reproducing published results only."""
+    """`squared_error` between logits and 0 or 1 is for reproducing published results only: rows
+    are ranked by it, but probabilities are made of logits as ever, so that they and the classes
+    of yes-or-no targets are wrong."""
     imbalance: Literal["none", "balanced"] = "none"
     """`balanced`: each class counts alike, however rare it is."""
     negative_weights: Literal["error", "absolute", "zero"] = "error"

@@ -376,7 +376,9 @@ def test_the_published_slip_is_the_squared_error_of_a_naive_loop(kind: str) -> N
     assert float(found) == pytest.approx(total, rel=1e-5)
 
 
-def test_squared_error_trains_classes_where_it_is_asked_for(model: MaskedAutoencoder) -> None:
+def test_squared_error_trains_classes_where_it_is_asked_for(
+    model: MaskedAutoencoder, caplog: pytest.LogCaptureFixture
+) -> None:
     data = {**table(y=TARGETS["binary"]["y"]), "part": PARTS}
     losses = []
     for loss in ("default", "squared_error"):
@@ -384,6 +386,7 @@ def test_squared_error_trains_classes_where_it_is_asked_for(model: MaskedAutoenc
         done = finetune(model, data, target="y", config=config, data_config=ONE_PART,
                         training={"steps": 1, "learning_rate": 1e-38})  # fmt: skip
         losses.append(done.valid_loss)
+        assert ("probabilities come out wrong" in caplog.text) == (loss == "squared_error")
     # A head of small random weights says 0: log(2) in one loss; 0 or 1 squared in the other.
     truth = float(TARGETS["binary"]["y"][COUNT - 2] == "yes")
     assert losses[0] == pytest.approx(math.log(2), abs=0.2)

@@ -124,7 +124,7 @@ def test_what_validation_rows_were_for_is_told(
 @pytest.mark.parametrize(
     ("settings", "weight", "words"),
     [
-        ({"loss": "squared_error"}, None, "(two classes, squared error of probabilities)"),
+        ({"loss": "squared_error"}, None, "(two classes, squared error of logits)"),
         ({"imbalance": "balanced"}, None, ". In the loss each class counted alike, however rare. "),
         ({}, "w", ". In the loss rows counted by their weights (w). "),
         (

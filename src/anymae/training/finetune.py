@@ -130,6 +130,11 @@ def _finetune(
     encoder, dataset = one_encoder(model), open_rows(model, data, asked.data)
     task, rows, test = label(dataset, asked.data, asked.config, seed=asked.training.seed)
     _check_rows(rows, asked.config)
+    if task.is_classification and asked.config.loss == "squared_error":
+        logger.warning(
+            "loss squared_error, as published, ranks rows; probabilities come out wrong, and "
+            "classes of yes-or-no targets too: leave it out for answers"
+        )
     with Processes(asked.training.device) as processes:
         stages = None
         if folder is not None:

@@ -126,8 +126,7 @@ def finetuning_methods(
 def _loss(task: TaskConfig, config: FinetuneConfig) -> str:
     if not task.is_classification:
         return "squared error"
-    of_probabilities = config.loss == "squared_error"
-    return "squared error of probabilities" if of_probabilities else "cross-entropy"
+    return "squared error of logits" if config.loss == "squared_error" else "cross-entropy"
 
 
 def _counting(task: TaskConfig, config: FinetuneConfig, weight: str | None) -> str:
