@@ -189,6 +189,28 @@ def to_probabilities(task: TaskConfig, outputs: Tensor) -> Tensor:
             return outputs.float().sigmoid()
 
 
+def to_outputs(task: TaskConfig, answers: Tensor) -> Tensor:
+    """Turn probabilities back into float32 logits, such as those averaged over windows.
+
+    Args:
+        task: What is predicted.
+        answers: As `to_probabilities` gives them, `(B, A)`.
+
+    Returns:
+        `(B, O)`, of which `to_probabilities` makes `answers`.
+    """
+    logs = answers.clamp(min=torch.finfo(torch.float32).tiny).log()
+    match task.type:
+        case "regression":
+            return answers
+        case "binary":
+            return logs[:, 1:] - logs[:, :1]
+        case "multiclass":
+            return logs
+        case "multilabel":
+            return answers.logit(eps=1e-7)
+
+
 def members_of(task: TaskConfig, values: npt.NDArray[np.floating]) -> Answered:
     """Return the answers of each member apart.
 

@@ -9,8 +9,8 @@ import torch
 from anymae.config import DataConfig, parse
 from anymae.data.dataset import open_data
 from anymae.errors import NonFiniteError, OutOfMemoryError
-from anymae.predictor import Predictor
-from anymae.task import FinetuneConfig, ReadoutConfig, TaskConfig
+from anymae.predictor import Predictor, to_outputs, to_probabilities
+from anymae.task import FinetuneConfig, ReadoutConfig, TaskConfig, TaskType
 from anymae.training import fit, labelling
 from anymae.training.answers import AnswerObjective, balance
 from anymae.training.finetune import _ask, finetune
@@ -96,6 +96,35 @@ def test_rows_too_long_show_another_window_in_each_epoch() -> None:
     )  # fmt: skip
     first, again, later = (objective.load(np.arange(1), epoch).inputs for epoch in (0, 0, 1))
     assert torch.equal(first, again) and not torch.equal(first, later)
+
+
+@pytest.mark.parametrize("kind", ["regression", "binary", "multiclass", "multilabel"])
+def test_probabilities_go_back_to_outputs(kind: TaskType) -> None:
+    more = {"mean": (0.0, 1.0), "std": (1.0, 2.0)} if kind == "regression" else {}
+    classes = {"binary": ("a", "b"), "multiclass": ("a", "b", "c")}.get(kind, ())
+    targets = ("y",) if classes else ("y", "z")
+    task = TaskConfig(type=kind, targets=targets, classes=classes, **more)
+    outputs = torch.randn(9, task.num_outputs, generator=torch.Generator().manual_seed(0))
+    answers = to_probabilities(task, outputs)
+    torch.testing.assert_close(to_probabilities(task, to_outputs(task, answers)), answers)
+
+
+@pytest.mark.parametrize("head", ["probe", "none"])
+def test_rows_read_in_windows_are_looked_at_as_they_are_answered(head: str) -> None:
+    source = np.random.default_rng(0)
+    # What is asked stands behind the first window.
+    texts = ["C" * 31 + "".join(source.choice(list("CN"), 64)) for _ in range(80)]
+    data = {"x": texts, "y": [text.count("N") / 7 for text in texts]}
+    config = {"readout": {"kind": "mean"}, "head_first": head, "learning_rates": (1e-4,)}
+    done = tuned(
+        None, data, config=config, training={"steps": 2, "keep": "last"},
+        data_config={"too_long": "window"},
+    )  # fmt: skip
+    found = done.evaluations["valid"].overall["rmse"].value
+    assert found is not None
+    assert done.valid_loss == pytest.approx((found / done.task.std[0]) ** 2, rel=1e-4)
+    if head == "probe":
+        assert done.history[0]["looks"][0][1] < 0.5
 
 
 def test_other_weights_of_the_same_sizes_are_another_encoder() -> None:

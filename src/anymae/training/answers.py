@@ -11,7 +11,10 @@ import numpy.typing as npt
 import torch
 from torch import Tensor, nn
 
-from anymae.data.batch import IntArray
+from anymae.data.batch import Batch, IntArray
+from anymae.inference.computations import Answers
+from anymae.inference.compute import ComputeConfig, compute
+from anymae.predictor import Predictor, to_outputs
 from anymae.randomness import Draws, row_keys
 from anymae.task import FinetuneConfig, TaskConfig
 from anymae.training.losses import task_losses
@@ -100,6 +103,17 @@ class AnswerObjective:
             squared_error=self._squared_error,
         )
 
+    def outputs(self, model: nn.Module, batch: AnswerBatch, index: IntArray) -> Tensor:
+        """Return what a model says of rows that were `read`, long ones as it will answer them."""
+        dataset = self._labelled.dataset
+        if not dataset.reads_windows:
+            found: Tensor = model(batch.inputs, batch.valid)
+            return found
+        assert isinstance(model, Predictor)
+        device = batch.targets.device
+        answers = compute(Answers(model), dataset, index, computed_on(device)).values
+        return to_outputs(self._task, torch.from_numpy(answers).to(device))
+
     def row_weights(self, index: IntArray) -> npt.NDArray[np.float32] | None:
         """Return what each row counts, its class included, `(R,)`; `(R, T)` for several labels."""
         weights = self._labelled.weights
@@ -144,13 +158,34 @@ class AnswerMonitor:
             # These batches do not follow from the settings.
             with within_device(processes.device, "a look at the validation rows"):
                 batch = processes.send(self._objective.read(index))
-                found = self._objective.losses(model(batch.inputs, batch.valid), batch)
+                outputs = self._objective.outputs(model, batch, index)
+                found = self._objective.losses(outputs, batch)
             sums = [total + float(part) for total, part in zip(sums, found, strict=True)]
         model.train(was_training)
         total, weight = processes.sum(sums)
         loss = total / weight if weight else float("nan")
         self.looks.append((counters.step, loss))
         return Look(loss, {})
+
+
+class Features:
+    """What the head of a predictor sees of each row, for `compute`."""
+
+    per_input = False
+    sums = False
+
+    def __init__(self, model: Predictor) -> None:
+        self.model = model
+        self.num_numbers = model.readout.num_features
+
+    def __call__(self, batch: Batch) -> Tensor:
+        """Return `(B, F)`."""
+        return self.model.features(batch.inputs, batch.valid)
+
+
+def computed_on(device: torch.device) -> ComputeConfig:
+    """Compute where a training runs: of several processes each names its own GPU."""
+    return ComputeConfig(device=str(device) if device.type == "cuda" else device.type)
 
 
 def balance(task: TaskConfig, targets: np.ndarray, weights: np.ndarray | None) -> Tensor:

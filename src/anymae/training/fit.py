@@ -21,12 +21,12 @@ from anymae.data.batch import IntArray
 from anymae.data.sampler import Order
 from anymae.data.splits import Parts, row_groups
 from anymae.errors import ConfigError, NonFiniteError
-from anymae.inference.compute import batches
+from anymae.inference.compute import batches, compute
 from anymae.model import Backbone
 from anymae.nn.readout import MeanReadout
 from anymae.predictor import Predictor
 from anymae.task import FinetuneConfig, TaskConfig
-from anymae.training.answers import AnswerMonitor, AnswerObjective
+from anymae.training.answers import AnswerMonitor, AnswerObjective, Features, computed_on
 from anymae.training.checkpoint import weights_of
 from anymae.training.determinism import reproducible
 from anymae.training.device import settle_precision
@@ -341,6 +341,11 @@ class _Trainer:
     def _features(self) -> np.ndarray:
         """Return the readout's features of the training rows, `(R, F)`, in their order."""
         start, train = self._start, self._rows.train
+        dataset = self._rows.labelled.dataset
+        if dataset.reads_windows:
+            # As answers will be: averaged over all of a row.
+            config = computed_on(self._processes.device)
+            return compute(Features(start), dataset, train, config).values
         start.eval()
         out = np.empty((len(train), start.readout.num_features), np.float32)
         for part in self._by_length(train):
