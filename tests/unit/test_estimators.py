@@ -65,7 +65,7 @@ def test_rows_of_other_lengths_and_missing_strings_are_no_matrix() -> None:
     jets = [draw.normal(size=(3 + n % 3, 2)) for n in range(24)]
     assert Embedder(**COMMON).fit(jets).transform(jets).shape == (24, 16)
     words = pd.Series(["CCO", None, "CC"] * 8)
-    with pytest.raises(DataError, match="item 1 is of type"):
+    with pytest.raises(DataError, match="row 1 is empty or missing"):
         Embedder(**COMMON).fit(words)
 
 
