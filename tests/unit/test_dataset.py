@@ -6,6 +6,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 import torch
 
@@ -289,6 +290,22 @@ def test_arrays_of_parts_are_read_where_they_lie(
     found, expected = (data.batch(index, first=first).inputs for data in (dataset, whole))
     assert torch.equal(found, expected)
     assert len(dataset.whole(index[:0]).inputs) == 0
+
+
+def test_columns_of_parts_that_stay_as_they_are_are_not_copied(tmp_path: Path) -> None:
+    words = pa.array(["C" * 1000] * 2000, pa.large_string())
+    table = pa.table({"smiles": words, "y": pa.array(np.arange(2000.0))})
+    pq.write_table(table, tmp_path / "valid.parquet")
+    config = DataConfig(valid=str(tmp_path / "valid.parquet"))
+    read_parts(table, config)  # fills the cache
+    before = pa.default_memory_pool()
+    counted = pa.proxy_memory_pool(before)
+    pa.set_memory_pool(counted)
+    try:
+        assert read_parts(table, config).frame.table.num_rows == 4000
+    finally:
+        pa.set_memory_pool(before)
+    assert counted.max_memory() < words.nbytes / 4
 
 
 def test_column_that_one_of_several_files_lacks_is_refused_if_it_is_used(tmp_path: Path) -> None:

@@ -188,15 +188,18 @@ def _like_first(frame: Frame, first: Frame, config: DataConfig) -> Frame:
     """Bring the columns of a further file into the numbers of the first, which is trained on."""
     table, bad = frame.table, dict(frame.bad)
     for place, name in enumerate(frame.table.column_names):
-        cells = table[name].combine_chunks()
         known = first.table.schema.get_field_index(name)
-        wanted = cells.type if known < 0 else first.table.schema.field(known).type
-        whole = pa.types.is_integer(wanted)
-        if pa.types.is_large_string(cells.type) and (whole or pa.types.is_floating(wanted)):
-            words = blank(cells, codes_of(name, config.missing))
-            numbers = as_numbers(words)
-            odd = pc.and_(words.is_valid(), numbers.is_null()).to_numpy(zero_copy_only=False)
-            mostly_words = odd.sum() * 2 > len(words) - words.null_count
+        wanted = pa.null() if known < 0 else first.table.schema.field(known).type
+        whole, kind = pa.types.is_integer(wanted), table.schema.field(place).type
+        words = pa.types.is_large_string(kind) and (whole or pa.types.is_floating(wanted))
+        if not (words or (whole and pa.types.is_floating(kind))):
+            continue  # one chunk is a copy, which columns that stay as they are need not
+        cells = table[name].combine_chunks()
+        if words:
+            filled = blank(cells, codes_of(name, config.missing))
+            numbers = as_numbers(filled)
+            odd = pc.and_(filled.is_valid(), numbers.is_null()).to_numpy(zero_copy_only=False)
+            mostly_words = odd.sum() * 2 > len(filled) - filled.null_count
             if mostly_words or (whole and _exceeds_floats(numbers)):
                 continue  # refused where the files are joined
             cells = numbers
@@ -205,7 +208,7 @@ def _like_first(frame: Frame, first: Frame, config: DataConfig) -> Frame:
                 bad = dict.fromkeys(np.flatnonzero(odd).tolist(), problem) | bad
         if whole and pa.types.is_floating(cells.type):
             cells = _whole(cells, wanted)
-        if cells.type != table.schema.field(place).type:
+        if cells.type != kind:
             table = table.set_column(place, name, cells)
     return replace(frame, table=table, bad=bad)
 
