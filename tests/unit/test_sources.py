@@ -515,6 +515,30 @@ def test_json_integers_of_more_than_64_bits_keep_their_digits(tmp_path: Path) ->
     assert table["x"].to_pylist()[0] == [2.0**64, 0.5]
 
 
+@pytest.mark.parametrize("order", [(0, 1, 2, 3), (1, 2, 0, 3), (2, 3, 1, 0), (3, 1, 0, 2)])
+def test_a_json_integer_of_more_than_64_bits_is_an_amount_among_floats(
+    order: tuple[int, ...], tmp_path: Path
+) -> None:
+    rows = [{"x": 0.5, "id": 10**25}, {"x": 10**20, "id": None}, {"x": 3, "id": 1}, {"x": None}]
+    rows = [rows[place] for place in order]
+    (tmp_path / "x.jsonl").write_text("\n".join(json.dumps(row) for row in rows))
+    table = read_source(tmp_path / "x.jsonl", CONFIG).table
+    assert table.schema.field("x").type == pa.float64()
+    assert table["x"].to_pylist() == [row["x"] and float(row["x"]) for row in rows]
+    ids = [row.get("id") for row in rows]
+    assert table["id"].to_pylist() == [None if one is None else str(one) for one in ids]
+
+
+@pytest.mark.parametrize("other", [True, "x", [1], {"y": 1}])
+def test_a_json_integer_of_more_than_64_bits_is_text_beside_what_is_no_number(
+    other: object, tmp_path: Path
+) -> None:
+    (tmp_path / "x.jsonl").write_text(json.dumps({"x": 10**20}) + "\n" + json.dumps({"x": other}))
+    text = other if isinstance(other, str) else json.dumps(other)
+    found = read_source(tmp_path / "x.jsonl", CONFIG).table["x"].to_pylist()
+    assert found == [str(10**20), text]
+
+
 @pytest.mark.parametrize("pattern", ["", "/*/*.png"])
 def test_images_at_a_url_have_the_labels_of_their_folders(pattern: str, tmp_path: Path) -> None:
     for folder, number in [("cat", 0), ("cat", 1), ("dog", 0), ("dog", 1)]:

@@ -31,7 +31,7 @@ from anymae.files import sha256, sync
 
 logger = logging.getLogger(__name__)
 
-LAYOUT = 7
+LAYOUT = 8
 """Version of the entries; raised when they, or what is read of a file, change."""
 
 _REMEMBER_BYTES = 1 << 26

@@ -13,6 +13,9 @@ from anymae.data.sources.base import SOURCES, CachedSource, Files
 from anymae.data.sources.lines import NOT_UTF8, Block, line_blocks, numbers_of_lines
 from anymae.errors import DataError
 
+_LONG = pa.decimal256(76)
+"""Stands for integers beyond 64 bits, until the whole column tells if they are names or amounts."""
+
 
 @SOURCES.register("jsonl")
 class JsonLinesSource(CachedSource):
@@ -43,6 +46,8 @@ class JsonLinesSource(CachedSource):
                 f"{files.name} has no values in {rows} lines, {bad} of which cannot be read; one "
                 "JSON object per line is expected"
             )
+        # Beside integers alone they are names: as floats they would lose digits.
+        kinds = {key: pa.large_string() if kind == _LONG else kind for key, kind in kinds.items()}
         schema = pa.schema(list(kinds.items()))
         sink.start(schema)
         for objects in _objects(files):
@@ -98,16 +103,17 @@ def _kind(cell: object) -> pa.DataType:
     if isinstance(cell, bool):
         return pa.bool_()
     if isinstance(cell, int):
-        # Longer ones are names: as floats they would lose digits.
-        return pa.int64() if -(2**63) <= cell < 2**63 else pa.large_string()
+        if -(2**63) <= cell < 2**63:
+            return pa.int64()
+        return _LONG if abs(cell) < 2**1000 else pa.large_string()  # which no float holds
     if isinstance(cell, float):
         return pa.float64()
     if isinstance(cell, list):
         inner = pa.null()
         for item in cell:
+            found = _kind(item)
             # What is in a list is an amount.
-            large = isinstance(item, int) and 2**63 <= abs(item) < 2**1000
-            inner = _join(inner, pa.float64() if large else _kind(item))
+            inner = _join(inner, pa.float64() if found == _LONG else found)
         listed = pa.types.is_large_list(inner) or pa.types.is_null(inner)
         if listed or inner in (pa.int64(), pa.float64()):
             return pa.large_list(inner)
@@ -120,8 +126,9 @@ def _join(one: pa.DataType, other: pa.DataType) -> pa.DataType:
         return one
     if pa.types.is_null(one):
         return other
-    if {one, other} == {pa.int64(), pa.float64()}:
-        return pa.float64()
+    numbers = {one, other}
+    if numbers <= {pa.int64(), pa.float64(), _LONG}:
+        return pa.float64() if pa.float64() in numbers else _LONG
     if pa.types.is_large_list(one) and pa.types.is_large_list(other):
         inner = _join(one.value_type, other.value_type)
         return inner if inner == pa.large_string() else pa.large_list(inner)
