@@ -167,6 +167,40 @@ def test_what_is_missing_to_the_model_is_missing_to_a_filter(text: str, rows: li
 @pytest.mark.parametrize(
     ("text", "rows"),
     [
+        ("flag is None", [0, 2]),
+        ("flag is not None", [1, 3]),
+        ("flag", [1, 3]),
+        ("flag == False", [0]),
+        ("flag != True", []),
+        ("flag in (True, False)", [0, 1, 3]),
+        ("not flag", []),
+        ("day is None", [0, 3]),
+        ("day is not None", [1, 2]),
+        ("day < '2024-01-02'", [1]),
+        ("not day >= '2024-01-02'", [1]),
+        ("day == '1900-01-01'", [0]),
+        ("day != '2024-01-01'", [2]),
+        ("day not in ['2024-01-01']", [2]),
+    ],
+)
+@pytest.mark.parametrize("unit", ["s", "us", "ns"])
+def test_declared_codes_of_flags_and_times_are_missing_to_a_filter(
+    text: str, rows: list[int], unit: str
+) -> None:
+    days = [datetime(1900, 1, 1), datetime(2024, 1, 1), datetime(2024, 1, 2), None]
+    table = pa.table({"flag": [False, True, None, True], "day": pa.array(days, pa.timestamp(unit))})
+    frame = Frame(table=table, name="data", format="table")
+    declared = ("flag=False", "day=1900-01-01")
+    if rows:
+        assert select(frame, text, declared).rows.tolist() == rows
+    else:
+        with pytest.raises(UserInputError, match="keeps none"):
+            select(frame, text, declared)
+
+
+@pytest.mark.parametrize(
+    ("text", "rows"),
+    [
         ("run > 1e6", [0, 1, 2]),
         ("run >= 20000002.0", [1, 2]),
         ("run > 20000001.5", [1, 2]),

@@ -1,6 +1,8 @@
-"""Words and numbers that stand for a missing cell."""
+"""Words, numbers, flags and times that stand for a missing cell."""
 
 from collections.abc import Sequence
+
+import pyarrow as pa
 
 MISSING = ("", "NaN", "NA", "?")
 """Cells that are missing, besides those that `data.missing` declares."""
@@ -25,4 +27,25 @@ def number_of(word: str) -> float | None:
     try:
         return float(word)
     except ValueError:
+        return None
+
+
+def flag_of(word: str) -> bool | None:
+    """Return what a word says of true and false; `None` if it says neither.
+
+    >>> flag_of("False"), flag_of("0")
+    (False, None)
+    """
+    return {"true": True, "false": False}.get(word.lower())
+
+
+def time_of(word: str, kind: pa.DataType) -> pa.Scalar | None:
+    """Return the time that a word is, as a column of a type holds it; `None` if it is none.
+
+    >>> time_of("1900-01-01", pa.timestamp("s")).as_py().year
+    1900
+    """
+    try:
+        return pa.scalar(word, pa.string()).cast(kind)
+    except pa.ArrowInvalid:
         return None

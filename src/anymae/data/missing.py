@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from anymae.data.codes import MISSING, number_of
+from anymae.data.codes import MISSING, flag_of, number_of, time_of
 from anymae.data.sources.guess import NUMBER
 from anymae.errors import DataError, nearest
 
@@ -55,10 +55,10 @@ def blank(cells: pa.Array, codes: Sequence[str] = ()) -> pa.Array:
             known = known.filter(pc.or_(pc.is_finite(known), pc.is_inf(pa.array(numbers))))
             missing = pc.or_(missing, pc.is_in(cells.cast(kind, safe=False), known))
     elif pa.types.is_boolean(cells.type):
-        named = [code.lower() == "true" for code in codes if code.lower() in ("true", "false")]
-        missing = pc.is_in(cells, pa.array(named, pa.bool_()))
+        flags = [flag for flag in map(flag_of, codes) if flag is not None]
+        missing = pc.is_in(cells, pa.array(flags, pa.bool_()))
     elif pa.types.is_timestamp(cells.type):
-        times = [time for time in (_time(code, cells.type) for code in codes) if time is not None]
+        times = [time for time in (time_of(code, cells.type) for code in codes) if time is not None]
         missing = pc.is_in(cells, pa.array(times, cells.type))
     else:
         return cells
@@ -73,10 +73,3 @@ def as_numbers(words: pa.Array) -> pa.Array:
     """
     fits = pc.match_substring_regex(words, NUMBER).fill_null(False)
     return pc.if_else(fits, words, pa.scalar(None, words.type)).cast(pa.float64())
-
-
-def _time(code: str, kind: pa.DataType) -> pa.Scalar | None:
-    try:
-        return pa.scalar(code, pa.string()).cast(kind)
-    except pa.ArrowInvalid:
-        return None

@@ -11,7 +11,7 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from anymae.data.codes import MISSING, codes_of, number_of
+from anymae.data.codes import MISSING, codes_of, flag_of, number_of, time_of
 from anymae.data.frame import Frame
 from anymae.errors import UserInputError, first_line, nearest
 
@@ -127,7 +127,8 @@ class _Parser:
             raise self.problem(f"{ast.unparse(node)!r} is not a comparison")
         if not pa.types.is_boolean(self.kind(name)):
             raise self.problem(f"column {name!r} holds {self.kind(name)}, not true and false")
-        return pc.field(name)
+        flag = pc.field(name)
+        return _unknown_where(self.missing(name) & ~flag, flag) if self.may_lack(name) else flag
 
     def comparison(self, left: ast.expr, sign: ast.cmpop, right: ast.expr) -> pc.Expression:
         """Parse one comparison."""
@@ -203,7 +204,8 @@ class _Parser:
     def may_lack(self, name: str) -> bool:
         """Say whether cells can be missing that are not null."""
         kind = self.kind(name)
-        coded = _is_number(kind) and any(codes_of(name, self.declared))
+        coded = _is_number(kind) or pa.types.is_boolean(kind) or pa.types.is_timestamp(kind)
+        coded = coded and any(codes_of(name, self.declared))
         return coded or _is_string(kind) or bool(pa.types.is_floating(kind))
 
     def missing(self, name: str) -> pc.Expression:
@@ -212,12 +214,17 @@ class _Parser:
         missing = cells.is_null(nan_is_null=True)
         if _is_string(kind):
             words = pa.array([*MISSING, *codes], kind)
-            missing = missing | pc.ascii_trim_whitespace(cells).isin(words)
-        elif _is_number(kind):
+            return missing | pc.ascii_trim_whitespace(cells).isin(words)
+        held: list[Any] = []
+        if _is_number(kind):
             numbers = [number for number in map(number_of, codes) if number is not None]
-            held = [one for number in numbers if (one := _held(number, kind)) is not None]
-            missing = missing | cells.isin(pa.array(held, kind)) if held else missing
-        return missing
+            held = [_held(number, kind) for number in numbers]
+        elif pa.types.is_boolean(kind):
+            held = [flag_of(code) for code in codes]
+        elif pa.types.is_timestamp(kind):
+            held = [time_of(code, kind) for code in codes]
+        held = [one for one in held if one is not None]
+        return missing | cells.isin(pa.array(held, kind)) if held else missing
 
     def column(self, node: ast.expr) -> str | None:
         """Return the name of a column; `None` for anything else."""
