@@ -5,6 +5,7 @@ import os
 import shutil
 import signal
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -362,6 +363,48 @@ def test_a_finished_run_is_one_of_its_own_data(
     caplog.clear()
     small(run, file, resume=True, settings=clip, **own)
     assert "nothing left to do" in caplog.text
+
+
+def test_a_finished_run_is_not_read_anew_as_another_version_would(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    files = [tmp_path / f"{name}.csv" for name in ("train", "valid", "other")]
+    for file, rows in zip(files, (80, 10, 10), strict=True):
+        columns = {"x": np.arange(rows) / 7, "c": ["a", "b"] * (rows // 2), "n": [file.stem] * rows}
+        pyarrow.csv.write_csv(pa.table(columns), file)
+    train, valid, other = map(str, files)
+    run, begun = tmp_path / "run", tmp_path / "begun"
+    on_from = {"init": run, "steps": 4, "device": "cpu", "settings": {"training.threads": 1}}
+    cases = [(run, partial(small, run)), (begun, partial(pretrain, out=begun, **on_from))]
+    for folder, make in cases:
+        make(data=train, valid=valid)
+        stored = json.loads((folder / "data.json").read_text())
+        stored["split"] = stored["split"] and "another"
+        stored["column_types"] = dict.fromkeys(stored["column_types"], "string")
+        (folder / "data.json").write_text(json.dumps(stored))
+    monkeypatch.delattr("anymae.data.dataset._fit")
+    for _, make in cases:
+        caplog.clear()
+        make(data=train, valid=valid, resume=True)
+        assert "nothing left to do" in caplog.text
+        with pytest.raises(ConfigError, match=r"run of other data .the content differs"):
+            make(data=train, valid=other, resume=True)
+    with pytest.raises(ConfigError, match=r"run of other data .input\.kind is bytes, not table"):
+        small(run, train, valid=valid, resume=True, settings={"data.kind": "bytes"})
+    with pytest.raises(ConfigError, match="brings its own sizes; leave out preset"):
+        small(begun, train, valid=valid, resume=True)
+
+
+def test_a_finished_run_is_one_of_its_own_objects(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    case = table()
+    small(tmp_path / "run", **case)
+    small(tmp_path / "run", resume=True, **case)
+    assert "nothing left to do" in caplog.text
+    data = case["data"].set_column(0, "x", pa.array(np.arange(90.0)))
+    with pytest.raises(ConfigError, match=r"run of other data .the content differs"):
+        small(tmp_path / "run", data, resume=True)
 
 
 @pytest.mark.parametrize("gone", range(1, len(OWN)))

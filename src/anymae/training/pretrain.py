@@ -8,11 +8,12 @@ from html import escape
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from anymae.config import DataConfig, ModelConfig, Recipe, TrainingConfig, parse
+from anymae.config import DataConfig, Recipe, TrainingConfig, parse
+from anymae.data.join import read_like
 from anymae.data.preparation import Preparation
 from anymae.errors import ConfigError, FolderError, InterruptedRunError, UserInputError
 from anymae.files import read_json, remove_folder
-from anymae.hub import DATA, load, read_config
+from anymae.hub import DATA, load
 from anymae.model import MaskedAutoencoder
 from anymae.recipes import LENGTHS, apply_settings, load_recipe
 from anymae.training.checkpoint import STATE, Checkpoints
@@ -23,7 +24,14 @@ from anymae.training.origin import absolute, begin_from, recall_origin
 from anymae.training.processes import Processes
 from anymae.training.progress import Report, notebook_progress
 from anymae.training.requests import Requests
-from anymae.training.resolve import differing, few, read_recipe, resolve_job, withhold
+from anymae.training.resolve import (
+    differing,
+    few,
+    read_recipe,
+    resolve_job,
+    withhold,
+    without_sizes,
+)
 from anymae.training.session import Options, Session
 
 logger = logging.getLogger(__name__)
@@ -229,20 +237,28 @@ def _other_content(
     """Say in what data differ from those of a finished run; its own files may be gone by now."""
     if not (folder.path / DATA).exists():
         return []
+    without_sizes(recipe)
     data = str(asked.data) if isinstance(asked.data, str | Path) else recipe.data.path
     now = {absolute(name) for name in (data, *recipe.data.files) if name is not None}
     before = {absolute(name) for name in (stored.path, *stored.files) if name is not None}
+    prepared = Preparation.from_json(read_json(folder.path / DATA))
+    settings = recipe.data.model_copy(update={"missing": prepared.missing})
+    # Data that a run took in as another's inputs, with no split, are read as that one's.
+    like = None if prepared.split else prepared
     try:
-        job = resolve_job(asked.data, recipe, folder=folder.path)
+        frame = read_like(data if asked.data is None else asked.data, settings, like).frame
     except UserInputError:
         if before == now and not all(Path(name or "").exists() for name in now):
             return []
         raise
-    prepared = Preparation.from_json(read_json(folder.path / DATA))
-    inputs = parse(ModelConfig, read_config(folder.path)).input
-    return prepared.differences(job.dataset.preparation) + differing(
-        inputs.model_dump(mode="json"), job.config.input.model_dump(mode="json"), "input."
-    )
+    # Which types and split follow from the content is this version's answer, not the run's.
+    rows = f"{prepared.rows:,}", f"{frame.table.num_rows:,}"
+    if rows[0] != rows[1]:
+        return [f"number of rows is {rows[1]}, not {rows[0]}"]
+    if prepared.fingerprint != frame.digest:
+        return ["the content differs, though the number of rows is the same"]
+    wanted = recipe.data.model_dump(mode="json", include={"kind", "length"}, exclude_none=True)
+    return differing({name: getattr(prepared.input, name) for name in wanted}, wanted, "input.")
 
 
 def _asks_for_other_length(recipe: Recipe, folder: RunFolder) -> bool:

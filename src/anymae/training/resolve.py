@@ -60,7 +60,7 @@ def resolve_job(
         UserInputError: Something does not fit; the message says what.
     """
     data, settings = _data_settings(data, recipe)
-    started = find_origin(_without_sizes(recipe), folder)
+    started = find_origin(without_sizes(recipe), folder)
     asked = parse(TrainingConfig, recipe.training, where="training")
     if started is not None:
         dataset = _open_like(data, settings, started, asked.seed)
@@ -211,8 +211,12 @@ def _model_config(
     return parse(ModelConfig, {**values, "masking": {**values["masking"], **recipe.masking}})
 
 
-def _without_sizes(recipe: Recipe) -> Recipe:
-    """Refuse sizes beside those of the model that a run begins with."""
+def without_sizes(recipe: Recipe) -> Recipe:
+    """Refuse sizes beside those of the model that a run begins with.
+
+    Raises:
+        ConfigError: The recipe names a preset, or sizes.
+    """
     for name in ("preset", "encoder", "decoder") if recipe.init is not None else ():
         if getattr(recipe, name):
             raise ConfigError(f"--init {recipe.init} brings its own sizes; leave out {name}")
