@@ -36,6 +36,12 @@ def answers(data: pa.Table) -> np.ndarray:
     return np.stack([data["y"].to_numpy(), np.arange(len(data)) % 3], 1)
 
 
+def test_runs_of_no_named_length_have_one_that_is_decided_once(tmp_path: Path) -> None:
+    found, notes = study.open_study(table(), DataConfig(target=("y",)), {}, tmp_path, "x.json")
+    assert found.recipe.training["steps"] == 1_000
+    assert any("10 passes" in note for note in notes)
+
+
 def test_features_of_ones_own_keep_their_digits() -> None:
     seconds = 1.7e9 + np.arange(9.0)
     frame = open_data(pa.table({"x": seconds, "z": seconds})).rows.frame

@@ -135,6 +135,14 @@ def test_minutes_leave_time_for_the_looks_that_are_asked_for(
     assert 58 < 0.1 * steps + looks < 60.001
 
 
+def test_a_run_goes_on_to_its_own_end_where_no_length_is_named(tmp_path: Path) -> None:
+    small(tmp_path / "uncut")
+    with pytest.raises(Cut):
+        small(tmp_path / "run", progress=cut_at(6))
+    small(tmp_path / "run", steps=None, resume=True)
+    assert same(tmp_path / "run", tmp_path / "uncut")
+
+
 @pytest.mark.parametrize("length", [{"steps": 12}, {"steps": None, "epochs": 1.2}])
 def test_a_run_goes_on_by_its_own_recipe(
     tmp_path: Path, caplog: pytest.LogCaptureFixture, length: dict[str, Any]

@@ -30,7 +30,13 @@ from anymae.training.folder import RECIPE, RunFolder
 from anymae.training.identity import unlike
 from anymae.training.pretrain import part_of_more, pretrain
 from anymae.training.progress import Report, Tally
-from anymae.training.resolve import differing, resolve_job, resolved_recipe
+from anymae.training.resolve import (
+    differing,
+    length_is_open,
+    resolve_job,
+    resolved_recipe,
+    steps_of,
+)
 from anymae.training.targets import Labelled, read_weights
 
 logger = logging.getLogger(__name__)
@@ -217,7 +223,13 @@ def open_study(
     config = recipe.data
     job = resolve_job(data, recipe)
     prepared, frame = job.dataset.preparation, job.dataset.rows.frame
-    decided = resolved_recipe(job, job.training)
+    training = job.training
+    if length_is_open(training):
+        # Decided once, as the rows of its runs differ.
+        batch = training.batch_size if isinstance(training.batch_size, int) else 64
+        steps = steps_of(job, batch * training.accumulate)
+        training = training.model_copy(update={"steps": steps})
+    decided = resolved_recipe(job, training)
     # The frame was joined and filtered before. Fewer of its rows could be taken for another kind.
     fixed: dict[str, object] = dict.fromkeys(("path", "where", "valid", "test"))
     fixed["column"] = () if frame.shape is not None else prepared.roles.inputs

@@ -106,7 +106,8 @@ class AnswerObjective:
     def outputs(self, model: nn.Module, batch: AnswerBatch, index: IntArray) -> Tensor:
         """Return what a model says of rows that were `read`, long ones as it will answer them."""
         dataset = self._labelled.dataset
-        if not dataset.reads_windows:
+        # What is squared as published are logits, of which a mean of probabilities tells nothing.
+        if not dataset.reads_windows or self._squared_error:
             found: Tensor = model(batch.inputs, batch.valid)
             return found
         assert isinstance(model, Predictor)

@@ -10,7 +10,7 @@ from anymae.errors import ConfigError
 from anymae.recipes import LENGTHS
 from anymae.training.optim import warmup_steps
 from anymae.training.processes import Processes
-from anymae.training.resolve import Job, differing, few, steps_of
+from anymae.training.resolve import Job, differing, few, length_is_open, steps_of
 
 FREE = (
     "workers", "keep_checkpoints", "checkpoint_every", "recompute", "device", "threads", "precision"
@@ -147,7 +147,8 @@ def _without_passes(stored: dict[str, Any], asked: dict[str, Any]) -> list[dict[
 def _check_length(job: Job, state: Mapping[str, Any]) -> None:
     """Allow other lengths only where all that was computed would be the same."""
     before, now = state["identity"]["training"], job.training.model_dump(mode="json")
-    if all(before[name] == now[name] for name in LENGTHS):
+    # Where none is named nobody asks for another one.
+    if length_is_open(job.training) or all(before[name] == now[name] for name in LENGTHS):
         return
     steps, done = state["rhythm"]["steps"], state["step"]
     wanted = steps_of(job, state["global_batch"])

@@ -88,7 +88,10 @@ def fit_linear(
         if counts.any() and not counts.all():
             features, truth, importance = features[counts], truth[counts], importance[counts]
             groups = None if groups is None else groups[counts]
-        unit = importance[importance > 0].mean() if counts.any() else 1.0
+        counted = importance > 0
+        if importance.shape[1] > 1:
+            counted &= ~np.isnan(truth)
+        unit = importance[counted].mean() if counted.any() else 1.0
         importance = np.asarray(np.broadcast_to(importance / unit, truth.shape))
     rows, shift, scale = _standardised(features)
     strength = strengths[0]
@@ -223,9 +226,11 @@ def _ridges(
     """Solve ridge regression for all columns that are known of the same rows together."""
     shape = (len(strengths), truth.shape[1])
     weight, bias = np.zeros((*shape, rows.shape[1])), np.zeros(shape)
-    masks, place = np.unique(known, axis=1, return_inverse=True)
-    for number, kept in enumerate(masks.T):
-        columns = np.flatnonzero(place == number)
+    alike: dict[bytes, list[int]] = {}
+    for number, kept in enumerate(known.T):
+        alike.setdefault(kept.tobytes(), []).append(number)
+    for columns in alike.values():
+        kept = known[:, columns[0]]
         if kept.any():
             path = _ridge(rows[kept], truth[kept][:, columns], weights[kept], strengths)
             for at, found in enumerate(path):

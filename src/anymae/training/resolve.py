@@ -82,10 +82,11 @@ def resolve_job(
             notes.append(f"preset {preset}: {why}")
     config = _model_config(preset, recipe, dataset, started)
     training = training_config(preset, recipe.training)
-    if _length_is_open(training):
+    if length_is_open(training):
         notes.append(
-            f"{DEFAULT_EPOCHS} passes over the training rows, but {FEWEST_STEPS:,} to "
-            f"{MOST_STEPS:,} steps, as nothing else was asked for (--steps, --epochs or --minutes)"
+            f"{DEFAULT_EPOCHS} passes over the training rows, at least {FEWEST_STEPS:,} and at "
+            f"most {MOST_STEPS:,} steps, as nothing else was asked for (--steps, --epochs or "
+            "--minutes)"
         )
     notes += _compare_with_source(source, dataset)
     return Job(
@@ -156,14 +157,15 @@ def steps_of(job: Job, global_batch: int) -> int | None:
         job: What is asked for; where that is no length, `DEFAULT_EPOCHS` passes within limits.
         global_batch: Rows of a step, of all processes together.
     """
-    if not _length_is_open(job.training):
+    if not length_is_open(job.training):
         return total_steps(job.training, steps_per_epoch(job, global_batch))
     batch = round(global_batch * job.dataset.strings_per_row)
     passes = math.ceil(DEFAULT_EPOCHS * len(job.dataset.parts.train) / batch)
     return min(max(passes, FEWEST_STEPS), MOST_STEPS)
 
 
-def _length_is_open(training: TrainingConfig) -> bool:
+def length_is_open(training: TrainingConfig) -> bool:
+    """Tell whether neither steps nor epochs nor minutes are named."""
     return all(getattr(training, name) is None for name in LENGTHS)
 
 

@@ -22,7 +22,7 @@ from anymae.training.memory import within_memory
 from anymae.training.objective import Counters, Monitor
 from anymae.training.processes import Processes
 from anymae.training.reconstruction import ReconstructionObjective
-from anymae.training.resolve import Job, steps_of
+from anymae.training.resolve import Job, length_is_open, steps_of
 
 logger = logging.getLogger(__name__)
 
@@ -147,7 +147,7 @@ def settle_again(job: Job, state: Mapping[str, Any], processes: Processes) -> Se
     saved = training.checkpoint_every or rhythm.validate_every
     settled = settled._replace(rhythm=rhythm._replace(checkpoint_every=saved))
     identity = settled.identity
-    wanted = steps_of(job, settled.global_batch)
+    wanted = None if length_is_open(training) else steps_of(job, settled.global_batch)
     if wanted is not None and wanted != settled.rhythm.steps:
         logger.warning("extending the run from %d to %d steps", settled.rhythm.steps, wanted)
         settled = settled._replace(rhythm=settled.rhythm._replace(steps=wanted))

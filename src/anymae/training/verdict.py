@@ -82,12 +82,8 @@ def judge(looks: Sequence[Look], keep: Literal["best", "last"] = "best") -> Verd
     share = f"{below:.1%}" if below < 0.1 else f"{below:.0%}"
     under = f"{share} under the trivial {trivial_loss:.3f}"
     if not _is_beyond_chance(picked, trivial_loss - best, len(looks) - 1):
-        return Verdict(
-            "unknown",
-            f"cannot be told: the validation loss {best:.3f}{of_rows} is {under}, no more than "
-            f"chance could do; validate on more rows (--valid FILE or --split COL), or train "
-            "longer",
-        )
+        found = f"cannot be told: the validation loss {best:.3f}{of_rows} is {under}"
+        return Verdict("unknown", f"{found}, {_doubt(picked['valid_rows'])}")
     under = f"the validation loss {best:.3f}{of_rows} is {under}"
     if last > best * 1.02:
         kept = "best checkpoint is" if keep == "best" else "last weights are"
@@ -119,6 +115,14 @@ def _is_beyond_chance(look: Mapping[str, float], gain: float, looks: int) -> boo
         return False
     limit = stdtrit(look["valid_rows"] - 1, 1 - ERROR_RATE / max(1, looks))
     return bool(gain > limit * look["gain_error"])
+
+
+def _doubt(rows: float) -> str:
+    """Say why rows cannot tell, and what would."""
+    more = "validate on more rows (--valid FILE or --split COL)"
+    if not rows > 1:
+        return f"which one row cannot show; {more}"
+    return f"no more than chance could do; {more}, or train longer"
 
 
 def _outlook(looks: Sequence[Look]) -> str:
