@@ -748,6 +748,10 @@ def test_categories_that_training_lacked_are_warned_of(function: Callable[..., o
         function(trained, {"kind": ["a", "z"], "x": [0.5, 0.7]})
 
 
+def test_white_space_that_is_stripped_is_no_warning(model: MaskedAutoencoder) -> None:
+    assert embed(model, ["CCO ", "CCC"]).shape[0] == 2
+
+
 def test_a_csv_file_has_no_cells_for_ids_that_are_lists(
     model: MaskedAutoencoder, tmp_path: Path
 ) -> None:

@@ -79,6 +79,11 @@ class Dataset:
         """What the columns are for."""
         return self.rows.roles
 
+    @property
+    def unseen(self) -> tuple[str, ...]:
+        """Those of the notes that tell what the statistics do not know, such as new categories."""
+        return self._reader.unseen
+
     @cached_property
     def parts(self) -> Parts:
         """Rows for training, validation and test, as positions in the data set."""
@@ -245,7 +250,7 @@ def open_data(
         fitted = _fit(rows, kind, config, seed, cap, bytes_length)
     else:
         fitted = _adopt(frame.name, kind, preparation)
-    notes = tuple(dict.fromkeys((*kind.notes, *fitted.reader.notes, *fitted.notes)))
+    notes = tuple(dict.fromkeys((*kind.notes, *fitted.reader.unseen, *fitted.notes)))
     made = _preparation(rows, fitted, config)
     dataset = Dataset(
         rows, kind, fitted.reader, preparation=made, config=config, seed=seed, notes=notes

@@ -85,11 +85,11 @@ def unlike_inputs(model: Model, dataset: Dataset) -> tuple[str, ...]:
 
 
 def warn_unlike(model: Model, dataset: Dataset) -> None:
-    """Warn of how data were read, such as new categories, and of bytes and lengths that differ.
+    """Warn of new categories, and of bytes and lengths that differ.
 
     The warning points at the line that called this package.
     """
-    for note in (*dataset.notes, *unlike_inputs(model, dataset)):
+    for note in (*dataset.unseen, *unlike_inputs(model, dataset)):
         warn(note)
 
 

@@ -40,8 +40,8 @@ class BadRows(NamedTuple):
 class Reader(Protocol):
     """Turns rows into inputs, with the statistics that belong to a model."""
 
-    notes: tuple[str, ...]
-    """What a user should know, such as categories that were not seen in training."""
+    unseen: tuple[str, ...]
+    """What the statistics do not know, such as categories that were not seen in training."""
 
     def input(self, length: int) -> InputConfig:
         """Describe the inputs for the model; `length` is N of the longest row."""

@@ -50,6 +50,8 @@ class Chunk:
 class ByteRows:
     """A string column as sequences of bytes."""
 
+    unseen: tuple[str, ...] = ()
+
     def __init__(self, frame: Frame, roles: Roles, config: DataConfig) -> None:
         column = frame.table[roles.inputs[0]]
         self._chunks = list(_chunks(column))

@@ -113,7 +113,7 @@ class ImageRows:
 class ImageReader:
     """Reads batches of standardised patches."""
 
-    notes: tuple[str, ...] = ()
+    unseen: tuple[str, ...] = ()
 
     def __init__(self, pictures: Stack, statistics: Statistics) -> None:
         self._pictures = pictures

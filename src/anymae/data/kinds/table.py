@@ -145,7 +145,7 @@ class TableReader:
         self._table, self._columns = table, columns
         self._resident: npt.NDArray[np.float32] | None = None
         resident = rows * len(columns) * 4 <= RESIDENT_BYTES
-        unseen = dict.fromkeys((column.name for column in columns), 0)
+        found = dict.fromkeys((column.name for column in columns), 0)
         parts = []
         for block in blocks(rows):
             if not resident and not any(column.categories for column in columns):
@@ -154,16 +154,16 @@ class TableReader:
             kept = None if table.kept is None else pa.array(table.kept[block])
             for column in columns if table.kept is None or table.kept[block].any() else ():
                 here = cells[column.name]
-                unseen[column.name] += column.unseen(here if kept is None else here.filter(kept))
+                found[column.name] += column.unseen(here if kept is None else here.filter(kept))
             if resident:
                 parts.append(self._encode(cells))
         if parts:
             self._resident = np.concatenate(parts)
-        self.notes = tuple(
-            f"column {column.name!r}: {unseen[column.name]:,} cells hold categories that are not "
+        self.unseen = tuple(
+            f"column {column.name!r}: {found[column.name]:,} cells hold categories that are not "
             f"among those learned; they count as {'other' if column.other else 'missing'}"
             for column in columns
-            if unseen[column.name]
+            if found[column.name]
         )
 
     def input(self, length: int) -> InputConfig:

@@ -179,7 +179,7 @@ class ValueRows:
 class ValueReader:
     """Reads batches of standardised values."""
 
-    notes: tuple[str, ...] = ()
+    unseen: tuple[str, ...] = ()
 
     def __init__(self, points: _Points, statistics: Statistics, complete: bool) -> None:
         self._points, self._complete = points, complete
