@@ -94,6 +94,8 @@ def test_a_number_that_stands_for_a_missing_one_is_told(
     [
         (["0,5", "-1,25"], "holds numbers with a decimal comma ('0,5'), read as words; write them"),
         (["01/02/2023", "31.01.2023"], "write them as ISO 8601 does, as 2023-01-31"),
+        (["16,701", "1,234,567"], "holds numbers with thousands separators ('16,701'), read as"),
+        (["0,125", "1,250"], "holds numbers with a decimal comma"),
         (["1,2,3", "4,5,6"], None),
         (["1.2.10", "a"], None),
     ],

@@ -11,11 +11,20 @@ MOST = 0.95
 
 _NOTATIONS = (
     (
+        # One cell such as 0,5 says that commas are decimal, so all have to be written so.
+        1.0,
+        r"^[+-]?[1-9]\d{0,2}(,\d{3})+$",
+        "numbers with thousands separators",
+        "leave these out",
+    ),
+    (
+        MOST,
         r"^[+-]?\d*,\d+$",
         "numbers with a decimal comma",
         "write them with a point, as 0.5",
     ),
     (
+        MOST,
         r"^\d{1,2}[/.-]\d{1,2}[/.-]\d{4}( .*)?$",
         "days that are not written year first",
         "write them as ISO 8601 does, as 2023-01-31",
@@ -35,7 +44,7 @@ def misread(column: pa.ChunkedArray) -> str | None:
     head = head.filter(pc.not_equal(head, ""))
     if not len(head):
         return None
-    for pattern, what, advice in _NOTATIONS:
-        if pc.sum(pc.match_substring_regex(head, pattern)).as_py() >= MOST * len(head):
+    for share, pattern, what, advice in _NOTATIONS:
+        if pc.sum(pc.match_substring_regex(head, pattern)).as_py() >= share * len(head):
             return f"holds {what} ({head[0].as_py()!r}), read as words; {advice}"
     return None
