@@ -116,3 +116,10 @@ def test_columns_of_decimal_commas_do_not_compete_for_the_input() -> None:
             for name, column in numbers(2).items()}  # fmt: skip
     with pytest.raises(DataError, match=r"'cell0' holds numbers with a decimal comma \('0,125730'"):
         open_data(pd.DataFrame(data))
+
+
+def test_days_that_compete_for_the_input_do_not_hide_how_to_name_it() -> None:
+    days = [f"{row % 28 + 1}/{row % 12 + 1:02d}/{2000 + row}" for row in range(ROWS)]
+    said = r"'day' holds days .* as 2023-01-31, or say which column is the input, as --column gene$"
+    with pytest.raises(DataError, match=said):
+        open_data(pd.DataFrame({"day": days, "gene": NAMES}))

@@ -273,10 +273,13 @@ def _fitting(frame: Frame, config: DataConfig, given: list[str], fitting: list[s
 def _only(candidates: list[str], frame: Frame) -> list[str]:
     """Return the one candidate; of several, those are named first that were meant otherwise."""
     if len(candidates) > 1:
+        meant = {name: misread(frame.table[name]) for name in candidates}
+        rest = [name for name in candidates if meant[name] is None]
+        way_out = ", or say which column is the input, as --column "
         for name in candidates:
-            meant = misread(frame.table[name])
-            if meant is not None:
-                raise DataError(f"{frame.name}: column {name!r} {meant}")
+            if meant[name] is not None:
+                more = way_out + shlex.quote(rest[0]) if rest else ""
+                raise DataError(f"{frame.name}: column {name!r} {meant[name]}{more}")
         raise DataError(
             f"columns {', '.join(map(repr, candidates))} could each be the input; "
             f"say which with --column {shlex.quote(candidates[0])}"
