@@ -33,6 +33,9 @@ NAMES = [f"ENSG{row:06d}" for row in range(ROWS)]
         ("gene", 4, {"drop": ("cell0", "cell1")}, False),
         # Beside a molecule there are often its properties.
         ("smiles", 3, {}, False),
+        ("canonical_SMILES", 3, {}, False),
+        ("aa_seq", 3, {}, False),
+        ("Peptide", 3, {}, False),
         ("gene", 3, {"id": "gene"}, False),
     ],
 )

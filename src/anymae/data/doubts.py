@@ -23,6 +23,9 @@ from anymae.data.rows import Rows
 FEW = 3
 """Columns of numbers that may be left out beside a string unmentioned: they can be its answers."""
 
+OF_STRINGS = (*STRING_NAMES, "smi", "peptide")
+"""What the name of a column of strings, such as `canonical_smiles`, holds if it is meant as one."""
+
 LOOKED_AT = 10_000
 """Rows in which values are looked for that stand for missing ones."""
 
@@ -58,7 +61,7 @@ def _left_out(frame: Frame, roles: Roles, config: DataConfig) -> Iterator[str]:
     left = {one.column for one in roles.left_out} - {*config.drop, *frame.unread}
     types = [schema.field(name).type for name in left]
     numbers = sum(pa.types.is_floating(kind) or pa.types.is_integer(kind) for kind in types)
-    if numbers >= FEW and chosen.lower() not in STRING_NAMES:
+    if numbers >= FEW and not any(word in chosen.lower() for word in OF_STRINGS):
         yield (
             f"{numbers:,} columns of numbers are left out, as column {chosen!r} is the input; for "
             f"a table of them: --id {shlex.quote(chosen)}"
