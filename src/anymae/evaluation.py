@@ -217,7 +217,7 @@ def evaluate_rows(
     index, truth = index[known], truth[known]
     given = read_weights(dataset)
     weights = np.ones(len(index)) if given is None else given[index]
-    tell_few(task, truth, weights, part)
+    tell_few(task, truth, weights, part, drawn=False)
     values = compute(Answers(model), dataset, index, config, progress).values
     found = members_of(task, values).mean(0, dtype=np.float64)
     judge = partial(measure, task, resamples=resamples, seed=seed)

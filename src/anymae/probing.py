@@ -21,10 +21,10 @@ import torch
 from sklearn.feature_extraction.text import HashingVectorizer
 from sklearn.neighbors import KNeighborsClassifier, KNeighborsRegressor
 
-from anymae.config import parse
+from anymae.config import DataConfig, parse
 from anymae.data.batch import IntArray, valid_of
 from anymae.data.dataset import Dataset
-from anymae.data.splits import row_groups
+from anymae.data.splits import named_parts, row_groups
 from anymae.errors import ConfigError, DataError
 from anymae.hub import Model
 from anymae.inference.api import open_model
@@ -164,7 +164,7 @@ def probe(
     if not isinstance(model, MaskedAutoencoder) and {*found.targets} & {*model.task.targets}:
         _warn_of_seen(run, dataset, held)
     judge = Judge(dataset, found, rows.labelled.targets, fitted, held, resamples, seed)
-    judge.tell_few(judged_on)
+    judge.tell_few(judged_on, drawn=_are_drawn(judged_on, dataset, data_config, num_labels))
     here, index = config or ComputeConfig(), np.r_[fitted, held]
     features = _all_features(model, dataset, index, readings, here, seed, progress)
     results = tuple(judge.all_of(features))
@@ -182,6 +182,17 @@ def _warn_of_seen(run: Model | str | Path, dataset: Dataset, held: IntArray) -> 
             f"{seen:,}",
             f"{len(held):,}",
         )
+
+
+def _are_drawn(part: str, dataset: Dataset, config: DataConfig, num_labels: int | None) -> bool:
+    """Say whether the rows that judge were drawn regardless of their classes.
+
+    A number of labels is drawn with classes in proportion already.
+    """
+    if part != "valid" or num_labels is not None or config.split_by == "stratified":
+        return False
+    named = named_parts(dataset.rows)
+    return named is None or not len(named.valid)
 
 
 def _check_readings(readings: Sequence[str]) -> None:
@@ -310,9 +321,9 @@ class Judge:
         self._groups = None if groups is None else groups[fitted]
         self._held_weights = np.ones(len(held)) if given is None else given[held]
 
-    def tell_few(self, part: str) -> None:
-        """Warn where the rows that judge are too few, or lack a class; `part` names them."""
-        tell_few(self._task, self._truth, self._held_weights, part)
+    def tell_few(self, part: str, *, drawn: bool) -> None:
+        """Warn where the rows that judge, those of `part`, are too few or lack a class."""
+        tell_few(self._task, self._truth, self._held_weights, part, drawn=drawn)
 
     def all_of(self, features: Iterable[tuple[str, str, Features]]) -> Iterator[ProbeRow]:
         """Judge all features linearly, and means by their neighbours too."""

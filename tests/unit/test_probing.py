@@ -16,12 +16,40 @@ from anymae.inference.compute import ComputeConfig
 from anymae.probing import Judge, _all_features, probe, raw_features
 from anymae.task import TaskConfig
 from anymae.training.linear import STRENGTHS, _folds, fit_each, fit_linear
+from anymae.training.targets import tell_few
 from models import pretrained, strings
 
 NUMBERS = TaskConfig(type="regression", targets=("a", "b"), mean=(0.0,) * 2, std=(1.0,) * 2)
 BINARY = TaskConfig(type="binary", targets=("y",), classes=("0", "1"))
 CLASSES = TaskConfig(type="multiclass", targets=("y",), classes=("a", "b", "c", "never"))
+NAMES = CLASSES.model_copy(update={"classes": tuple(f"name {n:02}" for n in range(21))})
 LABELS = TaskConfig(type="multilabel", targets=("a", "b"))
+
+
+ONE_LACKS = "1 of the 4 classes of target 'y' occur in none of them"
+
+
+@pytest.mark.parametrize(
+    ("task", "rows", "drawn", "told"),
+    [
+        (CLASSES, 12, False, (f"12 rows (valid): {ONE_LACKS}", "'never'")),
+        (CLASSES, 12, True, (ONE_LACKS, "; drawn rows hold each with --split-by stratified")),
+        (CLASSES, 3, True, (f"too narrow; {ONE_LACKS}", "; name more with --split")),
+        (NAMES, 12, True, ()),
+    ],
+)
+def test_what_rows_that_judge_lack_is_told_once(
+    task: TaskConfig,
+    rows: int,
+    drawn: bool,
+    told: tuple[str, ...],
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    truth = (np.arange(rows) % 3).astype(float)[:, None]
+    tell_few(task, truth, np.ones(rows), "valid", drawn=drawn)
+    assert len(caplog.messages) == bool(told)
+    assert all(words in caplog.text for words in told)
+    assert ("stratified" in caplog.text) == (drawn and rows == 12 and bool(told))
 
 
 @pytest.fixture

@@ -194,17 +194,14 @@ def tell_absent(task: TaskConfig, truth: Array, train: IntArray) -> None:
     """
     if task.type not in ("binary", "multiclass"):
         return
-    absent = np.setdiff1d(np.arange(len(task.classes)), truth[train, 0])
-    if len(absent):
-        shown = ", ".join(repr(task.classes[number]) for number in absent[:5])
+    if absent := _absent(task, truth[train, 0]):
         logger.warning(
-            "%d of the %d classes of target %r occur in no training row and are not learned: %s%s",
-            len(absent), len(task.classes), task.targets[0], shown,
-            " ..." if len(absent) > 5 else "",
+            "%d of the %d classes of target %r occur in no training row and are not learned: %s",
+            len(absent), len(task.classes), task.targets[0], _first(absent),
         )  # fmt: skip
 
 
-def tell_few(task: TaskConfig, truth: Array, weights: Array, part: str) -> None:
+def tell_few(task: TaskConfig, truth: Array, weights: Array, part: str, *, drawn: bool) -> None:
     """Warn where so few rows judge that hardly anything can be told, or a class has none.
 
     Args:
@@ -212,26 +209,33 @@ def tell_few(task: TaskConfig, truth: Array, weights: Array, part: str) -> None:
         truth: `(R, T)`, numbers, class numbers or 0 and 1, of the rows that judge.
         weights: `(R,)`.
         part: What to call these rows.
+        drawn: Whether they were drawn, and regardless of their classes.
     """
     known = ~np.isnan(truth).all(1) & (weights != 0)
-    count = int(known.sum())
+    count, said, ways = int(known.sum()), [], []
     if count < FEW:
-        logger.warning(
-            "judged on %s (%s): so few tell little, and their intervals are too narrow; name more "
-            "with --split, --valid or --test",
-            counted(count, "row"), part,
-        )  # fmt: skip
-    if task.type not in ("binary", "multiclass"):
-        return
-    absent = np.setdiff1d(np.arange(len(task.classes)), truth[known, 0])
-    if len(absent) and count:
-        shown = ", ".join(repr(task.classes[number]) for number in absent[:5])
-        logger.warning(
-            "%d of the %d classes of target %r occur in none of the rows that judge (%s), so that "
-            "nothing is told of them: %s%s; drawn rows hold each with --split-by stratified",
-            len(absent), len(task.classes), task.targets[0], part, shown,
-            " ..." if len(absent) > 5 else "",
-        )  # fmt: skip
+        narrow = ", and their intervals are too narrow" * (count > 1)
+        said.append(f"so few tell little{narrow}")
+        ways.append("name more with --split, --valid or --test")
+    # Of many classes some have no row that judges, however the rows are divided.
+    few = task.type in ("binary", "multiclass") and len(task.classes) <= MOST_CLASSES
+    if few and count and (absent := _absent(task, truth[known, 0])):
+        said.append(
+            f"{len(absent)} of the {len(task.classes)} classes of target {task.targets[0]!r} "
+            f"occur in none of them, so that nothing is told of these: {_first(absent)}"
+        )
+        if drawn and count >= len(task.classes):
+            ways.append("drawn rows hold each with --split-by stratified")
+    if said:
+        logger.warning("judged on %s (%s): %s", counted(count, "row"), part, "; ".join(said + ways))
+
+
+def _absent(task: TaskConfig, numbers: Array) -> list[str]:
+    return [task.classes[one] for one in np.setdiff1d(np.arange(len(task.classes)), numbers)]
+
+
+def _first(names: list[str]) -> str:
+    return ", ".join(map(repr, names[:5])) + " ..." * (len(names) > 5)
 
 
 def encode_labels(task: TaskConfig, labels: Labels) -> Array:
