@@ -237,6 +237,11 @@ def test_comments_above_the_header_are_named(begin: str, sign: str, tmp_path: Pa
         read(tmp_path, f"{begin}a{sign}b{sign}c\n{rows}")
 
 
+def test_a_header_like_most_rows_is_no_comment(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match="line 2, has 2 cells, not 3 as the header"):
+        read(tmp_path, "#id,a,b\n1,2\n1,2,3\n4,5,6\n")
+
+
 @any_block_size
 def test_a_quoted_cell_may_start_with_empty_lines(tmp_path: Path) -> None:
     frame = read(tmp_path, 'header,b\n"\n\n;",0\nx,1\n')

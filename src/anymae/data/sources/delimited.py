@@ -7,6 +7,7 @@ bytes that are not UTF-8 go through Python's, which knows the line of each recor
 
 import csv
 import re
+from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
@@ -167,10 +168,10 @@ def _refuse_comments(start: list[str], choices: str, name: str) -> None:
     below = [line for line in start if line.strip() and line[0] not in _COMMENT]
     if not start[0].startswith(tuple(_COMMENT)) or not below:
         return
-    # A header may begin with such a sign too: then it has the cells of the rows.
+    # A header may begin with such a sign too: then it has the cells of most rows.
     best = max(choices, key=lambda sign: _agreement(below, sign))
-    here, there = (len(next(csv.reader([line], delimiter=best))) for line in (start[0], below[0]))
-    if here != there:
+    lengths = Counter(len(record) for record in csv.reader(below, delimiter=best) if record)
+    if len(next(csv.reader(start[:1], delimiter=best))) != lengths.most_common(1)[0][0]:
         raise DataError(
             f"{name} begins with a comment ({start[0].strip()[:40]!r}), where the names of its "
             "columns are expected; remove the lines above the header"
