@@ -81,6 +81,7 @@ def test_declared_missing_values_that_no_cell_holds_are_told(
         (mass(-999, 0.01), None),
         # Nothing measured is a number like others, and so are few values.
         (mass(0), None),
+        (np.where(np.arange(ROWS) % 10, np.arange(ROWS) % 30 + 60.0, 0), None),
         (np.repeat([0.0, 1.0], ROWS // 2), None),
         (mass(50), None),
     ],

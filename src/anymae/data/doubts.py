@@ -106,7 +106,7 @@ def _holds(frame: Frame, name: str, code: str) -> bool:
 
 
 def _stand_ins(rows: Rows, table: TableRows) -> Iterator[str]:
-    """Doubt a number that ends a column's range, far from all others, in many cells."""
+    """Doubt a number but 0 that ends a column's range, far from all others, in many cells."""
     looked_at = sample(rows.numbers_of(np.arange(len(rows))), LOOKED_AT)
     for name, cells in table.cells(looked_at).items():
         if cell_type(cells) not in ("number", "integer"):
@@ -114,7 +114,8 @@ def _stand_ins(rows: Rows, table: TableRows) -> Iterator[str]:
         numbers = cells.drop_null().to_numpy(zero_copy_only=False).astype(np.float64)
         for end in (numbers.min(), numbers.max()) if len(numbers) else ():
             share, rest = float((numbers == end).mean()), numbers[numbers != end]
-            if share < OFTEN or len(np.unique(rest)) < FEWEST_AMOUNTS:
+            # Far from the others, 0 is a score of its own or an event that never was, as often.
+            if end == 0 or share < OFTEN or len(np.unique(rest)) < FEWEST_AMOUNTS:
                 continue
             low, high = np.quantile(rest, [0.01, 0.99])
             if np.abs(rest - end).min() > high - low:
