@@ -298,6 +298,7 @@ def test_a_sweep_shows_validation_and_names_the_best_ratio(results: Path, tmp_pa
     text = read(results, tmp_path / "results.md")
     assert "| 50 (accuracy) | `guided:ratio=0.5` | 1 | 0.8100 |" in text
     assert "`guided` 0.5 (seeds: 1), `guided:hide_queries=false` 0.5 and 0.7 (a tie)" in text
+    assert "By one seed the best may be chance." in text
     assert "Mask ratios of digits" not in text
     add(results, "50", "guided:ratio=0.9", 0, 0.95, "tune")
     text = read(results, tmp_path / "results.md")

@@ -199,10 +199,12 @@ def _sweeps(group: Group) -> Iterator[str]:
         for name, ratios in group.best_ratios().items()
     ]
     if best:
+        alone = any(1 in group.runs_of_ratios(name) for name in group.best_ratios())
+        chance = " By one seed the best may be chance." if alone else ""
         yield (
             "Best ratio by mean rank on validation rows over the tasks that have several, final "
             "jobs among them, on the seeds that the ratios tried most often share: "
-            f"{', '.join(best)}. By one seed the best may be chance.\n"
+            f"{', '.join(best)}.{chance}\n"
         )
     others = [f"`{name}` {ratio:g}" for name, (ratio, _) in group.ratios_not_taken().items()]
     if others:
