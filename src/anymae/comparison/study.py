@@ -225,7 +225,7 @@ def open_study(
     prepared, frame = job.dataset.preparation, job.dataset.rows.frame
     training = job.training
     if length_is_open(training):
-        # Decided once, as the rows of its runs differ.
+        # Decided once, as the rows of its runs differ; where a batch is sought, by the usual one.
         batch = training.batch_size if isinstance(training.batch_size, int) else 64
         steps = steps_of(job, batch * training.accumulate)
         training = training.model_copy(update={"steps": steps})

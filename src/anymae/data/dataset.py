@@ -20,7 +20,7 @@ from anymae.data.missing import check_codes
 from anymae.data.preparation import Preparation
 from anymae.data.roles import Roles, resolve_roles
 from anymae.data.rows import Rows, check_text, rows_to_leave_out
-from anymae.data.splits import Parts, drawn_parts, split_rows
+from anymae.data.splits import Parts, split_rows
 from anymae.errors import ConfigError, DataError
 from anymae.randomness import Draws, Purpose
 
@@ -274,7 +274,7 @@ def _fit(
 ) -> _Fitted:
     """Split the rows and learn from those for training."""
     # Who uses the parts tells what there is to tell of them; some verbs draw other ones.
-    parts, _ = drawn_parts(rows, config, seed)
+    parts = split_rows(rows, config, seed, tell=lambda _: None)
     length, notes = _length(rows, kind, config, cap, bytes_length)
     statistics = kind.fit(rows.numbers_of(parts.train))
     reader = kind.reader(statistics)

@@ -2,7 +2,7 @@
 
 import hashlib
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -61,6 +61,7 @@ def split_rows(
     valid_share: float | None = None,
     test_share: float = 0.0,
     among: npt.NDArray[np.bool_] | None = None,
+    tell: Callable[[str], None] = logger.warning,
 ) -> Parts:
     """Split rows by what the data say, else at random.
 
@@ -76,6 +77,7 @@ def split_rows(
         test_share: Share of the rows for the test where the data name none.
         among: `(rows,)`, True for rows that may be drawn, which the shares are of; `None` is all.
             The others stay for training.
+        tell: Told of parts whose size is far from their share.
 
     Returns:
         The parts; each row is in exactly one.
@@ -84,29 +86,6 @@ def split_rows(
         ConfigError: The shares take more rows than there are.
         DataError: The split column holds other values; a stratified or group split lacks its
             column, one by scaffold its strings; no row is left for training.
-    """
-    parts, notes = drawn_parts(
-        rows, config, seed, valid_share=valid_share, test_share=test_share, among=among
-    )
-    for note in notes:
-        logger.warning("%s", note)
-    return parts
-
-
-def drawn_parts(
-    rows: Rows,
-    config: DataConfig,
-    seed: int,
-    *,
-    valid_share: float | None = None,
-    test_share: float = 0.0,
-    among: npt.NDArray[np.bool_] | None = None,
-) -> tuple[Parts, tuple[str, ...]]:
-    """Split as `split_rows` does and return, in place of logging it, what is far from the shares.
-
-    Raises:
-        ConfigError: As `split_rows`.
-        DataError: Likewise.
     """
     named = named_parts(rows)
     none = np.zeros(0, np.int64)
@@ -119,7 +98,6 @@ def drawn_parts(
             f"valid_share and test_share ask for {num_valid:,} and {num_test:,} of {len(pool):,} "
             "rows; let them add up to less than 1"
         )
-    notes: tuple[str, ...] = ()
     if num_valid or num_test:
         chosen = _draw(rows, config, seed, pool, [num_test, num_valid])
         test = test if named is not None else pool[chosen == 0]
@@ -127,16 +105,23 @@ def drawn_parts(
         drawn = np.zeros(len(rows), np.bool_)
         drawn[pool[chosen < 2]] = True
         train = train[~drawn[train]]
-        got = {"test": (num_test, 0), "validation": (num_valid, 1)}
-        notes = tuple(
-            f"the {name} part has {taken:,} of {len(pool):,} rows, where about {count:,} were "
-            "asked for: groups stay whole; name the parts with --split, or groups of other sizes"
-            for name, (count, number) in got.items()
-            if (taken := int((chosen == number).sum())) > 2 * count or 2 * taken < count
-        )
+        for note in _far_from_shares(chosen, {"test": num_test, "validation": num_valid}):
+            tell(note)
     if not len(train):
         raise DataError(f"no row is left for training: {len(valid)} validate, {len(test)} test")
-    return Parts(train, valid, test), notes
+    return Parts(train, valid, test)
+
+
+def _far_from_shares(chosen: npt.NDArray[np.int8], counts: Mapping[str, int]) -> Iterator[str]:
+    """Say which parts have more than twice, or less than half, of the rows asked for."""
+    for number, (name, count) in enumerate(counts.items()):
+        taken = int((chosen == number).sum())
+        if taken > 2 * count or 2 * taken < count:
+            yield (
+                f"the {name} part has {taken:,} of {len(chosen):,} rows, where about {count:,} "
+                "were asked for: groups stay whole; name the parts with --split, or groups of "
+                "other sizes"
+            )
 
 
 def named_parts(rows: Rows) -> Parts | None:
