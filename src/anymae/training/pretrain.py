@@ -28,9 +28,9 @@ from anymae.training.resolve import (
     differing,
     few,
     read_recipe,
+    refuse_sizes,
     resolve_job,
     withhold,
-    without_sizes,
 )
 from anymae.training.session import Options, Session
 
@@ -237,7 +237,7 @@ def _other_content(
     """Say in what data differ from those of a finished run; its own files may be gone by now."""
     if not (folder.path / DATA).exists():
         return []
-    without_sizes(recipe)  # refuses those that are named beside --init
+    refuse_sizes(recipe)
     data = str(asked.data) if isinstance(asked.data, str | Path) else recipe.data.path
     now = {absolute(name) for name in (data, *recipe.data.files) if name is not None}
     before = {absolute(name) for name in (stored.path, *stored.files) if name is not None}

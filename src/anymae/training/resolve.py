@@ -60,7 +60,8 @@ def resolve_job(
         UserInputError: Something does not fit; the message says what.
     """
     data, settings = _data_settings(data, recipe)
-    started = find_origin(without_sizes(recipe), folder)
+    refuse_sizes(recipe)
+    started = find_origin(recipe, folder)
     asked = parse(TrainingConfig, recipe.training, where="training")
     if started is not None:
         dataset = _open_like(data, settings, started, asked.seed)
@@ -213,7 +214,7 @@ def _model_config(
     return parse(ModelConfig, {**values, "masking": {**values["masking"], **recipe.masking}})
 
 
-def without_sizes(recipe: Recipe) -> Recipe:
+def refuse_sizes(recipe: Recipe) -> None:
     """Refuse sizes beside those of the model that a run begins with.
 
     Raises:
@@ -222,7 +223,6 @@ def without_sizes(recipe: Recipe) -> Recipe:
     for name in ("preset", "encoder", "decoder") if recipe.init is not None else ():
         if getattr(recipe, name):
             raise ConfigError(f"--init {recipe.init} brings its own sizes; leave out {name}")
-    return recipe
 
 
 def _open_like(data: object, settings: DataConfig, started: Origin, seed: int) -> Dataset:
