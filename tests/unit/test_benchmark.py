@@ -511,8 +511,10 @@ def test_unknown_names_are_refused(changed: dict[str, object], message: str) -> 
 def test_missing_data_are_named_with_the_way_to_get_them(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    with pytest.raises(DataError, match="anymae benchmark fetch images"):
+    with pytest.raises(DataError, match="or run: anymae benchmark fetch images"):
         data_folder(tmp_path, "images")
+    with pytest.raises(DataError, match="several sources, so `anymae benchmark fetch` cannot"):
+        data_folder(tmp_path, "moleculenet")
     (tmp_path / "images").mkdir()
     (tmp_path / "images" / "mnist_t10k.npz").touch()
     monkeypatch.setenv("ANYMAE_DATA", str(tmp_path))

@@ -16,6 +16,7 @@ import pytest
 
 from anymae.benchmark.download import download
 from anymae.benchmark.fetch import RECIPES, content_digest, fetch, read_content
+from anymae.benchmark.location import LOST
 from anymae.benchmark.suite import SUITES
 from anymae.errors import DataError, FolderError
 
@@ -286,7 +287,7 @@ def test_what_can_be_built_is_built_before_the_rest_is_named(
     # The package has the function under the module's name.
     monkeypatch.setattr(sys.modules[fetch.__module__], "_build", build)
     monkeypatch.setenv("ANYMAE_DATA", str(tmp_path))
-    with pytest.raises(DataError, match=r"higgs_extra_train\.parquet was put together"):
+    with pytest.raises(DataError, match=r"higgs_extra_train\.parquet \(it was put together"):
         fetch("higgs")
     assert built == ["physics/higgs/higgs_small_valid_test.parquet"]
     assert (tmp_path / built[0]).is_file()
@@ -319,5 +320,12 @@ def test_a_page_in_place_of_an_original_is_told(
 
 
 def test_what_cannot_be_rebuilt_is_named(tmp_path: Path) -> None:
-    with pytest.raises(DataError, match=r"chembl_mix\.parquet.*cannot be rebuilt"):
+    with pytest.raises(
+        DataError, match=r"cannot be built.*chembl_mix\.parquet \(it was put.*pickles"
+    ):
         fetch("moleculenet", data=tmp_path)
+
+
+def test_every_file_can_be_built_or_has_a_reason() -> None:
+    files = [file for suite in SUITES for file in SUITES[suite].files]
+    assert sorted(files) == sorted([*RECIPES, *LOST])

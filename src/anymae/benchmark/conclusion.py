@@ -195,8 +195,8 @@ def _judge(what: str, compared: Sequence[Comparison]) -> str:
         f"About {by_chance:.1f} of so many intervals would exclude zero without any difference; "
         f"Holm's correction over all of them leaves {_survivors(found)}.",
         f"{len(enough)} of them ha{'s' if len(enough) == 1 else 've'} {ENOUGH} runs of an arm or "
-        "more, without which nothing is claimed"
-        + (f"; the correction over these leaves {_survivors(enough)}." if enough else "."),
+        f"more{f': the correction over these leaves {_survivors(enough)}' if enough else ''}. From "
+        "fewer nothing is claimed, whatever the interval.",
     ]
     if missing:
         listed = ", ".join(missing) if len(missing) <= MOST_NAMES else f"{len(missing)} others"
@@ -244,9 +244,16 @@ def _shares(groups: Sequence[Group]) -> Iterator[str]:
         if alike:
             words += f" So guided and random masks are much alike in {', '.join(alike)}."
         if max(suites) <= 0.5:
+            ran = {
+                group.suite
+                for group in groups
+                for record in group.records
+                if "draw=top" in record.job.arm
+            }
             words += (
-                " What is compared here is nowhere the paper's masks by rank: those are arms of "
-                "their own where they have run, with `draw=top`, and `docs/method.md` has more."
+                " The paper's masks follow attention by rank, and are none of those compared here"
+                + (f"; as arms with `draw=top` they ran in {', '.join(sorted(ran))}" if ran else "")
+                + ". `docs/method.md` has more."
             )
         yield words
 

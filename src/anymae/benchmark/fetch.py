@@ -1,8 +1,8 @@
 """`anymae benchmark fetch`: build the data folder from the public originals.
 
 What is built is compared with the digest of the content that the stored results were computed on,
-so it does not matter which mirror a file came from or how Parquet was written. Five files were put
-together from many sources and cannot be rebuilt here; they are named.
+so it does not matter which mirror a file came from or how Parquet was written. Files that cannot be
+built here (`LOST`) are named, with the reason.
 """
 
 import gzip
@@ -19,11 +19,12 @@ import pyarrow.csv as csv
 import pyarrow.parquet as pq
 
 from anymae.benchmark.download import ADVICE, download
-from anymae.benchmark.location import REPLACE, home
+from anymae.benchmark.location import LOST, REPLACE, home
 from anymae.benchmark.suite import SUITES
 from anymae.data.sources.base import reading
 from anymae.errors import DataError
 from anymae.files import require_writable, told, write_file
+from anymae.wording import listed
 
 logger = logging.getLogger(__name__)
 
@@ -71,7 +72,7 @@ def fetch(
 
     Raises:
         DataError: A file is damaged, an original cannot be had, its content differs, or, once
-            all others are there, a file cannot be rebuilt.
+            all others are there, a file cannot be built.
         FolderError: The folder cannot be written.
     """
     folder = home(data)
@@ -87,11 +88,16 @@ def fetch(
         with told(folder / file, ADVICE):
             _write(content, folder / file)
         logger.info("built %s", folder / file)
-    lost = [file for file in missing if file not in RECIPES]
+    lost = [file for file in missing if file in LOST]
     if lost:
+        why = "; ".join(
+            f"{listed(of)} ({'each' if len(of) > 1 else 'it'} {reason})"
+            for reason in dict.fromkeys(LOST.values())
+            if (of := [file for file in lost if LOST[file] == reason])
+        )
         raise DataError(
-            f"{', '.join(lost)} was put together from many sources and cannot be rebuilt from "
-            f"public files; copy it into {folder} or name a folder that has it with --data"
+            f"these cannot be built from public files: {why}; copy them into {folder} or name a "
+            "folder that has them with --data"
         )
     return [folder / file for file in found]
 

@@ -12,6 +12,21 @@ FOLDER = "benchmark"
 """Of the user's cache, where `fetch` puts data."""
 REPLACE = "it is damaged or something else: remove it and fetch or copy it again"
 """What to do about a file there that cannot be read."""
+MANY = "was put together from several sources"
+PICKLED = "has splits that are published as pickles alone, which nothing here reads"
+LOST = {
+    "chem/chembl_mix/chembl_mix.parquet": MANY,
+    "chem/chembench_splits/esol.csv": PICKLED,
+    "chem/chembench_splits/freesolv.csv": PICKLED,
+    "chem/chembench_splits/lipop.csv": PICKLED,
+    "chem/chembench_splits/bbbp.csv": PICKLED,
+    "chem/chembench_splits/bace.csv": PICKLED,
+    "chem/chembench_splits/hiv.csv.gz": PICKLED,
+    "physics/higgs/higgs_extra_train.parquet": MANY,
+    "proteins/corpus/proteins.parquet": MANY,
+    "proteins/tape/fluorescence.parquet": MANY,
+}
+"""Files that `fetch` cannot build, and why."""
 
 
 def home(named: str | Path | None) -> Path:
@@ -45,7 +60,9 @@ def data_folder(named: str | Path | None, suite: str) -> Path:
         if all((folder / file).is_file() for file in files):
             return folder
     missing = next(file for file in files if not (folders[0] / file).is_file())
-    raise DataError(
-        f"{folders[0] / missing} is not there, and suite {suite} needs it; name the folder with "
-        f"--data or ${VARIABLE}, or run: anymae benchmark fetch {suite}"
-    )
+    get = f"name the folder with --data or ${VARIABLE}"
+    if missing in LOST:
+        get += f" (the file {LOST[missing]}, so `anymae benchmark fetch` cannot build it)"
+    else:
+        get += f", or run: anymae benchmark fetch {suite}"
+    raise DataError(f"{folders[0] / missing} is not there, and suite {suite} needs it; {get}")

@@ -25,5 +25,7 @@ def show_difference(found: Difference | None) -> str:
     """Write a difference and its interval, bold where that excludes zero."""
     if found is None:
         return ""
-    text = f"{found.mean:+.4f} [{found.low:+.4f}, {found.high:+.4f}]"
+    # Adding 0.0 to what rounds to -0 leaves 0.
+    mean = round(found.mean, 4) + 0.0
+    text = f"{mean:+.4f} [{found.low:+.4f}, {found.high:+.4f}]"
     return text if found.verdict == "undecided" else f"**{text}**"

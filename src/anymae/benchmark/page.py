@@ -29,9 +29,10 @@ from anymae.benchmark.sentences import (
     weakest_penalties,
 )
 from anymae.benchmark.suite import BASELINE, EVERY_READING, Task
-from anymae.benchmark.summary import Group, group_records
+from anymae.benchmark.summary import Group, RatioChoice, group_records
 from anymae.errors import FolderError
 from anymae.files import write_text
+from anymae.wording import listed
 
 FIGURES = "figures"
 
@@ -75,7 +76,11 @@ def _section(group: Group, folder: Path) -> Iterator[str]:
     kind = group.kind
     yield f"## {kind.title}, budget {group.budget}\n"
     budget = kind.budgets[group.budget]
-    read = ", ".join(f"`{name}`" for name in budget.readings)
+    # Byte strings differ in length, so their outputs do not stand side by side.
+    data = [r.settings.get("data", {}) for r in group.records if r.job.corpus is not None]
+    kinds = {found.get("kind") for found in data}
+    possible = [name for name in budget.readings if name != "flat" or kinds != {"bytes"}]
+    read = ", ".join(f"`{name}`" for name in possible)
     yield f"{kind.about} Here: {budget.summary}. Frozen encoders are read by {read}.\n"
     published = [f"{task.name}: {task.published}" for task in group.tasks() if task.published]
     if published:
@@ -192,23 +197,34 @@ def _sweeps(group: Group) -> Iterator[str]:
         return
     yield "Settings tried, with the metric on validation rows (no test label is opened):\n"
     yield table(["task", "arm", "seeds", "validation"], rows)
-    best = [
-        f"`{name}` {' and '.join(f'{ratio:g}' for ratio in ratios)}"
-        + (" (a tie)" if len(ratios) > 1 else "")
-        + f" (seeds: {from_to(group.runs_of_ratios(name))})"
-        for name, ratios in group.best_ratios().items()
-    ]
-    if best:
-        alone = any(1 in group.runs_of_ratios(name) for name in group.best_ratios())
+    choices = group.ratio_choices()
+    if choices:
+        best = ", ".join(f"`{name}` {_best_ratio(choice)}" for name, choice in choices.items())
+        alone = any(1 in choice.seeds for choice in choices.values())
         chance = " By one seed the best may be chance." if alone else ""
         yield (
-            "Best ratio by mean rank on validation rows over the tasks that have several, final "
-            "jobs among them, on the seeds that the ratios tried most often share: "
-            f"{', '.join(best)}.{chance}\n"
+            "Which mask ratio validation rows preferred, by the mean of its ranks on the tasks "
+            "(final jobs count as well; ratios are compared on seeds that they share, and those "
+            f"tried on fewer are left out): {best}.{chance}\n"
         )
     others = [f"`{name}` {ratio:g}" for name, (ratio, _) in group.ratios_not_taken().items()]
     if others:
-        yield f"The suite has {', '.join(others)}: its results are not those of the best ratios.\n"
+        yield (
+            f"The suite's own ratio, which the scores above have, is another: {', '.join(others)}."
+            "\n"
+        )
+
+
+def _best_ratio(choice: RatioChoice) -> str:
+    """Name the best ratio, and what it was compared with."""
+    tie = "a tie; " if len(choice.best) > 1 else ""
+    fewer = f", without {_ratios(choice.left_out)}" if choice.left_out else ""
+    compared = f"{tie}of {_ratios(choice.compared)}{fewer}; seeds: {from_to(choice.seeds)}"
+    return f"{_ratios(choice.best)} ({compared})"
+
+
+def _ratios(ratios: Sequence[float]) -> str:
+    return listed(f"{ratio:g}" for ratio in ratios)
 
 
 def _compute(groups: Sequence[Group]) -> Iterator[str]:
@@ -228,8 +244,8 @@ def _compute(groups: Sequence[Group]) -> Iterator[str]:
     several = len({one.group.budget for of in found.values() for one in of}) > 1
     yield (
         "Score against compute: rows visited while pretraining, and its seconds, over the seeds "
-        "that all lengths of an arm have on a task"
-        f"{'; budgets differ in more than that, see there' if several else ''}:\n"
+        "that all lengths of an arm have on a task; scores where all lengths were used by the same "
+        f"methods, else the probe alone{'; budgets may differ in more, see there' * several}:\n"
     )
     yield table(
         ["task", "arm", "rows visited", "budget", "mask ratio", "s", "seeds", "score", "probe"],
@@ -251,8 +267,17 @@ def _spent_rows(found: Sequence[_Spent]) -> Iterator[list[str]]:
     """Show what each length gave, over the seeds that all have."""
     scores = [(one.group.tested(one.task, one.arm), one) for one in found]
     shared = set.intersection(*(set(values) for values, _ in scores))
+    methods = {
+        tuple(sorted(record.methods))
+        for one in found
+        for record in one.group.final(one.task, one.arm)
+        if record.job.seed in shared
+    }
     for values, one in sorted(scores, key=lambda pair: pair[1].visits):
-        both = (values, one.group.tested(one.task, one.arm, "probe"))
+        both = (
+            values if len(methods) == 1 else {},
+            one.group.tested(one.task, one.arm, "probe"),
+        )
         seconds = [record.seconds for record in one.records if record.job.seed in shared]
         yield [
             one.task.name,
@@ -278,8 +303,9 @@ def _costs(group: Group) -> Iterator[str]:
             "which share of a mask does once `random_start` is over; the rest is uniform, or the "
             "sampled queries themselves, chance as well. *Loss* is that of held-out rows (a "
             "fiftieth of the corpus, others for `random-again`) under random masks, the home "
-            "ground of `random`. *Entropy* 1 hides every position equally "
-            "often; *overlap* is the share that two masks of a row have in common:\n"
+            "ground of `random`. *Entropy* is 1 where positions are hidden as "
+            "evenly as inputs are found there; *overlap* is the share that two masks of a row have "
+            "in common:\n"
         )
         yield table(
             [

@@ -67,8 +67,12 @@ def by_choice(group: Group) -> Iterator[str]:
 
 def at_best_ratios(group: Group) -> Iterator[str]:
     """Compare guided with random masks, each at the ratio that validation rows preferred."""
-    own, found = group.kind.budgets[group.budget].masking, group.best_ratios()
-    best = {name: found[name][0] for name in ("guided", "random") if len(found.get(name, ())) == 1}
+    own, found = group.kind.budgets[group.budget].masking, group.ratio_choices()
+    best = {
+        name: found[name].best[0]
+        for name in ("guided", "random")
+        if name in found and len(found[name].best) == 1
+    }
     arms = [
         name if own.get(name, {}).get("ratio") == ratio else f"{name}:ratio={ratio:g}"
         for name, ratio in best.items()
@@ -87,9 +91,11 @@ def at_best_ratios(group: Group) -> Iterator[str]:
 
 def leaks(group: Group) -> Iterator[str]:
     """Say which rows were left out of the corpus, and which occur on both sides of a split."""
+    corpora = _corpora(group)
     left_out = [
-        f"{corpus} {_range(records, 'flagged')} by flags, {_range(records, 'removed')} by content"
-        for corpus, records in _corpora(group).items()
+        (f"that of {corpus} " if len(corpora) > 1 else "")
+        + f"{_range(records, 'flagged')} by flags, {_range(records, 'removed')} by content"
+        for corpus, records in corpora.items()
     ]
     if left_out:
         yield (
@@ -102,7 +108,7 @@ def leaks(group: Group) -> Iterator[str]:
         for name in ("valid", "test"):
             counts = [int(row[f"{name} in train"]) for row in rows]
             if any(counts):
-                shared.append(f"{task.name} {from_to(counts)} {name} rows")
+                shared.append(f"{from_to(counts)} {name} rows of {task.name}")
     if shared:
         yield f"Rows that also occur among the labelled training rows: {', '.join(shared)}."
 
@@ -125,6 +131,7 @@ def frozen_only(group: Group) -> Iterator[str]:
 def last_looks(group: Group) -> Iterator[str]:
     """Say how often fine-tuning was still improving when it ended, or at the end of its rates."""
     parts, edges = [], []
+    any_last = any_highest = False
     for arm in ("guided", "random", NONE):
         methods = [
             record.methods["finetune"].settings
@@ -139,20 +146,18 @@ def last_looks(group: Group) -> Iterator[str]:
         )
         if looks:
             parts.append(f"{last} of {len(looks)} jobs of {arm}")
+            any_last |= last > 0
         rates = [found for found in methods if len(found.get("learning_rates", ())) > 1]
         highest = sum(found["learning_rate"] == max(found["learning_rates"]) for found in rates)
         if rates:
             edges.append(f"{highest} of {len(rates)} jobs of {arm}")
+            any_highest |= highest > 0
     if parts:
-        yield (
-            f"Fine-tuning was best at its last step in {', '.join(parts)}: there, more steps might "
-            "have given more."
-        )
+        more = ": there, more steps might have given more" if any_last else ""
+        yield f"Fine-tuning was best at its last step in {', '.join(parts)}{more}."
     if edges:
-        yield (
-            f"The highest of the learning rates tried was best in {', '.join(edges)}: there, a "
-            "higher one might have given more."
-        )
+        more = ": there, a higher one might have given more" if any_highest else ""
+        yield f"The highest of the learning rates tried was best in {', '.join(edges)}{more}."
 
 
 def weakest_penalties(group: Group) -> Iterator[str]:
@@ -211,7 +216,8 @@ def other_runs(group: Group) -> Iterator[str]:
             for (task, arm), seeds in found.items()
         )
         yield (
-            f"With an encoder of another run of the same pretraining than the one stored: {listed}."
+            "Jobs with an encoder of another run of its pretraining than the one in the table of "
+            f"pretraining runs (a repeated one may end with weights a little different): {listed}."
         )
 
 

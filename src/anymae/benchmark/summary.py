@@ -14,12 +14,31 @@ from anymae.benchmark.candidates import choice_metric
 from anymae.benchmark.record import Record, Stage
 from anymae.benchmark.statistics import Difference, paired_difference
 from anymae.benchmark.suite import ERRORS, MINI, SUITES, Suite, Task
+from anymae.errors import ConfigError
 
 Values = dict[int, float]
 """By seed."""
 
+STAGES: tuple[Stage, ...] = ("final", "tune")
+
+Validated = dict[Stage, Values]
+"""What validation rows say of one ratio, by stage."""
+
 FIRST = ("moleculenet", "tape", "higgs")
 """Suites of the paper's three fields, which the page shows before the others."""
+
+
+class RatioChoice(NamedTuple):
+    """The mask ratios of one masking that validation rows have compared."""
+
+    best: list[float]
+    """By mean rank over tasks; more than one is a tie."""
+    compared: list[float]
+    """On the same seeds of the same tasks."""
+    left_out: list[float]
+    """Tried too, on fewer seeds or tasks."""
+    seeds: list[int]
+    """How many compare them, by task."""
 
 
 class Group(NamedTuple):
@@ -76,57 +95,58 @@ class Group(NamedTuple):
         encoder = parse_arm(arm).encoder
         return [] if encoder is None else self.pretrainings(encoder.text, task.corpus)
 
-    def best_ratios(self) -> dict[str, list[float]]:
-        """Return the ratios of each masking that were best on validation: mean rank over tasks.
+    def ratio_choices(self) -> dict[str, RatioChoice]:
+        """Return, by masking, which ratios validation rows compared and which were best.
 
         Looks at arms that differ in nothing but the ratio, such as `guided:ratio=0.5`, on seeds
-        that they share, and at ratios that every task of the sweep has; more than one is a tie.
+        that they share, and at ratios that every task of the sweep has.
         """
         sweeps: dict[str, list[tuple[Task, dict[float, Values]]]] = {}
+        tried: dict[str, set[float]] = {}
         for task in self.kind.tasks.values():
             for name, found in self._ratio_sweep(task).items():
-                if found:
-                    sweeps.setdefault(name, []).append((task, found))
-        best = {}
-        for name, tried in sorted(sweeps.items()):
-            ratios = sorted(set.intersection(*(set(found) for _, found in tried)))
+                tried.setdefault(name, set()).update(found)
+                if shared := _shared(found):
+                    sweeps.setdefault(name, []).append((task, shared))
+        choices = {}
+        for name, sweep in sorted(sweeps.items()):
+            ratios = sorted(set.intersection(*(set(shared) for _, shared in sweep)))
             if len(ratios) > 1:
-                each = [_ranks(task, [found[ratio] for ratio in ratios]) for task, found in tried]
-                ranks = np.sum(each, 0)
-                best[name] = [ratios[place] for place in np.flatnonzero(ranks == ranks.min())]
-        return best
+                ranks = [
+                    _ranks(task, [shared[ratio] for ratio in ratios]) for task, shared in sweep
+                ]
+                total = np.sum(ranks, 0)
+                choices[name] = RatioChoice(
+                    best=[ratios[place] for place in np.flatnonzero(total == total.min())],
+                    compared=ratios,
+                    left_out=sorted(tried[name] - set(ratios)),
+                    seeds=[len(next(iter(shared.values()))) for _, shared in sweep],
+                )
+        return choices
 
     @property
     def has_sweep(self) -> bool:
         """True where validation rows have seen several ratios of a masking on one task."""
         return any(self._ratio_sweep(task) for task in self.kind.tasks.values())
 
-    def runs_of_ratios(self, name: str) -> list[int]:
-        """Return, by task, on how many seeds the ratios of a masking were compared."""
-        sweeps = (self._ratio_sweep(task).get(name, {}) for task in self.kind.tasks.values())
-        return [len(next(iter(sweep.values()))) for sweep in sweeps if sweep]
-
     def ratios_not_taken(self) -> dict[str, tuple[float, list[float]]]:
         """Return, by masking, the suite's ratio and the best ones where it is none of these."""
         own = self.kind.budgets[self.budget].masking
         found = {}
-        for name, best in self.best_ratios().items():
+        for name, choice in self.ratio_choices().items():
             ratio = own.get(name.split(":")[0].removesuffix("-again"), {}).get("ratio")
-            if ratio is not None and ratio not in best:
-                found[name] = (float(ratio), best)
+            if ratio is not None and ratio not in choice.best:
+                found[name] = (float(ratio), choice.best)
         return found
 
-    def _ratio_sweep(self, task: Task) -> dict[str, dict[float, Values]]:
+    def _ratio_sweep(self, task: Task) -> dict[str, dict[float, Validated]]:
         """Return the metric on validation rows by masking, with its other settings, and ratio.
 
-        Final jobs were chosen on validation rows in the same way, so they count too. A sweep may
-        begin with few seeds, and have more of the ratios that looked best: what has too few of
-        the seeds is left out.
+        Final jobs were chosen on validation rows in the same way, so they count too.
         """
-        found: dict[str, dict[float, Values]] = {}
+        found: dict[str, dict[float, Validated]] = {}
         own = self.kind.budgets[self.budget].masking
-        stages: tuple[Stage, ...] = ("final", "tune")
-        for stage in stages:
+        for stage in STAGES:
             for text in sorted({r.job.arm for r in self.records if r.job.stage == stage}):
                 arm, values = parse_arm(text), self.validated(task, text, stage)
                 kind = arm.name.removesuffix("-again")
@@ -134,8 +154,9 @@ class Group(NamedTuple):
                 if ratio is not None and values:
                     others = [part for part in text.split(":") if not _names_ratio(part)]
                     of = found.setdefault(":".join(others), {})
-                    of[float(ratio)] = of.get(float(ratio), {}) | values
-        return {name: _shared(of) for name, of in found.items() if len(of) > 1}
+                    seen = of.setdefault(float(ratio), {stage: {} for stage in STAGES})
+                    seen[stage] |= values
+        return {name: of for name, of in found.items() if len(of) > 1}
 
     def tested(self, task: Task, arm: str, method: str | None = None) -> Values:
         """Return the task's metric on the test rows, of the best method or a given one."""
@@ -171,10 +192,20 @@ class Group(NamedTuple):
 
 
 def group_records(records: Iterable[Record]) -> list[Group]:
-    """Group by suite and budget, in a fixed order; unknown budgets and `mini` are left out."""
+    """Group by suite and budget, in a fixed order; `mini` is left out.
+
+    Raises:
+        ConfigError: A record's suite or budget is not known here.
+    """
     found: dict[tuple[str, str], list[Record]] = {}
     for record in records:
-        found.setdefault((record.job.suite, record.job.budget), []).append(record)
+        suite, budget = record.job.suite, record.job.budget
+        if suite not in SUITES or budget not in SUITES[suite].budgets:
+            raise ConfigError(
+                f"{record.job.file} is of suite {suite!r} and budget {budget!r}, which are not "
+                "known here; install what defines them, or move the folder away"
+            )
+        found.setdefault((suite, budget), []).append(record)
     order = [
         (suite, budget)
         for suite in (*FIRST, *(name for name in SUITES if name not in FIRST))
@@ -195,15 +226,24 @@ def _ranks(task: Task, values: Sequence[Values]) -> npt.NDArray[np.float64]:
     return ranks
 
 
-def _shared(found: Mapping[float, Values]) -> dict[float, Values]:
-    """Keep the most seeds that two or more have, and what has them all."""
-    common = [set(one) & set(other) for one, other in itertools.combinations(found.values(), 2)]
+def _shared(found: Mapping[float, Validated]) -> dict[float, Values]:
+    """Keep the most seeds that two or more ratios have, and the ratios that have them all.
+
+    A sweep may begin with few seeds, and have more of the ratios that looked best. The jobs of a
+    seed are taken from one stage where all have it, the final one first: stages may have run on
+    different machines.
+    """
+    seen = {ratio: of["tune"] | of["final"] for ratio, of in sorted(found.items())}
+    common = [set(one) & set(other) for one, other in itertools.combinations(seen.values(), 2)]
     seeds = max(common, key=len)
-    return {
-        ratio: {seed: values[seed] for seed in sorted(seeds)}
-        for ratio, values in sorted(found.items())
-        if seeds and seeds <= values.keys()
-    }
+    kept = [ratio for ratio, values in seen.items() if seeds and seeds <= values.keys()]
+    shared: dict[float, Values] = {ratio: {} for ratio in kept}
+    for seed in sorted(seeds):
+        for ratio in kept:
+            alike = (s for s in STAGES if all(seed in found[other][s] for other in kept))
+            stage = next(alike, None)
+            shared[ratio][seed] = seen[ratio][seed] if stage is None else found[ratio][stage][seed]
+    return shared
 
 
 def _values(records: Iterable[Record], value: Callable[[Record], float | None]) -> Values:
