@@ -5,7 +5,7 @@ Shapes: R rows, A numbers of an answer, T targets.
 
 import shlex
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from functools import partial
 from html import escape
 from io import BytesIO
@@ -43,6 +43,9 @@ RESAMPLES = 500
 PLOTS = (".png", ".svg", ".pdf")
 """Endings of pictures."""
 
+MOST_NAMED = 20
+"""Classes at most whose names and counts a picture has room for."""
+
 MOST_GROUPS = 50
 """Groups that are reported apart, the largest."""
 
@@ -72,6 +75,8 @@ class Evaluation:
     """What was read, as it was named; files of before say nothing of it, nor of the next."""
     num_groups: int = 0
     """All groups, smaller ones too."""
+    group_rows: dict[str, int] = field(default_factory=dict)
+    """Rows of each group in `groups`; files of before say nothing of them."""
     weight: str | None = None
     """Column of the rows' weights; `None` counts all alike."""
     trained_weight: str | None = None
@@ -222,7 +227,7 @@ def evaluate_rows(
     found = members_of(task, values).mean(0, dtype=np.float64)
     judge = partial(measure, task, resamples=resamples, seed=seed)
     measured = judge(truth, found, weights)
-    groups, num_groups = _by_group(
+    groups, group_rows, num_groups = _by_group(
         dataset, index, lambda here: judge(truth[here], found[here], weights[here])
     )
     evaluation = Evaluation(
@@ -234,6 +239,7 @@ def evaluate_rows(
         targets=measured.targets,
         groups=groups,
         num_groups=num_groups,
+        group_rows=group_rows,
         weight=dataset.roles.weight,
         trained_weight=(model.data or {}).get("roles", {}).get("weight"),
         confusion=_confusion(task, truth, found, weights),
@@ -266,7 +272,11 @@ def draw(task: TaskConfig, truth: Array, found: Array, evaluation: Evaluation, p
     from matplotlib.figure import Figure
 
     count = len(task.targets)
-    figure = Figure(figsize=(4 * count, 4), layout="constrained")
+    names = evaluation.classes if len(evaluation.classes) <= MOST_NAMED else ()
+    # Room for a cell's number, and for the names beside and below the cells.
+    room = 0.07 * max((len(name) for name in names), default=0)
+    side = max(4.0, 1.0 + 0.45 * len(names) + room)
+    figure = Figure(figsize=(side * count, side), layout="constrained")
     panels = figure.subplots(1, count, squeeze=False)[0]
     for number, (name, axes) in enumerate(zip(task.targets, panels, strict=True)):
         # Names are the user's: one with dollars is no formula.
@@ -280,12 +290,17 @@ def draw(task: TaskConfig, truth: Array, found: Array, evaluation: Evaluation, p
             axes.set(xlabel="true", ylabel="predicted")
             continue
         table = np.array(evaluation.confusion[name])
-        axes.imshow(table, cmap="Blues")
-        for row, column in np.ndindex(*table.shape) if len(table) <= 20 else ():
-            axes.text(column, row, f"{table[row, column]:g}", ha="center", va="center")
-        if len(table) <= 20:
-            axes.set_xticks(range(len(table)), evaluation.classes, parse_math=False)
-            axes.set_yticks(range(len(table)), evaluation.classes, parse_math=False)
+        shown = axes.imshow(table, cmap="Blues")
+        if names:
+            for row, column in np.ndindex(*table.shape):
+                value = table[row, column]
+                colour = "white" if value > table.max() / 2 else "black"
+                axes.text(column, row, f"{value:g}", ha="center", va="center", color=colour)
+            turned = 90 if max(map(len, names)) > 2 and len(names) > 2 else 0
+            axes.set_xticks(range(len(table)), names, rotation=turned, parse_math=False)
+            axes.set_yticks(range(len(table)), names, parse_math=False)
+        else:
+            figure.colorbar(shown, ax=axes, shrink=0.8, label="rows, or their weight")
         axes.set(xlabel="predicted", ylabel="true")
     picture = BytesIO()
     figure.savefig(picture, format=path.suffix[1:])
@@ -313,13 +328,14 @@ def _take(labels: Labels, index: IntArray) -> Labels:
 
 def _by_group(
     dataset: Dataset, index: IntArray, measured: Callable[[npt.NDArray[np.bool_]], Measured]
-) -> tuple[dict[str, dict[str, Estimate]], int]:
-    """Measure the rows of the largest groups, flagged `(R,)`; return how many groups there are.
+) -> tuple[dict[str, dict[str, Estimate]], dict[str, int], int]:
+    """Measure the rows of the largest groups, flagged `(R,)`.
 
-    Rows of no group are one, `missing`, or what ends in `_` where another is called so.
+    Returns also how many rows each of these has, and how many groups there are. Rows of no group
+    are one, `missing`, or what ends in `_` where another is called so.
     """
     if dataset.roles.group is None:
-        return {}, 0
+        return {}, {}, 0
     name, declared = dataset.roles.group, dataset.preparation.missing
     cells = group_cells(dataset.column(name).take(pa.array(index)), codes_of(name, declared))
     if pa.types.is_large_string(cells.type):
@@ -331,10 +347,11 @@ def _by_group(
         unknown += "_"
     names = np.array([unknown if name is None else name for name in named])
     groups, counts = np.unique(names, return_counts=True)
-    out = {}
+    out, rows = {}, {}
     for group in groups[np.argsort(-counts, kind="stable")][:MOST_GROUPS]:
         out[str(group)] = measured(names == group).mean
-    return out, len(groups)
+        rows[str(group)] = int((names == group).sum())
+    return out, rows, len(groups)
 
 
 def _name_of(group: object) -> str:

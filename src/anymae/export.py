@@ -51,6 +51,8 @@ class Exported:
     path: Path
     inputs: dict[str, tuple[int | str, ...]]
     """Shape of each input; a name where any size will do."""
+    length: int
+    """Inputs that a row may have at most."""
     output: str
     """`vector`, or `answers` of a fine-tuned model."""
     difference: float
@@ -100,7 +102,7 @@ def export_onnx(
         content = file.SerializeToString()
         difference = _compare(graph, content, model.config.input)
     write_named(out, lambda staged: staged.write_bytes(content))
-    return Exported(out, _shapes(file), graph.output, difference)
+    return Exported(out, _shapes(file), model.config.input.length, graph.output, difference)
 
 
 class _Vector(nn.Module):

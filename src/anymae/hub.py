@@ -286,6 +286,7 @@ def model_card(model: Model) -> str:
             "\nanswers = anymae.predict(model, rows)",
         )
     return _CARD.format(
+        use="feature-extraction" if isinstance(model, MaskedAutoencoder) else model.task.type,
         title=title,
         about=about,
         kind=config.input.kind,
@@ -311,7 +312,7 @@ Trained on labelled rows, on the encoder of a masked autoencoder
 _CARD = """\
 ---
 library_name: anymae
-tags: [masked-autoencoder, self-supervised-learning, feature-extraction]
+tags: [masked-autoencoder, self-supervised-learning, {use}]
 ---
 
 # {title}

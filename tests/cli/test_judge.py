@@ -53,7 +53,8 @@ def test_evaluate_shows_many_labels_and_groups_with_whole_numbers(
     groups = {f"group [{place}]": mean for place in range(3)}
     found = Evaluation(
         data="d.csv", part="all", rows=60, task=task.type, overall=mean, targets=targets,
-        groups=groups, num_groups=1203, confusion={}, classes=("0", "1"), seen_in_training=None,
+        groups=groups, num_groups=1203, group_rows=dict.fromkeys(groups, 7), confusion={},
+        classes=("0", "1"), seen_in_training=None,
     )  # fmt: skip
     assert found.to_json()["num_groups"] == 1203
     monkeypatch.setenv("COLUMNS", "80")
@@ -66,7 +67,8 @@ def test_evaluate_shows_many_labels_and_groups_with_whole_numbers(
     cells = [[cell.strip() for cell in line.split("│")] for line in lines if "│" in line]
     for name, estimates in {"all": mean, **targets, **groups}.items():
         shown = [cell for line in cells if line[1] == name for cell in line[2:-1]]
-        assert shown == [str(estimate) for estimate in estimates.values()]
+        count = ["7"] if name in groups else []
+        assert shown == [*count, *(str(estimate) for estimate in estimates.values())]
     heads = [line.split("┃")[1].strip() for line in lines if "┃" in line]
     parts = 4 if terminal else 1
     assert heads == ["target"] * parts + ["group"] * parts

@@ -689,10 +689,11 @@ def test_export_tells_shapes_and_how_near_the_numbers_are(
     command: Command, run: Path, tmp_path: Path
 ) -> None:
     outcome = command("export", run, "--out", tmp_path / "model.onnx")
-    assert "inputs (rows x inputs), valid (rows x inputs) -> vector" in outcome.out
+    assert "inputs (rows x inputs), valid (rows x inputs) -> vector; at most " in outcome.out
     assert "largest difference to torch" in outcome.out
     again = command("export", run, "--out", tmp_path / "model.onnx", "--overwrite", "--json").json
     assert again["inputs"]["valid"] == ["rows", "inputs"]
+    assert f"at most {again['length']} inputs a row" in outcome.out
     assert again["difference"] < 1e-4
 
 

@@ -424,6 +424,8 @@ def test_rows_that_weigh_nothing_do_not_validate(
 def test_mistakes_are_one_sentence(model: MaskedAutoencoder, texts: list[str]) -> None:
     with pytest.raises(ValueError, match="1 class"):
         Classifier(model).fit(texts, np.ones(60))
+    with pytest.raises(ValueError, match="2 of the 60 labels in y are missing"):
+        Classifier(model).fit(texts, ["a", "b"] * 29 + [None, float("nan")])
     with pytest.raises(ValueError, match="X has 60 rows and y has 3"):
         Regressor(model).fit(texts, [1.0, 2.0, 3.0])
     with pytest.raises(DataError, match="too long"):

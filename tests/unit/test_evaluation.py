@@ -109,6 +109,8 @@ def test_of_many_groups_the_largest_are_measured_and_all_are_counted(
     found = evaluate(predictor, data, data_config=config, resamples=0)
     assert len(found.groups) == 50 and next(iter(found.groups)) == "large"
     assert found.num_groups == found.to_json()["num_groups"] == 56
+    assert found.group_rows.keys() == found.groups.keys()
+    assert found.group_rows["large"] == 5 and found.group_rows["g0"] == 1
     assert evaluate(predictor, data, resamples=0).num_groups == 0
 
 

@@ -475,6 +475,26 @@ def test_scores_against_a_reference(
             score_to_file(model, text, tmp_path / "c.csv", reference=absent)
 
 
+def test_a_reference_may_be_named_by_its_id(
+    model: MaskedAutoencoder, text: list[str], tmp_path: Path
+) -> None:
+    data = pa.table({"smiles": text, "name": ["wt", *(f"v{n % 2}" for n in range(1, len(text)))]})
+    named = DataConfig(column=("smiles",), id="name")
+    score_to_file(model, data, tmp_path / "a.csv", reference="wt", data_config=named)
+    found = pd.read_csv(tmp_path / "a.csv")
+    np.testing.assert_allclose(found.difference, found.score - found.score[0], atol=1e-5)
+    with pytest.raises(UserInputError, match="rows have the id 'v1'; name the one"):
+        score_to_file(model, data, tmp_path / "b.csv", reference="v1", data_config=named)
+
+
+def test_a_reference_string_unlike_the_training_data_is_told(
+    model: MaskedAutoencoder, text: list[str], tmp_path: Path
+) -> None:
+    told = score_to_file(model, text, tmp_path / "a.csv", reference="@@@").notes
+    assert any(note.startswith("the reference '@@@': ") and "b'@'"[1:] in note for note in told)
+    assert not score_to_file(model, text, tmp_path / "b.csv", reference=text[0]).notes
+
+
 def test_data_are_opened_once_for_a_reference_among_them(
     model: MaskedAutoencoder, text: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -1,6 +1,8 @@
 """Examples show what was hidden and guessed, in the user's units; pages hold everything inside."""
 
 import itertools
+from dataclasses import replace
+from html import unescape
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +23,7 @@ from anymae.report.page import Block, render_page, write_page
 from anymae.report.rows import _word, as_html, as_text, cells, characters, pictures
 from anymae.report.runs import example_blocks, write_report
 from anymae.report.show import show_rows
+from anymae.training.log import read_metrics
 from runs import Cut, cut_at, small, strings, tuned
 from tiny import tiny_config, tiny_inputs
 
@@ -439,6 +442,21 @@ def test_pages_name_runs_as_users_do(tmp_path: Path, monkeypatch: pytest.MonkeyP
     assert f"<title>{name}</title>" in page and f"<th>{name}</th>" in page
 
 
+def test_a_report_tells_how_a_run_was_trained_and_ended(tmp_path: Path) -> None:
+    data = written(tmp_path / "x.txt")
+    runs = [
+        small(tmp_path / name, data, steps=steps).folder for name, steps in (("a", 2), ("b", 3))
+    ]
+    page = write_report(runs[:1]).read_text()
+    assert "How it ended" in page and "<td>training.steps</td><td>2</td>" in page
+    assert f"<td>data.path</td><td>{data}</td>" in page and 'alt=""' not in page
+    end = read_metrics(runs[0] / "metrics.jsonl")[-1]
+    assert f"<td>valid_loss</td><td>{end['valid_loss']:.4g}</td>" in page
+    page = write_report(runs, out=tmp_path / "both.html").read_text()
+    assert "<td>training.steps</td><td>2</td><td>3</td>" in page
+    assert f"a: {end['words']}." in unescape(page)
+
+
 def test_a_report_of_a_fine_tuned_model_tells_how_it_went(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -464,6 +482,14 @@ def test_a_report_of_a_fine_tuned_model_tells_how_it_went(
         "<td>evaluation-new-all.json: " in page
         and "evaluation-odd.json holds no evaluation" in page
     )
+    weighted = replace(
+        model.evaluations["valid"], weight="w", groups={"a": {}}, group_rows={"a": 4}
+    )
+    store(weighted, tmp_path / "m" / "evaluation-new-all.json")
+    page = write_report([tmp_path / "m"]).read_text()
+    assert "weighted by w." in page
+    assert "<td>group a</td><td>4</td>" in page
+    assert "<td>finetune.seeds</td><td>2</td>" in page and "masking." not in page
     (tmp_path / "m" / "finetune.json").write_text("{}")
     page = write_report([tmp_path / "m"]).read_text()
     assert "Settings" in page and "Nothing of the fine-tuning of m is shown" in page

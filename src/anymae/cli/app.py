@@ -213,6 +213,7 @@ def _sentence(error: Exception) -> str:
     context = getattr(error, "ctx", None)
     message = _named_setting(error) or getattr(error, "format_message", error.__str__)()
     command = context.command_path if context is not None else "anymae"
+    message = message.replace(": Value error, ", ": ")
     return f"{message.rstrip('.').replace(chr(10), ' ')}; see `{command} --help`"
 
 

@@ -75,7 +75,7 @@ def show_evaluation(found: "Evaluation") -> None:
     # A target may be named `all`.
     _show("target", [("all", found.overall), *several.items()])
     if found.groups:
-        _show("group", list(found.groups.items()))
+        _show("group", list(found.groups.items()), found.group_rows or None)
     if found.num_groups > len(found.groups):
         typer.echo(f"and {found.num_groups - len(found.groups):,} smaller groups")
 
@@ -108,10 +108,20 @@ def keep_evaluation(
     return out
 
 
-def _show(what: str, lines: "list[tuple[str, Mapping[str, Estimate]]]") -> None:
+def _show(
+    what: str,
+    lines: "list[tuple[str, Mapping[str, Estimate]]]",
+    counts: "Mapping[str, int] | None" = None,
+) -> None:
+    """Show a line of metrics for each name, after how many rows it has where that is counted."""
     metrics = list(lines[0][1])
-    rows = [[name, *(str(estimates[metric]) for metric in metrics)] for name, estimates in lines]
-    show_table([what, *metrics], rows, in_parts=True)
+    rows = [
+        [name]
+        + ([] if counts is None else [f"{counts[name]:,}"])
+        + [str(estimates[metric]) for metric in metrics]
+        for name, estimates in lines
+    ]
+    show_table([what, *([] if counts is None else ["rows"]), *metrics], rows, in_parts=True)
 
 
 def _holds(path: Path, found: "Evaluation") -> bool:

@@ -35,6 +35,7 @@ def export(
             {
                 "file": str(out),
                 "inputs": written.inputs,
+                "length": written.length,
                 "output": written.output,
                 "difference": written.difference,
             }
@@ -43,7 +44,10 @@ def export(
     shapes = ", ".join(
         f"{name} ({' x '.join(map(str, shape))})" for name, shape in written.inputs.items()
     )
-    typer.echo(f"{out}: {shapes} -> {written.output}")
+    # Where the kind leaves it free the shape has a name.
+    free = any("inputs" in shape for shape in written.inputs.values())
+    most = f"; at most {written.length:,} inputs a row" if free else ""
+    typer.echo(f"{out}: {shapes} -> {written.output}{most}")
     typer.echo(f"largest difference to torch, rows of several lengths: {written.difference:.1e}")
     if run.startswith("hf://"):
         _use(run, run)

@@ -296,8 +296,8 @@ def _report_model(model: "Finetuned", *, json: bool) -> None:
     typer.echo(f"{model.folder}: {named_task(model.task)}")
     for part, found in model.evaluations.items():
         words = ", ".join(f"{name} {estimate}" for name, estimate in found.overall.items())
-        more = f" ({found.units})" if found.units else ""
-        typer.echo(f"{part}, {found.rows:,} rows: {words}{more}")
+        more = "; ".join(filter(None, (found.weighting, found.units)))
+        typer.echo(f"{part}, {found.rows:,} rows: {words}{f' ({more})' if more else ''}")
     next_answers(model.folder)
 
 

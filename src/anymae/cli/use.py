@@ -115,7 +115,7 @@ def score(
     seed: Annotated[int, typer.Option("--seed", help="Seed that assigns inputs to masks.")] = 0,
     reference: Annotated[
         str | None,
-        typer.Option("--reference", help="Row number, or a string, to take the difference to."),
+        typer.Option("--reference", help="Row number, id, or a string, to take the difference to."),
     ] = None,
     overwrite: OverwriteFlag = False,
     json: JsonFlag = False,

@@ -1,5 +1,6 @@
 """Classes and numbers of rows, learned from few labels."""
 
+import math
 from pathlib import Path
 from typing import Any, Literal, Self
 
@@ -157,7 +158,8 @@ class Classifier(ClassifierMixin, _Supervised):  # type: ignore[misc]
 
     def fit(self, X: Any, y: Any, sample_weight: Any = None) -> Self:  # noqa: ANN401, N803
         """Learn the classes `y` of the rows of `X`."""
-        check_classification_targets(_targets(y))
+        _refuse_missing(_targets(y))
+        check_classification_targets(y)
         y = column_or_1d(y, warn=True)
         _same_length(X, y)
         self.classes_, codes = np.unique(y, return_inverse=True)
@@ -218,6 +220,17 @@ def _targets(y: Any) -> Any:  # noqa: ANN401
     if y is None:
         raise ValueError("this estimator requires y to be passed, but the target y is None")
     return y
+
+
+def _refuse_missing(y: Any) -> None:  # noqa: ANN401
+    """Refuse labels that are not there, which would pass for numbers or a class of their own."""
+    cells = np.asarray(y).ravel().tolist()
+    count = sum(cell is None or (isinstance(cell, float) and math.isnan(cell)) for cell in cells)
+    if count:
+        raise ValueError(
+            f"{count:,} of the {len(cells):,} labels in y are missing (None or NaN); leave these "
+            "rows out of X and y"
+        )
 
 
 def _same_length(X: Any, y: Array) -> None:  # noqa: ANN401, N803

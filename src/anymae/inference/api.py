@@ -296,8 +296,8 @@ def score_to_file(
         data_config: Columns, roles, and what to do with odd rows.
         num_masks: Masks that hide all inputs between them.
         seed: Deals inputs to masks.
-        reference: A row number of `data`, or a string; `difference` is then the row's score
-            minus the reference's (negative: more plausible than the reference).
+        reference: A row number of `data`, an id of its id column, or a string; `difference` is
+            then the row's score minus the reference's (negative: more plausible than it).
         config: Device and precision.
         overwrite: Replace `out`.
         progress: Told how many rows are done.
@@ -316,14 +316,15 @@ def score_to_file(
     model = open_model(run)
     scores = Scores(model, num_masks, seed)
     dataset = open_rows(model, data, data_config)
-    against = None
+    against: float | None = None
+    notes: tuple[str, ...] = ()
     if reference is not None:
-        against = reference_score(scores, dataset, reference, data_config, config)
+        against, notes = reference_score(scores, dataset, reference, data_config, config)
     # What is computed of a row does not depend on the reference: shards serve any.
     identity = {"verb": "score", "masks": scores.num_masks, "seed": seed}
     return _write(
         scores, ScoreLayout(against), model, dataset, Path(out), data_config, config, progress,
-        identity,
+        identity, notes,
     )  # fmt: skip
 
 

@@ -5,11 +5,13 @@ import math
 import numpy as np
 
 from anymae.config import DataConfig
+from anymae.data.batch import IntArray
 from anymae.data.dataset import Dataset
 from anymae.errors import DataError, UserInputError
 from anymae.inference.computations import Scores
 from anymae.inference.compute import ComputeConfig, compute
 from anymae.inference.layouts import ScoreLayout
+from anymae.inference.novelty import unlike_inputs
 from anymae.inference.rows import open_rows
 
 
@@ -19,26 +21,38 @@ def reference_score(
     reference: int | str,
     data_config: DataConfig,
     config: ComputeConfig | None,
-) -> float:
+) -> tuple[float, tuple[str, ...]]:
     """Score the one row that others are compared with.
 
     Args:
         scores: What scores rows.
         dataset: The rows.
-        reference: The number of one of them in the source, or a string of its own.
+        reference: The number of one of them in the source, its id, or a string of its own.
         data_config: Its `too_long` holds for the string, too.
         config: Device and precision.
 
+    Returns:
+        The score, and in what a string of its own differs from the training data, in sentences.
+
     Raises:
-        UserInputError: There is no such row, or it has no score.
+        UserInputError: There is no such row, several have the id, or it has no score.
     """
     kind = dataset.input.kind
-    if isinstance(reference, str) and kind != "bytes":
+    called = _rows_called(reference, dataset)
+    if len(called) > 1:
+        raise UserInputError(
+            f"{len(called):,} rows have the id {reference!r}; name the one that is meant by its "
+            "number, from 0"
+        )
+    notes: tuple[str, ...] = ()
+    if isinstance(reference, str) and not len(called) and kind != "bytes":
         raise UserInputError(
             f"the reference {reference!r} is a string and the run reads {kind} inputs; name a "
-            "row number, from 0"
+            "row number, from 0, or an id of the column that --id names"
         )
-    if isinstance(reference, str):
+    if len(called):
+        index = called
+    elif isinstance(reference, str):
         asked = DataConfig(too_long=data_config.too_long)
         try:
             dataset, index = open_rows(scores.model, [reference], asked), np.array([0])
@@ -48,6 +62,9 @@ def reference_score(
                 f"({str(error).partition(';')[0]}); give a string that the run can read, or a row "
                 "number from 0"
             ) from None
+        notes = tuple(
+            f"the reference {reference!r}: {note}" for note in unlike_inputs(scores.model, dataset)
+        )
     else:
         index = np.flatnonzero(dataset.rows.numbers_of(np.arange(len(dataset))) == reference)
         if not len(index):
@@ -61,4 +78,12 @@ def reference_score(
         raise UserInputError(
             f"the reference {reference!r} has one input and so no score; name one with at least two"
         )
-    return found
+    return found, notes
+
+
+def _rows_called(reference: int | str, dataset: Dataset) -> IntArray:
+    """Return the positions of the rows that have the reference as their id."""
+    if isinstance(reference, int) or dataset.roles.id is None:
+        return np.zeros(0, np.int64)
+    ids = dataset.column(dataset.roles.id).to_pylist()
+    return np.array([place for place, value in enumerate(ids) if str(value) == reference], np.int64)

@@ -5,6 +5,7 @@ Shapes: B examples, H x W pixels of C colours, N inputs, K numbers an input.
 
 import base64
 from collections.abc import Mapping, Sequence
+from html import escape
 from io import BytesIO
 from typing import Any
 
@@ -19,10 +20,15 @@ _HIDDEN = (0.36, 0.55, 0.94)
 """Colour of what was hidden: blue is in no grey picture."""
 
 
-def as_image(png: bytes, text: str = "") -> str:
-    """Return an HTML image that holds the PNG itself."""
+def as_image(png: bytes, text: str) -> str:
+    """Return an HTML image that holds the PNG itself.
+
+    Args:
+        png: The picture.
+        text: What it shows, for those who cannot see it.
+    """
     data = base64.b64encode(png).decode()
-    return f'<img alt="{text}" src="data:image/png;base64,{data}">'
+    return f'<img alt="{escape(text)}" src="data:image/png;base64,{data}">'
 
 
 def picture_grid(

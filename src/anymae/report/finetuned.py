@@ -34,7 +34,9 @@ def finetuned_blocks(folder: Path, name: str, *, prefix: str = "") -> list[Block
     blocks = [Block(title=f"{prefix}Fine-tuning", rows=list(_facts(found)))]
     looks = dict(_looks(found))
     if looks:
-        image = as_image(curves(looks, x="step", y="validation loss"))
+        image = as_image(
+            curves(looks, x="step", y="validation loss"), "validation loss over the steps"
+        )
         note = "Step 0: the head alone, on the frozen encoder."
         blocks.append(Block(title=f"{prefix}Validation loss", html=image, note=note))
     return [*blocks, _metrics(folder, found, title=f"{prefix}Metrics")]
@@ -52,6 +54,7 @@ def _metrics(folder: Path, found: Finetuned, *, title: str) -> Block:
     notes.insert(0, "In brackets: 95 % intervals." if evaluations else "No row validates.")
     units = dict.fromkeys(each.units.capitalize() for each in evaluations.values() if each.units)
     notes += [f"{words}." for words in units]
+    notes += [f"{part}: {each.weighting}." for part, each in evaluations.items() if each.weighting]
     metrics = list(dict.fromkeys(key for each in evaluations.values() for key in each.overall))
     lines = [_lines(part, each, metrics) for part, each in evaluations.items()]
     return Block(
@@ -111,4 +114,5 @@ def _lines(part: str, found: Evaluation, metrics: list[str]) -> Iterator[list[st
     for target, of in found.targets.items() if len(found.targets) > 1 else ():
         yield line(target, of, "", "")
     for group, of in found.groups.items():
-        yield line(f"group {group}", of, "", "")
+        count = found.group_rows.get(group)
+        yield line(f"group {group}", of, "" if count is None else f"{count:,}", "")

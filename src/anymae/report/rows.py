@@ -75,14 +75,16 @@ def as_html(
     examples: Sequence[Example], inputs: InputConfig, preparation: Preparation | None
 ) -> str:
     """Show examples on a page; everything is inside the returned HTML."""
+    names = "rows " + ", ".join(str(example.row) for example in examples)
     match inputs.kind:
         case "bytes":
             return "\n".join(_html_characters(example) for example in examples)
         case "table":
             return "\n".join(_html_cells(example, inputs, preparation) for example in examples)
         case "image":
-            return as_image(picture_grid(*pictures(examples, inputs, preparation)))
-    return as_image(series_grid(examples))
+            picture = picture_grid(*pictures(examples, inputs, preparation))
+            return as_image(picture, f"pictures, what was hidden of them, and the guesses: {names}")
+    return as_image(series_grid(examples), f"numbers, hidden ones and the guesses: {names}")
 
 
 def characters(example: Example) -> list[Piece]:

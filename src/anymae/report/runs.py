@@ -2,6 +2,7 @@
 
 import logging
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,7 @@ from anymae.data.dataset import Dataset, open_data
 from anymae.data.preparation import Preparation
 from anymae.data.sources.locate import require_output
 from anymae.errors import AnymaeError, UserInputError
+from anymae.files import read_json
 from anymae.hub import load, read_config, resolve
 from anymae.model import MaskedAutoencoder
 from anymae.recipes import load_recipe
@@ -80,13 +82,15 @@ def write_report(
     logs = dict(
         zip(names, (read_metrics(folder / "metrics.jsonl") for folder in folders), strict=True)
     )
-    blocks = [_settings(names, configs), *loss_blocks(logs)]
+    settings = [_settings_of(*pair) for pair in zip(folders, configs, strict=True)]
+    blocks = [*_outcomes(logs), *loss_blocks(logs)]
     for folder, name in zip(folders, names, strict=True):
         prefix = f"{name}: " if len(folders) > 1 else ""
         if (folder / RESULT).exists():
             blocks += finetuned_blocks(folder, name, prefix=prefix)
         else:
             blocks += _masks(folder, name, prefix=prefix, no_examples=no_examples)
+    blocks.append(_side_by_side("Settings", names, settings))
     title = names[0] if len(folders) == 1 else "Runs"
     write_page(page, title, blocks)
     return page
@@ -137,10 +141,14 @@ def example_blocks(
         names = [str(place) for place in range(len(together))]
         if preparation is not None and inputs.kind == "table":
             names = [column["name"] for column in preparation.statistics["columns"]]
-        image = as_image(matrix(together, names, "hidden together, beyond chance"))
+        image = as_image(
+            matrix(together, names, "hidden together, beyond chance"),
+            "which inputs are hidden together",
+        )
+        places = " Patches count from the upper left one, line by line." * (inputs.kind == "image")
         note = (
             "How much likelier an input is hidden where the line's is, of the rows that have both; "
-            f"over {len(counted)} rows."
+            f"over {len(counted)} rows.{places}"
         )
         blocks.append(Block(title=f"{prefix}What is hidden together", html=image, note=note))
     return blocks
@@ -151,14 +159,49 @@ def rows_counted(inputs: InputConfig) -> int:
     return COUNTED if inputs.kind != "bytes" and inputs.length <= MOST_PAIRED else 0
 
 
-def _settings(names: Sequence[str], configs: Sequence[dict[str, Any]]) -> Block:
-    """Tell settings side by side."""
-    flat = [_flatten(config) for config in configs]
-    keys = list(dict.fromkeys(key for settings in flat for key in settings))
+def _settings_of(folder: Path, config: dict[str, Any]) -> dict[str, Any]:
+    """Return what was asked for, and how the model is built, by dotted key."""
+    if (folder / RESULT).exists():
+        # Masks and decoder of the pretraining have no part in it.
+        network = {key: part for key, part in config.items() if key not in ("decoder", "masking")}
+        asked = read_json(folder / RESULT).get("asked", {})
+        sections = {"data": "data", "finetune": "config", "training": "training"}
+        return _flatten({ours: asked.get(key, {}) for ours, key in sections.items()} | network)
+    if not (folder / RECIPE).exists():
+        return _flatten(config)
+    recipe = load_recipe(folder / RECIPE)
+    data = recipe.data.model_dump(mode="json", exclude_defaults=True)
+    return _flatten({"preset": recipe.preset, "data": data, "training": recipe.training, **config})
+
+
+def _outcomes(logs: dict[str, list[Entry]]) -> list[Block]:
+    """Tell how pretraining ended, side by side; nothing of runs that did not get there."""
+    ends = {
+        name: entry for name, entries in logs.items() for entry in entries if entry["kind"] == "end"
+    }
+    if not ends:
+        return []
+    numbers = [
+        {key: f"{value:.4g}" for key, value in end.items() if isinstance(value, int | float)}
+        for end in ends.values()
+    ]
+    several = len(logs) > 1
+    words = [
+        f"{name}: {end['words']}." if several else f"{end['words'].capitalize()}."
+        for name, end in ends.items()
+        if "words" in end
+    ]
+    block = _side_by_side("How it ended", list(ends), numbers)
+    return [replace(block, text=" ".join(words))]
+
+
+def _side_by_side(title: str, names: Sequence[str], each: Sequence[dict[str, Any]]) -> Block:
+    """Tabulate values by key, a column for each run."""
+    keys = list(dict.fromkeys(key for values in each for key in values))
     return Block(
-        title="Settings",
+        title=title,
         columns=["", *names],
-        rows=[[key, *(str(settings.get(key, "")) for settings in flat)] for key in keys],
+        rows=[[key, *(str(values.get(key, "")) for values in each)] for key in keys],
     )
 
 
@@ -168,7 +211,8 @@ def _flatten(values: dict[str, Any], prefix: str = "") -> dict[str, Any]:
         if isinstance(value, dict):
             flat |= _flatten(value, f"{prefix}{key}.")
         elif value not in (None, [], ()):
-            flat[f"{prefix}{key}"] = value
+            listed = isinstance(value, list | tuple)
+            flat[f"{prefix}{key}"] = ", ".join(map(str, value)) if listed else value
     return flat
 
 
@@ -192,7 +236,8 @@ def loss_blocks(logs: dict[str, list[Entry]]) -> list[Block]:
                 lines[label] = (steps, values)
     if not lines:
         return []
-    return [Block(title="Loss", html=as_image(curves(lines, x="step", y="loss per hidden input")))]
+    picture = curves(lines, x="step", y="loss per hidden input")
+    return [Block(title="Loss", html=as_image(picture, "losses over the steps"))]
 
 
 def _masks(folder: Path, name: str, *, prefix: str, no_examples: bool) -> list[Block]:

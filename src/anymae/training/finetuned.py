@@ -183,6 +183,8 @@ def _results(result: Finetuned) -> str:
         lines += [f"| {part} | {name} | {value} |" for name, value in found.overall.items()]
     units = {found.units for found in result.evaluations.values() if found.units}
     lines += [f"\n{words.capitalize()}." for words in units]
+    weighting = {found.weighting for found in result.evaluations.values() if found.weighting}
+    lines += [f"\nMetrics are {words}." for words in sorted(weighting)]
     if result.task.positive is not None:
         lines.append(f"\nThe positive class is {result.task.positive}.")
     return "\n".join(lines) + "\n"
