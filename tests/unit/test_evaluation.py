@@ -53,6 +53,8 @@ def test_weights_that_a_model_was_trained_with_are_not_dropped_in_silence(
         config, out = DataConfig(weight=weight), tmp_path / str(weight)
         done = finetune(model, data, target="y", data_config=config, training=training, out=out)
         assert done.evaluations["valid"].weight == weight
+        card = (out / "README.md").read_text()
+        assert ("Metrics are weighted by my w." in card) == (weight is not None)
         said = "unweighted; trained with weights of my w: --weight 'my w'" if weight else ""
         found = evaluate(out, data, resamples=0)
         assert found.weighting == said
