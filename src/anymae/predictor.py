@@ -233,8 +233,11 @@ def members_of(task: TaskConfig, values: npt.NDArray[np.floating]) -> Answered:
     return np.asarray(members * np.array(task.std) + np.array(task.mean))
 
 
+@torch.random.fork_rng(devices=[])
 def build(config: Mapping[str, Any]) -> MaskedAutoencoder | Predictor | Ensemble:
     """Build the model that a `config.json` describes, with weights yet to be loaded.
+
+    torch's random state is left as it was: weights are drawn, and then replaced.
 
     Args:
         config: A `ModelConfig`, with a `task` section where the model was fine-tuned.
