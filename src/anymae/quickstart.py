@@ -17,12 +17,12 @@ import shutil
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from pathlib import Path
 from tempfile import TemporaryFile
-from typing import IO, Any
+from typing import Any, cast
 
 import numpy as np
 import numpy.typing as npt
@@ -148,7 +148,7 @@ def quickstart(
     write_file(out / _DIGITS, lambda staged: np.savez_compressed(staged, images=images[pool]))
     commands = {name: _command(out, name, steps=steps, seed=seed) for name in ARMS}
     _run(commands, [out / name for name in ARMS], total=steps * len(ARMS), progress=progress)
-    models = {name: _load(out / name) for name in ARMS}
+    models = {name: cast("MaskedAutoencoder", load(out / name)) for name in ARMS}
     features = {
         "guided masks": _features(models["guided"], images),
         "random masks": _features(models["random"], images),
@@ -258,54 +258,40 @@ def _run(
     total: int,
     progress: Progress | None,
 ) -> None:
-    """Run commands side by side, one thread each, and tell how far they are."""
+    """Run commands of `anymae` side by side, one thread each, and tell how far they are."""
+
+    def tell() -> None:
+        if progress is not None:
+            progress(sum(_steps_done(folder) for folder in folders), total)
+
     environment = {**os.environ, "OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1"}
-    with ExitStack() as stack:
-        said = [stack.enter_context(TemporaryFile("w+")) for _ in commands]
-        running = [
-            stack.enter_context(_started([*command, "--json"], log, environment))
-            for command, log in zip(commands.values(), said, strict=True)
-        ]
-        while any(process.poll() is None for process in running):
-            if progress is not None:
-                progress(sum(_steps_done(folder) for folder in folders), total)
+    running = {}
+    with ExitStack() as stack:  # which no process outlives
+        for name, command in commands.items():
+            log = stack.enter_context(TemporaryFile("w+"))
+            process = subprocess.Popen(
+                [sys.executable, "-m", "anymae", *command, "--json"],
+                env=environment,
+                stdout=subprocess.DEVNULL,
+                stderr=log,
+            )
+            stack.callback(process.wait)
+            stack.callback(process.terminate)
+            running[name] = process, log
+        while any(process.poll() is None for process, _ in running.values()):
+            tell()
             time.sleep(0.5)
-            for name, process, log in zip(commands, running, said, strict=True):
+            for name, (process, log) in running.items():
                 if process.poll():
                     log.seek(0)
                     last = (log.read().strip() or "it said nothing").splitlines()[-1]
                     raise AnymaeError(f"pretraining with {name} masks failed: {last}")
-    if progress is not None:  # the last steps fell between two looks
-        progress(sum(_steps_done(folder) for folder in folders), total)
-
-
-@contextmanager
-def _started(
-    words: Sequence[str], log: IO[str], environment: Mapping[str, str]
-) -> Iterator[subprocess.Popen[bytes]]:
-    """Run `anymae` with `words` in another process, which does not outlive the block."""
-    process = subprocess.Popen(
-        [sys.executable, "-m", "anymae", *words],
-        env=environment,
-        stdout=subprocess.DEVNULL,
-        stderr=log,
-    )
-    try:
-        yield process
-    finally:
-        process.terminate()
-        process.wait()
+    tell()  # the last steps fell between two looks
 
 
 def _steps_done(folder: Path) -> int:
     entries = read_metrics(folder / "metrics.jsonl")
     return int(entries[-1]["step"]) if entries else 0
-
-
-def _load(folder: Path) -> MaskedAutoencoder:
-    model = load(folder)
-    assert isinstance(model, MaskedAutoencoder)
-    return model
 
 
 def _untrained(like: MaskedAutoencoder, seed: int) -> MaskedAutoencoder:
