@@ -15,8 +15,6 @@ import typer
 from anymae.training.progress import duration
 
 if TYPE_CHECKING:
-    from rich.table import Table
-
     from anymae.task import TaskConfig
     from anymae.training.progress import Progress as TrainingProgress
 
@@ -35,7 +33,9 @@ Progress = Callable[[int, int], None]
 
 def show_json(value: Mapping[str, Any]) -> None:
     """Print one JSON object on stdout, on one line; what is not finite becomes null."""
-    typer.echo(json.dumps(_plain(value), allow_nan=False))
+    from pydantic_core import to_jsonable_python
+
+    typer.echo(json.dumps(to_jsonable_python(value, inf_nan_mode="null")))
 
 
 def show_table(
@@ -50,6 +50,7 @@ def show_table(
             first column.
     """
     from rich.console import Console
+    from rich.table import Table
 
     # What no terminal shows is not folded to the width of one. A column may be called mass [kg].
     terminal = sys.stdout.isatty()
@@ -59,22 +60,14 @@ def show_table(
     parts = _parts(columns, rows, console.width) if in_parts else [range(len(columns))]
     with console.capture() as captured:
         for part in parts:
-            console.print(
-                _table([columns[n] for n in part], [[row[n] for n in part] for row in rows])
-            )
+            table = Table()
+            for n in part:
+                table.add_column(columns[n], justify="right" if n else "left", overflow="fold")
+            for row in rows:
+                table.add_row(*(row[n] for n in part))
+            console.print(table)
     # What rich prints itself ends the process where nobody reads on.
     typer.echo(captured.get(), nl=False)
-
-
-def _table(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> "Table":
-    from rich.table import Table
-
-    table = Table()
-    for number, column in enumerate(columns):
-        table.add_column(column, justify="right" if number else "left", overflow="fold")
-    for row in rows:
-        table.add_row(*row)
-    return table
 
 
 def _parts(
@@ -230,14 +223,3 @@ def next_answers(model: object) -> None:
 def next_probe(run: object) -> None:
     """Name the command that judges an encoder."""
     next_step("probe", run, "LABELLED", "--target", "COL")
-
-
-def _plain(value: Any) -> Any:  # noqa: ANN401 - any JSON value
-    """Make a value fit for strict JSON."""
-    if isinstance(value, Mapping):
-        return {str(key): _plain(item) for key, item in value.items()}
-    if isinstance(value, (list, tuple)):
-        return [_plain(item) for item in value]
-    if isinstance(value, float) and not -float("inf") < value < float("inf"):
-        return None
-    return value
