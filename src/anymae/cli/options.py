@@ -12,15 +12,13 @@ from dataclasses import dataclass, fields, is_dataclass
 from enum import StrEnum
 from functools import wraps
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, TypeVar, get_type_hints
+from typing import TYPE_CHECKING, Annotated, Any
 
 from typer import Argument, Option
 
 if TYPE_CHECKING:
     from anymae.config import DataConfig
     from anymae.inference import ComputeConfig
-
-Returned = TypeVar("Returned")
 
 LARGEST_SEED = 2**32 - 1
 """As in `anymae.config`, which `--help` does not wait for."""
@@ -159,44 +157,30 @@ class RunFlags:
         return {**shorthands(vars(self)), **parse_settings(self.setting or ())}
 
 
-def spread(verb: Callable[..., Returned]) -> Callable[..., Returned]:
+def spread(verb: Callable[..., None]) -> Callable[..., None]:
     """Replace each parameter that is a dataclass by one keyword for each of its fields.
 
     These come last, so that `--help` begins with the verb's own flags.
     """
-    hints = get_type_hints(verb, include_extras=True)
-    groups = {
-        name: hint for name, hint in hints.items() if isinstance(hint, type) and is_dataclass(hint)
-    }
-    own = [
-        parameter.replace(kind=parameter.KEYWORD_ONLY, annotation=hints[name])
-        for name, parameter in inspect.signature(verb).parameters.items()
-        if name not in groups
-    ]
-    shared = [flag for group in groups.values() for flag in _flags(group)]
+    flags: list[inspect.Parameter] = []
+    groups: dict[str, Any] = {}
+    for name, parameter in inspect.signature(verb).parameters.items():
+        if is_dataclass(parameter.annotation):
+            groups[name] = parameter.annotation
+        else:
+            flags.append(parameter.replace(kind=parameter.KEYWORD_ONLY))
+    for group in groups.values():
+        flags += inspect.signature(group).parameters.values()
 
     @wraps(verb)
-    def flat(**values: Any) -> Returned:  # noqa: ANN401 - typer checks each flag
+    def flat(**values: Any) -> None:  # noqa: ANN401 - typer checks each flag
         filled = {
             name: group(**{field.name: values.pop(field.name) for field in fields(group)})
             for name, group in groups.items()
         }
-        return verb(**values, **filled)
+        verb(**values, **filled)
 
     del flat.__wrapped__
-    flat.__signature__ = inspect.Signature([*own, *shared])  # type: ignore[attr-defined]
-    flat.__annotations__ = {flag.name: flag.annotation for flag in (*own, *shared)}
+    flat.__signature__ = inspect.Signature(flags)  # type: ignore[attr-defined]
+    flat.__annotations__ = {flag.name: flag.annotation for flag in flags}
     return flat
-
-
-def _flags(group: Any) -> list[inspect.Parameter]:  # noqa: ANN401 - any dataclass
-    types = get_type_hints(group, include_extras=True)
-    return [
-        inspect.Parameter(
-            field.name,
-            inspect.Parameter.KEYWORD_ONLY,
-            default=field.default,
-            annotation=types[field.name],
-        )
-        for field in fields(group)
-    ]
