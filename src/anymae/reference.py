@@ -15,16 +15,10 @@ from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 from pydantic_core import PydanticUndefined
 
-from anymae.config import (
-    DataConfig,
-    DecoderConfig,
-    EncoderConfig,
-    MaskingConfig,
-    Recipe,
-    TrainingConfig,
-)
+from anymae.config import DataConfig, Recipe
 from anymae.files import write_text
 from anymae.presets import PRESETS
+from anymae.recipes import SECTIONS
 from anymae.task import FinetuneConfig, ReadoutConfig
 
 _HEAD = """# Settings
@@ -57,10 +51,7 @@ _FINETUNE = """Of `training` it has defaults of its own: `batch_size` 32, `patie
 
 _SECTIONS: Mapping[str, type[BaseModel]] = {
     "data": DataConfig,
-    "encoder": EncoderConfig,
-    "decoder": DecoderConfig,
-    "masking": MaskingConfig,
-    "training": TrainingConfig,
+    **SECTIONS,
     "finetune": FinetuneConfig,
     "finetune: readout": ReadoutConfig,
 }
@@ -88,7 +79,7 @@ class Setting(NamedTuple):
 def settings_of(section: type[BaseModel]) -> list[Setting]:
     """Describe the keys of a section.
 
-    >>> settings_of(MaskingConfig)[1]._replace(meaning="")
+    >>> settings_of(SECTIONS["masking"])[1]._replace(meaning="")
     Setting(key='ratio', values='number above 0, below 1', default='0.3', meaning='')
     """
     schema = section.model_json_schema()
@@ -130,13 +121,10 @@ def _page() -> Iterator[str]:
 
 def _preset_row(name: str) -> tuple[str, ...]:
     preset = PRESETS[name]
-    sections = {
-        section: getattr(preset, section) for section in _SECTIONS if section in preset._fields
-    }
     keys = (
         f"`{section}.{key}={_plain(value)}`"
-        for section, values in sections.items()
-        for key, value in values.items()
+        for section in SECTIONS
+        for key, value in getattr(preset, section).items()
     )
     return f"`{name}`", preset.summary, ", ".join(keys)
 
