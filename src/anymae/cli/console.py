@@ -117,9 +117,9 @@ def progress(verb: str, unit: str = "rows") -> Iterator[Progress]:
             now = time.monotonic()
             before, started = first = first or (done, now)
             speed = (done - before) / max(now - started, 1e-9)
-            left = (total - done) / speed if speed else None
             times, of = (3600, "h") if 0 < speed < 1 else (1, "s")
-            show(done, total, f"{times * speed:,.0f} {unit}/{of}", left)
+            left = f", {duration((total - done) / speed)} left" if speed else ""
+            show(done, total, f"{times * speed:,.0f} {unit}/{of}{left}")
 
         yield update
 
@@ -130,14 +130,14 @@ def training_progress(verb: str) -> Iterator[Callable[["TrainingProgress"], None
     with _shown(verb) as show:
 
         def update(now: "TrainingProgress") -> None:
-            words = f"loss {now.loss:.4f}, {now.rows_per_second:,.0f} rows/s"
-            show(now.step, now.steps, words, now.seconds_left)
+            speed, left = f"{now.rows_per_second:,.0f} rows/s", duration(now.seconds_left)
+            show(now.step, now.steps, f"loss {now.loss:.4f}, {speed}, {left} left")
 
         yield update
 
 
-Show = Callable[[int, int, str, float | None], None]
-"""Takes done, total, words about it and seconds left."""
+Show = Callable[[int, int, str], None]
+"""Takes done, total and words about it."""
 
 
 def is_main_process() -> bool:
@@ -148,7 +148,7 @@ def is_main_process() -> bool:
 @contextmanager
 def _shown(verb: str) -> Iterator[Show]:
     if not is_main_process():
-        yield lambda done, total, words, left: None
+        yield lambda done, total, words: None
         return
     if not sys.stderr.isatty():
         yield _lines(verb)
@@ -162,10 +162,9 @@ def _shown(verb: str) -> Iterator[Show]:
     with Bar(*columns, console=Console(stderr=True), transient=True) as bar:
         task = bar.add_task(verb, total=None, visible=False, words="")
 
-        def show(done: int, total: int, words: str, left: float | None) -> None:
-            text = words if left is None else f"{words}, {duration(left)} left"
+        def show(done: int, total: int, words: str) -> None:
             late = time.monotonic() - started > PATIENCE
-            bar.update(task, completed=done, total=total, visible=late, words=text)
+            bar.update(task, completed=done, total=total, visible=late, words=words)
 
         yield show
 
@@ -173,14 +172,13 @@ def _shown(verb: str) -> Iterator[Show]:
 def _lines(verb: str) -> Show:
     told, before = time.monotonic(), 0
 
-    def show(done: int, total: int, words: str, left: float | None) -> None:
+    def show(done: int, total: int, words: str) -> None:
         nonlocal told, before
         now = time.monotonic()
         if now - told < INTERVAL or done == before:
             return
         told, before = now, done
-        rest = "" if left is None else f", {duration(left)} left"
-        typer.echo(f"{verb}: {done:,} of {total:,}, {words}{rest}", err=True)
+        typer.echo(f"{verb}: {done:,} of {total:,}, {words}", err=True)
 
     return show
 

@@ -1,6 +1,5 @@
 """Verbs that tell how good a model is."""
 
-import logging
 from dataclasses import dataclass, replace
 from enum import StrEnum
 from pathlib import Path
@@ -42,8 +41,6 @@ from anymae.errors import UserInputError
 if TYPE_CHECKING:
     from anymae.comparison.result import Comparison
     from anymae.task import TaskType
-
-logger = logging.getLogger(__name__)
 
 
 class Part(StrEnum):
