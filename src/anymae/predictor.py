@@ -131,15 +131,10 @@ class Ensemble(nn.Module):
     def __init__(self, members: Iterable[Predictor]) -> None:
         super().__init__()
         self.members = nn.ModuleList(members)
-        first = self.first
+        first = next(self.predictors())
         self.config = first.config
         self.task = first.task.model_copy(update={"members": len(self.members)})
         self.data = first.data
-
-    @property
-    def first(self) -> Predictor:
-        """The member with the first seed."""
-        return next(iter(self.predictors()))
 
     def predictors(self) -> Iterator[Predictor]:
         """Go through the members."""
