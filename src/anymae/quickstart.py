@@ -29,6 +29,7 @@ import numpy.typing as npt
 import torch
 
 from anymae.config import DataConfig
+from anymae.data.batch import IntArray
 from anymae.errors import AnymaeError, FolderError
 from anymae.files import require_free, require_writable, write_bytes, write_file
 from anymae.hub import load
@@ -147,7 +148,7 @@ def quickstart(
     out.mkdir(parents=True, exist_ok=True)
     write_file(out / _DIGITS, lambda staged: np.savez_compressed(staged, images=images[pool]))
     commands = {name: _command(out, name, steps=steps, seed=seed) for name in ARMS}
-    _run(commands, [out / name for name in ARMS], total=steps * len(ARMS), progress=progress)
+    _run(commands, out, steps * len(ARMS), progress)
     models = {name: cast("MaskedAutoencoder", load(out / name)) for name in ARMS}
     features = {
         "guided masks": _features(models["guided"], images),
@@ -165,11 +166,11 @@ def quickstart(
         page=out / "report.html",
         seconds=0.0,
     )
-    _write(story, models, images[test], labels[test], {name: out / name for name in ARMS})
+    _write(story, models, images[test], labels[test])
     return replace(story, seconds=time.monotonic() - started)
 
 
-def reduce(features: FloatArray, pool: npt.NDArray[np.int64]) -> FloatArray:
+def reduce(features: FloatArray, pool: IntArray) -> FloatArray:
     """Reduce features to principal components of the unlabelled rows `pool`, of unit size.
 
     All components are scaled alike, so that raw pixels are merely turned.
@@ -185,11 +186,7 @@ def reduce(features: FloatArray, pool: npt.NDArray[np.int64]) -> FloatArray:
 
 
 def few_label_accuracies(
-    features: FloatArray,
-    labels: npt.NDArray[np.int64],
-    *,
-    pool: npt.NDArray[np.int64],
-    test: npt.NDArray[np.int64],
+    features: FloatArray, labels: IntArray, *, pool: IntArray, test: IntArray
 ) -> dict[int, tuple[float, ...]]:
     """Train a linear classifier with few labels, again and again.
 
@@ -207,17 +204,15 @@ def few_label_accuracies(
     found: dict[int, tuple[float, ...]] = {}
     draws = [np.random.default_rng(draw).permutation(pool) for draw in range(DRAWS)]
     for count in LABELS:
+        few = [draw[:count] for draw in draws]
         fits = (
-            LogisticRegression(C=STRENGTH, max_iter=2000).fit(
-                features[d[:count]], labels[d[:count]]
-            )
-            for d in draws
+            LogisticRegression(C=STRENGTH, max_iter=2000).fit(features[d], labels[d]) for d in few
         )
         found[count] = tuple(float(fit.score(features[test], labels[test])) for fit in fits)
     return found
 
 
-def _digits() -> tuple[npt.NDArray[np.uint8], npt.NDArray[np.int64]]:
+def _digits() -> tuple[npt.NDArray[np.uint8], IntArray]:
     """Return pictures `(1797, 8, 8)` and which digit each is."""
     from sklearn.datasets import load_digits
 
@@ -225,7 +220,7 @@ def _digits() -> tuple[npt.NDArray[np.uint8], npt.NDArray[np.int64]]:
     return digits.images.astype(np.uint8), digits.target.astype(np.int64)
 
 
-def _split(count: int) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
+def _split(count: int) -> tuple[IntArray, IntArray]:
     order = np.random.RandomState(_SPLIT_SEED).permutation(count)
     return np.sort(order[:_NUM_POOL]), np.sort(order[_NUM_POOL:])
 
@@ -252,17 +247,13 @@ def _command(out: Path, name: str, *, steps: int, seed: int) -> list[str]:
 
 
 def _run(
-    commands: Mapping[str, Sequence[str]],
-    folders: Sequence[Path],
-    *,
-    total: int,
-    progress: Progress | None,
+    commands: Mapping[str, Sequence[str]], out: Path, total: int, progress: Progress | None
 ) -> None:
     """Run commands of `anymae` side by side, one thread each, and tell how far they are."""
 
     def tell() -> None:
         if progress is not None:
-            progress(sum(_steps_done(folder) for folder in folders), total)
+            progress(sum(_steps_done(out / name) for name in commands), total)
 
     environment = {**os.environ, "OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1"}
     running = {}
@@ -315,8 +306,7 @@ def _write(
     story: Story,
     models: Mapping[str, MaskedAutoencoder],
     images: npt.NDArray[np.uint8],
-    labels: npt.NDArray[np.int64],
-    folders: Mapping[str, Path],
+    labels: IntArray,
 ) -> None:
     """Write picture and page from test digits."""
     datasets = {name: open_rows(model, images, DataConfig()) for name, model in models.items()}
@@ -330,7 +320,7 @@ def _write(
         rows=story.rows(),
         note="; ".join(story.verdicts()) + ".",
     )
-    logs = {name: read_metrics(folder / "metrics.jsonl") for name, folder in folders.items()}
+    logs = {name: read_metrics(story.page.parent / name / "metrics.jsonl") for name in models}
     how = Block(
         title="How this was made",
         text="Pretraining saw 1,297 unlabelled digits, the test digits are 500 others. Features "
