@@ -4,6 +4,8 @@ A verb asks for a group by annotating a parameter with its class:
 
     @spread
     def embed(run: Path, flags: DataFlags) -> None: ...
+
+A flag is called as its parameter; what is on or off is named, as it would get a `--no-` otherwise.
 """
 
 import inspect
