@@ -19,7 +19,7 @@ import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from tempfile import TemporaryFile
 from typing import Any, cast
@@ -107,13 +107,8 @@ class Story:
 
     def to_json(self) -> dict[str, Any]:
         """Return plain values."""
-        return {
-            "accuracies": self.accuracies,
-            "commands": self.commands,
-            "picture": str(self.picture),
-            "page": str(self.page),
-            "seconds": round(self.seconds, 1),
-        }
+        paths = {"picture": str(self.picture), "page": str(self.page)}
+        return asdict(self) | paths | {"seconds": round(self.seconds, 1)}
 
 
 def quickstart(
