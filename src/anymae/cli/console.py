@@ -33,9 +33,8 @@ Progress = Callable[[int, int], None]
 
 def show_json(value: Mapping[str, Any]) -> None:
     """Print one JSON object on stdout, on one line; what is not finite becomes null."""
-    from pydantic_core import to_jsonable_python
-
-    typer.echo(json.dumps(to_jsonable_python(value, inf_nan_mode="null")))
+    plain = json.loads(json.dumps(value), parse_constant=lambda constant: None)
+    typer.echo(json.dumps(plain, allow_nan=False))
 
 
 def show_table(
