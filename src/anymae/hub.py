@@ -66,12 +66,10 @@ def load(source: str | Path) -> Model:
     """
     folder = resolve(source)
     config = read_config(folder)
-    # Weights are drawn and then replaced; nobody's random numbers shall depend on that.
-    with torch.random.fork_rng(devices=[]):
-        try:
-            model = build(config)
-        except ConfigError as error:
-            raise FolderError(f"{folder} is damaged or from another version: {error}") from None
+    try:
+        model = build(config)
+    except ConfigError as error:
+        raise FolderError(f"{folder} is damaged or from another version: {error}") from None
     _load_weights(model, folder)
     data = read_json(folder / DATA) if (folder / DATA).exists() else None
     for part in model.predictors() if isinstance(model, Ensemble) else ():
@@ -124,8 +122,7 @@ def unpack(packed: Mapping[str, Any]) -> Model:
 
     torch's random state is left as it was.
     """
-    with torch.random.fork_rng(devices=[]):
-        model = build(json.loads(packed["config"]))
+    model = build(json.loads(packed["config"]))
     model.load_state_dict(safetensors.torch.load(packed["weights"]))
     model.data = json.loads(packed["data"])
     return model.eval()
@@ -200,14 +197,10 @@ def push(folder: str | Path, name: str, *, private: bool = False) -> Pushed:
     try:
         # Of a place that is there already this changes nothing.
         api.create_repo(repository, private=private or None, exist_ok=True)
-        is_public = not api.repo_info(repository).private
-    except Exception as error:  # whatever the client and the network raise
-        raise _refused(name, error) from None
-    if private and is_public:
-        raise FolderError(
-            f"{name} is there already, and public; name another, or make it private on the hub"
-        )
-    try:
+        if private and not api.repo_info(repository).private:
+            raise FolderError(
+                f"{name} is there already, and public; name another, or make it private on the hub"
+            )
         done = api.upload_folder(
             repo_id=repository,
             folder_path=folder,
@@ -216,8 +209,13 @@ def push(folder: str | Path, name: str, *, private: bool = False) -> Pushed:
             delete_patterns=list(PUBLISHED),
             commit_message="Upload a model",
         )
-    except Exception as error:  # as above
-        raise _refused(name, error) from None
+    except FolderError:
+        raise
+    except Exception as error:  # whatever the client and the network raise
+        raise FolderError(
+            f"{name} could not be written on the Hugging Face hub ({first_line(error)}); check the "
+            "name and the connection, and log in with `hf auth login`"
+        ) from None
     return Pushed(files, str(done.commit_url))
 
 
@@ -234,13 +232,6 @@ def repository_of(name: str) -> str:
     if not name.startswith(_HUB) or not re.fullmatch(r"[\w.-]+/[\w.-]+", repository):
         raise UserInputError(f"{name!r} is no place on the hub; write {_HUB}owner/name")
     return repository
-
-
-def _refused(name: str, error: Exception) -> FolderError:
-    return FolderError(
-        f"{name} could not be written on the Hugging Face hub ({first_line(error)}); check the "
-        "name and the connection, and log in with `hf auth login`"
-    )
 
 
 def read_config(folder: Path) -> dict[str, Any]:
@@ -272,7 +263,6 @@ def read_config(folder: Path) -> dict[str, Any]:
 def model_card(model: Model) -> str:
     """Describe a model in Markdown: what it is, how to use it, how to cite the method."""
     config = model.config
-    weights = sum(parameter.numel() for parameter in model.parameters())
     if isinstance(model, MaskedAutoencoder):
         title, about = f"Masked autoencoder for {config.input.kind} inputs", _PRETRAINED
         row, usage = f"masking | {config.masking.kind}, ratio {config.masking.ratio:g}", ""
@@ -289,25 +279,19 @@ def model_card(model: Model) -> str:
         use="feature-extraction" if isinstance(model, MaskedAutoencoder) else model.task.type,
         title=title,
         about=about,
-        kind=config.input.kind,
-        length=config.input.length,
-        encoder=config.encoder.kind,
-        width=config.encoder.width,
-        depth=config.encoder.depth,
-        weights=f"{weights:,}",
+        input=config.input,
+        encoder=config.encoder,
+        weights=sum(parameter.numel() for parameter in model.parameters()),
         row=row,
         usage=usage,
     )
 
 
-_PRETRAINED = """\
-Pretrained to reconstruct hidden inputs from visible ones, as a self-guided masked autoencoder is
-([arXiv 2402.14789](https://arxiv.org/abs/2402.14789)). To be loaded with anymae."""
-
-_TRAINED = """\
-Trained on labelled rows, on the encoder of a masked autoencoder
-([arXiv 2402.14789](https://arxiv.org/abs/2402.14789)). To be loaded with anymae."""
-
+_PRETRAINED = (
+    "Pretrained to reconstruct hidden inputs from visible ones, as a self-guided masked "
+    "autoencoder is"
+)
+_TRAINED = "Trained on labelled rows, on the encoder of a masked autoencoder"
 
 _CARD = """\
 ---
@@ -318,11 +302,13 @@ tags: [masked-autoencoder, self-supervised-learning, {use}]
 # {title}
 
 {about}
+([arXiv 2402.14789](https://arxiv.org/abs/2402.14789)). To be loaded with anymae.
 
 | | |
 | --- | --- |
-| inputs | {kind}, at most {length} |
-| encoder | {encoder}, width {width}, {depth} blocks, {weights} parameters in all |
+| inputs | {input.kind}, at most {input.length} |
+| encoder | {encoder.kind}, width {encoder.width}, {encoder.depth} blocks, {weights:,} \
+parameters in all |
 | {row} |
 
 ```python

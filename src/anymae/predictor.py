@@ -131,15 +131,10 @@ class Ensemble(nn.Module):
     def __init__(self, members: Iterable[Predictor]) -> None:
         super().__init__()
         self.members = nn.ModuleList(members)
-        first = self.first
+        first = next(self.predictors())
         self.config = first.config
         self.task = first.task.model_copy(update={"members": len(self.members)})
         self.data = first.data
-
-    @property
-    def first(self) -> Predictor:
-        """The member with the first seed."""
-        return next(iter(self.predictors()))
 
     def predictors(self) -> Iterator[Predictor]:
         """Go through the members."""
@@ -233,8 +228,11 @@ def members_of(task: TaskConfig, values: npt.NDArray[np.floating]) -> Answered:
     return np.asarray(members * np.array(task.std) + np.array(task.mean))
 
 
+@torch.random.fork_rng(devices=[])
 def build(config: Mapping[str, Any]) -> MaskedAutoencoder | Predictor | Ensemble:
     """Build the model that a `config.json` describes, with weights yet to be loaded.
+
+    torch's random state is left as it was: weights are drawn, and then replaced.
 
     Args:
         config: A `ModelConfig`, with a `task` section where the model was fine-tuned.

@@ -5,7 +5,6 @@ that suit it. The number of inputs comes from the data; published configurations
 """
 
 from collections.abc import Mapping
-from types import MappingProxyType
 from typing import Any, NamedTuple
 
 from anymae.config import InputConfig, MaskingConfig, ModelConfig, TrainingConfig, parse
@@ -15,23 +14,21 @@ PERCEIVER_FROM = 1024
 """Rows with more inputs than this get a perceiver: a transformer's cost grows with N squared."""
 
 
-_NOTHING: Mapping[str, Any] = MappingProxyType({})
-
-
 class Preset(NamedTuple):
     """Settings by section, as plain values."""
 
     summary: str
     """One line for people."""
     encoder: Mapping[str, Any]
-    decoder: Mapping[str, Any] = _NOTHING
-    masking: Mapping[str, Any] = _NOTHING
-    training: Mapping[str, Any] = _NOTHING
-    input: Mapping[str, Any] = _NOTHING
+    decoder: Mapping[str, Any] = {}
+    masking: Mapping[str, Any] = {}
+    training: Mapping[str, Any] = {}
+    input: Mapping[str, Any] = {}
     """The published input spec; empty where data decide."""
 
 
-_PAPER_TRAINING = {"weight_decay": 0.01, "clip": 1.0, "precision": "auto"}
+_PUBLISHED = {"weight_decay": 0.01, "clip": 1.0, "precision": "auto"}
+_PUBLISHED_QUERIES = {"inputs_per_query": 3, "hide_queries": True, "head_choice": "sample"}
 _BYTE_PERCEIVER = {
     "kind": "perceiver",
     "width": 1024,
@@ -44,6 +41,7 @@ _BYTE_PERCEIVER = {
     "read_heads": 8,
     "read_qk_width": 256,
 }
+_BYTE_DECODER = {"width": 512, "num_heads": 8, "qk_width": 256}
 
 # Ranking hides the same popular inputs again and again, which short runs do not recover from:
 # half of each mask is uniform, the rest drawn by attention (`docs/method.md`, "Masking").
@@ -77,33 +75,16 @@ PRESETS: dict[str, Preset] = {
         "published: molecules as SMILES, 50,252,038 parameters",
         encoder={"width": 768, "depth": 12, "num_heads": 12},
         decoder={"tie_output": True},
-        masking={
-            "ratio": 0.3,
-            "inputs_per_query": 3,
-            "hide_queries": True,
-            "head_choice": "sample",
-        },
-        training={
-            **_PAPER_TRAINING,
-            "batch_size": 128,
-            "learning_rate": 1e-4,
-            "warmup": 10000.0,
-            "epochs": 30.0,
-        },
+        masking={"ratio": 0.3, **_PUBLISHED_QUERIES},
+        training=dict(_PUBLISHED, batch_size=128, learning_rate=1e-4, warmup=10000.0, epochs=30.0),
         input={"kind": "bytes", "length": 512},
     ),
     "paper-physics": Preset(
         "published: HIGGS events, 602,241 parameters",
         encoder={"width": 128, "depth": 4, "num_heads": 8},
-        masking={
-            "ratio": 0.2,
-            "inputs_per_query": 3,
-            "hide_queries": True,
-            "head_choice": "sample",
-            "random_start": 0.25,
-        },
+        masking={"ratio": 0.2, **_PUBLISHED_QUERIES, "random_start": 0.25},
         training={
-            **_PAPER_TRAINING,
+            **_PUBLISHED,
             "precision": "fp32",
             "batch_size": 256,
             "learning_rate": 1e-4,
@@ -115,44 +96,26 @@ PRESETS: dict[str, Preset] = {
     "paper-protein": Preset(
         "published: protein sequences, about 82.3 M parameters",
         encoder=_BYTE_PERCEIVER,
-        decoder={"width": 512, "num_heads": 8, "qk_width": 256, "tie_output": True},
+        decoder={**_BYTE_DECODER, "tie_output": True},
         masking={"ratio": 0.15, "inputs_per_query": 4},
-        training={
-            **_PAPER_TRAINING,
-            "batch_size": 256,
-            "learning_rate": 3e-4,
-            "warmup": 5000.0,
-            "epochs": 10.0,
-        },
+        training=dict(_PUBLISHED, batch_size=256, learning_rate=3e-4, warmup=5000.0, epochs=10.0),
         input={"kind": "bytes", "length": 1024},
     ),
     "paper-language": Preset(
         "published: text as bytes, about 82.3 M parameters",
         encoder=_BYTE_PERCEIVER,
-        decoder={"width": 512, "num_heads": 8, "qk_width": 256, "tie_output": True},
+        decoder={**_BYTE_DECODER, "tie_output": True},
         masking={"ratio": 0.15, "inputs_per_query": 4},
-        training={
-            **_PAPER_TRAINING,
-            "batch_size": 256,
-            "learning_rate": 1e-4,
-            "warmup": 5000.0,
-            "steps": 1000000,
-        },
+        training=dict(_PUBLISHED, batch_size=256, learning_rate=1e-4, warmup=5000.0, steps=1000000),
         input={"kind": "bytes", "length": 1024},
     ),
     "paper-image": Preset(
         "published training settings for 192 x 192 RGB pixels; its network was never released, "
         "so sizes, ratio 0.85 and inputs_per_query 576 stand in",
         encoder={**_BYTE_PERCEIVER, "num_latents": 512},
-        decoder={"width": 512, "num_heads": 8, "qk_width": 256},
+        decoder=_BYTE_DECODER,
         masking={"ratio": 0.85, "inputs_per_query": 576},
-        training={
-            **_PAPER_TRAINING,
-            "batch_size": 128,
-            "learning_rate": 1e-4,
-            "warmup": 5000.0,
-            "epochs": 200.0,
-        },
+        training=dict(_PUBLISHED, batch_size=128, learning_rate=1e-4, warmup=5000.0, epochs=200.0),
         input={"kind": "image", "length": 36864, "channels": 3, "grid": (192, 192)},
     ),
 }

@@ -1,7 +1,6 @@
 """Which settings a search tries: what can vary, and what is proposed after what was tried."""
 
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
 from itertools import product
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
@@ -85,49 +84,58 @@ def settings_of(recipe: Recipe, space: Sequence[str]) -> Settings:
     return _usable(found)
 
 
-@dataclass(frozen=True)
-class Proposals:
-    """What is tried after what (Optuna's tree-structured Parzen estimator)."""
+def propose(
+    space: Sequence[str],
+    tried: Sequence[tuple[Settings, float | None]],
+    *,
+    direction: Literal["minimize", "maximize"],
+    seed: int,
+) -> Settings | None:
+    """Choose settings in the light of what was tried, and of nothing else.
 
-    space: Sequence[str]
-    """Settings that vary."""
-    direction: Literal["minimize", "maximize"]
-    """What is better."""
-    seed: int
+    They come from Optuna's tree-structured Parzen estimator.
 
-    def after(self, tried: Sequence[tuple[Settings, float | None]]) -> Settings | None:
-        """Choose settings in the light of what was tried, and of nothing else.
+    Args:
+        space: Settings that vary.
+        tried: Settings with their scores, `None` where these are not finite.
+        direction: What is better.
+        seed: Of the draws.
 
-        Args:
-            tried: Settings with their scores, `None` where these are not finite.
+    Returns:
+        Settings that were not tried; `None` once there are none left.
+    """
+    import optuna
+    from optuna.trial import TrialState, create_trial
 
-        Returns:
-            Settings that were not tried; `None` once there are none left.
-        """
-        import optuna
-
-        known = [settings for settings, _ in tried]
-        before = optuna.logging.get_verbosity()
-        optuna.logging.set_verbosity(optuna.logging.WARNING)
-        try:
-            study = optuna.create_study(direction=self.direction)
-            distributions = {name: _distribution(name) for name in self.space}
-            for settings, score in tried:
-                study.add_trial(_as_optuna(settings, score, distributions))
-            for draw in range(DRAWS):
-                seed = np.random.SeedSequence([self.seed, len(tried), draw]).generate_state(1)[0]
-                study.sampler = optuna.samplers.TPESampler(seed=int(seed))
-                found = _usable(study.ask(fixed_distributions=distributions).params)
-                if found not in known:
-                    return found
-        finally:
-            optuna.logging.set_verbosity(before)
-        # The sampler sticks to what was good, though a few settings may be left.
-        return next((settings for settings in self._every() if settings not in known), None)
-
-    def _every(self) -> Iterator[Settings]:
-        for values in product(*map(_values, self.space)):
-            yield _usable(dict(zip(self.space, values, strict=True)))
+    known = [settings for settings, _ in tried]
+    before = optuna.logging.get_verbosity()
+    optuna.logging.set_verbosity(optuna.logging.WARNING)
+    try:
+        study = optuna.create_study(direction=direction)
+        distributions = {name: _distribution(name) for name in space}
+        for settings, score in tried:
+            # What was asked for need not lie in the space.
+            params = {name: value for name, value in settings.items() if _lies_in(name, value)}
+            trial = create_trial(
+                params=params,
+                distributions={name: distributions[name] for name in params},
+                value=score,
+                state=TrialState.FAIL if score is None else TrialState.COMPLETE,
+            )
+            study.add_trial(trial)
+        for draw in range(DRAWS):
+            drawn = np.random.SeedSequence([seed, len(tried), draw]).generate_state(1)[0]
+            study.sampler = optuna.samplers.TPESampler(seed=int(drawn))
+            found = _usable(study.ask(fixed_distributions=distributions).params)
+            if found not in known:
+                return found
+    finally:
+        optuna.logging.set_verbosity(before)
+    # The sampler sticks to what was good, though a few settings may be left.
+    every = (
+        _usable(dict(zip(space, values, strict=True))) for values in product(*map(_values, space))
+    )
+    return next((settings for settings in every if settings not in known), None)
 
 
 def _usable(settings: Mapping[str, Any]) -> Settings:
@@ -168,20 +176,3 @@ def _distribution(name: str) -> "optuna.distributions.BaseDistribution":
     if isinstance(values, Range):
         return FloatDistribution(values.low, values.high, log=values.log)
     return CategoricalDistribution(values)
-
-
-def _as_optuna(
-    settings: Settings,
-    score: float | None,
-    distributions: Mapping[str, "optuna.distributions.BaseDistribution"],
-) -> "optuna.trial.FrozenTrial":
-    from optuna.trial import TrialState, create_trial
-
-    # What was asked for need not lie in the space.
-    params = {name: value for name, value in settings.items() if _lies_in(name, value)}
-    return create_trial(
-        params=params,
-        distributions={name: distributions[name] for name in params},
-        value=score,
-        state=TrialState.FAIL if score is None else TrialState.COMPLETE,
-    )

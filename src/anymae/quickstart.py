@@ -17,18 +17,19 @@ import shutil
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import ExitStack
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from tempfile import TemporaryFile
-from typing import IO, Any
+from typing import Any, cast
 
 import numpy as np
 import numpy.typing as npt
 import torch
 
 from anymae.config import DataConfig
+from anymae.data.batch import IntArray
 from anymae.errors import AnymaeError, FolderError
 from anymae.files import require_free, require_writable, write_bytes, write_file
 from anymae.hub import load
@@ -106,13 +107,8 @@ class Story:
 
     def to_json(self) -> dict[str, Any]:
         """Return plain values."""
-        return {
-            "accuracies": self.accuracies,
-            "commands": self.commands,
-            "picture": str(self.picture),
-            "page": str(self.page),
-            "seconds": round(self.seconds, 1),
-        }
+        paths = {"picture": str(self.picture), "page": str(self.page)}
+        return asdict(self) | paths | {"seconds": round(self.seconds, 1)}
 
 
 def quickstart(
@@ -147,8 +143,8 @@ def quickstart(
     out.mkdir(parents=True, exist_ok=True)
     write_file(out / _DIGITS, lambda staged: np.savez_compressed(staged, images=images[pool]))
     commands = {name: _command(out, name, steps=steps, seed=seed) for name in ARMS}
-    _run(commands, [out / name for name in ARMS], total=steps * len(ARMS), progress=progress)
-    models = {name: _load(out / name) for name in ARMS}
+    _run(commands, out, steps * len(ARMS), progress)
+    models = {name: cast("MaskedAutoencoder", load(out / name)) for name in ARMS}
     features = {
         "guided masks": _features(models["guided"], images),
         "random masks": _features(models["random"], images),
@@ -165,11 +161,11 @@ def quickstart(
         page=out / "report.html",
         seconds=0.0,
     )
-    _write(story, models, images[test], labels[test], {name: out / name for name in ARMS})
+    _write(story, models, images[test], labels[test])
     return replace(story, seconds=time.monotonic() - started)
 
 
-def reduce(features: FloatArray, pool: npt.NDArray[np.int64]) -> FloatArray:
+def reduce(features: FloatArray, pool: IntArray) -> FloatArray:
     """Reduce features to principal components of the unlabelled rows `pool`, of unit size.
 
     All components are scaled alike, so that raw pixels are merely turned.
@@ -185,11 +181,7 @@ def reduce(features: FloatArray, pool: npt.NDArray[np.int64]) -> FloatArray:
 
 
 def few_label_accuracies(
-    features: FloatArray,
-    labels: npt.NDArray[np.int64],
-    *,
-    pool: npt.NDArray[np.int64],
-    test: npt.NDArray[np.int64],
+    features: FloatArray, labels: IntArray, *, pool: IntArray, test: IntArray
 ) -> dict[int, tuple[float, ...]]:
     """Train a linear classifier with few labels, again and again.
 
@@ -207,17 +199,15 @@ def few_label_accuracies(
     found: dict[int, tuple[float, ...]] = {}
     draws = [np.random.default_rng(draw).permutation(pool) for draw in range(DRAWS)]
     for count in LABELS:
+        few = [draw[:count] for draw in draws]
         fits = (
-            LogisticRegression(C=STRENGTH, max_iter=2000).fit(
-                features[d[:count]], labels[d[:count]]
-            )
-            for d in draws
+            LogisticRegression(C=STRENGTH, max_iter=2000).fit(features[d], labels[d]) for d in few
         )
         found[count] = tuple(float(fit.score(features[test], labels[test])) for fit in fits)
     return found
 
 
-def _digits() -> tuple[npt.NDArray[np.uint8], npt.NDArray[np.int64]]:
+def _digits() -> tuple[npt.NDArray[np.uint8], IntArray]:
     """Return pictures `(1797, 8, 8)` and which digit each is."""
     from sklearn.datasets import load_digits
 
@@ -225,7 +215,7 @@ def _digits() -> tuple[npt.NDArray[np.uint8], npt.NDArray[np.int64]]:
     return digits.images.astype(np.uint8), digits.target.astype(np.int64)
 
 
-def _split(count: int) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
+def _split(count: int) -> tuple[IntArray, IntArray]:
     order = np.random.RandomState(_SPLIT_SEED).permutation(count)
     return np.sort(order[:_NUM_POOL]), np.sort(order[_NUM_POOL:])
 
@@ -252,60 +242,42 @@ def _command(out: Path, name: str, *, steps: int, seed: int) -> list[str]:
 
 
 def _run(
-    commands: Mapping[str, Sequence[str]],
-    folders: Sequence[Path],
-    *,
-    total: int,
-    progress: Progress | None,
+    commands: Mapping[str, Sequence[str]], out: Path, total: int, progress: Progress | None
 ) -> None:
-    """Run commands side by side, one thread each, and tell how far they are."""
+    """Run commands of `anymae` side by side, one thread each, and tell how far they are."""
+
+    def tell() -> None:
+        if progress is not None:
+            progress(sum(_steps_done(out / name) for name in commands), total)
+
     environment = {**os.environ, "OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1"}
-    with ExitStack() as stack:
-        said = [stack.enter_context(TemporaryFile("w+")) for _ in commands]
-        running = [
-            stack.enter_context(_started([*command, "--json"], log, environment))
-            for command, log in zip(commands.values(), said, strict=True)
-        ]
-        while any(process.poll() is None for process in running):
-            if progress is not None:
-                progress(sum(_steps_done(folder) for folder in folders), total)
+    running = {}
+    with ExitStack() as stack:  # which no process outlives
+        for name, command in commands.items():
+            log = stack.enter_context(TemporaryFile("w+"))
+            process = subprocess.Popen(
+                [sys.executable, "-m", "anymae", *command, "--json"],
+                env=environment,
+                stdout=subprocess.DEVNULL,
+                stderr=log,
+            )
+            stack.callback(process.wait)
+            stack.callback(process.terminate)
+            running[name] = process, log
+        while any(process.poll() is None for process, _ in running.values()):
+            tell()
             time.sleep(0.5)
-            for name, process, log in zip(commands, running, said, strict=True):
+            for name, (process, log) in running.items():
                 if process.poll():
                     log.seek(0)
                     last = (log.read().strip() or "it said nothing").splitlines()[-1]
                     raise AnymaeError(f"pretraining with {name} masks failed: {last}")
-    if progress is not None:  # the last steps fell between two looks
-        progress(sum(_steps_done(folder) for folder in folders), total)
-
-
-@contextmanager
-def _started(
-    words: Sequence[str], log: IO[str], environment: Mapping[str, str]
-) -> Iterator[subprocess.Popen[bytes]]:
-    """Run `anymae` with `words` in another process, which does not outlive the block."""
-    process = subprocess.Popen(
-        [sys.executable, "-m", "anymae", *words],
-        env=environment,
-        stdout=subprocess.DEVNULL,
-        stderr=log,
-    )
-    try:
-        yield process
-    finally:
-        process.terminate()
-        process.wait()
+    tell()  # the last steps fell between two looks
 
 
 def _steps_done(folder: Path) -> int:
     entries = read_metrics(folder / "metrics.jsonl")
     return int(entries[-1]["step"]) if entries else 0
-
-
-def _load(folder: Path) -> MaskedAutoencoder:
-    model = load(folder)
-    assert isinstance(model, MaskedAutoencoder)
-    return model
 
 
 def _untrained(like: MaskedAutoencoder, seed: int) -> MaskedAutoencoder:
@@ -329,8 +301,7 @@ def _write(
     story: Story,
     models: Mapping[str, MaskedAutoencoder],
     images: npt.NDArray[np.uint8],
-    labels: npt.NDArray[np.int64],
-    folders: Mapping[str, Path],
+    labels: IntArray,
 ) -> None:
     """Write picture and page from test digits."""
     datasets = {name: open_rows(model, images, DataConfig()) for name, model in models.items()}
@@ -344,7 +315,7 @@ def _write(
         rows=story.rows(),
         note="; ".join(story.verdicts()) + ".",
     )
-    logs = {name: read_metrics(folder / "metrics.jsonl") for name, folder in folders.items()}
+    logs = {name: read_metrics(story.page.parent / name / "metrics.jsonl") for name in models}
     how = Block(
         title="How this was made",
         text="Pretraining saw 1,297 unlabelled digits, the test digits are 500 others. Features "

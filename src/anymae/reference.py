@@ -8,6 +8,7 @@ import ast
 import inspect
 import sys
 from collections.abc import Iterator, Mapping
+from itertools import pairwise
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -15,16 +16,10 @@ from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 from pydantic_core import PydanticUndefined
 
-from anymae.config import (
-    DataConfig,
-    DecoderConfig,
-    EncoderConfig,
-    MaskingConfig,
-    Recipe,
-    TrainingConfig,
-)
+from anymae.config import DataConfig, Recipe
 from anymae.files import write_text
 from anymae.presets import PRESETS
+from anymae.recipes import SECTIONS
 from anymae.task import FinetuneConfig, ReadoutConfig
 
 _HEAD = """# Settings
@@ -57,10 +52,7 @@ _FINETUNE = """Of `training` it has defaults of its own: `batch_size` 32, `patie
 
 _SECTIONS: Mapping[str, type[BaseModel]] = {
     "data": DataConfig,
-    "encoder": EncoderConfig,
-    "decoder": DecoderConfig,
-    "masking": MaskingConfig,
-    "training": TrainingConfig,
+    **SECTIONS,
     "finetune": FinetuneConfig,
     "finetune: readout": ReadoutConfig,
 }
@@ -88,7 +80,7 @@ class Setting(NamedTuple):
 def settings_of(section: type[BaseModel]) -> list[Setting]:
     """Describe the keys of a section.
 
-    >>> settings_of(MaskingConfig)[1]._replace(meaning="")
+    >>> settings_of(SECTIONS["masking"])[1]._replace(meaning="")
     Setting(key='ratio', values='number above 0, below 1', default='0.3', meaning='')
     """
     schema = section.model_json_schema()
@@ -130,25 +122,18 @@ def _page() -> Iterator[str]:
 
 def _preset_row(name: str) -> tuple[str, ...]:
     preset = PRESETS[name]
-    sections = {
-        section: getattr(preset, section) for section in _SECTIONS if section in preset._fields
-    }
     keys = (
         f"`{section}.{key}={_plain(value)}`"
-        for section, values in sections.items()
-        for key, value in values.items()
+        for section in SECTIONS
+        for key, value in getattr(preset, section).items()
     )
     return f"`{name}`", preset.summary, ", ".join(keys)
 
 
 def _table(head: tuple[str, ...], rows: Iterator[tuple[str, ...]]) -> str:
     lines = (head, ("---",) * len(head), *rows)
-    return (
-        "\n".join(
-            "| " + " | ".join(cell.replace("|", "\\|") for cell in row) + " |" for row in lines
-        )
-        + "\n"
-    )
+    escaped = ([cell.replace("|", "\\|") for cell in line] for line in lines)
+    return "".join(f"| {' | '.join(line)} |\n" for line in escaped)
 
 
 def _values(schema: Mapping[str, Any], known: Mapping[str, Any]) -> str:
@@ -201,14 +186,10 @@ def _docstrings(section: type[BaseModel]) -> dict[str, str]:
     body = ast.parse(inspect.getsource(section)).body[0]
     assert isinstance(body, ast.ClassDef)
     found = {}
-    for field, below in zip(body.body, body.body[1:], strict=False):
-        if (
-            isinstance(field, ast.AnnAssign)
-            and isinstance(field.target, ast.Name)
-            and isinstance(below, ast.Expr)
-            and isinstance(below.value, ast.Constant)
-        ):
-            found[field.target.id] = " ".join(str(below.value.value).split())
+    for pair in pairwise(body.body):
+        match pair:
+            case ast.AnnAssign(target=ast.Name(id=name)), ast.Expr(value=ast.Constant(value=text)):
+                found[name] = " ".join(str(text).split())
     return found
 
 

@@ -25,7 +25,7 @@ from anymae.files import write_text
 from anymae.hub import Model
 from anymae.metrics import HEADLINE
 from anymae.probing import Judge
-from anymae.proposals import SPACE, Proposals, open_space, require_allowed, settings_of
+from anymae.proposals import SPACE, open_space, propose, require_allowed, settings_of
 from anymae.recipes import DataSettings, apply_settings, data_settings, dump_recipe, flat_settings
 from anymae.task import TaskConfig, TaskType
 from anymae.training.fit import Rows
@@ -209,7 +209,7 @@ class _Search:
         direction = "minimize" if self.metric in ERRORS else "maximize"
         first = settings_of(self.study.recipe, self.space)
         tried = [(trial.settings or first, trial.score) for trial in done]
-        return Proposals(self.space, direction, self.seed).after(tried)
+        return propose(self.space, tried, direction=direction, seed=self.seed)
 
     def run(
         self, number: int, settings: dict[str, Any], telling: Callable[[], Report | None]

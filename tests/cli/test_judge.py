@@ -86,7 +86,7 @@ def test_speed_and_time_left_are_of_what_is_done_now(
     with progress("embed") as update:
         update(900, 1000)
         update(950, 1000)
-    assert told == [(900, 1000, "0 rows/s", None), (950, 1000, "5 rows/s", 10.0)]
+    assert told == [(900, 1000, "0 rows/s"), (950, 1000, "5 rows/s, 10 s left")]
 
 
 def test_slow_work_is_told_by_the_hour_and_once(

@@ -24,7 +24,7 @@ from anymae.errors import (
     MissingExtraError,
     NonFiniteError,
 )
-from anymae.proposals import SPACE, Proposals
+from anymae.proposals import SPACE, propose
 from anymae.recipes import load_recipe
 from anymae.tuning import TunedTrial, Tuning
 from runs import Cut, strings, weights
@@ -166,8 +166,8 @@ def test_no_settings_are_tried_twice_and_a_search_ends_where_none_are_left(
 
 def test_a_space_is_used_up_though_the_sampler_sticks_to_what_was_good() -> None:
     space = ("masking.kind", "masking.draw", "masking.random_floor", "encoder.depth")
-    proposals, tried = Proposals(space, "maximize", 0), [({"encoder.depth": 12}, 0.0)]
-    while (settings := proposals.after(tried)) is not None:
+    tried = [({"encoder.depth": 12}, 0.0)]
+    while (settings := propose(space, tried, direction="maximize", seed=0)) is not None:
         good = settings["masking.kind"] == "guided" and settings["encoder.depth"] == 2
         tried.append((settings, 1.0 + good))
     assert len(tried) == 1 + 3 * (2 * 4 + 1)
@@ -179,19 +179,18 @@ def test_proposals_know_the_settings_that_were_asked_for(
 ) -> None:
     seen: list[Any] = []
 
-    class Spy(Proposals):
-        def after(self, tried: Any) -> Any:
-            seen.append(tried)
-            return super().after(tried)
+    def spy(space: Any, tried: Any, **keywords: Any) -> Any:
+        seen.append(tried)
+        return propose(space, tried, **keywords)
 
-    monkeypatch.setattr(tuning, "Proposals", Spy)
+    monkeypatch.setattr(tuning, "propose", spy)
     settings = {**TINY, "encoder.depth": 3, "training.learning_rate": 1e-2}
     found = tune(tmp_path / "out", settings=settings, trials=2)
     given = {"masking.kind": "guided", "masking.ratio": 0.3}
     given |= {"masking.draw": "sample", "masking.random_floor": 0.5}
     assert seen == [[(given, found.trials[0].score)]]
     outside = [({"masking.ratio": 0.9}, 1.0)]
-    assert Proposals(("masking.ratio",), "minimize", 0).after(outside) is not None
+    assert propose(("masking.ratio",), outside, direction="minimize", seed=0) is not None
 
 
 def test_seeds_share_no_proposals_and_may_be_the_largest() -> None:
@@ -200,7 +199,7 @@ def test_seeds_share_no_proposals_and_may_be_the_largest() -> None:
     for seed in (0, 1, 2**32 - 1):
         tried: list[tuple[dict[str, Any], float | None]] = [({}, 1.0)]
         for _ in range(5):
-            settings = Proposals(space, "minimize", seed).after(tried)
+            settings = propose(space, tried, direction="minimize", seed=seed)
             assert settings is not None
             tried.append((settings, 1.0))
         found += [str(settings) for settings, _ in tried[1:]]

@@ -13,9 +13,9 @@ import signal
 import sys
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from types import FrameType
-from typing import Annotated, NoReturn, TextIO, cast
+from typing import IO, Annotated, NoReturn, TextIO, cast
 
 import typer
 
@@ -31,7 +31,6 @@ _NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS)
 
 app = typer.Typer(
     name="anymae",
-    help="Pretrain a masked autoencoder that chooses its own masks, on any data.",
     add_completion=False,
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
@@ -123,7 +122,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def _run(words: list[str]) -> int | None:
     """Run a verb; one whose output nobody reads any more has done enough."""
     output, errors = sys.stdout, sys.stderr
-    with _duplicated(output) as number:
+    with _duplicated(output) as copy:
         try:
             with _logs_on_stderr(), _termination_as_exception():
                 status: int | None = app(words, prog_name="anymae", standalone_mode=False)
@@ -132,7 +131,7 @@ def _run(words: list[str]) -> int | None:
             if not isinstance(end.__context__, BrokenPipeError):
                 raise
             sys.stdout, sys.stderr = output, errors
-            if number is None or not _is_unread(number):
+            if copy is None or not _is_unread(copy):
                 raise end.__context__ from None
             # Nor shall anything be said on exit.
             os.dup2(os.open(os.devnull, os.O_WRONLY), output.fileno())
@@ -140,26 +139,20 @@ def _run(words: list[str]) -> int | None:
     return status
 
 
-@contextmanager
-def _duplicated(output: TextIO) -> Iterator[int | None]:
+def _duplicated(output: TextIO) -> AbstractContextManager[IO[bytes] | None]:
     """Hold on to where output goes, as rich puts another place under its number."""
     try:
-        number = os.dup(output.fileno())
+        return os.fdopen(os.dup(output.fileno()), "wb", 0)
     except (AttributeError, OSError, ValueError):  # there is none, or none of the system's
-        yield None
-        return
-    try:
-        yield number
-    finally:
-        os.close(number)
+        return nullcontext()
 
 
-def _is_unread(number: int) -> bool:
+def _is_unread(output: IO[bytes]) -> bool:
     """True where nobody reads a pipe any more; on Windows this cannot be asked."""
     if not hasattr(select, "poll"):
         return True
     poll = select.poll()
-    poll.register(number, select.POLLOUT)
+    poll.register(output, select.POLLOUT)
     return any(event & (select.POLLERR | select.POLLHUP) for _, event in poll.poll(0))
 
 

@@ -15,8 +15,6 @@ import typer
 from anymae.training.progress import duration
 
 if TYPE_CHECKING:
-    from rich.table import Table
-
     from anymae.task import TaskConfig
     from anymae.training.progress import Progress as TrainingProgress
 
@@ -35,7 +33,8 @@ Progress = Callable[[int, int], None]
 
 def show_json(value: Mapping[str, Any]) -> None:
     """Print one JSON object on stdout, on one line; what is not finite becomes null."""
-    typer.echo(json.dumps(_plain(value), allow_nan=False))
+    plain = json.loads(json.dumps(value), parse_constant=lambda constant: None)
+    typer.echo(json.dumps(plain, allow_nan=False))
 
 
 def show_table(
@@ -50,6 +49,7 @@ def show_table(
             first column.
     """
     from rich.console import Console
+    from rich.table import Table
 
     # What no terminal shows is not folded to the width of one. A column may be called mass [kg].
     terminal = sys.stdout.isatty()
@@ -59,22 +59,14 @@ def show_table(
     parts = _parts(columns, rows, console.width) if in_parts else [range(len(columns))]
     with console.capture() as captured:
         for part in parts:
-            console.print(
-                _table([columns[n] for n in part], [[row[n] for n in part] for row in rows])
-            )
+            table = Table()
+            for n in part:
+                table.add_column(columns[n], justify="right" if n else "left", overflow="fold")
+            for row in rows:
+                table.add_row(*(row[n] for n in part))
+            console.print(table)
     # What rich prints itself ends the process where nobody reads on.
     typer.echo(captured.get(), nl=False)
-
-
-def _table(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> "Table":
-    from rich.table import Table
-
-    table = Table()
-    for number, column in enumerate(columns):
-        table.add_column(column, justify="right" if number else "left", overflow="fold")
-    for row in rows:
-        table.add_row(*row)
-    return table
 
 
 def _parts(
@@ -124,9 +116,9 @@ def progress(verb: str, unit: str = "rows") -> Iterator[Progress]:
             now = time.monotonic()
             before, started = first = first or (done, now)
             speed = (done - before) / max(now - started, 1e-9)
-            left = (total - done) / speed if speed else None
             times, of = (3600, "h") if 0 < speed < 1 else (1, "s")
-            show(done, total, f"{times * speed:,.0f} {unit}/{of}", left)
+            left = f", {duration((total - done) / speed)} left" if speed else ""
+            show(done, total, f"{times * speed:,.0f} {unit}/{of}{left}")
 
         yield update
 
@@ -137,14 +129,14 @@ def training_progress(verb: str) -> Iterator[Callable[["TrainingProgress"], None
     with _shown(verb) as show:
 
         def update(now: "TrainingProgress") -> None:
-            words = f"loss {now.loss:.4f}, {now.rows_per_second:,.0f} rows/s"
-            show(now.step, now.steps, words, now.seconds_left)
+            speed, left = f"{now.rows_per_second:,.0f} rows/s", duration(now.seconds_left)
+            show(now.step, now.steps, f"loss {now.loss:.4f}, {speed}, {left} left")
 
         yield update
 
 
-Show = Callable[[int, int, str, float | None], None]
-"""Takes done, total, words about it and seconds left."""
+Show = Callable[[int, int, str], None]
+"""Takes done, total and words about it."""
 
 
 def is_main_process() -> bool:
@@ -155,7 +147,7 @@ def is_main_process() -> bool:
 @contextmanager
 def _shown(verb: str) -> Iterator[Show]:
     if not is_main_process():
-        yield lambda done, total, words, left: None
+        yield lambda done, total, words: None
         return
     if not sys.stderr.isatty():
         yield _lines(verb)
@@ -169,10 +161,9 @@ def _shown(verb: str) -> Iterator[Show]:
     with Bar(*columns, console=Console(stderr=True), transient=True) as bar:
         task = bar.add_task(verb, total=None, visible=False, words="")
 
-        def show(done: int, total: int, words: str, left: float | None) -> None:
-            text = words if left is None else f"{words}, {duration(left)} left"
+        def show(done: int, total: int, words: str) -> None:
             late = time.monotonic() - started > PATIENCE
-            bar.update(task, completed=done, total=total, visible=late, words=text)
+            bar.update(task, completed=done, total=total, visible=late, words=words)
 
         yield show
 
@@ -180,14 +171,13 @@ def _shown(verb: str) -> Iterator[Show]:
 def _lines(verb: str) -> Show:
     told, before = time.monotonic(), 0
 
-    def show(done: int, total: int, words: str, left: float | None) -> None:
+    def show(done: int, total: int, words: str) -> None:
         nonlocal told, before
         now = time.monotonic()
         if now - told < INTERVAL or done == before:
             return
         told, before = now, done
-        rest = "" if left is None else f", {duration(left)} left"
-        typer.echo(f"{verb}: {done:,} of {total:,}, {words}{rest}", err=True)
+        typer.echo(f"{verb}: {done:,} of {total:,}, {words}", err=True)
 
     return show
 
@@ -230,14 +220,3 @@ def next_answers(model: object) -> None:
 def next_probe(run: object) -> None:
     """Name the command that judges an encoder."""
     next_step("probe", run, "LABELLED", "--target", "COL")
-
-
-def _plain(value: Any) -> Any:  # noqa: ANN401 - any JSON value
-    """Make a value fit for strict JSON."""
-    if isinstance(value, Mapping):
-        return {str(key): _plain(item) for key, item in value.items()}
-    if isinstance(value, (list, tuple)):
-        return [_plain(item) for item in value]
-    if isinstance(value, float) and not -float("inf") < value < float("inf"):
-        return None
-    return value

@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
+from typer import Argument, Option
 
 from anymae.cli.console import is_finetuned, next_answers, next_step, show_json
 from anymae.cli.options import JsonFlag, OverwriteFlag, RunArgument
@@ -18,8 +19,8 @@ class Format(StrEnum):
 
 def export(
     run: RunArgument,
-    out: Annotated[Path, typer.Option("--out", help="File to write: .onnx.")],
-    to: Annotated[Format, typer.Option("--to", help="Format of the file.")] = Format.ONNX,
+    out: Annotated[Path, Option(help="File to write: .onnx.")],
+    to: Annotated[Format, Option(help="Format of the file.")] = Format.ONNX,
     overwrite: OverwriteFlag = False,
     json: JsonFlag = False,
 ) -> None:
@@ -56,13 +57,11 @@ def export(
 
 
 def push(
-    run: Annotated[Path, typer.Argument(metavar="RUN", help="Run folder.")],
-    name: Annotated[str, typer.Argument(metavar="NAME", help="hf://owner/name; made if need be.")],
-    private: Annotated[
-        bool, typer.Option("--private", help="Make the repository private.")
-    ] = False,
+    run: Annotated[Path, Argument(metavar="RUN", help="Run folder.")],
+    name: Annotated[str, Argument(metavar="NAME", help="hf://owner/name; made if need be.")],
+    private: Annotated[bool, Option("--private", help="Make the repository private.")] = False,
     dry_run: Annotated[
-        bool, typer.Option("--dry-run", help="List what would be uploaded, and stop.")
+        bool, Option("--dry-run", help="List what would be uploaded, and stop.")
     ] = False,
     json: JsonFlag = False,
 ) -> None:
@@ -87,12 +86,11 @@ def push(
 
 def convert(
     checkpoint: Annotated[
-        Path,
-        typer.Argument(metavar="CHECKPOINT", help=".safetensors or pytorch_model.bin, or folder."),
+        Path, Argument(metavar="CHECKPOINT", help=".safetensors or pytorch_model.bin, or folder.")
     ],
-    out: Annotated[Path, typer.Option("--out", help="Run folder to write.")],
+    out: Annotated[Path, Option(help="Run folder to write.")],
     config: Annotated[
-        Path | None, typer.Option("--config", help="Its config.json, if not beside the weights.")
+        Path | None, Option(help="Its config.json, if not beside the weights.")
     ] = None,
     json: JsonFlag = False,
 ) -> None:

@@ -1,12 +1,12 @@
 """Verbs that tell how good a model is."""
 
-import logging
 from dataclasses import dataclass, replace
 from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, cast
 
 import typer
+from typer import Argument, Option
 
 from anymae.cli.console import (
     as_argument,
@@ -42,8 +42,6 @@ if TYPE_CHECKING:
     from anymae.comparison.result import Comparison
     from anymae.task import TaskType
 
-logger = logging.getLogger(__name__)
-
 
 class Part(StrEnum):
     """Rows to evaluate on."""
@@ -68,17 +66,15 @@ def probe(
     compute_flags: ComputeFlags,
     num_labels: Annotated[
         int | None,
-        typer.Option(
-            "--n-labels", metavar="N", help="Fit to N labels; a fifth judges if no rows test."
-        ),
+        Option("--n-labels", metavar="N", help="Fit to N labels; a fifth judges if no rows test."),
     ] = None,
     reading: Annotated[
         list[ReadingName] | None,
-        typer.Option("--reading", help=f"{READINGS} Repeatable; unless asked, mean and layers."),
+        Option(help=f"{READINGS} Repeatable; unless asked, mean and layers."),
     ] = None,
     task: TaskFlag = None,
     seed: Annotated[
-        int, typer.Option("--seed", min=0, max=LARGEST_SEED, help="Splits, labels, random encoder.")
+        int, Option(min=0, max=LARGEST_SEED, help="Splits, labels, random encoder.")
     ] = 0,
     json: JsonFlag = False,
 ) -> None:
@@ -122,19 +118,16 @@ def probe(
 
 
 def evaluate(
-    model: Annotated[str, typer.Argument(metavar="MODEL", help="Fine-tuned model.")],
+    model: Annotated[str, Argument(metavar="MODEL", help="Fine-tuned model.")],
     data: DataArgument,
     data_flags: DataFlags,
     compute_flags: ComputeFlags,
-    part: Annotated[
-        Part | None, typer.Option("--part", help="Rows; else the test part if there is one.")
-    ] = None,
+    part: Annotated[Part | None, Option(help="Rows; else the test part if there is one.")] = None,
     plot: Annotated[
-        Path | None, typer.Option("--plot", help="Draw confusion or parity: .png, .svg or .pdf.")
+        Path | None, Option(help="Draw confusion or parity: .png, .svg or .pdf.")
     ] = None,
     out: Annotated[
-        Path | None,
-        typer.Option("--out", help="JSON file; else MODEL/evaluation-DATA-PART.json, -2.json ..."),
+        Path | None, Option(help="JSON file; else MODEL/evaluation-DATA-PART.json, -2.json ...")
     ] = None,
     overwrite: OverwriteFlag = False,
     json: JsonFlag = False,
@@ -173,21 +166,20 @@ def compare(
     run_flags: RunFlags,
     data_flags: DataFlags,
     out: Annotated[
-        Path, typer.Option("--out", help="Folder for the runs; the same command goes on in it.")
+        Path, Option(help="Folder for the runs; the same command goes on in it.")
     ] = Path("compare"),
     baseline: Annotated[
         list[str] | None,
-        typer.Option(
-            "--baseline",
+        Option(
             metavar="NAME=FILE",
             help="Your own features: a file with a row of numbers for each row of DATA.",
         ),
     ] = None,
     seeds: Annotated[
-        int, typer.Option("--seeds", metavar="K", min=1, help="Repetitions, with seeds 0 to K - 1.")
+        int, Option(metavar="K", min=1, help="Repetitions, with seeds 0 to K - 1.")
     ] = 5,
     num_labels: Annotated[
-        int | None, typer.Option("--n-labels", metavar="N", help="Fit to N labels only.")
+        int | None, Option("--n-labels", metavar="N", help="Fit to N labels only.")
     ] = None,
     task: TaskFlag = None,
     json: JsonFlag = False,
@@ -248,30 +240,18 @@ def _baseline(text: str) -> tuple[str, str]:
 class BenchmarkFlags(Flags):
     """Which jobs to run and how: keywords of `run_benchmark`."""
 
-    task: Annotated[
-        list[str] | None, typer.Option("--task", help="Of the suite, else all; repeatable.")
-    ] = None
-    arms: Annotated[
-        str | None, typer.Option("--arms", help="guided,random,span,none,baseline, else its own.")
-    ] = None
-    budget: Annotated[
-        str | None, typer.Option("--budget", help="cpu (the default), long, paper or mini.")
-    ] = None
-    seeds: Annotated[
-        int | None, typer.Option("--seeds", metavar="K", help="Seeds 0 to K - 1, 5 by default.")
-    ] = None
-    out: Annotated[
-        Path | None, typer.Option("--out", help="Folder for records and weights, else results.")
-    ] = None
-    jobs: Annotated[
-        int | None, typer.Option("--jobs", min=1, help="Processes side by side, a thread each.")
-    ] = None
-    device: Annotated[
-        str | None, typer.Option("--device", help="Of the encoders: cpu (the default), cuda ...")
-    ] = None
-    stage: Annotated[
-        Stage | None, typer.Option("--stage", help="tune looks at validation rows only.")
-    ] = None
+    task: Annotated[list[str] | None, Option(help="Of the suite, else all; repeatable.")] = None
+    arms: Annotated[str | None, Option(help="guided,random,span,none,baseline, else its own.")] = (
+        None
+    )
+    budget: Annotated[str | None, Option(help="cpu (the default), long, paper or mini.")] = None
+    seeds: Annotated[int | None, Option(metavar="K", help="Seeds 0 to K - 1, 5 by default.")] = None
+    out: Annotated[Path | None, Option(help="Folder for records and weights, else results.")] = None
+    jobs: Annotated[int | None, Option(min=1, help="Processes side by side, a thread each.")] = None
+    device: Annotated[str | None, Option(help="Of the encoders: cpu (the default), cuda ...")] = (
+        None
+    )
+    stage: Annotated[Stage | None, Option(help="tune looks at validation rows only.")] = None
 
     def keywords(self) -> dict[str, Any]:
         """Return the flags that were used, as keywords of `run_benchmark`."""
@@ -283,14 +263,14 @@ class BenchmarkFlags(Flags):
 def benchmark(
     suite: Annotated[
         list[str],
-        typer.Argument(
+        Argument(
             metavar="SUITE",
             help="Its name; `fetch SUITE` gets data files that have a public source.",
         ),
     ],
     flags: BenchmarkFlags,
     data: Annotated[
-        Path | None, typer.Option("--data", help="Data folder, else $ANYMAE_DATA and the cache.")
+        Path | None, Option(help="Data folder, else $ANYMAE_DATA and the cache.")
     ] = None,
     json: JsonFlag = False,
 ) -> None:
@@ -348,13 +328,9 @@ def _benchmark(suite: str, data: Path | None, flags: BenchmarkFlags, *, json: bo
 
 
 def report(
-    runs: Annotated[list[str], typer.Argument(metavar="RUN...", help="Run folders.")],
-    out: Annotated[
-        Path | None, typer.Option("--out", help="HTML page; RUN/report.html for a single run.")
-    ] = None,
-    no_examples: Annotated[
-        bool, typer.Option("--no-examples", help="Show no rows of the data.")
-    ] = False,
+    runs: Annotated[list[str], Argument(metavar="RUN...", help="Run folders.")],
+    out: Annotated[Path | None, Option(help="HTML page; RUN/report.html for a single run.")] = None,
+    no_examples: Annotated[bool, Option("--no-examples", help="Show no rows of the data.")] = False,
     overwrite: OverwriteFlag = False,
     json: JsonFlag = False,
 ) -> None:

@@ -4,6 +4,8 @@ A verb asks for a group by annotating a parameter with its class:
 
     @spread
     def embed(run: Path, flags: DataFlags) -> None: ...
+
+A flag is called as its parameter; what is on or off is named, as it would get a `--no-` otherwise.
 """
 
 import inspect
@@ -12,7 +14,7 @@ from dataclasses import dataclass, fields, is_dataclass
 from enum import StrEnum
 from functools import wraps
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, TypeVar, get_type_hints
+from typing import TYPE_CHECKING, Annotated, Any
 
 from typer import Argument, Option
 
@@ -20,13 +22,8 @@ if TYPE_CHECKING:
     from anymae.config import DataConfig
     from anymae.inference import ComputeConfig
 
-Returned = TypeVar("Returned")
-
 LARGEST_SEED = 2**32 - 1
 """As in `anymae.config`, which `--help` does not wait for."""
-
-_DATA = "Data"
-_COLUMNS = "Roles of columns"
 
 
 class ReadingName(StrEnum):
@@ -61,12 +58,12 @@ JsonFlag = Annotated[
 ]
 
 
-def _columns(flag: str, text: str) -> Any:  # noqa: ANN401 - typer's own type is private
-    return Option(flag, metavar="COL", help=text, rich_help_panel=_COLUMNS)
+def _role(text: str) -> Any:  # noqa: ANN401 - typer's own type is private
+    return Option(metavar="COL", help=text, rich_help_panel="Roles of columns")
 
 
-def _data(flag: str, metavar: str, text: str) -> Any:  # noqa: ANN401 - as above
-    return Option(flag, metavar=metavar, help=text, rich_help_panel=_DATA)
+def _rows(metavar: str, text: str) -> Any:  # noqa: ANN401 - as above
+    return Option(metavar=metavar, help=text, rich_help_panel="Data")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -91,45 +88,31 @@ class Flags:
 class DataFlags(Flags):
     """Which rows and columns to read: keys of `DataConfig`, the same on each verb."""
 
-    column: Annotated[
-        list[str] | None, _columns("--column", "The model's input; repeat for tables.")
-    ] = None
-    target: Annotated[
-        list[str] | None, _columns("--target", "To be predicted: never an input; repeatable.")
-    ] = None
-    id: Annotated[str | None, _columns("--id", "Copied to outputs: not pretrained on.")] = None
-    split: Annotated[
-        str | None, _columns("--split", "Holds train, valid or test: never an input.")
-    ] = None
-    group: Annotated[
-        str | None, _columns("--group", "Equal values stay in one split: not pretrained on.")
-    ] = None
-    weight: Annotated[str | None, _columns("--weight", "Weight of a row: never an input.")] = None
-    drop: Annotated[list[str] | None, _columns("--drop", "Left out; repeatable.")] = None
+    column: Annotated[list[str] | None, _role("The model's input; repeat for tables.")] = None
+    target: Annotated[list[str] | None, _role("To be predicted: never an input; repeatable.")] = (
+        None
+    )
+    id: Annotated[str | None, _role("Copied to outputs: not pretrained on.")] = None
+    split: Annotated[str | None, _role("Holds train, valid or test: never an input.")] = None
+    group: Annotated[str | None, _role("Equal values stay in one split: not pretrained on.")] = None
+    weight: Annotated[str | None, _role("Weight of a row: never an input.")] = None
+    drop: Annotated[list[str] | None, _role("Left out; repeatable.")] = None
     kind: Annotated[
-        str | None, _data("--kind", "KIND", "bytes, values, table or image instead of inferring.")
+        str | None, _rows("KIND", "bytes, values, table or image instead of inferring.")
     ] = None
     where: Annotated[
-        str | None, _data("--where", "EXPR", "Keep rows, e.g. \"split == 'train' and not held\".")
+        str | None, _rows("EXPR", "Keep rows, e.g. \"split == 'train' and not held\".")
     ] = None
     missing: Annotated[
-        list[str] | None,
-        _data("--missing", "VALUE", "Means a missing cell: -999, or COL=0; repeatable."),
+        list[str] | None, _rows("VALUE", "Means a missing cell: -999, or COL=0; repeatable.")
     ] = None
     valid: Annotated[
-        str | None,
-        _data("--valid", "FILE", "File of validation rows; DATA trains, but for its --split."),
+        str | None, _rows("FILE", "File of validation rows; DATA trains, but for its --split.")
     ] = None
-    test: Annotated[str | None, _data("--test", "FILE", "File of test rows.")] = None
-    split_by: Annotated[
-        str | None, _data("--split-by", "HOW", "random, stratified, group or scaffold.")
-    ] = None
-    too_long: Annotated[
-        str | None, _data("--too-long", "HOW", "crop, error, truncate or window.")
-    ] = None
-    on_bad_row: Annotated[
-        str | None, _data("--on-bad-row", "HOW", "error, or skip and count them.")
-    ] = None
+    test: Annotated[str | None, _rows("FILE", "File of test rows.")] = None
+    split_by: Annotated[str | None, _rows("HOW", "random, stratified, group or scaffold.")] = None
+    too_long: Annotated[str | None, _rows("HOW", "crop, error, truncate or window.")] = None
+    on_bad_row: Annotated[str | None, _rows("HOW", "error, or skip and count them.")] = None
 
     def config(self) -> "DataConfig":
         """Return them as a `DataConfig`."""
@@ -142,11 +125,10 @@ class DataFlags(Flags):
 class ComputeFlags:
     """Where and how numbers are computed: keys of `ComputeConfig`."""
 
-    device: Annotated[str, Option("--device", help="auto, cpu, cuda, cuda:1 or mps.")] = "auto"
-    precision: Annotated[str, Option("--precision", help="auto, fp32 or bf16.")] = "fp32"
+    device: Annotated[str, Option(help="auto, cpu, cuda, cuda:1 or mps.")] = "auto"
+    precision: Annotated[str, Option(help="auto, fp32 or bf16.")] = "fp32"
     batch_inputs: Annotated[
-        int | None,
-        Option("--batch-inputs", metavar="N", help="Inputs of a batch, where memory is short."),
+        int | None, Option(metavar="N", help="Inputs of a batch, where memory is short.")
     ] = None
 
     def config(self) -> "ComputeConfig":
@@ -161,10 +143,10 @@ class ComputeFlags:
 class RunFlags:
     """What the pretraining runs of a comparison or a search have in common."""
 
-    preset: Annotated[str | None, Option("--preset", help="tiny, small, base.")] = None
-    steps: Annotated[int | None, Option("--steps", help="Optimizer steps of a run.")] = None
-    minutes: Annotated[float | None, Option("--minutes", help="Wall-clock budget of a run.")] = None
-    device: Annotated[str | None, Option("--device", help="auto, cpu, cuda, cuda:1 or mps.")] = None
+    preset: Annotated[str | None, Option(help="tiny, small, base.")] = None
+    steps: Annotated[int | None, Option(help="Optimizer steps of a run.")] = None
+    minutes: Annotated[float | None, Option(help="Wall-clock budget of a run.")] = None
+    device: Annotated[str | None, Option(help="auto, cpu, cuda, cuda:1 or mps.")] = None
     setting: Annotated[
         list[str] | None, Option("--set", metavar="A.B=C", help="Any key of a recipe; repeatable.")
     ] = None
@@ -177,44 +159,30 @@ class RunFlags:
         return {**shorthands(vars(self)), **parse_settings(self.setting or ())}
 
 
-def spread(verb: Callable[..., Returned]) -> Callable[..., Returned]:
+def spread(verb: Callable[..., None]) -> Callable[..., None]:
     """Replace each parameter that is a dataclass by one keyword for each of its fields.
 
     These come last, so that `--help` begins with the verb's own flags.
     """
-    hints = get_type_hints(verb, include_extras=True)
-    groups = {
-        name: hint for name, hint in hints.items() if isinstance(hint, type) and is_dataclass(hint)
-    }
-    own = [
-        parameter.replace(kind=parameter.KEYWORD_ONLY, annotation=hints[name])
-        for name, parameter in inspect.signature(verb).parameters.items()
-        if name not in groups
-    ]
-    shared = [flag for group in groups.values() for flag in _flags(group)]
+    flags: list[inspect.Parameter] = []
+    groups: dict[str, Any] = {}
+    for name, parameter in inspect.signature(verb).parameters.items():
+        if is_dataclass(parameter.annotation):
+            groups[name] = parameter.annotation
+        else:
+            flags.append(parameter.replace(kind=parameter.KEYWORD_ONLY))
+    for group in groups.values():
+        flags += inspect.signature(group).parameters.values()
 
     @wraps(verb)
-    def flat(**values: Any) -> Returned:  # noqa: ANN401 - typer checks each flag
+    def flat(**values: Any) -> None:  # noqa: ANN401 - typer checks each flag
         filled = {
             name: group(**{field.name: values.pop(field.name) for field in fields(group)})
             for name, group in groups.items()
         }
-        return verb(**values, **filled)
+        verb(**values, **filled)
 
     del flat.__wrapped__
-    flat.__signature__ = inspect.Signature([*own, *shared])  # type: ignore[attr-defined]
-    flat.__annotations__ = {flag.name: flag.annotation for flag in (*own, *shared)}
+    flat.__signature__ = inspect.Signature(flags)  # type: ignore[attr-defined]
+    flat.__annotations__ = {flag.name: flag.annotation for flag in flags}
     return flat
-
-
-def _flags(group: Any) -> list[inspect.Parameter]:  # noqa: ANN401 - any dataclass
-    types = get_type_hints(group, include_extras=True)
-    return [
-        inspect.Parameter(
-            field.name,
-            inspect.Parameter.KEYWORD_ONLY,
-            default=field.default,
-            annotation=types[field.name],
-        )
-        for field in fields(group)
-    ]

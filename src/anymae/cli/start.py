@@ -4,19 +4,18 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
+from typer import Option
 
 from anymae.cli.console import as_argument, flag, next_step, progress, show_json, show_table
 from anymae.cli.options import LARGEST_SEED, DataArgument, DataFlags, JsonFlag, OverwriteFlag
 
 
 def quickstart(
-    out: Annotated[Path, typer.Option("--out", help="Folder to write.")] = Path("quickstart"),
-    steps: Annotated[
-        int | None, typer.Option("--steps", min=1, help="Optimizer steps of each run.")
-    ] = None,
-    seed: Annotated[int, typer.Option("--seed", min=0, max=LARGEST_SEED, help="Of both runs.")] = 0,
+    out: Annotated[Path, Option(help="Folder to write.")] = Path("quickstart"),
+    steps: Annotated[int | None, Option(min=1, help="Optimizer steps of each run.")] = None,
+    seed: Annotated[int, Option(min=0, max=LARGEST_SEED, help="Of both runs.")] = 0,
     overwrite: Annotated[
-        bool, typer.Option("--overwrite", help="Replace an earlier quickstart.")
+        bool, Option("--overwrite", help="Replace an earlier quickstart.")
     ] = False,
     json: JsonFlag = False,
 ) -> None:
@@ -45,18 +44,14 @@ def inspect(
     data: DataArgument,
     data_flags: DataFlags,
     against: Annotated[
-        str | None,
-        typer.Option(
-            "--against", metavar="FILE", help="Another file: count the rows that occur in both."
-        ),
+        str | None, Option(metavar="FILE", help="Another file: count the rows that occur in both.")
     ] = None,
     preset: Annotated[
-        str | None, typer.Option("--preset", help="Estimate for this one instead of the rule's.")
+        str | None, Option(help="Estimate for this one instead of the rule's.")
     ] = None,
     groups_out: Annotated[
         Path | None,
-        typer.Option(
-            "--groups-out",
+        Option(
             metavar="FILE",
             help="Write rows with their duplicates' group, .csv or"
             " .parquet, for --group duplicate_group.",

@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, cast
 
 import typer
+from typer import Argument, Option
 
 from anymae.cli.console import (
     as_argument,
@@ -41,28 +42,21 @@ if TYPE_CHECKING:
 class TrainingFlags(Flags):
     """How long and how fast: keys of `TrainingConfig`."""
 
-    steps: Annotated[int | None, typer.Option("--steps", help="Optimizer steps.")] = None
-    epochs: Annotated[float | None, typer.Option("--epochs", help="Passes over the rows.")] = None
-    learning_rate: Annotated[
-        float | None, typer.Option("--learning-rate", help="Peak of the schedule.")
-    ] = None
-    seed: Annotated[int | None, typer.Option("--seed", help="Of weights, order and masks.")] = None
-    device: Annotated[
-        str | None, typer.Option("--device", help="auto, cpu, cuda, cuda:1 or mps.")
-    ] = None
-    precision: Annotated[str | None, typer.Option("--precision", help="auto, fp32 or bf16.")] = None
+    steps: Annotated[int | None, Option(help="Optimizer steps.")] = None
+    epochs: Annotated[float | None, Option(help="Passes over the rows.")] = None
+    learning_rate: Annotated[float | None, Option(help="Peak of the schedule.")] = None
+    seed: Annotated[int | None, Option(help="Of weights, order and masks.")] = None
+    device: Annotated[str | None, Option(help="auto, cpu, cuda, cuda:1 or mps.")] = None
+    precision: Annotated[str | None, Option(help="auto, fp32 or bf16.")] = None
 
 
 @dataclass(frozen=True, kw_only=True)
 class PretrainingFlags(TrainingFlags):
     """The same for `pretrain`, which can find out both."""
 
-    minutes: Annotated[float | None, typer.Option("--minutes", help="Wall-clock budget.")] = None
+    minutes: Annotated[float | None, Option(help="Wall-clock budget.")] = None
     batch_size: Annotated[
-        str | None,
-        typer.Option(
-            "--batch-size", metavar="ROWS|auto", help="Rows of a forward pass on each process."
-        ),
+        str | None, Option(metavar="ROWS|auto", help="Rows of a forward pass on each process.")
     ] = None
 
     def given(self) -> dict[str, Any]:
@@ -77,24 +71,19 @@ class PretrainingFlags(TrainingFlags):
 class FinetuningFlags(TrainingFlags):
     """The same for `finetune`."""
 
-    batch_size: Annotated[
-        int | None, typer.Option("--batch-size", help="Rows of a forward pass.")
-    ] = None
+    batch_size: Annotated[int | None, Option(help="Rows of a forward pass.")] = None
 
 
 @dataclass(frozen=True, kw_only=True)
 class RecipeFlags:
     """What to start from, and what differs."""
 
-    preset: Annotated[
-        str | None, typer.Option("--preset", help="tiny, small, base, paper-chemistry and such.")
-    ] = None
-    recipe: Annotated[
-        Path | None, typer.Option("--recipe", help="YAML that holds a whole run.")
-    ] = None
+    preset: Annotated[str | None, Option(help="tiny, small, base, paper-chemistry and such.")] = (
+        None
+    )
+    recipe: Annotated[Path | None, Option(help="YAML that holds a whole run.")] = None
     setting: Annotated[
-        list[str] | None,
-        typer.Option("--set", metavar="A.B=C", help="Any key of a recipe; repeatable."),
+        list[str] | None, Option("--set", metavar="A.B=C", help="Any key of a recipe; repeatable.")
     ] = None
 
 
@@ -102,34 +91,26 @@ class RecipeFlags:
 class SessionFlags:
     """What concerns how a run is made and not its result: keywords of `pretrain`."""
 
-    resume: Annotated[
-        bool, typer.Option("--resume", help="Go on where a run was cut; else start.")
-    ] = False
-    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace the run in --out.")] = (
+    resume: Annotated[bool, Option("--resume", help="Go on where a run was cut; else start.")] = (
         False
     )
+    overwrite: Annotated[bool, Option("--overwrite", help="Replace the run in --out.")] = False
     stop_after: Annotated[
-        float | None,
-        typer.Option("--stop-after", metavar="MIN", help="Save and exit after so many minutes."),
+        float | None, Option(metavar="MIN", help="Save and exit after so many minutes.")
     ] = None
     no_examples: Annotated[
         bool,
-        typer.Option(
+        Option(
             "--no-examples",
             help="Keep raw rows out of captures of steps that went wrong, and out of reports.",
         ),
     ] = False
     track: Annotated[
-        list[str] | None,
-        typer.Option("--track", metavar="NAME", help="tensorboard, wandb, mlflow or trackio."),
+        list[str] | None, Option(metavar="NAME", help="tensorboard, wandb, mlflow or trackio.")
     ] = None
     probe_target: Annotated[
         str | None,
-        typer.Option(
-            "--probe-target",
-            metavar="COL",
-            help="A linear probe predicts it at each look; never an input.",
-        ),
+        Option(metavar="COL", help="A linear probe predicts it at each look; never an input."),
     ] = None
 
 
@@ -139,22 +120,17 @@ def pretrain(
     session_flags: SessionFlags,
     data_flags: DataFlags,
     data: Annotated[
-        str | None,
-        typer.Argument(metavar="DATA", help="File, folder, glob or URL; else the recipe's."),
+        str | None, Argument(metavar="DATA", help="File, folder, glob or URL; else the recipe's.")
     ] = None,
-    out: Annotated[
-        Path | None, typer.Option("--out", metavar="RUN", help="Run folder: new or empty.")
-    ] = None,
+    out: Annotated[Path | None, Option(metavar="RUN", help="Run folder: new or empty.")] = None,
     init: Annotated[
-        str | None,
-        typer.Option("--init", metavar="RUN", help="Start from its weights, also with --resume."),
+        str | None, Option(metavar="RUN", help="Start from its weights, also with --resume.")
     ] = None,
     dry_run: Annotated[
-        bool, typer.Option("--dry-run", help="Print the recipe, memory and time; write nothing.")
+        bool, Option("--dry-run", help="Print the recipe, memory and time; write nothing.")
     ] = False,
     replay: Annotated[
-        Path | None,
-        typer.Option("--replay", metavar="FILE", help="Compute a captured bad step again."),
+        Path | None, Option(metavar="FILE", help="Compute a captured bad step again.")
     ] = None,
     json: JsonFlag = False,
 ) -> None:
@@ -230,30 +206,23 @@ def _report(run: "Run", *, json: bool) -> None:
 def finetune(
     run: RunArgument,
     data: DataArgument,
-    out: Annotated[Path, typer.Option("--out", help="Folder for the model: new or empty.")],
+    out: Annotated[Path, Option(help="Folder for the model: new or empty.")],
     training_flags: FinetuningFlags,
     data_flags: DataFlags,
     task: TaskFlag = None,
     num_labels: Annotated[
         int | None,
-        typer.Option("--n-labels", metavar="N", help="Take N labels, of which a fifth validates."),
+        Option("--n-labels", metavar="N", help="Take N labels, of which a fifth validates."),
     ] = None,
-    seeds: Annotated[
-        int, typer.Option("--seeds", min=1, help="Models to train; several answer together.")
-    ] = 1,
+    seeds: Annotated[int, Option(min=1, help="Models to train; several answer together.")] = 1,
     setting: Annotated[
         list[str] | None,
-        typer.Option(
-            "--set", metavar="A=B", help="A setting, such as readout.kind=mean; repeatable."
-        ),
+        Option("--set", metavar="A=B", help="A setting, such as readout.kind=mean; repeatable."),
     ] = None,
-    resume: Annotated[
-        bool, typer.Option("--resume", help="Go on where it was cut; else start.")
-    ] = False,
+    resume: Annotated[bool, Option("--resume", help="Go on where it was cut; else start.")] = False,
     overwrite: OverwriteFlag = False,
     stop_after: Annotated[
-        float | None,
-        typer.Option("--stop-after", metavar="MIN", help="Save and exit after so many minutes."),
+        float | None, Option(metavar="MIN", help="Save and exit after so many minutes.")
     ] = None,
     json: JsonFlag = False,
 ) -> None:
@@ -306,18 +275,14 @@ def tune(
     run_flags: RunFlags,
     data_flags: DataFlags,
     out: Annotated[
-        Path, typer.Option("--out", help="Folder for the runs; the same command goes on in it.")
+        Path, Option(help="Folder for the runs; the same command goes on in it.")
     ] = Path("tune"),
-    trials: Annotated[
-        int, typer.Option("--trials", metavar="K", min=1, help="Pretraining runs.")
-    ] = 20,
+    trials: Annotated[int, Option(metavar="K", min=1, help="Pretraining runs.")] = 20,
     task: TaskFlag = None,
     num_labels: Annotated[
-        int | None, typer.Option("--n-labels", metavar="N", help="Use N labels only.")
+        int | None, Option("--n-labels", metavar="N", help="Use N labels only.")
     ] = None,
-    seed: Annotated[
-        int, typer.Option("--seed", min=0, max=LARGEST_SEED, help="Rows, trials, weights, masks.")
-    ] = 0,
+    seed: Annotated[int, Option(min=0, max=LARGEST_SEED, help="Rows, trials, weights, masks.")] = 0,
     json: JsonFlag = False,
 ) -> None:
     """Search for mask and model settings that serve a target, judged on validation rows.

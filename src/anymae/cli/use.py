@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
+from typer import Argument, Option
 
 from anymae.cli.console import (
     as_argument,
@@ -38,10 +39,10 @@ def embed(
     out: OutOption,
     data_flags: DataFlags,
     compute_flags: ComputeFlags,
-    reading: Annotated[ReadingName, typer.Option("--reading", help=READINGS)] = ReadingName.MEAN,
+    reading: Annotated[ReadingName, Option(help=READINGS)] = ReadingName.MEAN,
     per_input: Annotated[
         bool,
-        typer.Option(
+        Option(
             "--per-input",
             help="A vector for each input of a row (Parquet); of a perceiver, its decoder's state.",
         ),
@@ -73,7 +74,7 @@ def embed(
 
 
 def predict(
-    model: Annotated[str, typer.Argument(metavar="MODEL", help="Fine-tuned model.")],
+    model: Annotated[str, Argument(metavar="MODEL", help="Fine-tuned model.")],
     data: DataArgument,
     out: OutOption,
     data_flags: DataFlags,
@@ -109,13 +110,11 @@ def score(
     data_flags: DataFlags,
     compute_flags: ComputeFlags,
     masks: Annotated[
-        int | None,
-        typer.Option("--masks", help="Number of masks, which together hide each input once."),
+        int | None, Option(help="Number of masks, which together hide each input once.")
     ] = None,
-    seed: Annotated[int, typer.Option("--seed", help="Seed that assigns inputs to masks.")] = 0,
+    seed: Annotated[int, Option(help="Seed that assigns inputs to masks.")] = 0,
     reference: Annotated[
-        str | None,
-        typer.Option("--reference", help="Row number, id, or a string, to take the difference to."),
+        str | None, Option(help="Row number, id, or a string, to take the difference to.")
     ] = None,
     overwrite: OverwriteFlag = False,
     json: JsonFlag = False,
@@ -155,14 +154,12 @@ def show(
     run: RunArgument,
     data: DataArgument,
     data_flags: DataFlags,
-    out: Annotated[
-        Path | None, typer.Option("--out", help="HTML page to write, else masks.html.")
-    ] = None,
+    out: Annotated[Path | None, Option(help="HTML page to write, else masks.html.")] = None,
     text: Annotated[
-        bool, typer.Option("--text", help="Print in the terminal instead of writing a page.")
+        bool, Option("--text", help="Print in the terminal instead of writing a page.")
     ] = False,
-    rows: Annotated[int, typer.Option("--rows", min=1, help="Rows to show at most.")] = 8,
-    seed: Annotated[int, typer.Option("--seed", help="Fixes the masks.")] = 0,
+    rows: Annotated[int, Option(min=1, help="Rows to show at most.")] = 8,
+    seed: Annotated[int, Option(help="Fixes the masks.")] = 0,
     overwrite: OverwriteFlag = False,
     json: JsonFlag = False,
 ) -> None:
