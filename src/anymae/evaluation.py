@@ -4,13 +4,13 @@ Shapes: R rows, A numbers of an answer, T targets.
 """
 
 import shlex
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, field
 from functools import partial
 from html import escape
 from io import BytesIO
 from pathlib import Path
-from typing import Any, Literal, get_args
+from typing import TYPE_CHECKING, Any, Literal, get_args
 
 import numpy as np
 import numpy.typing as npt
@@ -34,6 +34,10 @@ from anymae.predictor import Ensemble, Predictor, members_of
 from anymae.recipes import DataSettings, data_settings
 from anymae.task import TaskConfig
 from anymae.training.targets import Labels, encode_labels, read_labels, read_weights, tell_few
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
 
 Array = npt.NDArray[np.float64]
 Part = Literal["test", "valid", "train", "all"]
@@ -214,8 +218,7 @@ def evaluate_rows(
         The evaluation, truth `(R, T)` and answers `(R, A)` of the rows with a known answer.
     """
     task, config = model.task, config or ComputeConfig()
-    labels = read_labels(dataset, task.targets)
-    truth = encode_labels(task, _take(labels, index))
+    truth = encode_labels(task, _take(read_labels(dataset, task.targets), index))
     known = ~np.isnan(truth).all(1)
     if not known.any():
         raise DataError(f"none of the {len(index):,} rows has a value of {', '.join(task.targets)}")
@@ -289,22 +292,26 @@ def draw(task: TaskConfig, truth: Array, found: Array, evaluation: Evaluation, p
             axes.scatter(*pair, s=4, alpha=0.5)
             axes.set(xlabel="true", ylabel="predicted")
             continue
-        table = np.array(evaluation.confusion[name])
-        shown = axes.imshow(table, cmap="Blues")
-        if names:
-            for row, column in np.ndindex(*table.shape):
-                value = table[row, column]
-                colour = "white" if value > table.max() / 2 else "black"
-                axes.text(column, row, f"{value:g}", ha="center", va="center", color=colour)
-            turned = 90 if max(map(len, names)) > 2 and len(names) > 2 else 0
-            axes.set_xticks(range(len(table)), names, rotation=turned, parse_math=False)
-            axes.set_yticks(range(len(table)), names, parse_math=False)
-        else:
-            figure.colorbar(shown, ax=axes, shrink=0.8, label="rows, or their weight")
-        axes.set(xlabel="predicted", ylabel="true")
+        _draw_confusion(figure, axes, np.array(evaluation.confusion[name]), names)
     picture = BytesIO()
     figure.savefig(picture, format=path.suffix[1:])
     write_named(path, lambda staged: staged.write_bytes(picture.getvalue()))
+
+
+def _draw_confusion(figure: "Figure", axes: "Axes", table: Array, names: Sequence[str]) -> None:
+    """Draw a table of counts, with the names of its classes, or a scale where it has none."""
+    shown = axes.imshow(table, cmap="Blues")
+    if names:
+        for row, column in np.ndindex(*table.shape):
+            value = table[row, column]
+            colour = "white" if value > table.max() / 2 else "black"
+            axes.text(column, row, f"{value:g}", ha="center", va="center", color=colour)
+        turned = 90 if max(map(len, names)) > 2 and len(names) > 2 else 0
+        axes.set_xticks(range(len(table)), names, rotation=turned, parse_math=False)
+        axes.set_yticks(range(len(table)), names, parse_math=False)
+    else:
+        figure.colorbar(shown, ax=axes, shrink=0.8, label="rows, or their weight")
+    axes.set(xlabel="predicted", ylabel="true")
 
 
 def _choose(dataset: Dataset, part: Part | None) -> tuple[str, IntArray]:

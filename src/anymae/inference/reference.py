@@ -37,42 +37,24 @@ def reference_score(
     Raises:
         UserInputError: There is no such row, several have the id, or it has no score.
     """
-    kind = dataset.input.kind
+    notes: tuple[str, ...] = ()
     called = _rows_called(reference, dataset)
     if len(called) > 1:
         raise UserInputError(
             f"{len(called):,} rows have the id {reference!r}; name the one that is meant by its "
             "number, from 0"
         )
-    notes: tuple[str, ...] = ()
-    if isinstance(reference, str) and not len(called) and kind != "bytes":
-        raise UserInputError(
-            f"the reference {reference!r} is a string and the run reads {kind} inputs; name a "
-            "row number, from 0, or an id of the column that --id names"
-        )
-    if len(called):
-        index = called
-    elif isinstance(reference, str):
-        asked = DataConfig(too_long=data_config.too_long)
-        try:
-            dataset, index = open_rows(scores.model, [reference], asked), np.array([0])
-        except DataError as error:
-            raise UserInputError(
-                f"the reference {reference!r} is no row of its own "
-                f"({str(error).partition(';')[0]}); give a string that the run can read, or a row "
-                "number from 0"
-            ) from None
+    if isinstance(reference, str) and not len(called):
+        dataset, called = _row_of_its_own(scores, dataset, reference, data_config), np.array([0])
         notes = tuple(
             f"the reference {reference!r}: {note}" for note in unlike_inputs(scores.model, dataset)
         )
-    else:
-        index = np.flatnonzero(dataset.rows.numbers_of(np.arange(len(dataset))) == reference)
-        if not len(index):
-            raise UserInputError(
-                f"reference row {reference} is not among the {len(dataset):,} rows that can be "
-                "scored; rows count from 0"
-            )
-    values = compute(scores, dataset, index, config or ComputeConfig()).values
+    elif not len(called):
+        raise UserInputError(
+            f"reference row {reference} is not among the {len(dataset):,} rows that can be "
+            "scored; rows count from 0"
+        )
+    values = compute(scores, dataset, called, config or ComputeConfig()).values
     found = float(ScoreLayout().matrix(values)[0, 0])
     if math.isnan(found):
         raise UserInputError(
@@ -81,9 +63,31 @@ def reference_score(
     return found, notes
 
 
+def _row_of_its_own(
+    scores: Scores, dataset: Dataset, reference: str, data_config: DataConfig
+) -> Dataset:
+    """Open a string as the only row."""
+    kind = dataset.input.kind
+    if kind != "bytes":
+        raise UserInputError(
+            f"the reference {reference!r} is a string and the run reads {kind} inputs; name a "
+            "row number, from 0, or an id of the column that --id names"
+        )
+    try:
+        return open_rows(scores.model, [reference], DataConfig(too_long=data_config.too_long))
+    except DataError as error:
+        raise UserInputError(
+            f"the reference {reference!r} is no row of its own "
+            f"({str(error).partition(';')[0]}); give a string that the run can read, or a row "
+            "number from 0"
+        ) from None
+
+
 def _rows_called(reference: int | str, dataset: Dataset) -> IntArray:
-    """Return the positions of the rows that have the reference as their id."""
-    if isinstance(reference, int) or dataset.roles.id is None:
+    """Return the positions of the rows that have the reference as their number or id."""
+    if isinstance(reference, int):
+        return np.flatnonzero(dataset.rows.numbers_of(np.arange(len(dataset))) == reference)
+    if dataset.roles.id is None:
         return np.zeros(0, np.int64)
     ids = dataset.column(dataset.roles.id).to_pylist()
     return np.array([place for place, value in enumerate(ids) if str(value) == reference], np.int64)
