@@ -142,11 +142,6 @@ class Sink:
                 self._spool.append(name, cells if cells.type == kind else _widened(cells, kind))
         self.num_rows += batch.num_rows
 
-    def write_column(self, name: str, array: pa.Array) -> None:
-        """Add cells of one column, after `start`; for sources that come column by column."""
-        assert self._spool is not None
-        self._spool.append(name, plain(array))
-
     def place(self, file: int, lines: npt.NDArray[np.int64]) -> None:
         """Say on which lines of which file the rows stand that `write` takes next."""
         if not len(lines):
