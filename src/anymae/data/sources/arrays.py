@@ -99,7 +99,7 @@ def _fill_values(array: Array, sink: Sink) -> None:
     sink.shape = array.shape[1:]
     step = rows_per_block(array.dtype, array.shape)
     for start in range(0, len(array), step):
-        sink.write(pa.table({VALUES: to_column(array[start : start + step])}))
+        sink.add(pa.table({VALUES: to_column(array[start : start + step])}))
 
 
 @SOURCES.register("npz")
@@ -133,7 +133,7 @@ def _fill_npz(path: Path, name: str, sink: Sink) -> None:
         for block, *others in zip(*(member.blocks(step) for member in read), strict=True):
             values = block if valid is None else _without(block, others.pop())
             cells = [pa.array(one.tolist(), label_type(one.dtype)) for one in others]
-            sink.write(pa.table([to_column(values), *cells], [VALUES, *labels]))
+            sink.add(pa.table([to_column(values), *cells], [VALUES, *labels]))
 
 
 def _without(values: Array, valid: Array) -> Array:

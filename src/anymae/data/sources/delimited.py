@@ -131,7 +131,7 @@ def _fill(files: Files, missing: tuple[str, ...], words: tuple[str, ...], sink: 
             name: convert(rows.cells[name].combine_chunks(), types[name], guess.missing)
             for name, guess in guesses.items()
         }
-        sink.add(rows.file, rows.lines, pa.table(columns), rows.bad)
+        sink.add(pa.table(columns), rows.file, rows.lines, rows.bad)
 
 
 def _sniff(path: Path, name: str, extension: str) -> _Format:

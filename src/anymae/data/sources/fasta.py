@@ -3,7 +3,6 @@
 import io
 from itertools import islice
 
-import numpy as np
 import pyarrow as pa
 from Bio.SeqIO.FastaIO import SimpleFastaParser
 
@@ -35,14 +34,13 @@ class FastaSource(CachedSource):
                     raise DataError(f"{name} is no FASTA file: it does not start with '>'")
             with reading(name), open_binary(path) as stream:
                 text = io.TextIOWrapper(stream, encoding="utf-8-sig", errors="surrogateescape")
-                records, count = SimpleFastaParser(text), 0  # type: ignore[no-untyped-call]
+                records = SimpleFastaParser(text)  # type: ignore[no-untyped-call]
                 while block := list(islice(records, _RECORDS)):
                     ids, odd = text_column([_bytes(title) for title, _ in block])
                     cells, bad = text_column([_bytes(sequence) for _, sequence in block])
                     problems = dict.fromkeys(sorted({*odd, *bad}), NOT_UTF8)
-                    places = np.arange(count, count + len(block))
-                    sink.add(number, places, pa.table({"id": ids, "sequence": cells}), problems)
-                    count += len(block)
+                    rows = pa.table({"id": ids, "sequence": cells})
+                    sink.add(rows, number, bad=problems)
 
 
 def _bytes(text: str) -> bytes:

@@ -43,18 +43,18 @@ class ImageSource(CachedSource):
         kind = pa.list_(pa.uint8(), int(np.prod(sink.shape)))
         nested = any(Path(name).parent.name for name in names)
         for start in range(0, len(names), _BLOCK):
-            rows = []
-            for number in range(start, min(start + _BLOCK, len(names))):
-                pixels = broken.get(number) or _pixels(files.paths[number], mode)
-                if isinstance(pixels, str):
-                    sink.reject(number, pixels)
-                rows.append(None if isinstance(pixels, str) else pixels.reshape(-1))
             block = names[start : start + _BLOCK]
+            rows, bad = [], {}
+            for place in range(len(block)):
+                pixels = broken.get(start + place) or _pixels(files.paths[start + place], mode)
+                if isinstance(pixels, str):
+                    bad[place] = pixels
+                rows.append(None if isinstance(pixels, str) else pixels.reshape(-1))
             columns = {"id": pa.array(block, pa.large_string()), VALUES: _column(rows, kind)}
             if nested:
                 folders = [Path(name).parent.name or None for name in block]
                 columns["label"] = pa.array(folders, pa.large_string())
-            sink.write(pa.table(columns))
+            sink.add(pa.table(columns), bad=bad)
 
 
 def _survey(files: Files) -> tuple[tuple[int, int], str, dict[int, str]]:

@@ -56,7 +56,7 @@ class JsonLinesSource(CachedSource):
                 for key, kind in kinds.items()
             ]
             table = pa.Table.from_arrays(columns, schema=schema)
-            sink.add(objects.file, objects.lines, table, objects.bad)
+            sink.add(table, objects.file, objects.lines, objects.bad)
 
 
 class _Objects(NamedTuple):

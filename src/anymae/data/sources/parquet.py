@@ -5,7 +5,6 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import unquote
 
-import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
@@ -54,7 +53,7 @@ class ParquetSource(CachedSource):
                     for key, cells in folders.items():
                         cell = pa.scalar(cells[number], pa.large_string())
                         rows = rows.append_column(key, pa.repeat(cell, len(rows)))
-                    sink.add(number, np.arange(count, count + len(rows)), rows)
+                    sink.add(rows, number)
                     count += len(rows)
                 if count != file.metadata.num_rows:
                     raise DataError(

@@ -32,4 +32,4 @@ class SmilesSource(CachedSource):
                     [part[1].strip() if len(part) > 1 else b"" for part in parts]
                 )
                 problems = dict.fromkeys(sorted({*bad, *odd}), NOT_UTF8)
-                sink.add(number, numbers, pa.table({"smiles": smiles, "id": names}), problems)
+                sink.add(pa.table({"smiles": smiles, "id": names}), number, numbers, problems)

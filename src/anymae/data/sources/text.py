@@ -47,7 +47,7 @@ class TextSource(CachedSource):
                 lines = [line for line in block.text.split(b"\n") if line]
                 column, bad = text_column(lines)
                 problems = dict.fromkeys(bad, NOT_UTF8)
-                sink.add(number, numbers_of_lines(block), pa.table({"text": column}), problems)
+                sink.add(pa.table({"text": column}), number, numbers_of_lines(block), problems)
 
 
 def _table_sign(lines: list[str | None]) -> str | None:
