@@ -34,13 +34,12 @@ class ArrowSource(CachedSource):
 
     def fill(self, files: Files, sink: Sink) -> None:
         """Copy the batches, file after file."""
-        names = files.names
         schemas = []
-        for path, name in zip(files.paths, names, strict=True):
+        for path, name in files:
             with reading(name), _batches(path) as (schema, _):
                 schemas.append(schema)
-        sink.start(common_schema(schemas, names))
-        for number, (path, name) in enumerate(zip(files.paths, names, strict=True)):
+        sink.start(common_schema(schemas, files.names))
+        for number, (path, name) in enumerate(files):
             with reading(name), _batches(path) as (_, batches):
                 for batch in batches:
                     sink.add(pa.Table.from_batches([batch]), number)

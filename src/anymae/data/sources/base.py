@@ -39,6 +39,10 @@ class Files:
     remote: tuple[str, ...] = ()
     """Names of the files of a URL in their common folder, as their copies lie apart."""
 
+    def __iter__(self) -> Iterator[tuple[Path, str]]:
+        """Go through the files, each with what to call it in messages."""
+        return zip(self.paths, self.names, strict=True)
+
     @property
     def names(self) -> list[str]:
         """What to call each file in messages: a single one as the user did."""

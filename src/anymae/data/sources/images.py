@@ -61,7 +61,7 @@ def _survey(files: Files) -> tuple[tuple[int, int], str, dict[int, str]]:
     """Read the headers: the size that all have, the mode that fits all, the unreadable ones."""
     size: tuple[int, int] | None = None
     mode, broken = "L", {}
-    for number, (path, name) in enumerate(zip(files.paths, files.names, strict=True)):
+    for number, (path, name) in enumerate(files):
         try:
             with Image.open(path) as picture:
                 found, kind = picture.size, picture.mode

@@ -35,17 +35,16 @@ class ParquetSource(CachedSource):
 
     def fill(self, files: Files, sink: Sink) -> None:
         """Copy the files, shard after shard."""
-        names = files.names
         schemas = []
-        for path, name in zip(files.paths, names, strict=True):
+        for path, name in files:
             with reading(name):
                 schemas.append(pq.read_schema(path, memory_map=True))
-        schema = common_schema(schemas, names)
+        schema = common_schema(schemas, files.names)
         folders = {key: cells for key, cells in _folders(files).items() if key not in schema.names}
         for key in folders:
             schema = schema.append(pa.field(key, pa.large_string()))
         sink.start(schema)
-        for number, (path, name) in enumerate(zip(files.paths, names, strict=True)):
+        for number, (path, name) in enumerate(files):
             with reading(name), pq.ParquetFile(path, memory_map=True) as file:
                 count = 0
                 for batch in file.iter_batches(_ROWS):
