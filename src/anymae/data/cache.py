@@ -178,8 +178,9 @@ class Sink:
 
     def finish(self, path: Path) -> None:
         """Write the entry's files."""
-        if self._spool is None or not (batch := self._spool.finish()).num_rows:
+        if self._spool is None or not self.num_rows:
             raise DataError(f"{self.name} holds no rows")
+        batch = self._spool.finish(self.num_rows)
         with pa.OSFile(str(path / "table.arrow"), "wb") as file:
             with pa.ipc.new_file(file, batch.schema) as writer:
                 writer.write_batch(batch)
@@ -187,7 +188,7 @@ class Sink:
         runs = np.concatenate(self._runs) if self._runs else np.zeros((1, 3), np.int64)
         np.save(path / "places.npy", runs.astype(np.int64))
         entry = {
-            "rows": batch.num_rows,
+            "rows": self.num_rows,
             "shape": self.shape,
             "bad": list(self.bad.items()),
             "odd": self.odd,
