@@ -195,7 +195,7 @@ def _roles(
 def _array_roles(frame: Frame, config: DataConfig) -> Roles:
     """Arrays say their kind by the number of their dimensions."""
     assert frame.shape is not None
-    pixels = len(frame.shape) == 3 or (len(frame.shape) == 2 and frame.dtype == "uint8")
+    pixels = len(frame.shape) == 3 or (len(frame.shape) == 2 and frame.arrays()[0].dtype == "uint8")
     natural: InputKind = "image" if pixels else "table" if len(frame.shape) == 1 else "values"
     allowed: tuple[str, ...] = {
         1: ("table", "values"), 2: ("values", "image"), 3: ("image",)
