@@ -265,10 +265,7 @@ def label_type(dtype: np.dtype[Any]) -> pa.DataType:
 def to_column(array: Array) -> pa.Array:
     """Return the rows of an array as lists of fixed size, without a copy where possible."""
     flat = np.ascontiguousarray(array, dtype=native(array.dtype)).reshape(-1)
-    values = pa.Array.from_buffers(
-        pa.from_numpy_dtype(flat.dtype), len(flat), [None, pa.py_buffer(flat)]
-    )
-    return pa.FixedSizeListArray.from_arrays(values, int(np.prod(array.shape[1:])))
+    return pa.FixedSizeListArray.from_arrays(pa.array(flat), int(np.prod(array.shape[1:])))
 
 
 def rows_per_block(dtype: np.dtype[Any], shape: tuple[int, ...]) -> int:

@@ -1,6 +1,5 @@
 """Folders of images of one size, read by pillow."""
 
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -50,7 +49,7 @@ class ImageSource(CachedSource):
                 if isinstance(pixels, str):
                     bad[place] = pixels
                 rows.append(None if isinstance(pixels, str) else pixels.reshape(-1))
-            columns = {"id": pa.array(block, pa.large_string()), VALUES: _column(rows, kind)}
+            columns = {"id": pa.array(block, pa.large_string()), VALUES: pa.array(rows, kind)}
             if nested:
                 folders = [Path(name).parent.name or None for name in block]
                 columns["label"] = pa.array(folders, pa.large_string())
@@ -89,11 +88,3 @@ def _pixels(path: Path, mode: str) -> npt.NDArray[np.uint8] | str:
             return np.asarray(picture.convert(mode))
     except Exception as error:  # pillow's readers raise all sorts of things
         return f"cannot be read ({first_line(error)})"
-
-
-def _column(rows: Sequence[npt.NDArray[np.uint8] | None], kind: pa.DataType) -> pa.Array:
-    """Return pixels as lists of fixed size; a row without pixels is null."""
-    blank = np.zeros(kind.list_size, np.uint8)
-    flat = np.concatenate([blank if row is None else row for row in rows])
-    missing = pa.array([row is None for row in rows])
-    return pa.FixedSizeListArray.from_arrays(pa.array(flat), type=kind, mask=missing)
