@@ -17,6 +17,7 @@ import torch
 from anymae.config import NUM_SPECIAL, Section
 from anymae.data.batch import IntArray
 from anymae.data.dataset import Dataset
+from anymae.data.kinds.base import pieces, sample
 from anymae.randomness import mix
 
 THRESHOLD = 0.8
@@ -145,23 +146,10 @@ def row_hashes(dataset: Dataset, index: IntArray) -> IntArray:
 
 def row_blocks(dataset: Dataset, index: IntArray) -> Iterator[IntArray]:
     """Cut positions of `index` into blocks of rows of similar length and bounded size."""
-    lengths = dataset.full_lengths
-    if lengths is None:
-        size = max(1, _BLOCK_INPUTS // (dataset.longest * dataset.input.channels))
-        for first in range(0, len(index), size):
-            yield np.arange(first, min(first + size, len(index)))
-        return
-    order = np.argsort(lengths[index], kind="stable")
-    ascending = lengths[index[order]].astype(np.int64) * dataset.input.channels
-    first = 0
-    while first < len(order):
-        most = max(1, _BLOCK_INPUTS // int(ascending[first]))
-        # The last row of the block is its longest: shrink until that fits.
-        last = min(first + most, len(order))
-        while last - first > 1 and (last - first) * int(ascending[last - 1]) > _BLOCK_INPUTS:
-            last = first + (last - first) // 2
-        yield order[first:last]
-        first = last
+    lengths = None if dataset.full_lengths is None else dataset.full_lengths[index]
+    most = _BLOCK_INPUTS // dataset.input.channels
+    for places, _ in pieces(np.arange(len(index)), lengths, dataset.longest, most):
+        yield places
 
 
 def _sample(dataset: Dataset) -> IntArray:
@@ -170,7 +158,7 @@ def _sample(dataset: Dataset) -> IntArray:
     assert lengths is not None, "strings differ in length"
     total = int(lengths.sum(dtype=np.int64))
     count = min(len(dataset), max(1, len(dataset) * MOST_BYTES // max(1, total)))
-    return np.arange(count) * len(dataset) // count
+    return sample(np.arange(len(dataset)), count)
 
 
 def _pieces(dataset: Dataset, index: IntArray) -> IntArray:
