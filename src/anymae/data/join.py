@@ -16,9 +16,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from anymae.config import DataConfig
-from anymae.data.codes import codes_of
 from anymae.data.frame import Frame, Places
-from anymae.data.missing import as_numbers, blank
+from anymae.data.missing import as_numbers, blank, codes_of
 from anymae.data.preparation import Preparation
 from anymae.data.roles import LeftOut, Roles, named
 from anymae.data.sources import read_source

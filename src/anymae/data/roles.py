@@ -15,10 +15,9 @@ import pyarrow.compute as pc
 from pydantic import Field
 
 from anymae.config import DataConfig, InputKind, Names, Section
-from anymae.data.codes import codes_of
 from anymae.data.frame import VALUES, Frame
 from anymae.data.misread import misread
-from anymae.data.missing import blank
+from anymae.data.missing import blank, codes_of
 from anymae.data.sources.guess import NAME
 from anymae.errors import DataError, nearest
 

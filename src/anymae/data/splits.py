@@ -13,8 +13,7 @@ import torch
 
 from anymae.config import DataConfig
 from anymae.data.batch import IntArray
-from anymae.data.codes import codes_of
-from anymae.data.missing import blank
+from anymae.data.missing import blank, codes_of
 from anymae.data.rows import Rows
 from anymae.data.sampler import Permutation
 from anymae.errors import ConfigError, DataError, require_extra

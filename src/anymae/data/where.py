@@ -11,8 +11,8 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from anymae.data.codes import MISSING, codes_of, flag_of, number_of, time_of
 from anymae.data.frame import Frame
+from anymae.data.missing import MISSING, codes_of, flag_of, number_of, time_of
 from anymae.errors import UserInputError, first_line, nearest
 
 _BLOCK_ROWS = 1 << 20

@@ -11,11 +11,10 @@ import pyarrow as pa
 
 from anymae.config import DataConfig, InputConfig
 from anymae.data.batch import Arrays, IntArray
-from anymae.data.codes import codes_of
 from anymae.data.frame import Frame
 from anymae.data.kinds.base import FAR, KINDS, BadRows, Stack, Statistics, blocks, sample
 from anymae.data.kinds.cells import CellStatistics, cell_type
-from anymae.data.missing import as_numbers, blank
+from anymae.data.missing import as_numbers, blank, codes_of
 from anymae.data.roles import Roles
 
 RESIDENT_BYTES = 1 << 26

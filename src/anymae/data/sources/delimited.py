@@ -23,8 +23,8 @@ from pyarrow import csv as arrow_csv
 
 from anymae.config import DataConfig
 from anymae.data.cache import Reading, Sink, through_cache
-from anymae.data.codes import number_of
 from anymae.data.frame import Frame
+from anymae.data.missing import number_of
 from anymae.data.sources.base import SOURCES, Files, Source, unique_names
 from anymae.data.sources.guess import Guess, convert, holds_words, markers
 from anymae.data.sources.lines import NOT_UTF8, Block, is_utf8, line_blocks, numbers_of_lines

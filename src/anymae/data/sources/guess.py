@@ -6,10 +6,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from anymae.data.codes import MISSING, number_of
-
-NUMBER = r"(?i)^[+-]?((\d+\.?\d*|\.\d+)(e[+-]?\d+)?|nan|inf(inity)?)$"
-"""What a number looks like."""
+from anymae.data.missing import MISSING, NUMBER, number_of
 
 NAME = r"(?i)^\s*[+-]?(0\d+(\.\d*)?|\d{19,}|0x[0-9a-f]+)\s*$"
 """What looks like a number and would not come back as it was written: 007, 0x10, 20 digits."""

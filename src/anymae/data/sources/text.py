@@ -4,8 +4,8 @@ import logging
 
 from anymae.config import DataConfig
 from anymae.data.cache import Sink
-from anymae.data.codes import number_of
 from anymae.data.frame import Frame
+from anymae.data.missing import number_of
 from anymae.data.sources.base import SOURCES, CachedSource, Files
 from anymae.data.sources.lines import blocks_of, numbers_of_lines, text_table
 
