@@ -212,10 +212,8 @@ def _rows(files: Files, formats: list[_Format]) -> Iterator[tuple[int, _Rows]]:
 
 
 def _after_header(block: Block, form: _Format) -> Block:
-    end = -1
-    for _ in range(form.header):
-        end = block.text.find(b"\n", end + 1)
-    return Block(block.text[end + 1 :], block.line + form.header, block.last)
+    below = block.text.split(b"\n", form.header)[-1]
+    return Block(below, block.line + form.header, block.last)
 
 
 def _parse_lines(block: Block, form: _Format) -> _Rows | None:
