@@ -1,6 +1,7 @@
 """What counts as a missing cell of a table: null, NaN, the usual words, and what the user named."""
 
 from collections.abc import Sequence
+from typing import Any
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -88,28 +89,37 @@ def blank(cells: pa.Array, codes: Sequence[str] = ()) -> pa.Array:
     """
     if pa.types.is_large_string(cells.type):
         cells = pc.ascii_trim_whitespace(cells)
-        missing = pc.is_in(cells, pa.array([*MISSING, *codes], pa.large_string()))
-    elif pa.types.is_floating(cells.type) or pa.types.is_integer(cells.type):
-        numbers = [number for number in map(number_of, codes) if number is not None]
-        if not numbers and pa.types.is_integer(cells.type):
-            return cells
-        missing = pc.is_null(cells, nan_is_null=True)
-        if numbers:
-            # Of 1e20 a column of 32 bits holds what 32 bits can; whole numbers compare as floats.
-            kind = cells.type if pa.types.is_floating(cells.type) else pa.float64()
-            known = pa.array(numbers, pa.float64()).cast(kind, safe=False)
-            # What they do not hold at all becomes infinite, and an infinite cell is no such code.
-            known = known.filter(pc.or_(pc.is_finite(known), pc.is_inf(pa.array(numbers))))
-            missing = pc.or_(missing, pc.is_in(cells.cast(kind, safe=False), known))
-    elif pa.types.is_boolean(cells.type):
-        flags = [flag for flag in map(flag_of, codes) if flag is not None]
-        missing = pc.is_in(cells, pa.array(flags, pa.bool_()))
-    elif pa.types.is_timestamp(cells.type):
-        times = [time for time in (time_of(code, cells.type) for code in codes) if time is not None]
-        missing = pc.is_in(cells, pa.array(times, cells.type))
-    else:
+    elif not codes and not pa.types.is_floating(cells.type):
         return cells
+    missing = missing_in(cells, cells.type, codes)
     return pc.if_else(missing, pa.scalar(None, cells.type), cells)
+
+
+def missing_in(cells: Any, kind: pa.DataType, codes: Sequence[str]) -> Any:  # noqa: ANN401
+    """Return which cells are missing, null ones too.
+
+    Args:
+        cells: An array or an expression; strings come without surrounding white space.
+        kind: Their type.
+        codes: What is declared missing of them.
+    """
+    missing = pc.is_null(cells, nan_is_null=True)
+    if pa.types.is_string(kind) or pa.types.is_large_string(kind):
+        known = pa.array([*MISSING, *codes], kind)
+    elif pa.types.is_boolean(kind):
+        known = pa.array(map(flag_of, codes), kind).drop_null()
+    elif pa.types.is_timestamp(kind):
+        known = pa.array([time_of(code, kind) for code in codes], kind).drop_null()
+    elif codes and (pa.types.is_floating(kind) or pa.types.is_integer(kind)):
+        # Of 1e20 a column of 32 bits holds what 32 bits can; whole numbers compare as floats.
+        numbers = pa.array(map(number_of, codes), pa.float64()).drop_null()
+        known = numbers.cast(kind if pa.types.is_floating(kind) else pa.float64(), safe=False)
+        # What they do not hold at all becomes infinite, and an infinite cell is no such code.
+        known = known.filter(pc.or_(pc.is_finite(known), pc.is_inf(numbers)))
+        cells = cells.cast(known.type, safe=False)
+    else:
+        return missing
+    return pc.or_kleene(missing, pc.is_in(cells, known))
 
 
 def as_numbers(words: pa.Array) -> pa.Array:

@@ -12,7 +12,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from anymae.data.frame import Frame
-from anymae.data.missing import MISSING, codes_of, flag_of, number_of, time_of
+from anymae.data.missing import codes_of, missing_in
 from anymae.errors import UserInputError, first_line, nearest
 
 _BLOCK_ROWS = 1 << 20
@@ -204,27 +204,16 @@ class _Parser:
     def may_lack(self, name: str) -> bool:
         """Say whether cells can be missing that are not null."""
         kind = self.kind(name)
-        coded = _is_number(kind) or pa.types.is_boolean(kind) or pa.types.is_timestamp(kind)
-        coded = coded and any(codes_of(name, self.declared))
-        return coded or _is_string(kind) or bool(pa.types.is_floating(kind))
+        floats = pa.types.is_floating(kind)
+        return _is_string(kind) or bool(floats or codes_of(name, self.declared))
 
     def missing(self, name: str) -> pc.Expression:
-        """Return where a column has nothing, as `missing.blank` has it."""
-        kind, cells, codes = self.kind(name), pc.field(name), codes_of(name, self.declared)
-        missing = cells.is_null(nan_is_null=True)
+        """Return where a column has nothing, as `blank` has it."""
+        kind, cells = self.kind(name), pc.field(name)
         if _is_string(kind):
-            words = pa.array([*MISSING, *codes], kind)
-            return missing | pc.ascii_trim_whitespace(cells).isin(words)
-        held: list[Any] = []
-        if _is_number(kind):
-            numbers = [number for number in map(number_of, codes) if number is not None]
-            held = [_held(number, kind) for number in numbers]
-        elif pa.types.is_boolean(kind):
-            held = [flag_of(code) for code in codes]
-        elif pa.types.is_timestamp(kind):
-            held = [time_of(code, kind) for code in codes]
-        held = [one for one in held if one is not None]
-        return missing | cells.isin(pa.array(held, kind)) if held else missing
+            cells = pc.ascii_trim_whitespace(cells)
+        found: pc.Expression = missing_in(cells, kind, codes_of(name, self.declared))
+        return found
 
     def column(self, node: ast.expr) -> str | None:
         """Return the name of a column; `None` for anything else."""
