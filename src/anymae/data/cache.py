@@ -161,8 +161,8 @@ class Sink:
         for name in self._spool.schema.names:
             kind = self._spool.schema.field(name).type
             for chunk in rows[name].chunks:
-                cells = plain(chunk)
-                self._spool.append(name, cells if cells.type == kind else _widened(cells, kind))
+                # The cells of one file may be of a narrower type than those of all files.
+                self._spool.append(name, plain(chunk).cast(kind))
         self.num_rows += rows.num_rows
 
     def _place(self, file: int, lines: npt.NDArray[np.int64]) -> None:
@@ -196,11 +196,6 @@ class Sink:
             "bytes": (path / "table.arrow").stat().st_size,
         }
         (path / "entry.json").write_text(json.dumps(entry))
-
-
-def _widened(cells: pa.Array, kind: pa.DataType) -> pa.Array:
-    """Bring the cells of one file into the type that holds those of all files."""
-    return pa.nulls(len(cells), kind) if pa.types.is_null(cells.type) else cells.cast(kind)
 
 
 @dataclass(frozen=True)
