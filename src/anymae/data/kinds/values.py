@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from anymae.config import DataConfig, InputConfig
 from anymae.data.batch import Arrays, IntArray
@@ -207,8 +208,5 @@ def _common_size(points: list[pa.Array], name: str) -> int:
 
 def _lengths(array: pa.Array) -> IntArray:
     """Return the number of elements of each list, 0 for null."""
-    if pa.types.is_fixed_size_list(array.type):
-        absent = array.is_null().to_numpy(zero_copy_only=False)
-        return np.where(absent, 0, array.type.list_size)
-    lengths = array.value_lengths().fill_null(0).to_numpy(zero_copy_only=False)
-    return np.asarray(lengths, np.int64)
+    lengths = pc.list_value_length(array).fill_null(0)
+    return np.asarray(lengths.to_numpy(zero_copy_only=False), np.int64)

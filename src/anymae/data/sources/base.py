@@ -129,9 +129,7 @@ def source_of(extension: str, name: str) -> type[Source]:
     Raises:
         DataError: None does; the nearest ending is named.
     """
-    known: dict[str, type[Source]] = {}
-    for key in SOURCES:
-        known.update(dict.fromkeys(SOURCES[key].extensions, SOURCES[key]))
+    known = {ending: SOURCES[key] for key in SOURCES for ending in SOURCES[key].extensions}
     if extension not in known:
         ending = f"ends in {extension!r}" if extension else "has no ending such as .csv"
         raise DataError(f"{name} {ending}, which no source reads; {_instead(extension, known)}")
