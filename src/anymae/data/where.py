@@ -1,9 +1,11 @@
 """Filters of rows: `split == 'train' and not in_tape_eval`, parsed, never run as Python."""
 
 import ast
+import operator
 import unicodedata
 from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
+from functools import reduce
 from typing import Any
 
 import numpy as np
@@ -18,12 +20,12 @@ from anymae.errors import UserInputError, first_line, nearest
 _BLOCK_ROWS = 1 << 20
 
 _COMPARISONS: dict[type[ast.cmpop], Any] = {
-    ast.Eq: lambda a, b: a == b,
-    ast.NotEq: lambda a, b: a != b,
-    ast.Lt: lambda a, b: a < b,
-    ast.LtE: lambda a, b: a <= b,
-    ast.Gt: lambda a, b: a > b,
-    ast.GtE: lambda a, b: a >= b,
+    ast.Eq: operator.eq,
+    ast.NotEq: operator.ne,
+    ast.Lt: operator.lt,
+    ast.LtE: operator.le,
+    ast.Gt: operator.gt,
+    ast.GtE: operator.ge,
 }
 
 
@@ -109,19 +111,13 @@ class _Parser:
         """Parse what is true or false."""
         match node:
             case ast.BoolOp(op, parts):
-                conditions = [self.condition(part) for part in parts]
-                result = conditions[0]
-                for other in conditions[1:]:
-                    result = result & other if isinstance(op, ast.And) else result | other
-                return result
+                join = operator.and_ if isinstance(op, ast.And) else operator.or_
+                return reduce(join, map(self.condition, parts))
             case ast.UnaryOp(ast.Not(), part):
                 return ~self.condition(part)
             case ast.Compare(first, signs, others):
-                operands = [first, *others]
-                result = self.comparison(operands[0], signs[0], operands[1])
-                for left, sign, right in zip(operands[1:], signs[1:], operands[2:], strict=False):
-                    result = result & self.comparison(left, sign, right)
-                return result
+                links = zip([first, *others[:-1]], signs, others, strict=True)
+                return reduce(operator.and_, (self.comparison(*link) for link in links))
         name = self.column(node)
         if name is None:
             raise self.problem(f"{ast.unparse(node)!r} is not a comparison")
