@@ -271,7 +271,7 @@ def _parsed(frame: Frame, types: Mapping[str, str], missing: tuple[str, ...]) ->
             if column.name not in odd and _some_are_numbers(table[column.name]):
                 odd.add(column.name)
         elif wanted in _PARSED:
-            absent = markers(missing, column.name, table.column_names)
+            absent = markers(missing, column.name)
             try:
                 chunks = [
                     convert(chunk.cast(pa.string()), _PARSED[wanted], absent)

@@ -113,7 +113,7 @@ def _fill(files: Files, missing: tuple[str, ...], words: tuple[str, ...], sink: 
     for name, other in zip(files.names, formats, strict=True):
         if other.names != names:
             raise DataError(f"{name} has other columns than {files.names[0]}")
-    guesses = {name: Guess(markers(missing, name, names)) for name in names}
+    guesses = {name: Guess(markers(missing, name)) for name in names}
     count = 0
     for _, rows in _rows(files, formats):
         for name, guess in guesses.items():

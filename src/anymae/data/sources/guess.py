@@ -1,12 +1,12 @@
 """Column types of text formats, from all cells of the whole column."""
 
-from collections.abc import Iterable
+from collections.abc import Sequence
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from anymae.data.missing import MISSING, NUMBER, number_of
+from anymae.data.missing import MISSING, NUMBER, codes_of, number_of
 
 NAME = r"(?i)^\s*[+-]?(0\d+(\.\d*)?|\d{19,}|0x[0-9a-f]+)\s*$"
 """What looks like a number and would not come back as it was written: 007, 0x10, 20 digits."""
@@ -25,19 +25,13 @@ _GLANCE = 64
 _ODD_SHARE = 0.05
 
 
-def markers(declared: Iterable[str], column: str, columns: list[str]) -> pa.Array:
+def markers(declared: Sequence[str], column: str) -> pa.Array:
     """Return the cells that are missing in a column, of `VALUE` and `COLUMN=VALUE`.
 
     Declared numbers are left to who knows the column's meaning: they are numbers here.
     """
-    words = list(MISSING)
-    for entry in declared:
-        name, sign, value = entry.rpartition("=")
-        if not (sign and name in columns):
-            name, value = column, entry
-        if name == column and number_of(value) is None:
-            words.append(value)
-    return pa.array(words, pa.string())
+    words = [code for code in codes_of(column, declared) if number_of(code) is None]
+    return pa.array([*MISSING, *words], pa.string())
 
 
 def holds_words(kind: pa.DataType) -> bool:
