@@ -58,19 +58,16 @@ def find_duplicates(dataset: Dataset) -> Repeats:
     Returns:
         The counts; long data sets are compared nearly on a sample, whose size is told.
     """
-    everything = np.arange(len(dataset))
-    hashes = row_hashes(dataset, everything)
-    ordered = np.sort(hashes)
-    exact = int((ordered[1:] == ordered[:-1]).sum())
+    hashes = row_hashes(dataset, np.arange(len(dataset)))
+    exact = len(hashes) - len(np.unique(hashes))
     if dataset.input.kind != "bytes":
         return Repeats(exact=exact, near=None, compared=0)
-    rows = _sample(dataset)
+    compared = _sample(dataset)
     # Each distinct string once: what is left are near duplicates alone.
-    rows = rows[np.sort(np.unique(hashes[rows], return_index=True)[1])]
+    rows = compared[np.sort(np.unique(hashes[compared], return_index=True)[1])]
     labels = _clusters(len(dataset), [_near_pairs(dataset, rows)])
-    return Repeats(
-        exact=exact, near=len(rows) - len(np.unique(labels[rows])), compared=len(_sample(dataset))
-    )
+    near = len(rows) - len(np.unique(labels[rows]))
+    return Repeats(exact=exact, near=near, compared=len(compared))
 
 
 def duplicate_groups(dataset: Dataset) -> IntArray:
