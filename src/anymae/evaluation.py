@@ -17,8 +17,8 @@ import numpy.typing as npt
 import pyarrow as pa
 
 from anymae.data.batch import IntArray
-from anymae.data.codes import codes_of
 from anymae.data.dataset import Dataset
+from anymae.data.missing import codes_of
 from anymae.data.sources.locate import require_output
 from anymae.data.splits import group_cells, named_parts
 from anymae.errors import DataError, UserInputError

@@ -167,7 +167,7 @@ def check(frame: Frame, expected: dict[str, list[Any]]) -> None:
         images = IMAGES if "label" not in frame.table.column_names else IMAGES[[0, 2, 1, 3]]
         np.testing.assert_array_equal(frame.arrays()[0], images)
         assert frame.shape == (2, 3)
-        assert frame.dtype in (np.uint8, np.int64)
+        assert frame.arrays()[0].dtype in (np.uint8, np.int64)
     else:
         assert set(frame.table.column_names) == set(expected)
     assert not frame.bad

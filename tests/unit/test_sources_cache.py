@@ -277,7 +277,7 @@ def test_another_format_is_another_entry(tmp_path: Path, monkeypatch: Any) -> No
     for name in ("one", "two"):
 
         def fill(sink: Any, name: str = name) -> None:
-            sink.write(pa.record_batch({name: [1]}))
+            sink.add(pa.table({name: [1]}))
 
         reading = cache.Reading("x", name, (tmp_path / "x",), fill, {})
         assert cache.through_cache(reading).table.column_names == [name]

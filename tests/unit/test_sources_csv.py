@@ -312,5 +312,5 @@ def test_real_files_are_read_whole(data_folder: Path) -> None:
     frame = read_source(data_folder / "text/tinyshakespeare.txt.gz", DataConfig())
     assert frame.table.num_rows == 32777
     frame = read_source(data_folder / "images/mnist_t10k.npz", DataConfig())
-    assert (len(frame), frame.shape, frame.dtype) == (10000, (28, 28), np.uint8)
+    assert (len(frame), frame.shape, frame.arrays()[0].dtype) == (10000, (28, 28), np.uint8)
     assert frame.table["labels"].to_numpy().max() == 9

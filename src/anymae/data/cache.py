@@ -130,25 +130,43 @@ class Sink:
             raise DataError(f"{self.name} has no column of numbers, strings or lists of numbers")
         self._spool = Spool(self._folder, schema)
 
-    def write(self, batch: pa.RecordBatch | pa.Table) -> None:
-        """Add rows."""
+    def add(
+        self,
+        rows: pa.Table,
+        file: int = 0,
+        lines: npt.NDArray[np.int64] | None = None,
+        bad: Mapping[int, str] = {},
+    ) -> None:
+        """Add rows with where they stand and what is wrong with some.
+
+        Args:
+            rows: Their cells.
+            file: Which file they are from.
+            lines: Where each stands there; `None` goes on counting, from 0.
+            bad: The problem of each that could not be read, by its place in `rows`.
+        """
+        self.bad.update((self.num_rows + place, problem) for place, problem in bad.items())
+        if len(self.bad) > _MANY_BAD:
+            raise DataError(
+                f"{self.name} has more than {_MANY_BAD:,} rows that cannot be read "
+                f"(the first: {next(iter(self.bad.values()))}); is it what its name says?"
+            )
+        if lines is None:
+            first = self._next[1] if self._next[0] == file else 0
+            lines = np.arange(first, first + rows.num_rows)
+        self._place(file, lines)
         if self._spool is None:
-            self.start(batch.schema)
+            self.start(rows.schema)
         assert self._spool is not None
         for name in self._spool.schema.names:
-            column, kind = batch.column(name), self._spool.schema.field(name).type
-            for chunk in column.chunks if isinstance(column, pa.ChunkedArray) else [column]:
-                cells = plain(chunk)
-                self._spool.append(name, cells if cells.type == kind else _widened(cells, kind))
-        self.num_rows += batch.num_rows
+            kind = self._spool.schema.field(name).type
+            for chunk in rows[name].chunks:
+                # The cells of one file may be of a narrower type than those of all files.
+                self._spool.append(name, plain(chunk).cast(kind))
+        self.num_rows += rows.num_rows
 
-    def write_column(self, name: str, array: pa.Array) -> None:
-        """Add cells of one column, after `start`; for sources that come column by column."""
-        assert self._spool is not None
-        self._spool.append(name, plain(array))
-
-    def place(self, file: int, lines: npt.NDArray[np.int64]) -> None:
-        """Say on which lines of which file the rows stand that `write` takes next."""
+    def _place(self, file: int, lines: npt.NDArray[np.int64]) -> None:
+        """Note on which lines of which file the next rows stand."""
         if not len(lines):
             return
         starts = np.flatnonzero(np.diff(lines) != 1) + 1
@@ -158,39 +176,11 @@ class Sink:
         self._runs.append(run)
         self._next = (file, int(lines[-1]) + 1)
 
-    def reject(self, row: int, problem: str) -> None:
-        """Say that a row could not be read."""
-        self.bad[row] = problem
-        if len(self.bad) > _MANY_BAD:
-            raise DataError(
-                f"{self.name} has more than {_MANY_BAD:,} rows that cannot be read "
-                f"(the first: {next(iter(self.bad.values()))}); is it what its name says?"
-            )
-
-    def add(
-        self,
-        file: int,
-        lines: npt.NDArray[np.int64],
-        rows: pa.RecordBatch | pa.Table,
-        bad: Mapping[int, str] = {},
-    ) -> None:
-        """Add rows with where they stand and what is wrong with some.
-
-        Args:
-            file: Which file they are from.
-            lines: Where each stands there.
-            rows: Their cells.
-            bad: The problem of each that could not be read, by its place in `rows`.
-        """
-        for position, problem in bad.items():
-            self.reject(self.num_rows + position, problem)
-        self.place(file, lines)
-        self.write(rows)
-
     def finish(self, path: Path) -> None:
         """Write the entry's files."""
-        if self._spool is None or not (batch := self._spool.finish()).num_rows:
+        if self._spool is None or not self.num_rows:
             raise DataError(f"{self.name} holds no rows")
+        batch = self._spool.finish(self.num_rows)
         with pa.OSFile(str(path / "table.arrow"), "wb") as file:
             with pa.ipc.new_file(file, batch.schema) as writer:
                 writer.write_batch(batch)
@@ -198,7 +188,7 @@ class Sink:
         runs = np.concatenate(self._runs) if self._runs else np.zeros((1, 3), np.int64)
         np.save(path / "places.npy", runs.astype(np.int64))
         entry = {
-            "rows": batch.num_rows,
+            "rows": self.num_rows,
             "shape": self.shape,
             "bad": list(self.bad.items()),
             "odd": self.odd,
@@ -206,11 +196,6 @@ class Sink:
             "bytes": (path / "table.arrow").stat().st_size,
         }
         (path / "entry.json").write_text(json.dumps(entry))
-
-
-def _widened(cells: pa.Array, kind: pa.DataType) -> pa.Array:
-    """Bring the cells of one file into the type that holds those of all files."""
-    return pa.nulls(len(cells), kind) if pa.types.is_null(cells.type) else cells.cast(kind)
 
 
 @dataclass(frozen=True)

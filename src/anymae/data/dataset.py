@@ -47,6 +47,8 @@ class Dataset:
         rows: The rows, with their columns, roles and row numbers.
         preparation: How rows become inputs; stored with a model.
         notes: What a user should know about how the data were read.
+        full_lengths: Inputs of each row before it is cut, `(rows,)` int32; `None` where all are
+            equal.
     """
 
     def __init__(
@@ -62,9 +64,9 @@ class Dataset:
     ) -> None:
         self.rows, self.preparation, self.notes = rows, preparation, notes
         self._kind, self._reader, self._config, self._seed = kind, reader, config, seed
-        self._full = kind.lengths
-        if self._full is not None and rows.numbers is not None:
-            self._full = self._full[rows.numbers]
+        self.full_lengths = kind.lengths
+        if self.full_lengths is not None and rows.numbers is not None:
+            self.full_lengths = self.full_lengths[rows.numbers]
 
     def __len__(self) -> int:
         return len(self.rows)
@@ -90,11 +92,6 @@ class Dataset:
         return split_rows(self.rows, self._config, self._seed)
 
     @property
-    def full_lengths(self) -> npt.NDArray[np.int32] | None:
-        """Inputs of each row before it is cut, `(rows,)`; `None` where all are equal."""
-        return self._full
-
-    @property
     def longest(self) -> int:
         """Inputs of the longest row of the source before it is cut."""
         return self._kind.longest
@@ -107,9 +104,9 @@ class Dataset:
     @cached_property
     def lengths(self) -> npt.NDArray[np.int32] | None:
         """Inputs of each row as batches hold it, `(rows,)`; `None` where all are equal."""
-        if self._full is None or self._full.max() <= self.input.length:
-            return self._full
-        return np.minimum(self._full, np.int32(self.input.length))
+        if self.full_lengths is None or self.full_lengths.max() <= self.input.length:
+            return self.full_lengths
+        return np.minimum(self.full_lengths, np.int32(self.input.length))
 
     @property
     def strings_per_row(self) -> float:
@@ -140,16 +137,12 @@ class Dataset:
             of the first of them.
         """
         rows = self.rows.numbers_of(index)
-        width = self.input.length
-        if self._full is None:
-            longest = self._kind.longest
-            first = self._first(np.full(len(index), longest), crop, first)
-            return to_batch(self._reader.read(rows, first, min(width, longest)), rows)
-        lengths = self._full[index].astype(np.int64)
+        lengths = self._lengths_of(index)
         first = self._first(lengths, crop, first)
-        width = min(width, int((lengths - first).max(initial=1)))
-        arrays: Arrays = self._reader.read(rows, first, width)
-        if self._config.pack:
+        differ = self.full_lengths is not None
+        longest = int((lengths - first).max(initial=1)) if differ else self.longest
+        arrays = self._reader.read(rows, first, min(self.input.length, longest))
+        if self._config.pack and differ:
             arrays, begins = pack(arrays, self.input.length)
             rows = rows[begins]
         return to_batch(arrays, rows)
@@ -163,8 +156,15 @@ class Dataset:
     def whole(self, index: IntArray) -> Arrays:
         """Return all inputs of rows, however long, `(B, longest)` or `(B, longest, K)`."""
         first = np.zeros(len(index), np.int64)
-        longest = self._kind.longest if self._full is None else int(self._full[index].max())
+        lengths = self.full_lengths
+        longest = self.longest if lengths is None else int(lengths[index].max())
         return self._reader.read(self.rows.numbers_of(index), first, longest)
+
+    def _lengths_of(self, index: IntArray) -> IntArray:
+        """Return the inputs of rows before they are cut, `(B,)`."""
+        if self.full_lengths is None:
+            return np.full(len(index), self.longest)
+        return self.full_lengths[index].astype(np.int64)
 
     def _first(self, lengths: IntArray, crop: Draws | None, first: IntArray | None) -> IntArray:
         """Return the first input to read of each row."""
@@ -185,10 +185,7 @@ class Dataset:
         Returns:
             The windows: what is computed for each is to be averaged over those of a row.
         """
-        if self._full is None:
-            lengths = np.full(len(index), self._kind.longest)
-        else:
-            lengths = self._full[index].astype(np.int64)
+        lengths = self._lengths_of(index)
         counts = np.maximum(1, -(-lengths // self.input.length))
         number = np.arange(counts.sum()) - np.repeat(np.cumsum(counts) - counts, counts)
         spare = np.repeat(np.maximum(lengths - self.input.length, 0), counts)

@@ -9,14 +9,13 @@ import numpy as np
 import pyarrow as pa
 
 from anymae.config import DataConfig
-from anymae.data.codes import number_of
 from anymae.data.frame import Frame
 from anymae.data.kinds import Kind
 from anymae.data.kinds.base import sample
 from anymae.data.kinds.cells import cell_type
 from anymae.data.kinds.table import TableRows
 from anymae.data.misread import misread
-from anymae.data.missing import as_numbers, blank
+from anymae.data.missing import as_numbers, blank, number_of
 from anymae.data.roles import STRING_NAMES, Roles
 from anymae.data.rows import Rows
 

@@ -17,6 +17,7 @@ import torch
 from anymae.config import NUM_SPECIAL, Section
 from anymae.data.batch import IntArray
 from anymae.data.dataset import Dataset
+from anymae.data.kinds.base import pieces, sample
 from anymae.randomness import mix
 
 THRESHOLD = 0.8
@@ -57,19 +58,16 @@ def find_duplicates(dataset: Dataset) -> Repeats:
     Returns:
         The counts; long data sets are compared nearly on a sample, whose size is told.
     """
-    everything = np.arange(len(dataset))
-    hashes = row_hashes(dataset, everything)
-    ordered = np.sort(hashes)
-    exact = int((ordered[1:] == ordered[:-1]).sum())
+    hashes = row_hashes(dataset, np.arange(len(dataset)))
+    exact = len(hashes) - len(np.unique(hashes))
     if dataset.input.kind != "bytes":
         return Repeats(exact=exact, near=None, compared=0)
-    rows = _sample(dataset)
+    compared = _sample(dataset)
     # Each distinct string once: what is left are near duplicates alone.
-    rows = rows[np.sort(np.unique(hashes[rows], return_index=True)[1])]
+    rows = compared[np.sort(np.unique(hashes[compared], return_index=True)[1])]
     labels = _clusters(len(dataset), [_near_pairs(dataset, rows)])
-    return Repeats(
-        exact=exact, near=len(rows) - len(np.unique(labels[rows])), compared=len(_sample(dataset))
-    )
+    near = len(rows) - len(np.unique(labels[rows]))
+    return Repeats(exact=exact, near=near, compared=len(compared))
 
 
 def duplicate_groups(dataset: Dataset) -> IntArray:
@@ -145,23 +143,10 @@ def row_hashes(dataset: Dataset, index: IntArray) -> IntArray:
 
 def row_blocks(dataset: Dataset, index: IntArray) -> Iterator[IntArray]:
     """Cut positions of `index` into blocks of rows of similar length and bounded size."""
-    lengths = dataset.full_lengths
-    if lengths is None:
-        size = max(1, _BLOCK_INPUTS // (dataset.longest * dataset.input.channels))
-        for first in range(0, len(index), size):
-            yield np.arange(first, min(first + size, len(index)))
-        return
-    order = np.argsort(lengths[index], kind="stable")
-    ascending = lengths[index[order]].astype(np.int64) * dataset.input.channels
-    first = 0
-    while first < len(order):
-        most = max(1, _BLOCK_INPUTS // int(ascending[first]))
-        # The last row of the block is its longest: shrink until that fits.
-        last = min(first + most, len(order))
-        while last - first > 1 and (last - first) * int(ascending[last - 1]) > _BLOCK_INPUTS:
-            last = first + (last - first) // 2
-        yield order[first:last]
-        first = last
+    lengths = None if dataset.full_lengths is None else dataset.full_lengths[index]
+    most = _BLOCK_INPUTS // dataset.input.channels
+    for places, _ in pieces(np.arange(len(index)), lengths, dataset.longest, most):
+        yield places
 
 
 def _sample(dataset: Dataset) -> IntArray:
@@ -170,7 +155,7 @@ def _sample(dataset: Dataset) -> IntArray:
     assert lengths is not None, "strings differ in length"
     total = int(lengths.sum(dtype=np.int64))
     count = min(len(dataset), max(1, len(dataset) * MOST_BYTES // max(1, total)))
-    return np.arange(count) * len(dataset) // count
+    return sample(np.arange(len(dataset)), count)
 
 
 def _pieces(dataset: Dataset, index: IntArray) -> IntArray:

@@ -86,16 +86,6 @@ class Frame:
         """Return the number of rows kept."""
         return self.table.num_rows if self.rows is None else len(self.rows)
 
-    @property
-    def dtype(self) -> np.dtype[np.generic] | None:
-        """Number type of the `values` of an array source; `None` for other sources."""
-        if self.shape is None:
-            return None
-        dtype: np.dtype[np.generic] = np.dtype(
-            self.table.schema.field(VALUES).type.value_type.to_pandas_dtype()
-        )
-        return dtype
-
     def arrays(self) -> list[npt.NDArray[np.generic]]:
         """Return the values of an array source, read-only, not copied.
 
@@ -104,12 +94,9 @@ class Frame:
         """
         assert self.shape is not None, f"{self.format} is no array source"
         column = self.table[VALUES]
-        chunks = [chunk.values[chunk.offset * chunk.type.list_size :] for chunk in column.chunks]
-        values = [
-            chunk[: len(part) * part.type.list_size].to_numpy(zero_copy_only=True)
-            for chunk, part in zip(chunks, column.chunks, strict=True)
-        ]
-        return [flat.reshape(-1, *self.shape) for flat in values]
+        size = column.type.list_size
+        flat = [part.values.slice(part.offset * size, len(part) * size) for part in column.chunks]
+        return [part.to_numpy(zero_copy_only=True).reshape(-1, *self.shape) for part in flat]
 
     def where(self, row: int) -> str:
         """Say where a row of `table` stands: `line 1234568`, `sequence 'sp|P68871'`, `row 7`.

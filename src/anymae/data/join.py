@@ -16,9 +16,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from anymae.config import DataConfig
-from anymae.data.codes import codes_of
 from anymae.data.frame import Frame, Places
-from anymae.data.missing import as_numbers, blank
+from anymae.data.missing import as_numbers, blank, codes_of
 from anymae.data.preparation import Preparation
 from anymae.data.roles import LeftOut, Roles, named
 from anymae.data.sources import read_source
@@ -272,7 +271,7 @@ def _parsed(frame: Frame, types: Mapping[str, str], missing: tuple[str, ...]) ->
             if column.name not in odd and _some_are_numbers(table[column.name]):
                 odd.add(column.name)
         elif wanted in _PARSED:
-            absent = markers(missing, column.name, table.column_names)
+            absent = markers(missing, column.name)
             try:
                 chunks = [
                     convert(chunk.cast(pa.string()), _PARSED[wanted], absent)

@@ -1,13 +1,61 @@
 """What counts as a missing cell of a table: null, NaN, the usual words, and what the user named."""
 
 from collections.abc import Sequence
+from typing import Any
 
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from anymae.data.codes import MISSING, flag_of, number_of, time_of
-from anymae.data.sources.guess import NUMBER
 from anymae.errors import DataError, nearest
+
+MISSING = ("", "NaN", "NA", "?")
+"""Cells that are missing, besides those that `data.missing` declares."""
+
+NUMBER = r"(?i)^[+-]?((\d+\.?\d*|\.\d+)(e[+-]?\d+)?|nan|inf(inity)?)$"
+"""What a number looks like."""
+
+
+def codes_of(column: str, declared: Sequence[str]) -> tuple[str, ...]:
+    """Return the declared codes that hold for one column; of other columns there may be any.
+
+    >>> codes_of("pay", ["-999", "age=0"])
+    ('-999',)
+    """
+    parts = [code.rpartition("=") for code in declared]
+    return tuple(value for name, equals, value in parts if not equals or name == column)
+
+
+def number_of(word: str) -> float | None:
+    """Return the number that a word is; `None` if it is none.
+
+    >>> number_of("1e3"), number_of("x")
+    (1000.0, None)
+    """
+    try:
+        return float(word)
+    except ValueError:
+        return None
+
+
+def flag_of(word: str) -> bool | None:
+    """Return what a word says of true and false; `None` if it says neither.
+
+    >>> flag_of("False"), flag_of("0")
+    (False, None)
+    """
+    return {"true": True, "false": False}.get(word.lower())
+
+
+def time_of(word: str, kind: pa.DataType) -> pa.Scalar | None:
+    """Return the time that a word is, as a column of a type holds it; `None` if it is none.
+
+    >>> time_of("1900-01-01", pa.timestamp("s")).as_py().year
+    1900
+    """
+    try:
+        return pa.scalar(word, pa.string()).cast(kind)
+    except pa.ArrowInvalid:
+        return None
 
 
 def check_codes(declared: Sequence[str], columns: Sequence[str]) -> None:
@@ -41,28 +89,37 @@ def blank(cells: pa.Array, codes: Sequence[str] = ()) -> pa.Array:
     """
     if pa.types.is_large_string(cells.type):
         cells = pc.ascii_trim_whitespace(cells)
-        missing = pc.is_in(cells, pa.array([*MISSING, *codes], pa.large_string()))
-    elif pa.types.is_floating(cells.type) or pa.types.is_integer(cells.type):
-        numbers = [number for number in map(number_of, codes) if number is not None]
-        if not numbers and pa.types.is_integer(cells.type):
-            return cells
-        missing = pc.is_null(cells, nan_is_null=True)
-        if numbers:
-            # Of 1e20 a column of 32 bits holds what 32 bits can; whole numbers compare as floats.
-            kind = cells.type if pa.types.is_floating(cells.type) else pa.float64()
-            known = pa.array(numbers, pa.float64()).cast(kind, safe=False)
-            # What they do not hold at all becomes infinite, and an infinite cell is no such code.
-            known = known.filter(pc.or_(pc.is_finite(known), pc.is_inf(pa.array(numbers))))
-            missing = pc.or_(missing, pc.is_in(cells.cast(kind, safe=False), known))
-    elif pa.types.is_boolean(cells.type):
-        flags = [flag for flag in map(flag_of, codes) if flag is not None]
-        missing = pc.is_in(cells, pa.array(flags, pa.bool_()))
-    elif pa.types.is_timestamp(cells.type):
-        times = [time for time in (time_of(code, cells.type) for code in codes) if time is not None]
-        missing = pc.is_in(cells, pa.array(times, cells.type))
-    else:
+    elif not codes and not pa.types.is_floating(cells.type):
         return cells
+    missing = missing_in(cells, cells.type, codes)
     return pc.if_else(missing, pa.scalar(None, cells.type), cells)
+
+
+def missing_in(cells: Any, kind: pa.DataType, codes: Sequence[str]) -> Any:  # noqa: ANN401
+    """Return which cells are missing, null ones too.
+
+    Args:
+        cells: An array or an expression; strings come without surrounding white space.
+        kind: Their type.
+        codes: What is declared missing of them.
+    """
+    missing = pc.is_null(cells, nan_is_null=True)
+    if pa.types.is_string(kind) or pa.types.is_large_string(kind):
+        known = pa.array([*MISSING, *codes], kind)
+    elif pa.types.is_boolean(kind):
+        known = pa.array(map(flag_of, codes), kind).drop_null()
+    elif pa.types.is_timestamp(kind):
+        known = pa.array([time_of(code, kind) for code in codes], kind).drop_null()
+    elif codes and (pa.types.is_floating(kind) or pa.types.is_integer(kind)):
+        # Of 1e20 a column of 32 bits holds what 32 bits can; whole numbers compare as floats.
+        numbers = pa.array(map(number_of, codes), pa.float64()).drop_null()
+        known = numbers.cast(kind if pa.types.is_floating(kind) else pa.float64(), safe=False)
+        # What they do not hold at all becomes infinite, and an infinite cell is no such code.
+        known = known.filter(pc.or_(pc.is_finite(known), pc.is_inf(numbers)))
+        cells = cells.cast(known.type, safe=False)
+    else:
+        return missing
+    return pc.or_kleene(missing, pc.is_in(cells, known))
 
 
 def as_numbers(words: pa.Array) -> pa.Array:

@@ -160,17 +160,16 @@ class Preparation(Section):
     def _check_array_columns(self, name: str, count: int) -> None:
         """Refuse an array whose columns, known by their number, are not those of the run."""
         wanted = self._wanted()
-        if wanted == [str(number) for number in range(len(wanted))]:
-            if count != len(wanted):
-                raise DataError(
-                    f"{name} has {count} columns and the run reads {len(wanted)}; "
-                    "hand over those, in their order"
-                )
-            return
-        raise DataError(
-            f"{name} has columns without names and the run reads them by name "
-            f"({', '.join(wanted[:10])}); hand over a table"
-        )
+        if wanted != [str(number) for number in range(len(wanted))]:
+            raise DataError(
+                f"{name} has columns without names and the run reads them by name "
+                f"({', '.join(wanted[:10])}); hand over a table"
+            )
+        if count != len(wanted):
+            raise DataError(
+                f"{name} has {count} columns and the run reads {len(wanted)}; "
+                "hand over those, in their order"
+            )
 
     def _wanted(self) -> list[str]:
         return [column["name"] for column in self.statistics["columns"]]

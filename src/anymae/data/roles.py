@@ -15,10 +15,9 @@ import pyarrow.compute as pc
 from pydantic import Field
 
 from anymae.config import DataConfig, InputKind, Names, Section
-from anymae.data.codes import codes_of
 from anymae.data.frame import VALUES, Frame
 from anymae.data.misread import misread
-from anymae.data.missing import blank
+from anymae.data.missing import blank, codes_of
 from anymae.data.sources.guess import NAME
 from anymae.errors import DataError, nearest
 
@@ -195,7 +194,7 @@ def _roles(
 def _array_roles(frame: Frame, config: DataConfig) -> Roles:
     """Arrays say their kind by the number of their dimensions."""
     assert frame.shape is not None
-    pixels = len(frame.shape) == 3 or (len(frame.shape) == 2 and frame.dtype == "uint8")
+    pixels = len(frame.shape) == 3 or (len(frame.shape) == 2 and frame.arrays()[0].dtype == "uint8")
     natural: InputKind = "image" if pixels else "table" if len(frame.shape) == 1 else "values"
     allowed: tuple[str, ...] = {
         1: ("table", "values"), 2: ("values", "image"), 3: ("image",)

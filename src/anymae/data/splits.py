@@ -13,8 +13,7 @@ import torch
 
 from anymae.config import DataConfig
 from anymae.data.batch import IntArray
-from anymae.data.codes import codes_of
-from anymae.data.missing import blank
+from anymae.data.missing import blank, codes_of
 from anymae.data.rows import Rows
 from anymae.data.sampler import Permutation
 from anymae.errors import ConfigError, DataError, require_extra
@@ -205,7 +204,7 @@ def _groups(rows: Rows, config: DataConfig, seed: int, train: IntArray) -> IntAr
     if rows.roles.group is not None:
         groups = rows.column(rows.roles.group).take(pa.array(train))
         codes = codes_of(rows.roles.group, config.missing)
-        return _shuffled_groups(group_codes(groups, codes), seed)
+        return _numbered(group_codes(groups, codes), seed)
     if config.split_by == "group":
         raise DataError("a split by group needs to know the groups; name their column with --group")
     if config.split_by == "scaffold":
@@ -217,7 +216,9 @@ def _groups(rows: Rows, config: DataConfig, seed: int, train: IntArray) -> IntAr
         column = rows.column(rows.roles.inputs[0]).take(pa.array(train))
         cells = column.cast(pa.large_binary()).to_pylist()
         strings = [None if cell is None else cell.decode(errors="replace") for cell in cells]
-        return _small_groups_first(_scaffolds(strings), seed)
+        scaffolds = _scaffolds(strings)
+        # From small to large: the common scaffolds are left to train on.
+        return _numbered(scaffolds, seed, np.bincount(scaffolds))
     if config.split_by == "stratified":
         if not rows.roles.target:
             raise DataError("a stratified split needs a target; name its column with --target")
@@ -295,17 +296,10 @@ def row_groups(rows: Rows, declared: Sequence[str] = ()) -> IntArray | None:
     return None if name is None else group_codes(rows.column(name), codes_of(name, declared))
 
 
-def _shuffled_groups(codes: IntArray, seed: int) -> IntArray:
+def _numbered(codes: IntArray, seed: int, *ascending: IntArray) -> IntArray:
+    """Number groups anew: by `ascending`, `(groups,)`, if it is there, and then at random."""
     keys = _random_keys(int(codes.max()) + 1, seed)
-    place: IntArray = np.argsort(np.argsort(keys, kind="stable"))[codes]
-    return place
-
-
-def _small_groups_first(codes: IntArray, seed: int) -> IntArray:
-    """Number groups from small to large: the common scaffolds are left to train on."""
-    sizes = np.bincount(codes)
-    order = np.lexsort((_random_keys(len(sizes), seed), sizes))
-    place: IntArray = np.argsort(order)[codes]
+    place: IntArray = np.argsort(np.lexsort((keys, *ascending)))[codes]
     return place
 
 

@@ -5,8 +5,10 @@ Here each buffer of each column is appended to a file of its own once 64 MB wait
 are mapped in the end.
 """
 
+from collections.abc import Iterator
+from itertools import chain, count
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import numpy.typing as npt
@@ -83,52 +85,49 @@ class Spool:
 
     def __init__(self, folder: Path, schema: pa.Schema) -> None:
         self.schema = schema
-        self._buffers: list[_Buffer] = []
+        files = (folder / f"{number}.buffer" for number in count())
+        self._streams = {
+            field.name: [stream(next(files)) for stream in _streams(field.type)] for field in schema
+        }
         # Kept up column by column: wide tables have thousands.
         self._waiting = 0
-        self._columns = {field.name: self._column(field.type, folder) for field in schema}
 
     def append(self, name: str, array: pa.Array) -> None:
         """Add the next cells of a column; the array has the column's plain type."""
-        column = self._columns[name]
-        before = column.waiting
-        column.append(array)
-        self._waiting += column.waiting - before
+        assert array.type == self.schema.field(name).type, array.type
+        for stream, piece in zip(self._streams[name], _pieces(array), strict=True):
+            self._waiting += stream.append(piece)
         if self._waiting > FLUSH_BYTES:
-            for buffer in self._buffers:
-                buffer.flush()
+            for stream in chain(*self._streams.values()):
+                stream.flush()
             self._waiting = 0
 
-    def finish(self) -> pa.RecordBatch:
+    def finish(self, num_rows: int) -> pa.RecordBatch:
         """Return all columns, each contiguous, mapped from the spool's files if they grew big."""
-        arrays = [self._columns[name].finish() for name in self.schema.names]
+        arrays = [
+            _joined(field.type, num_rows, iter(self._streams[field.name])) for field in self.schema
+        ]
         return pa.RecordBatch.from_arrays(arrays, schema=self.schema)
 
-    def _column(self, kind: pa.DataType, folder: Path) -> "_Column":
-        buffers = [_Buffer(folder / f"{len(self._buffers) + i}.buffer") for i in range(3)]
-        self._buffers += buffers
-        inner = self._column(kind.value_type, folder) if hasattr(kind, "value_type") else None
-        return _Column(kind, buffers, inner)
 
-
-class _Buffer:
-    """Bytes appended to a file."""
+class _Stream:
+    """Numbers or bytes appended to a file."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
-        self.waiting = 0
         self._pieces: list[bytes] = []
 
-    def append(self, piece: bytes) -> None:
-        self._pieces.append(piece)
-        self.waiting += len(piece)
+    def append(self, piece: npt.NDArray[Any]) -> int:
+        """Take what comes next; return how many more bytes wait in memory."""
+        self._pieces.append(piece.tobytes())
+        return piece.nbytes
 
     def flush(self) -> None:
         """Move what waits to the file (opened anew: wide tables have more columns than files)."""
-        if self.waiting:
+        if any(self._pieces):
             with self.path.open("ab") as file:
                 file.writelines(self._pieces)
-        self._pieces, self.waiting = [], 0
+        self._pieces = []
 
     def finish(self) -> pa.Buffer:
         if not self.path.exists():
@@ -138,115 +137,95 @@ class _Buffer:
             return file.read_buffer()
 
 
-class _Bits:
-    """Booleans appended to a buffer as Arrow's bitmaps."""
+class _Bits(_Stream):
+    """Booleans as Arrow's bitmaps."""
 
-    def __init__(self, buffer: _Buffer) -> None:
-        self.buffer = buffer
+    def __init__(self, path: Path) -> None:
+        super().__init__(path)
         self._rest = np.zeros(0, bool)
 
-    def append(self, bits: npt.NDArray[np.bool_]) -> None:
-        bits = np.concatenate([self._rest, bits])
+    def append(self, piece: npt.NDArray[np.bool_]) -> int:
+        bits = np.concatenate([self._rest, piece])
         whole = len(bits) // 8 * 8
-        self.buffer.append(np.packbits(bits[:whole], bitorder="little").tobytes())
         self._rest = bits[whole:]
+        return super().append(np.packbits(bits[:whole], bitorder="little"))
 
     def finish(self) -> pa.Buffer:
-        self.buffer.append(np.packbits(self._rest, bitorder="little").tobytes())
-        return self.buffer.finish()
+        super().append(np.packbits(self._rest, bitorder="little"))
+        return super().finish()
 
 
-class _Column:
-    """One column, or the values inside a list column."""
+class _Ends(_Stream):
+    """Lengths of strings and lists as Arrow's offsets: where each ends in what they hold."""
 
-    def __init__(self, kind: pa.DataType, buffers: list[_Buffer], inner: "_Column | None") -> None:
-        self.kind = kind
-        self.inner = inner
-        self._buffers = buffers
-        self._valid = _Bits(buffers[0])
-        self._main, self._data = buffers[1:]
-        self._bits = _Bits(self._main)
-        self._count = self._nulls = self._end = 0
-        self._offsets = pa.types.is_large_string(kind) or pa.types.is_large_list(kind)
+    def __init__(self, path: Path) -> None:
+        super().__init__(path)
+        self.end = 0
+        super().append(np.zeros(1, np.int64))
 
-    @property
-    def waiting(self) -> int:
-        """Bytes that are in memory, inner columns included."""
-        own = sum(buffer.waiting for buffer in self._buffers)
-        return own if self.inner is None else own + self.inner.waiting
+    def append(self, piece: npt.NDArray[np.int64]) -> int:
+        ends = np.cumsum(piece) + self.end
+        self.end += int(piece.sum())
+        return super().append(ends)
 
-    def append(self, array: pa.Array) -> None:
-        """Add cells of the column's type."""
-        assert array.type == self.kind, (array.type, self.kind)
-        if not len(array):
-            return
-        if self._offsets and not self._count:
-            self._main.append(np.zeros(1, np.int64).tobytes())
-        self._count += len(array)
-        self._nulls += array.null_count
-        self._valid.append(array.is_valid().to_numpy(zero_copy_only=False))
-        if pa.types.is_null(self.kind):
-            return
-        if self.inner is not None:
-            self._append_lists(array, self.inner)
-        elif pa.types.is_large_string(self.kind):
-            self._append_strings(array.fill_null("") if array.null_count else array)
-        else:
-            self._append_cells(array)
 
-    def _append_cells(self, array: pa.Array) -> None:
-        if array.null_count:  # what stands in a null cell is arbitrary, the cache's bytes are not
-            array = array.fill_null(pa.scalar(0).cast(self.kind))
-        if pa.types.is_boolean(self.kind):
-            self._bits.append(array.to_numpy(zero_copy_only=False))
-            return
-        width = self.kind.bit_width // 8
-        cells = array.buffers()[1].slice(array.offset * width, len(array) * width)
-        self._main.append(cells.to_pybytes())
+def _streams(kind: pa.DataType) -> list[type[_Stream]]:
+    """Return what holds a column: which cells are valid, offsets, then what stands in them."""
+    if pa.types.is_null(kind):
+        return [_Bits]
+    if pa.types.is_boolean(kind):
+        return [_Bits, _Bits]
+    if pa.types.is_large_string(kind):
+        return [_Bits, _Ends, _Stream]
+    if pa.types.is_large_list(kind):
+        return [_Bits, _Ends, *_streams(kind.value_type)]
+    if pa.types.is_fixed_size_list(kind):
+        return [_Bits, *_streams(kind.value_type)]
+    return [_Bits, _Stream]
 
-    def _append_strings(self, array: pa.Array) -> None:
+
+def _pieces(array: pa.Array) -> Iterator[npt.NDArray[Any]]:
+    """Take cells apart for each of their streams.
+
+    What stands in a null cell is arbitrary, the cache's bytes are not.
+    """
+    kind = array.type
+    yield array.is_valid().to_numpy(zero_copy_only=False)
+    if pa.types.is_null(kind):
+        return
+    if pa.types.is_large_string(kind):
+        array = array.fill_null("") if array.null_count else array
         _, offsets, data = array.buffers()
-        ends = np.frombuffer(offsets, np.int64)[array.offset : array.offset + len(array) + 1]
-        self._append_ends(np.diff(ends))
-        if data is not None:
-            self._data.append(data.slice(int(ends[0]), int(ends[-1] - ends[0])).to_pybytes())
-
-    def _append_lists(self, array: pa.Array, inner: "_Column") -> None:
-        if pa.types.is_large_list(self.kind):
-            lengths = pc.list_value_length(array).fill_null(0)
-            self._append_ends(lengths.to_numpy())
-            inner.append(array.flatten())
-            return
-        size = self.kind.list_size
-        values = array.values.slice(array.offset * size, len(array) * size)
+        ends = np.frombuffer(offsets or bytes(8), np.int64)[array.offset :][: len(array) + 1]
+        yield np.diff(ends)
+        yield np.frombuffer(data or b"", np.uint8)[ends[0] : ends[-1]]
+    elif pa.types.is_large_list(kind):
+        yield pc.list_value_length(array).fill_null(0).to_numpy()
+        yield from _pieces(array.flatten())
+    elif pa.types.is_fixed_size_list(kind):
+        values = array.values.slice(array.offset * kind.list_size, len(array) * kind.list_size)
         if array.null_count and not hasattr(values.type, "value_type"):
-            # What stands in a null row is arbitrary; a null in another row is a missing number.
-            absent = np.repeat(array.is_null().to_numpy(zero_copy_only=False), size)
-            zero = pa.scalar(0).cast(values.type)
-            values = pc.if_else(pa.array(absent), zero, values)
-        inner.append(values)
+            # A null beside numbers of its row is a missing number, and stays.
+            absent = np.repeat(array.is_null().to_numpy(zero_copy_only=False), kind.list_size)
+            values = pc.if_else(pa.array(absent), pa.scalar(0).cast(values.type), values)
+        yield from _pieces(values)
+    else:
+        if array.null_count:
+            array = array.fill_null(pa.scalar(0).cast(kind))
+        yield array.to_numpy(zero_copy_only=False)
 
-    def _append_ends(self, lengths: npt.NDArray[np.int64]) -> None:
-        ends = np.cumsum(lengths, dtype=np.int64) + self._end
-        self._end = int(ends[-1])
-        self._main.append(ends.tobytes())
 
-    def finish(self) -> pa.Array:
-        """Return all cells that were added."""
-        valid = self._valid.finish() if self._nulls else None
-        if pa.types.is_null(self.kind):
-            return pa.nulls(self._count)
-        if pa.types.is_boolean(self.kind):
-            buffers: list[Any] = [valid, self._bits.finish()]
-        elif pa.types.is_fixed_size_list(self.kind):
-            buffers = [valid]
-        elif pa.types.is_large_string(self.kind):
-            buffers = [valid, self._main.finish(), self._data.finish()]
-        else:
-            buffers = [valid, self._main.finish()]
-        children = [self.inner.finish()] if self.inner is not None else []
-        if not self._count and self._offsets:
-            return pa.array([], self.kind)
-        return pa.Array.from_buffers(
-            self.kind, self._count, buffers, null_count=self._nulls, children=children
-        )
+def _joined(kind: pa.DataType, num_rows: int, streams: Iterator[_Stream]) -> pa.Array:
+    """Return the cells of a column from its streams."""
+    if pa.types.is_null(kind):
+        return pa.nulls(num_rows)
+    buffers, children = [next(streams).finish()], []
+    if pa.types.is_fixed_size_list(kind):
+        children = [_joined(kind.value_type, num_rows * kind.list_size, streams)]
+    elif pa.types.is_large_list(kind):
+        ends = cast("_Ends", next(streams))
+        buffers.append(ends.finish())
+        children = [_joined(kind.value_type, ends.end, streams)]
+    else:
+        buffers += [stream.finish() for stream in streams]
+    return pa.Array.from_buffers(kind, num_rows, buffers, children=children)

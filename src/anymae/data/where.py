@@ -1,9 +1,11 @@
 """Filters of rows: `split == 'train' and not in_tape_eval`, parsed, never run as Python."""
 
 import ast
+import operator
 import unicodedata
 from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
+from functools import reduce
 from typing import Any
 
 import numpy as np
@@ -11,19 +13,19 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from anymae.data.codes import MISSING, codes_of, flag_of, number_of, time_of
 from anymae.data.frame import Frame
+from anymae.data.missing import codes_of, missing_in
 from anymae.errors import UserInputError, first_line, nearest
 
 _BLOCK_ROWS = 1 << 20
 
 _COMPARISONS: dict[type[ast.cmpop], Any] = {
-    ast.Eq: lambda a, b: a == b,
-    ast.NotEq: lambda a, b: a != b,
-    ast.Lt: lambda a, b: a < b,
-    ast.LtE: lambda a, b: a <= b,
-    ast.Gt: lambda a, b: a > b,
-    ast.GtE: lambda a, b: a >= b,
+    ast.Eq: operator.eq,
+    ast.NotEq: operator.ne,
+    ast.Lt: operator.lt,
+    ast.LtE: operator.le,
+    ast.Gt: operator.gt,
+    ast.GtE: operator.ge,
 }
 
 
@@ -109,19 +111,13 @@ class _Parser:
         """Parse what is true or false."""
         match node:
             case ast.BoolOp(op, parts):
-                conditions = [self.condition(part) for part in parts]
-                result = conditions[0]
-                for other in conditions[1:]:
-                    result = result & other if isinstance(op, ast.And) else result | other
-                return result
+                join = operator.and_ if isinstance(op, ast.And) else operator.or_
+                return reduce(join, map(self.condition, parts))
             case ast.UnaryOp(ast.Not(), part):
                 return ~self.condition(part)
             case ast.Compare(first, signs, others):
-                operands = [first, *others]
-                result = self.comparison(operands[0], signs[0], operands[1])
-                for left, sign, right in zip(operands[1:], signs[1:], operands[2:], strict=False):
-                    result = result & self.comparison(left, sign, right)
-                return result
+                links = zip([first, *others[:-1]], signs, others, strict=True)
+                return reduce(operator.and_, (self.comparison(*link) for link in links))
         name = self.column(node)
         if name is None:
             raise self.problem(f"{ast.unparse(node)!r} is not a comparison")
@@ -204,27 +200,16 @@ class _Parser:
     def may_lack(self, name: str) -> bool:
         """Say whether cells can be missing that are not null."""
         kind = self.kind(name)
-        coded = _is_number(kind) or pa.types.is_boolean(kind) or pa.types.is_timestamp(kind)
-        coded = coded and any(codes_of(name, self.declared))
-        return coded or _is_string(kind) or bool(pa.types.is_floating(kind))
+        floats = pa.types.is_floating(kind)
+        return _is_string(kind) or bool(floats or codes_of(name, self.declared))
 
     def missing(self, name: str) -> pc.Expression:
-        """Return where a column has nothing, as `missing.blank` has it."""
-        kind, cells, codes = self.kind(name), pc.field(name), codes_of(name, self.declared)
-        missing = cells.is_null(nan_is_null=True)
+        """Return where a column has nothing, as `blank` has it."""
+        kind, cells = self.kind(name), pc.field(name)
         if _is_string(kind):
-            words = pa.array([*MISSING, *codes], kind)
-            return missing | pc.ascii_trim_whitespace(cells).isin(words)
-        held: list[Any] = []
-        if _is_number(kind):
-            numbers = [number for number in map(number_of, codes) if number is not None]
-            held = [_held(number, kind) for number in numbers]
-        elif pa.types.is_boolean(kind):
-            held = [flag_of(code) for code in codes]
-        elif pa.types.is_timestamp(kind):
-            held = [time_of(code, kind) for code in codes]
-        held = [one for one in held if one is not None]
-        return missing | cells.isin(pa.array(held, kind)) if held else missing
+            cells = pc.ascii_trim_whitespace(cells)
+        found: pc.Expression = missing_in(cells, kind, codes_of(name, self.declared))
+        return found
 
     def column(self, node: ast.expr) -> str | None:
         """Return the name of a column; `None` for anything else."""

@@ -13,10 +13,9 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from anymae.data.batch import IntArray
-from anymae.data.codes import codes_of, number_of
 from anymae.data.dataset import Dataset
 from anymae.data.misread import misread
-from anymae.data.missing import as_numbers, blank
+from anymae.data.missing import as_numbers, blank, codes_of, number_of
 from anymae.errors import DataError, nearest
 from anymae.task import ReadoutConfig, TaskConfig, TaskType
 from anymae.wording import counted

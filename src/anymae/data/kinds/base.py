@@ -133,6 +133,32 @@ def blocks(count: int) -> Iterator[slice]:
         yield slice(first, min(first + BLOCK, count))
 
 
+def pieces(
+    rows: IntArray, lengths: npt.NDArray[np.int32] | None, longest: int, most: int
+) -> Iterator[tuple[IntArray, int]]:
+    """Cut rows into pieces of `most` inputs at most, or of one row; with the length of the longest.
+
+    Rows of much the same length go together: a single long one would make all others long.
+
+    Args:
+        rows: Their numbers.
+        lengths: Inputs by number of the row; `None` where all have `longest`.
+        longest: Inputs of the longest row.
+        most: Inputs that are looked at together, counting the shorter rows as long as the longest.
+    """
+    if lengths is None:
+        size = max(1, most // max(1, longest))
+        yield from ((rows[i : i + size], longest) for i in range(0, len(rows), size))
+        return
+    rows = rows[np.argsort(lengths[rows], kind="stable")]
+    ordered, first = lengths[rows], 0
+    while first < len(rows):
+        alike = int(np.searchsorted(ordered, 2 * max(1, ordered[first]), side="right"))
+        last = min(alike, first + max(1, most // max(1, int(ordered[alike - 1]))))
+        yield rows[first:last], int(ordered[last - 1])
+        first = last
+
+
 def sample(rows: IntArray, most: int = SAMPLE) -> IntArray:
     """Return at most `most` rows, evenly spread.
 

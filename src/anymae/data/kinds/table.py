@@ -11,11 +11,10 @@ import pyarrow as pa
 
 from anymae.config import DataConfig, InputConfig
 from anymae.data.batch import Arrays, IntArray
-from anymae.data.codes import codes_of
 from anymae.data.frame import Frame
 from anymae.data.kinds.base import FAR, KINDS, BadRows, Stack, Statistics, blocks, sample
 from anymae.data.kinds.cells import CellStatistics, cell_type
-from anymae.data.missing import as_numbers, blank
+from anymae.data.missing import as_numbers, blank, codes_of
 from anymae.data.roles import Roles
 
 RESIDENT_BYTES = 1 << 26
@@ -71,7 +70,8 @@ class TableRows:
         found: dict[str, list[IntArray]] = {}
         for block in blocks(self._rows):
             rows = np.arange(block.start, block.stop)
-            cells = self.cells(rows)
+            taken = self._take(rows)
+            cells = self._blanked(taken)
             empty = np.ones(len(rows), np.bool_)
             for column in cells.values():
                 empty &= _mask(column.is_null()) if column.null_count else np.False_
@@ -79,19 +79,13 @@ class TableRows:
                     infinite = np.isinf(column.to_numpy(zero_copy_only=False))
                     found.setdefault("holds an infinite number", []).append(rows[infinite])
             found.setdefault("has no cell that is not missing", []).append(rows[empty])
-            for name, words in self._words(rows).items():
+            for name in self._odd:
+                words = blank(taken[name], self._codes[name])
                 odd = _mask(words.is_valid()) & _mask(as_numbers(words).is_null())
                 problem = f"holds a word in column {name!r}, where the others are numbers"
                 found.setdefault(problem, []).append(rows[odd])
         bad = (BadRows(why, np.unique(np.concatenate(rows))) for why, rows in found.items())
         return tuple(rows for rows in bad if len(rows.rows))
-
-    def _words(self, rows: IntArray) -> Columns:
-        """Return the cells, as they were written, of columns in which a few are no numbers."""
-        if not self._odd:
-            return {}
-        cells = self._take(rows)
-        return {name: blank(cells[name], self._codes[name]) for name in self._odd}
 
     def fit(self, rows: IntArray) -> Statistics:
         """Learn each column's scale or categories from at most 200,000 training rows."""

@@ -12,11 +12,12 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from anymae.config import DataConfig, InputConfig
 from anymae.data.batch import Arrays, IntArray
 from anymae.data.frame import Frame
-from anymae.data.kinds.base import FAR, KINDS, BadRows, Stack, Statistics, sample
+from anymae.data.kinds.base import FAR, KINDS, BadRows, Stack, Statistics, pieces, sample
 from anymae.data.roles import Roles
 from anymae.errors import DataError
 
@@ -116,23 +117,9 @@ class ValueRows:
         return tuple(BadRows(why, np.sort(rows)) for why, rows in found if len(rows))
 
     def _pieces(self, rows: IntArray) -> Iterator[tuple[IntArray, int]]:
-        """Cut rows into pieces to look at together, each with the width of its longest row.
-
-        Rows of much the same length go together: a single long one would make all others long.
-        """
-        channels, lengths = self._points.channels, self.lengths
-        if lengths is None:
-            size = max(1, MOST_LOOKED_AT // max(1, self.longest * channels))
-            yield from ((rows[i : i + size], self.longest) for i in range(0, len(rows), size))
-            return
-        rows = rows[np.argsort(lengths[rows], kind="stable")]
-        ordered, first = lengths[rows], 0
-        while first < len(rows):
-            alike = int(np.searchsorted(ordered, 2 * max(1, ordered[first]), side="right"))
-            most = max(1, MOST_LOOKED_AT // max(1, int(ordered[alike - 1]) * channels))
-            last = min(alike, first + most)
-            yield rows[first:last], int(ordered[last - 1])
-            first = last
+        """Cut rows into pieces to look at together, each with the width of its longest row."""
+        most = MOST_LOOKED_AT // max(1, self._points.channels)
+        return pieces(rows, self.lengths, self.longest, most)
 
     def fit(self, rows: IntArray) -> Statistics:
         """Learn mean and standard deviation of each of the K numbers, from 200,000 rows at most."""
@@ -221,8 +208,5 @@ def _common_size(points: list[pa.Array], name: str) -> int:
 
 def _lengths(array: pa.Array) -> IntArray:
     """Return the number of elements of each list, 0 for null."""
-    if pa.types.is_fixed_size_list(array.type):
-        absent = array.is_null().to_numpy(zero_copy_only=False)
-        return np.where(absent, 0, array.type.list_size)
-    lengths = array.value_lengths().fill_null(0).to_numpy(zero_copy_only=False)
-    return np.asarray(lengths, np.int64)
+    lengths = pc.list_value_length(array).fill_null(0)
+    return np.asarray(lengths.to_numpy(zero_copy_only=False), np.int64)

@@ -99,7 +99,7 @@ def _fill_values(array: Array, sink: Sink) -> None:
     sink.shape = array.shape[1:]
     step = rows_per_block(array.dtype, array.shape)
     for start in range(0, len(array), step):
-        sink.write(pa.table({VALUES: to_column(array[start : start + step])}))
+        sink.add(pa.table({VALUES: to_column(array[start : start + step])}))
 
 
 @SOURCES.register("npz")
@@ -128,27 +128,18 @@ def _fill_npz(path: Path, name: str, sink: Sink) -> None:
         }
         main, labels, valid = _roles(members, name)
         sink.shape = main.shape[1:]
-        size = int(np.prod(sink.shape))
-        dtype = main.dtype
-        if valid is not None and dtype.kind != "f":
-            # The smallest floats that hold every number, as NaN is for what is not valid.
-            dtype = np.result_type(dtype, np.float32)
-        kind = pa.from_numpy_dtype(native(dtype))
-        fields = [(VALUES, pa.list_(kind, size))]
-        fields += [(key, label_type(labels[key].dtype)) for key in labels]
-        sink.start(pa.schema(fields))
         step = rows_per_block(main.dtype, main.shape)
-        masks = valid.blocks(step) if valid is not None else None
-        for block in main.blocks(step):
-            values = block
-            if masks is not None:
-                values = np.where(next(masks)[:, :, None], block, np.nan)
-                values = values.astype(kind.to_pandas_dtype())
-            sink.write_column(VALUES, to_column(values))
-        for key, member in labels.items():
-            for block in member.blocks(1 << 20):
-                sink.write_column(key, pa.array(block.tolist(), label_type(block.dtype)))
-        sink.num_rows = main.shape[0]
+        read = [main, *labels.values()] if valid is None else [main, *labels.values(), valid]
+        for block, *others in zip(*(member.blocks(step) for member in read), strict=True):
+            values = block if valid is None else _without(block, others.pop())
+            cells = [pa.array(one.tolist(), label_type(one.dtype)) for one in others]
+            sink.add(pa.table([to_column(values), *cells], [VALUES, *labels]))
+
+
+def _without(values: Array, valid: Array) -> Array:
+    """Write what is not valid as NaN, in the smallest floats that hold every number."""
+    kind = values.dtype if values.dtype.kind == "f" else np.result_type(values, np.float32)
+    return np.where(valid[:, :, None], values, np.nan).astype(kind)
 
 
 def _zip(path: Path, name: str) -> zipfile.ZipFile:
@@ -274,10 +265,7 @@ def label_type(dtype: np.dtype[Any]) -> pa.DataType:
 def to_column(array: Array) -> pa.Array:
     """Return the rows of an array as lists of fixed size, without a copy where possible."""
     flat = np.ascontiguousarray(array, dtype=native(array.dtype)).reshape(-1)
-    values = pa.Array.from_buffers(
-        pa.from_numpy_dtype(flat.dtype), len(flat), [None, pa.py_buffer(flat)]
-    )
-    return pa.FixedSizeListArray.from_arrays(values, int(np.prod(array.shape[1:])))
+    return pa.FixedSizeListArray.from_arrays(pa.array(flat), int(np.prod(array.shape[1:])))
 
 
 def rows_per_block(dtype: np.dtype[Any], shape: tuple[int, ...]) -> int:

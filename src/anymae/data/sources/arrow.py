@@ -4,7 +4,6 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-import numpy as np
 import pyarrow as pa
 
 from anymae.config import DataConfig
@@ -35,18 +34,15 @@ class ArrowSource(CachedSource):
 
     def fill(self, files: Files, sink: Sink) -> None:
         """Copy the batches, file after file."""
-        names = files.names
         schemas = []
-        for path, name in zip(files.paths, names, strict=True):
+        for path, name in files:
             with reading(name), _batches(path) as (schema, _):
                 schemas.append(schema)
-        sink.start(common_schema(schemas, names))
-        for number, (path, name) in enumerate(zip(files.paths, names, strict=True)):
+        sink.start(common_schema(schemas, files.names))
+        for number, (path, name) in enumerate(files):
             with reading(name), _batches(path) as (_, batches):
-                count = 0
                 for batch in batches:
-                    sink.add(number, np.arange(count, count + batch.num_rows), batch)
-                    count += batch.num_rows
+                    sink.add(pa.Table.from_batches([batch]), number)
 
 
 def _mapped(path: Path) -> pa.Table | None:

@@ -39,6 +39,10 @@ class Files:
     remote: tuple[str, ...] = ()
     """Names of the files of a URL in their common folder, as their copies lie apart."""
 
+    def __iter__(self) -> Iterator[tuple[Path, str]]:
+        """Go through the files, each with what to call it in messages."""
+        return zip(self.paths, self.names, strict=True)
+
     @property
     def names(self) -> list[str]:
         """What to call each file in messages: a single one as the user did."""
@@ -125,9 +129,7 @@ def source_of(extension: str, name: str) -> type[Source]:
     Raises:
         DataError: None does; the nearest ending is named.
     """
-    known: dict[str, type[Source]] = {}
-    for key in SOURCES:
-        known.update(dict.fromkeys(SOURCES[key].extensions, SOURCES[key]))
+    known = {ending: SOURCES[key] for key in SOURCES for ending in SOURCES[key].extensions}
     if extension not in known:
         ending = f"ends in {extension!r}" if extension else "has no ending such as .csv"
         raise DataError(f"{name} {ending}, which no source reads; {_instead(extension, known)}")

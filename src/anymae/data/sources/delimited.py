@@ -23,8 +23,8 @@ from pyarrow import csv as arrow_csv
 
 from anymae.config import DataConfig
 from anymae.data.cache import Reading, Sink, through_cache
-from anymae.data.codes import number_of
 from anymae.data.frame import Frame
+from anymae.data.missing import number_of
 from anymae.data.sources.base import SOURCES, Files, Source, unique_names
 from anymae.data.sources.guess import Guess, convert, holds_words, markers
 from anymae.data.sources.lines import NOT_UTF8, Block, is_utf8, line_blocks, numbers_of_lines
@@ -32,6 +32,8 @@ from anymae.errors import DataError
 
 _DELIMITERS = ",;\t|"
 _DECIMAL_COMMA = re.compile(r"\s*[+-]?\d+,\d+\s*")
+_ESCAPED = re.compile("[\udc80-\udcff]")
+"""What decoding leaves behind of bytes that are no UTF-8."""
 _SNIFFED_LINES = 50
 _COMMENT = "#%"
 _LONGEST_CELL = 1 << 26
@@ -85,7 +87,6 @@ class _Rows(NamedTuple):
     """Line on which each record starts."""
     bad: dict[int, str]
     """Problems, by row of `cells`."""
-    file: int
 
 
 class _Format(NamedTuple):
@@ -107,15 +108,14 @@ def _long_cells() -> Iterator[None]:
 
 @_long_cells()
 def _fill(files: Files, missing: tuple[str, ...], words: tuple[str, ...], sink: Sink) -> None:
-    places = zip(files.paths, files.names, strict=True)
-    formats = [_sniff(path, name, files.extension) for path, name in places]
+    formats = [_sniff(path, name, files.extension) for path, name in files]
     names = formats[0].names
     for name, other in zip(files.names, formats, strict=True):
         if other.names != names:
             raise DataError(f"{name} has other columns than {files.names[0]}")
-    guesses = {name: Guess(markers(missing, name, names)) for name in names}
+    guesses = {name: Guess(markers(missing, name)) for name in names}
     count = 0
-    for rows in _rows(files, formats):
+    for _, rows in _rows(files, formats):
         for name, guess in guesses.items():
             guess.look(rows.cells[name].combine_chunks())
         count += rows.cells.num_rows
@@ -126,12 +126,12 @@ def _fill(files: Files, missing: tuple[str, ...], words: tuple[str, ...], sink: 
     }
     sink.start(pa.schema(list(types.items())))
     sink.odd = [name for name, guess in guesses.items() if guess.odd and name not in words]
-    for rows in _rows(files, formats):
+    for number, rows in _rows(files, formats):
         columns = {
             name: convert(rows.cells[name].combine_chunks(), types[name], guess.missing)
             for name, guess in guesses.items()
         }
-        sink.add(rows.file, rows.lines, pa.table(columns), rows.bad)
+        sink.add(pa.table(columns), number, rows.lines, rows.bad)
 
 
 def _sniff(path: Path, name: str, extension: str) -> _Format:
@@ -195,10 +195,9 @@ def _has_decimal_commas(start: list[str], agreement: float) -> bool:
     return bool(cells) and all(_DECIMAL_COMMA.fullmatch(cell) for cell in cells)
 
 
-def _rows(files: Files, formats: list[_Format]) -> Iterator[_Rows]:
-    """Read all records of all files, block by block."""
-    places = zip(files.paths, files.names, formats, strict=True)
-    for number, (path, name, form) in enumerate(places):
+def _rows(files: Files, formats: list[_Format]) -> Iterator[tuple[int, _Rows]]:
+    """Read all records of all files, block by block, each block with the number of its file."""
+    for number, ((path, name), form) in enumerate(zip(files, formats, strict=True)):
         rest = b""
         for whole in line_blocks(path, name):
             body = _after_header(whole, form) if whole.line == 1 else whole
@@ -209,14 +208,12 @@ def _rows(files: Files, formats: list[_Format]) -> Iterator[_Rows]:
             rows = _parse_lines(block, form)
             if rows is None:
                 rows, rest = _parse_records(block, form, name)
-            yield rows._replace(file=number)
+            yield number, rows
 
 
 def _after_header(block: Block, form: _Format) -> Block:
-    end = -1
-    for _ in range(form.header):
-        end = block.text.find(b"\n", end + 1)
-    return Block(block.text[end + 1 :], block.line + form.header, block.last)
+    below = block.text.split(b"\n", form.header)[-1]
+    return Block(below, block.line + form.header, block.last)
 
 
 def _parse_lines(block: Block, form: _Format) -> _Rows | None:
@@ -250,7 +247,7 @@ def _parse_lines(block: Block, form: _Format) -> _Rows | None:
         kept[[position for position, _ in rejected]] = False
         source = np.cumsum(kept) - 1
         table = table.take(pa.array(source, mask=~kept))
-    return _Rows(table, lines, dict(rejected), 0)
+    return _Rows(table, lines, dict(rejected))
 
 
 def _is_open(text: bytes, delimiter: str) -> bool:
@@ -285,7 +282,7 @@ def _parse_records(block: Block, form: _Format, name: str) -> tuple[_Rows, bytes
                 "close it, or double quotes that belong to the text"
             )
     cells, bad = _columns(records, form.names)
-    return _Rows(cells, np.array(lines[:-1], np.int64), bad, 0), rest
+    return _Rows(cells, np.array(lines[:-1], np.int64), bad), rest
 
 
 def _columns(records: list[list[str]], names: list[str]) -> tuple[pa.Table, dict[int, str]]:
@@ -296,24 +293,13 @@ def _columns(records: list[list[str]], names: list[str]) -> tuple[pa.Table, dict
         if len(record) != len(names)
     }
     for row, record in enumerate(records):
-        if not _is_clean("".join(record)):
+        if _ESCAPED.search("".join(record)):
             bad.setdefault(row, NOT_UTF8)
     nulls = [None] * len(names)
     kept = [nulls if row in bad else record for row, record in enumerate(records)]
     columns = zip(*kept, strict=True) if kept else ([] for _ in names)
     arrays = [pa.array(column, pa.string()) for column in columns]
     return pa.Table.from_arrays(arrays, names), bad
-
-
-def _is_clean(text: str) -> bool:
-    """Say whether decoding left no escaped bytes behind."""
-    if text.isascii():
-        return True
-    try:
-        text.encode()
-    except UnicodeEncodeError:
-        return False
-    return True
 
 
 def _ragged(found: int, expected: int) -> str:

@@ -1,15 +1,13 @@
 """Sequences as FASTA files, read by Biopython."""
 
 import io
-from itertools import islice
+from itertools import chain, islice
 
-import numpy as np
-import pyarrow as pa
 from Bio.SeqIO.FastaIO import SimpleFastaParser
 
 from anymae.data.cache import Sink
 from anymae.data.sources.base import SOURCES, CachedSource, Files, reading
-from anymae.data.sources.lines import NOT_UTF8, open_binary, text_column
+from anymae.data.sources.lines import open_binary, text_table
 from anymae.errors import DataError
 
 _RECORDS = 1 << 14
@@ -27,22 +25,18 @@ class FastaSource(CachedSource):
 
     def fill(self, files: Files, sink: Sink) -> None:
         """Copy the records as columns `id` and `sequence`."""
-        for number, (path, name) in enumerate(zip(files.paths, files.names, strict=True)):
+        for number, (path, name) in enumerate(files):
             with reading(name), open_binary(path) as stream:
                 text = io.TextIOWrapper(stream, encoding="utf-8-sig", errors="surrogateescape")
                 first = next((line for line in text if line.strip()), "")
                 if not first.startswith(">"):
                     raise DataError(f"{name} is no FASTA file: it does not start with '>'")
-            with reading(name), open_binary(path) as stream:
-                text = io.TextIOWrapper(stream, encoding="utf-8-sig", errors="surrogateescape")
-                records, count = SimpleFastaParser(text), 0  # type: ignore[no-untyped-call]
+                records = SimpleFastaParser(chain([first], text))  # type: ignore[no-untyped-call]
                 while block := list(islice(records, _RECORDS)):
-                    ids, odd = text_column([_bytes(title) for title, _ in block])
-                    cells, bad = text_column([_bytes(sequence) for _, sequence in block])
-                    problems = dict.fromkeys(sorted({*odd, *bad}), NOT_UTF8)
-                    places = np.arange(count, count + len(block))
-                    sink.add(number, places, pa.table({"id": ids, "sequence": cells}), problems)
-                    count += len(block)
+                    ids = [_bytes(title) for title, _ in block]
+                    sequences = [_bytes(sequence) for _, sequence in block]
+                    rows, bad = text_table({"id": ids, "sequence": sequences})
+                    sink.add(rows, number, bad=bad)
 
 
 def _bytes(text: str) -> bytes:

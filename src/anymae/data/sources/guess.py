@@ -1,15 +1,12 @@
 """Column types of text formats, from all cells of the whole column."""
 
-from collections.abc import Iterable
+from collections.abc import Sequence
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from anymae.data.codes import MISSING, number_of
-
-NUMBER = r"(?i)^[+-]?((\d+\.?\d*|\.\d+)(e[+-]?\d+)?|nan|inf(inity)?)$"
-"""What a number looks like."""
+from anymae.data.missing import MISSING, NUMBER, codes_of, number_of
 
 NAME = r"(?i)^\s*[+-]?(0\d+(\.\d*)?|\d{19,}|0x[0-9a-f]+)\s*$"
 """What looks like a number and would not come back as it was written: 007, 0x10, 20 digits."""
@@ -17,25 +14,24 @@ NAME = r"(?i)^\s*[+-]?(0\d+(\.\d*)?|\d{19,}|0x[0-9a-f]+)\s*$"
 _LONGEST = 18
 """Digits of an integer that a number of 64 bits holds, whatever they are."""
 
-_FAMILIES = (pa.int64(), pa.float64(), pa.bool_(), pa.timestamp("us"))
+_AFTER = {
+    pa.null(): (pa.int64(), pa.float64(), pa.bool_(), pa.timestamp("us")),
+    pa.int64(): (pa.int64(), pa.float64()),
+    pa.large_string(): (),
+}
+"""What a column may be, the narrowest first, after cells of a type; else that type or strings."""
 _FEW = 10
 _GLANCE = 64
 _ODD_SHARE = 0.05
 
 
-def markers(declared: Iterable[str], column: str, columns: list[str]) -> pa.Array:
+def markers(declared: Sequence[str], column: str) -> pa.Array:
     """Return the cells that are missing in a column, of `VALUE` and `COLUMN=VALUE`.
 
     Declared numbers are left to who knows the column's meaning: they are numbers here.
     """
-    words = list(MISSING)
-    for entry in declared:
-        name, sign, value = entry.rpartition("=")
-        if not (sign and name in columns):
-            name, value = column, entry
-        if name == column and number_of(value) is None:
-            words.append(value)
-    return pa.array(words, pa.string())
+    words = [code for code in codes_of(column, declared) if number_of(code) is None]
+    return pa.array([*MISSING, *words], pa.string())
 
 
 def holds_words(kind: pa.DataType) -> bool:
@@ -113,16 +109,10 @@ class Guess:
 
     def __init__(self, missing: pa.Array) -> None:
         self.missing = missing
-        self._families: tuple[pa.DataType, ...] | None = None
+        self.kind = pa.null()
+        """The narrowest type that holds all cells so far; null if all are missing."""
         self._seen = self._odd = 0
         self._hopeless = False
-
-    @property
-    def kind(self) -> pa.DataType:
-        """The narrowest type that holds all cells so far; null if all are missing."""
-        if self._families is None:
-            return pa.null()
-        return self._families[0] if self._families else pa.large_string()
 
     @property
     def odd(self) -> bool:
@@ -133,27 +123,15 @@ class Guess:
         """Take the next cells."""
         if self._hopeless:
             return
-        if self._families is None:
-            filled = _filled(cells, self.missing)
-            if filled.null_count == len(cells):
-                return
-            self._families = tuple(kind for kind in _FAMILIES if self._fits(cells, kind))
-            if self._families[:1] != (pa.int64(),):
-                self._families = self._families[:1]
-            numeric = True
-        else:
-            numeric = self.kind in (pa.int64(), pa.float64(), pa.large_string())
-            while self._families and not self._fits(cells, self._families[0]):
-                self._families = tuple(
-                    kind
-                    for kind in self._families[1:]
-                    if kind == pa.float64() and self._families[0] == pa.int64()
-                )
-        if self._families or not numeric:
-            self._seen += len(cells)
-            self._hopeless = not numeric and not self._families
+        before = self.kind
+        if before == pa.null() and _filled(cells, self.missing).null_count == len(cells):
             return
-        self._count_odd(cells)
+        may_be = _AFTER.get(before, (before,))
+        self.kind = next((kind for kind in may_be if self._fits(cells, kind)), pa.large_string())
+        self._seen += len(cells)
+        if self.kind == pa.large_string():
+            # Words among times, or among true and false, are no odd cells of a column of numbers.
+            self._hopeless = before in (pa.bool_(), pa.timestamp("us")) or self._spoils(cells)
 
     def _fits(self, cells: pa.Array, kind: pa.DataType) -> bool:
         try:
@@ -163,9 +141,8 @@ class Guess:
             return False
         return kind not in (pa.int64(), pa.float64()) or not holds_names(cells)
 
-    def _count_odd(self, cells: pa.Array) -> None:
-        filled = _filled(cells, self.missing)
-        odd = pc.invert(pc.match_substring_regex(filled, NUMBER)).fill_null(False)
-        self._seen += len(cells)
+    def _spoils(self, cells: pa.Array) -> bool:
+        """Count the cells that are no numbers; say whether there are too many by now."""
+        odd = pc.invert(pc.match_substring_regex(_filled(cells, self.missing), NUMBER))
         self._odd += pc.sum(odd).as_py() or 0
-        self._hopeless = self._odd > max(_FEW, self._seen * _ODD_SHARE) or holds_names(cells)
+        return self._odd > max(_FEW, self._seen * _ODD_SHARE) or holds_names(cells)

@@ -1,6 +1,5 @@
 """Folders of images of one size, read by pillow."""
 
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -43,25 +42,25 @@ class ImageSource(CachedSource):
         kind = pa.list_(pa.uint8(), int(np.prod(sink.shape)))
         nested = any(Path(name).parent.name for name in names)
         for start in range(0, len(names), _BLOCK):
-            rows = []
-            for number in range(start, min(start + _BLOCK, len(names))):
-                pixels = broken.get(number) or _pixels(files.paths[number], mode)
-                if isinstance(pixels, str):
-                    sink.reject(number, pixels)
-                rows.append(None if isinstance(pixels, str) else pixels.reshape(-1))
             block = names[start : start + _BLOCK]
-            columns = {"id": pa.array(block, pa.large_string()), VALUES: _column(rows, kind)}
+            rows, bad = [], {}
+            for place in range(len(block)):
+                pixels = broken.get(start + place) or _pixels(files.paths[start + place], mode)
+                if isinstance(pixels, str):
+                    bad[place] = pixels
+                rows.append(None if isinstance(pixels, str) else pixels.reshape(-1))
+            columns = {"id": pa.array(block, pa.large_string()), VALUES: pa.array(rows, kind)}
             if nested:
                 folders = [Path(name).parent.name or None for name in block]
                 columns["label"] = pa.array(folders, pa.large_string())
-            sink.write(pa.table(columns))
+            sink.add(pa.table(columns), bad=bad)
 
 
 def _survey(files: Files) -> tuple[tuple[int, int], str, dict[int, str]]:
     """Read the headers: the size that all have, the mode that fits all, the unreadable ones."""
     size: tuple[int, int] | None = None
     mode, broken = "L", {}
-    for number, (path, name) in enumerate(zip(files.paths, files.names, strict=True)):
+    for number, (path, name) in enumerate(files):
         try:
             with Image.open(path) as picture:
                 found, kind = picture.size, picture.mode
@@ -89,11 +88,3 @@ def _pixels(path: Path, mode: str) -> npt.NDArray[np.uint8] | str:
             return np.asarray(picture.convert(mode))
     except Exception as error:  # pillow's readers raise all sorts of things
         return f"cannot be read ({first_line(error)})"
-
-
-def _column(rows: Sequence[npt.NDArray[np.uint8] | None], kind: pa.DataType) -> pa.Array:
-    """Return pixels as lists of fixed size; a row without pixels is null."""
-    blank = np.zeros(kind.list_size, np.uint8)
-    flat = np.concatenate([blank if row is None else row for row in rows])
-    missing = pa.array([row is None for row in rows])
-    return pa.FixedSizeListArray.from_arrays(pa.array(flat), type=kind, mask=missing)

@@ -10,7 +10,7 @@ import pyarrow as pa
 
 from anymae.data.cache import Sink
 from anymae.data.sources.base import SOURCES, CachedSource, Files
-from anymae.data.sources.lines import NOT_UTF8, Block, line_blocks, numbers_of_lines
+from anymae.data.sources.lines import NOT_UTF8, Block, blocks_of, numbers_of_lines
 from anymae.errors import DataError
 
 _LONG = pa.decimal256(76)
@@ -34,7 +34,7 @@ class JsonLinesSource(CachedSource):
         """Copy the objects, whose keys become columns."""
         kinds: dict[str, pa.DataType] = {}
         bad = rows = 0
-        for objects in _objects(files):
+        for _, objects in _objects(files):
             bad, rows = bad + len(objects.bad), rows + len(objects.values)
             for value in objects.values:
                 for key, cell in value.items():
@@ -50,30 +50,28 @@ class JsonLinesSource(CachedSource):
         kinds = {key: pa.large_string() if kind == _LONG else kind for key, kind in kinds.items()}
         schema = pa.schema(list(kinds.items()))
         sink.start(schema)
-        for objects in _objects(files):
+        for number, objects in _objects(files):
             columns = [
                 _column([value.get(key) for value in objects.values], kind)
                 for key, kind in kinds.items()
             ]
             table = pa.Table.from_arrays(columns, schema=schema)
-            sink.add(objects.file, objects.lines, table, objects.bad)
+            sink.add(table, number, objects.lines, objects.bad)
 
 
 class _Objects(NamedTuple):
     values: list[dict[str, Any]]
     lines: npt.NDArray[np.int64]
     bad: dict[int, str]
-    file: int
 
 
-def _objects(files: Files) -> Iterator[_Objects]:
-    for number, (path, name) in enumerate(zip(files.paths, files.names, strict=True)):
-        for block in line_blocks(path, name):
-            if block.text:
-                yield _parse(block, number)
+def _objects(files: Files) -> Iterator[tuple[int, _Objects]]:
+    for number, block in blocks_of(files):
+        if block.text:
+            yield number, _parse(block)
 
 
-def _parse(block: Block, file: int) -> _Objects:
+def _parse(block: Block) -> _Objects:
     values: list[dict[str, Any]] = []
     bad: dict[int, str] = {}
     for line in block.text.split(b"\n"):
@@ -93,7 +91,7 @@ def _parse(block: Block, file: int) -> _Objects:
             bad[len(values)] = "is no JSON object"
             value = {}
         values.append(value)
-    return _Objects(values, numbers_of_lines(block), bad, file)
+    return _Objects(values, numbers_of_lines(block), bad)
 
 
 def _kind(cell: object) -> pa.DataType:

@@ -2,7 +2,7 @@ r"""Text files as blocks of whole lines, decompressed on the way. Line ends are 
 
 import codecs
 import gzip
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import IO, NamedTuple, cast
 
@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
-from anymae.data.sources.base import reading
+from anymae.data.sources.base import Files, reading
 from anymae.errors import DataError
 
 BLOCK_BYTES = 1 << 24
@@ -62,6 +62,13 @@ def line_blocks(path: Path, name: str) -> Iterator[Block]:
         yield Block(_plain_ends(rest + b"\n") if rest else b"", line, last=True)
 
 
+def blocks_of(files: Files) -> Iterator[tuple[int, Block]]:
+    """Read text files block by block, each block with the number of its file; see `line_blocks`."""
+    for number, (path, name) in enumerate(files):
+        for block in line_blocks(path, name):
+            yield number, block
+
+
 def _without_mark(start: bytes, name: str) -> bytes:
     """Check that a file's start looks like text, and drop its byte-order mark."""
     if start.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
@@ -85,19 +92,22 @@ def numbers_of_lines(block: Block) -> npt.NDArray[np.int64]:
     return block.line + np.flatnonzero(np.diff(ends, prepend=-1) > 1)
 
 
-def text_column(cells: list[bytes]) -> tuple[pa.Array, list[int]]:
-    """Make a string column; cells that are not UTF-8 become null.
+def text_table(columns: Mapping[str, list[bytes]]) -> tuple[pa.Table, dict[int, str]]:
+    """Make columns of strings; cells that are not UTF-8 become null.
 
     Returns:
-        The column, and the positions of the cells that are not UTF-8.
+        The columns, and the problem of each row with such a cell.
     """
-    column = pa.array(cells, pa.large_binary())
-    try:
-        return column.cast(pa.large_string()), []
-    except pa.ArrowInvalid:
-        kept = [cell if is_utf8(cell) else None for cell in cells]
-        bad = [i for i, cell in enumerate(kept) if cell is None]
-        return pa.array(kept, pa.large_binary()).cast(pa.large_string()), bad
+    made: dict[str, pa.Array] = {}
+    bad: set[int] = set()
+    for name, cells in columns.items():
+        try:
+            made[name] = pa.array(cells, pa.large_binary()).cast(pa.large_string())
+        except pa.ArrowInvalid:
+            kept = [cell if is_utf8(cell) else None for cell in cells]
+            bad.update(row for row, cell in enumerate(kept) if cell is None)
+            made[name] = pa.array(kept, pa.large_binary()).cast(pa.large_string())
+    return pa.table(made), dict.fromkeys(sorted(bad), NOT_UTF8)
 
 
 def is_utf8(text: bytes) -> bool:

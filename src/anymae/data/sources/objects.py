@@ -92,17 +92,14 @@ class TableSource(Source):
 
     def takes(self, data: object) -> bool:
         """Take what has named columns."""
-        return isinstance(data, Mapping | pa.RecordBatch) or (
-            hasattr(data, "columns") or hasattr(data, "__arrow_c_stream__")
-        )
+        has_columns = hasattr(data, "columns") or hasattr(data, "__arrow_c_stream__")
+        return isinstance(data, Mapping) or has_columns
 
     def read(self, data: Any, config: DataConfig) -> Frame:  # noqa: ANN401
         """Convert the table; numbers and strings that Arrow holds already are not copied."""
         with reading("the table", CELLS):
             if isinstance(data, Mapping):
                 table = _columns(data)
-            elif isinstance(data, pa.RecordBatch):
-                table = pa.Table.from_batches([data])
             elif hasattr(data, "iloc"):
                 return _from_pandas(data)
             elif hasattr(data, "to_arrow"):

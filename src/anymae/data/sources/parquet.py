@@ -5,7 +5,6 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import unquote
 
-import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
@@ -36,17 +35,16 @@ class ParquetSource(CachedSource):
 
     def fill(self, files: Files, sink: Sink) -> None:
         """Copy the files, shard after shard."""
-        names = files.names
         schemas = []
-        for path, name in zip(files.paths, names, strict=True):
+        for path, name in files:
             with reading(name):
                 schemas.append(pq.read_schema(path, memory_map=True))
-        schema = common_schema(schemas, names)
+        schema = common_schema(schemas, files.names)
         folders = {key: cells for key, cells in _folders(files).items() if key not in schema.names}
         for key in folders:
             schema = schema.append(pa.field(key, pa.large_string()))
         sink.start(schema)
-        for number, (path, name) in enumerate(zip(files.paths, names, strict=True)):
+        for number, (path, name) in enumerate(files):
             with reading(name), pq.ParquetFile(path, memory_map=True) as file:
                 count = 0
                 for batch in file.iter_batches(_ROWS):
@@ -54,7 +52,7 @@ class ParquetSource(CachedSource):
                     for key, cells in folders.items():
                         cell = pa.scalar(cells[number], pa.large_string())
                         rows = rows.append_column(key, pa.repeat(cell, len(rows)))
-                    sink.add(number, np.arange(count, count + len(rows)), rows)
+                    sink.add(rows, number)
                     count += len(rows)
                 if count != file.metadata.num_rows:
                     raise DataError(

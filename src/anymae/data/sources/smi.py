@@ -1,10 +1,8 @@
 """Molecules as `.smi` files."""
 
-import pyarrow as pa
-
 from anymae.data.cache import Sink
 from anymae.data.sources.base import SOURCES, CachedSource, Files
-from anymae.data.sources.lines import NOT_UTF8, line_blocks, numbers_of_lines, text_column
+from anymae.data.sources.lines import blocks_of, numbers_of_lines, text_table
 
 
 @SOURCES.register("smi")
@@ -21,15 +19,12 @@ class SmilesSource(CachedSource):
 
     def fill(self, files: Files, sink: Sink) -> None:
         """Copy the lines as columns `smiles` and `id`."""
-        for number, (path, name) in enumerate(zip(files.paths, files.names, strict=True)):
-            for block in line_blocks(path, name):
-                parts = [line.split(None, 1) for line in block.text.split(b"\n") if line]
-                numbers = numbers_of_lines(block)
-                if block.line == 1 and parts and parts[0] and parts[0][0].lower() == b"smiles":
-                    parts, numbers = parts[1:], numbers[1:]
-                smiles, bad = text_column([part[0] if part else b"" for part in parts])
-                names, odd = text_column(
-                    [part[1].strip() if len(part) > 1 else b"" for part in parts]
-                )
-                problems = dict.fromkeys(sorted({*bad, *odd}), NOT_UTF8)
-                sink.add(number, numbers, pa.table({"smiles": smiles, "id": names}), problems)
+        for number, block in blocks_of(files):
+            parts = [line.split(None, 1) for line in block.text.split(b"\n") if line]
+            numbers = numbers_of_lines(block)
+            if block.line == 1 and parts and parts[0] and parts[0][0].lower() == b"smiles":
+                parts, numbers = parts[1:], numbers[1:]
+            smiles = [part[0] if part else b"" for part in parts]
+            names = [part[1].strip() if len(part) > 1 else b"" for part in parts]
+            rows, bad = text_table({"smiles": smiles, "id": names})
+            sink.add(rows, number, numbers, bad)

@@ -2,14 +2,12 @@
 
 import logging
 
-import pyarrow as pa
-
 from anymae.config import DataConfig
 from anymae.data.cache import Sink
-from anymae.data.codes import number_of
 from anymae.data.frame import Frame
+from anymae.data.missing import number_of
 from anymae.data.sources.base import SOURCES, CachedSource, Files
-from anymae.data.sources.lines import NOT_UTF8, line_blocks, numbers_of_lines, text_column
+from anymae.data.sources.lines import blocks_of, numbers_of_lines, text_table
 
 logger = logging.getLogger(__name__)
 
@@ -42,12 +40,10 @@ class TextSource(CachedSource):
 
     def fill(self, files: Files, sink: Sink) -> None:
         """Copy the lines as column `text`."""
-        for number, (path, name) in enumerate(zip(files.paths, files.names, strict=True)):
-            for block in line_blocks(path, name):
-                lines = [line for line in block.text.split(b"\n") if line]
-                column, bad = text_column(lines)
-                problems = dict.fromkeys(bad, NOT_UTF8)
-                sink.add(number, numbers_of_lines(block), pa.table({"text": column}), problems)
+        for number, block in blocks_of(files):
+            lines = [line for line in block.text.split(b"\n") if line]
+            rows, bad = text_table({"text": lines})
+            sink.add(rows, number, numbers_of_lines(block), bad)
 
 
 def _table_sign(lines: list[str | None]) -> str | None:
