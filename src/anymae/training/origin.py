@@ -45,13 +45,6 @@ class Origin:
         return self.state
 
 
-def begin_from(recipe: Recipe, init: str | Path | None) -> Recipe:
-    """Let `init` replace what a recipe begins with; `None` leaves it."""
-    if init is None:
-        return recipe
-    return recipe.model_copy(update={"init": str(init), "init_sha256": None})
-
-
 def absolute(name: str | None) -> str | None:
     """Name a local file or folder from everywhere; URLs and hub ids stay as they are."""
     return name if name is None or "://" in name else str(Path(name).absolute())

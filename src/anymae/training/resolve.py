@@ -253,21 +253,34 @@ def _compare_with_source(source: Path | None, dataset: Dataset) -> list[str]:
     return [f"the data are those of {source.parent}, to the byte"]
 
 
-def withhold(recipe: Recipe, column: str | None) -> Recipe:
-    """Let a column be no input, as it is what a probe predicts; `None` leaves the recipe."""
-    if column is None:
-        return recipe
-    targets = dict.fromkeys([*recipe.data.target, column])
-    return apply_settings(recipe, {"data.target": list(targets)})
+def read_recipe(
+    recipe: str | Path | Recipe | None,
+    settings: Mapping[str, object],
+    *,
+    init: str | Path | None,
+    probe_target: str | None,
+) -> tuple[Recipe, Path | None]:
+    """Return what is asked for, and the file that the recipe came from.
 
+    Args:
+        recipe: What to begin with; `None` leaves everything open.
+        settings: Keys of the recipe, which win over it.
+        init: The run whose weights to begin with, in place of the recipe's.
+        probe_target: A column that is no input, as it is what a probe predicts.
 
-def read_recipe(recipe: str | Path | Recipe | None) -> tuple[Recipe, Path | None]:
-    """Return a recipe, and the file it came from."""
-    if recipe is None:
-        return Recipe(), None
-    if isinstance(recipe, Recipe):
-        return recipe, None
-    return load_recipe(recipe), Path(recipe)
+    Raises:
+        ConfigError: The file cannot be read, or a setting does not fit.
+    """
+    source = None
+    if isinstance(recipe, str | Path):
+        source, recipe = Path(recipe), load_recipe(recipe)
+    asked = apply_settings(recipe or Recipe(), settings)
+    if probe_target is not None:
+        targets = dict.fromkeys([*asked.data.target, probe_target])
+        asked = apply_settings(asked, {"data.target": list(targets)})
+    if init is not None:
+        asked = asked.model_copy(update={"init": str(init), "init_sha256": None})
+    return asked, source
 
 
 def few(differences: Sequence[str]) -> str:
