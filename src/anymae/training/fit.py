@@ -319,7 +319,7 @@ class _Trainer:
             processes.prepare(predictor), self._objective, make_optimizer(groups, training),
             config=training, processes=processes,
         )  # fmt: skip
-        trained = Loop(
+        loop = Loop(
             model=predictor, stepper=stepper, loader=loader, monitor=monitor,
             rhythm=Rhythm(steps, every, every, training.checkpoint_every or every,
                           training.patience),
@@ -327,13 +327,14 @@ class _Trainer:
             store=None if stage is None else stage.store,
             extra=lambda: {"looks": [] if monitor is None else plain_looks(monitor.looks)},
             report=None if self._tally is None else self._tally.part(steps),
-        ).run(self._requests, start)  # fmt: skip
+        )  # fmt: skip
+        trained = loop.run(self._requests, start)
         if monitor is None or training.keep == "last":
             looks = [] if monitor is None else monitor.looks
             return Left(weights_of(predictor), trained.step, looks)
         if trained.best_step is None or rank(monitor.looks[0][1]) <= rank(trained.best_loss):
             return Left(before, trained.step, monitor.looks)
-        best = trained.best_weights if stage is None else stage.best(trained.best_step)
+        best = loop.best_weights if stage is None else stage.best(trained.best_step)
         assert best is not None
         return Left(best, trained.step, monitor.looks)
 
