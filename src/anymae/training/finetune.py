@@ -142,7 +142,7 @@ def _finetune(
             if resume and is_finished(folder):
                 return _finished(folder, identity, processes)
             stages = Stages(folder / TRAININGS, identity, processes, resume=resume)
-            asked = asked.with_threads(stages.threads)
+            asked = asked.with_threads(stages.identity["threads"])
         fitted = _fit_seeds(encoder, task, rows, asked, processes, requests, stages, report)
         writes = processes.is_main
     hashes = row_hashes(dataset, rows.train)

@@ -6,10 +6,12 @@ ones more slowly. The fitted head itself takes part in the choice of the best lo
 is never worse on the validation rows than that head: with most readouts a linear model.
 """
 
+import copy
 import hashlib
 import logging
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import dataclass
 from functools import partial
 from typing import NamedTuple
 
@@ -165,67 +167,60 @@ def fit(
         start.encoder.recompute = training.recompute
         with within_device(processes.device):
             start.to(processes.device).train()
-        trainer = _Trainer(start, task, rows, config, training, processes, requests, tally, stages)
+        trainer = _Trainer(start, rows, config, training, processes, requests, tally, stages)
         trainer.prepare_head()
         return trainer.search(rates)
 
 
+@dataclass
 class _Trainer:
     """Trains from one start at several rates."""
 
-    def __init__(
-        self,
-        start: Predictor,
-        task: TaskConfig,
-        rows: Rows,
-        config: FinetuneConfig,
-        training: TrainingConfig,
-        processes: Processes,
-        requests: Requests,
-        tally: Tally | None,
-        stages: Stages | None,
-    ) -> None:
-        self._start, self._task, self._rows = start, task, rows
-        self._config, self._training = config, training
-        self._processes, self._requests = processes, requests
-        self._tally, self._stages = tally, stages
-        assert isinstance(training.batch_size, int)
-        self._batch = training.batch_size
-        self._global_batch = global_batch(training, processes.world)
-        self._objective = AnswerObjective(
-            rows.labelled, task, config=config, train=rows.train, seed=training.seed
-        )
-        self._lengths = rows.labelled.dataset.lengths
-        self._looked_at = [rows.valid[part] for part in self._by_length(rows.valid)]
+    start: Predictor
+    rows: Rows
+    config: FinetuneConfig
+    training: TrainingConfig
+    processes: Processes
+    requests: Requests
+    tally: Tally | None
+    stages: Stages | None
+
+    def __post_init__(self) -> None:
+        self.task, self.dataset = self.start.task, self.rows.labelled.dataset
+        self.global_batch = global_batch(self.training, self.processes.world)
+        self.objective = AnswerObjective(
+            self.rows.labelled, self.task, config=self.config, train=self.rows.train,
+            seed=self.training.seed,
+        )  # fmt: skip
 
     def prepare_head(self) -> None:
         """Fit the head to frozen features."""
-        config, count = self._config, len(self._rows.train)
+        config, count = self.config, len(self.rows.train)
         if config.head_first == "none":
             return
-        steps = head_steps(self._task, count, config, self._training, self._processes.world)
+        steps = head_steps(self.task, count, config, self.training, self.processes.world)
         train = partial(self._train_head, steps) if steps else self._fit_head
-        self._start.load_state_dict(self._take("head", steps, train).weights)
+        self.start.load_state_dict(self._take("head", steps, train).weights)
 
     def _fit_head(self, _stage: Stage | None) -> Left:
         """Fit a linear model to the readout's features."""
-        train, labelled = self._rows.train, self._rows.labelled
-        groups = row_groups(labelled.dataset.rows, labelled.dataset.preparation.missing)
+        train = self.rows.train
+        groups = row_groups(self.dataset.rows, self.dataset.preparation.missing)
         found = fit_linear(
-            self._task, self._features(), labelled.targets[train],
-            weights=self._objective.row_weights(train),
-            groups=None if groups is None else groups[train], seed=self._training.seed,
+            self.task, self._features(), self.rows.labelled.targets[train],
+            weights=self.objective.row_weights(train),
+            groups=None if groups is None else groups[train], seed=self.training.seed,
         )  # fmt: skip
-        set_head(self._start, found)
-        return Left(weights_of(self._start), 0, [])
+        set_head(self.start, found)
+        return Left(weights_of(self.start), 0, [])
 
     def _train_head(self, steps: int, stage: Stage | None) -> Left:
         """Train the head alone."""
-        training = self._training.model_copy(
+        training = self.training.model_copy(
             update={"epochs": None, "steps": steps, "learning_rate": HEAD_RATE}
         )
-        with _frozen_encoder(self._start):
-            return self._loop(self._start, decay_groups(self._start, training), training, stage)
+        with _frozen_encoder(self.start):
+            return self._loop(self.start, decay_groups(self.start, training), training, stage)
 
     def search(self, rates: tuple[float, ...]) -> Fitted:
         """Train at each rate and keep the best; one that diverges ranks last."""
@@ -253,14 +248,10 @@ class _Trainer:
 
     def train(self, rate: float) -> Fitted:
         """Train all weights at one peak rate."""
-        training = self._training.model_copy(update={"learning_rate": rate})
-        predictor = Predictor(self._start.config, self._task)
-        predictor.data = self._start.data
-        predictor.load_state_dict(self._start.state_dict())
-        predictor.encoder.recompute = training.recompute
-        with within_device(self._processes.device):
-            predictor.to(self._processes.device).train()
-        groups = layer_groups(predictor, decay=self._config.layer_decay, training=training)
+        training = self.training.model_copy(update={"learning_rate": rate})
+        with within_device(self.processes.device):
+            predictor = copy.deepcopy(self.start)
+        groups = layer_groups(predictor, decay=self.config.layer_decay, training=training)
         left = self._take(
             f"rate-{rate!r}", self._steps(training),
             lambda stage: self._loop(predictor, groups, training, stage),
@@ -277,58 +268,59 @@ class _Trainer:
 
     def _take(self, name: str, steps: int, train: Callable[[Stage | None], Left]) -> Left:
         """Go through with a training, unless an earlier part of the fine-tuning has."""
-        if self._stages is None:
+        if self.stages is None:
             return train(None)
-        sizes = {name: tensor.shape for name, tensor in self._start.state_dict().items()}
-        training = self._training
-        keep = training.keep_checkpoints
-        stage = self._stages.stage(f"seed-{training.seed}-{name}", sizes, keep=keep)
+        sizes = {name: tensor.shape for name, tensor in self.start.state_dict().items()}
+        name, keep = f"seed-{self.training.seed}-{name}", self.training.keep_checkpoints
+        stage = Stage(self.stages, name, sizes, keep=keep)
         left = stage.left()
         if left is None:
             left = train(stage)
             stage.keep(left)
-        elif self._tally is not None:
-            self._tally.part(steps)
+        elif self.tally is not None:
+            self.tally.part(steps)
         return left
 
     def _steps(self, training: TrainingConfig) -> int:
-        return fit_steps(training, len(self._rows.train), self._global_batch)
+        return fit_steps(training, len(self.rows.train), self.global_batch)
 
     def _loop(
         self, predictor: Predictor, groups: Groups, training: TrainingConfig, stage: Stage | None
     ) -> Left:
         """Train; what is left has the weights of the best look, the start among them."""
-        processes, train = self._processes, self._rows.train
+        processes, train, lengths = self.processes, self.rows.train, self.dataset.lengths
         before = weights_of(predictor)
-        lengths = None if self._lengths is None else self._lengths[train]
         order = Order(
-            len(train), batch_size=self._global_batch, seed=training.seed, lengths=lengths
-        )
+            len(train), batch_size=self.global_batch, seed=training.seed,
+            lengths=None if lengths is None else lengths[train],
+        )  # fmt: skip
+        assert isinstance(training.batch_size, int)
         loader = StepLoader(
-            self._objective, order=order, rows=train, piece=self._batch,
+            self.objective, order=order, rows=train, piece=training.batch_size,
             rank=processes.rank, world=processes.world,
         )  # fmt: skip
         steps = self._steps(training)
         every = training.validate_every or max(1, steps // LOOKS)
         start = None if stage is None else stage.start()
         monitor = None
-        if len(self._rows.valid):
+        if len(valid := self.rows.valid):
+            looked_at = [valid[part] for part in self._by_length(valid)]
             seen = [] if start is None else known_looks(start.state["looks"])
-            monitor = AnswerMonitor(self._objective, self._looked_at, processes, seen)
+            monitor = AnswerMonitor(self.objective, looked_at, processes, seen)
         stepper = Stepper(
-            processes.prepare(predictor), self._objective, make_optimizer(groups, training),
+            processes.prepare(predictor), self.objective, make_optimizer(groups, training),
             config=training, processes=processes,
         )  # fmt: skip
         loop = Loop(
             model=predictor, stepper=stepper, loader=loader, monitor=monitor,
             rhythm=Rhythm(steps, every, every, training.checkpoint_every or every,
                           training.patience),
-            length=self._rows.labelled.dataset.input.length,
+            length=self.dataset.input.length,
             store=None if stage is None else stage.store,
             extra=lambda: {"looks": [] if monitor is None else plain_looks(monitor.looks)},
-            report=None if self._tally is None else self._tally.part(steps),
+            report=None if self.tally is None else self.tally.part(steps),
         )  # fmt: skip
-        trained = loop.run(self._requests, start)
+        trained = loop.run(self.requests, start)
         if monitor is None or training.keep == "last":
             looks = [] if monitor is None else monitor.looks
             return Left(weights_of(predictor), trained.step, looks)
@@ -341,27 +333,26 @@ class _Trainer:
     @torch.no_grad()
     def _features(self) -> np.ndarray:
         """Return the readout's features of the training rows, `(R, F)`, in their order."""
-        start, train = self._start, self._rows.train
-        dataset = self._rows.labelled.dataset
-        if dataset.reads_windows:
+        start, train = self.start, self.rows.train
+        if self.dataset.reads_windows:
             # As answers will be: averaged over all of a row.
-            config = computed_on(self._processes.device)
-            return compute(Features(start), dataset, train, config).values
+            config = computed_on(self.processes.device)
+            return compute(Features(start), self.dataset, train, config).values
         start.eval()
         out = np.empty((len(train), start.readout.num_features), np.float32)
         for part in self._by_length(train):
-            with within_device(self._processes.device, "the features of the training rows"):
-                batch = self._processes.send(self._objective.read(train[part]))
+            with within_device(self.processes.device, "the features of the training rows"):
+                batch = self.processes.send(self.objective.read(train[part]))
                 out[part] = start.features(batch.inputs, batch.valid).cpu().numpy()
         start.train()
         return out
 
     def _by_length(self, rows: IntArray) -> list[IntArray]:
         """Cut rows into batches for evaluation; returns positions in `rows`."""
-        if self._lengths is not None:
-            return list(batches(self._lengths[rows].astype(np.int64), EVALUATED_INPUTS))
-        length = self._rows.labelled.dataset.input.length
-        return list(batches(np.full(len(rows), length), EVALUATED_INPUTS))
+        lengths = np.full(len(rows), self.dataset.input.length)
+        if self.dataset.lengths is not None:
+            lengths = self.dataset.lengths[rows].astype(np.int64)
+        return list(batches(lengths, EVALUATED_INPUTS))
 
 
 def set_head(predictor: Predictor, found: LinearFit) -> None:
