@@ -29,11 +29,11 @@ from anymae.inference.computations import Answers
 from anymae.inference.compute import ComputeConfig, Progress, compute
 from anymae.inference.rows import open_rows
 from anymae.inference.seen import count_seen
-from anymae.metrics import IN_UNITS, Estimate, Measured, columns_of, measure
+from anymae.metrics import IN_UNITS, Estimate, Measured, columns_of, confusion, measure
 from anymae.predictor import Ensemble, Predictor, members_of
 from anymae.recipes import DataSettings, data_settings
 from anymae.task import TaskConfig
-from anymae.training.targets import Labels, encode_labels, read_labels, read_weights, tell_few
+from anymae.training.targets import encode_labels, read_labels, read_weights, tell_few
 
 Array = npt.NDArray[np.float64]
 Part = Literal["test", "valid", "train", "all"]
@@ -210,7 +210,7 @@ def evaluate_rows(
     """
     task, config = model.task, config or ComputeConfig()
     labels = read_labels(dataset, task.targets)
-    truth = encode_labels(task, _take(labels, index))
+    truth = encode_labels(task, {n: column.take(pa.array(index)) for n, column in labels.items()})
     known = ~np.isnan(truth).all(1)
     if not known.any():
         raise DataError(f"none of the {len(index):,} rows has a value of {', '.join(task.targets)}")
@@ -307,10 +307,6 @@ def _choose(dataset: Dataset, part: Part | None) -> tuple[str, IntArray]:
     return chosen, index
 
 
-def _take(labels: Labels, index: IntArray) -> Labels:
-    return {name: column.take(pa.array(index)) for name, column in labels.items()}
-
-
 def _by_group(
     dataset: Dataset, index: IntArray, measured: Callable[[npt.NDArray[np.bool_]], Measured]
 ) -> tuple[dict[str, dict[str, Estimate]], int]:
@@ -349,10 +345,7 @@ def _confusion(
     size = len(task.classes) or 2
     out = {}
     for number, name in enumerate(task.targets):
-        scores = columns_of(task, found, number)
-        chosen = scores.argmax(1) if scores.ndim == 2 else (scores > 0.5).astype(np.int64)
         known = ~np.isnan(truth[:, number])
-        table = np.zeros((size, size))
-        np.add.at(table, (truth[known, number].astype(np.int64), chosen[known]), weights[known])
-        out[name] = table.tolist()
+        scores = columns_of(task, found, number)[known]
+        out[name] = confusion(truth[known, number], scores, weights[known], size).tolist()
     return out
