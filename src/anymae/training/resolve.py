@@ -141,27 +141,17 @@ def with_absolute_paths(recipe: Recipe) -> Recipe:
     return recipe.model_copy(update={"data": data, "init": absolute(recipe.init)})
 
 
-def steps_per_epoch(job: Job, global_batch: int) -> int:
-    """Return the steps of a pass over the training rows.
-
-    Args:
-        job: Whose rows.
-        global_batch: Rows of a step, of all processes together; several strings may share one.
-    """
-    return -(-len(job.dataset.parts.train) // round(global_batch * job.dataset.strings_per_row))
-
-
 def steps_of(job: Job, global_batch: int) -> int | None:
     """Return the optimizer steps of a run; `None` where minutes decide.
 
     Args:
         job: What is asked for; where that is no length, `DEFAULT_EPOCHS` passes within limits.
-        global_batch: Rows of a step, of all processes together.
+        global_batch: Rows of a step, of all processes together; several strings may share one.
     """
+    rows, batch = len(job.dataset.parts.train), round(global_batch * job.dataset.strings_per_row)
     if not length_is_open(job.training):
-        return total_steps(job.training, steps_per_epoch(job, global_batch))
-    batch = round(global_batch * job.dataset.strings_per_row)
-    passes = math.ceil(DEFAULT_EPOCHS * len(job.dataset.parts.train) / batch)
+        return total_steps(job.training, -(-rows // batch))
+    passes = math.ceil(DEFAULT_EPOCHS * rows / batch)
     return min(max(passes, FEWEST_STEPS), MOST_STEPS)
 
 
@@ -172,15 +162,12 @@ def length_is_open(training: TrainingConfig) -> bool:
 
 def _data_settings(data: object, recipe: Recipe) -> tuple[object, DataConfig]:
     """Return what to open, and how."""
-    settings, fill = recipe.data, {}
-    if data is None:
-        data = settings.path
+    data = recipe.data.path if data is None else data
     if data is None:
         raise DataError("no data are named; give a file, or a recipe with data.path")
-    fill["path"] = str(data) if isinstance(data, (str, Path)) else None
-    if settings.too_long is None:
-        fill["too_long"] = "crop"
-    return data, settings.model_copy(update=fill)
+    path = str(data) if isinstance(data, (str, Path)) else None
+    fill = {"path": path, "too_long": recipe.data.too_long or "crop"}
+    return data, recipe.data.model_copy(update=fill)
 
 
 def _open(
