@@ -66,16 +66,11 @@ class AnswerObjective:
 
     def load(self, index: IntArray, epoch: int) -> AnswerBatch:
         """Read rows; those that are too long show another window in each epoch."""
-        labelled = self._labelled
-        rows = torch.from_numpy(labelled.dataset.rows.numbers_of(index))
-        crop = Draws(row_keys(rows, seed=self._seed, epoch=epoch))
-        return self._join(index, crop)
+        rows = torch.from_numpy(self._labelled.dataset.rows.numbers_of(index))
+        return self.read(index, Draws(row_keys(rows, seed=self._seed, epoch=epoch)))
 
-    def read(self, index: IntArray) -> AnswerBatch:
-        """Read rows to evaluate: those that are too long show their beginning."""
-        return self._join(index, None)
-
-    def _join(self, index: IntArray, crop: Draws | None) -> AnswerBatch:
+    def read(self, index: IntArray, crop: Draws | None = None) -> AnswerBatch:
+        """Read rows; those that are too long show their beginning, unless `crop` draws a window."""
         labelled = self._labelled
         batch = labelled.dataset.batch(index, crop=crop)
         weights = None if labelled.weights is None else torch.from_numpy(labelled.weights[index])
@@ -186,6 +181,7 @@ class Features:
 
 def computed_on(device: torch.device) -> ComputeConfig:
     """Compute where a training runs: of several processes each names its own GPU."""
+    # A CPU is numbered then, too.
     return ComputeConfig(device=str(device) if device.type == "cuda" else device.type)
 
 

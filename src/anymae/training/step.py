@@ -7,6 +7,7 @@ total is known before the first forward pass, each piece goes backward on its su
 
 import math
 from collections.abc import Sequence
+from contextlib import nullcontext
 from typing import Generic, NamedTuple
 
 import torch
@@ -74,12 +75,10 @@ class Stepper(Generic[BatchT]):
         scale = self.processes.world / (total or 1.0)
         sums = []
         for number, piece in enumerate(pieces):
-            with self.processes.peers():
-                if number + 1 < len(pieces):
-                    with self.processes.alone(self.model):
-                        sums.append(self._backward(piece, counters, number, scale))
-                else:
-                    sums.append(self._backward(piece, counters, number, scale))
+            is_last = number + 1 == len(pieces)
+            alone = nullcontext() if is_last else self.processes.alone(self.model)
+            with self.processes.peers(), alone:
+                sums.append(self._backward(piece, counters, number, scale))
         limit = self.config.clip if self.config.clip is not None else math.inf
         norm = nn.utils.clip_grad_norm_(self._trained, limit)
         # One wait for the device in each step: both numbers come over together.
