@@ -163,7 +163,7 @@ def probe(
     check_weights(rows._replace(train=fitted, valid=held if judged_on == "valid" else held[:0]))
     if not isinstance(model, MaskedAutoencoder) and {*found.targets} & {*model.task.targets}:
         _warn_of_seen(run, dataset, held)
-    judge = Judge(dataset, found, rows.labelled.targets, fitted, held, resamples, seed)
+    judge = Judge(dataset, found, rows.targets, fitted, held, resamples, seed)
     judge.tell_few(judged_on, drawn=_are_drawn(judged_on, dataset, data_config, num_labels))
     here, index = config or ComputeConfig(), np.r_[fitted, held]
     features = _all_features(model, dataset, index, readings, here, seed, progress)

@@ -17,11 +17,11 @@ from anymae.inference.compute import ComputeConfig, compute
 from anymae.predictor import Predictor, to_outputs
 from anymae.randomness import Draws, row_keys
 from anymae.task import FinetuneConfig, TaskConfig
+from anymae.training.labelling import Labelled
 from anymae.training.losses import task_losses
 from anymae.training.memory import within_device
 from anymae.training.objective import Counters, Look
 from anymae.training.processes import Processes
-from anymae.training.targets import Labelled
 
 
 class AnswerBatch(NamedTuple):
@@ -41,40 +41,33 @@ class AnswerObjective:
     """Loss of the known answers, weighted by row and class.
 
     Args:
-        labelled: The rows and their targets.
+        rows: The rows and their targets; by those to learn from, classes are balanced.
         task: What is predicted.
         config: Which loss.
-        train: Positions of the training rows, by which classes are balanced.
         seed: Of the windows that rows too long are cut to.
     """
 
     def __init__(
-        self,
-        labelled: Labelled,
-        task: TaskConfig,
-        *,
-        config: FinetuneConfig,
-        train: IntArray,
-        seed: int,
+        self, rows: Labelled, task: TaskConfig, *, config: FinetuneConfig, seed: int
     ) -> None:
-        self._labelled, self._task, self._seed = labelled, task, seed
+        self._rows, self._task, self._seed = rows, task, seed
         self._squared_error = config.loss == "squared_error"
         self._class_weights: Tensor | None = None
         if config.imbalance == "balanced" and task.is_classification:
-            weights = None if labelled.weights is None else labelled.weights[train]
-            self._class_weights = balance(task, labelled.targets[train], weights)
+            weights = None if rows.weights is None else rows.weights[rows.train]
+            self._class_weights = balance(task, rows.targets[rows.train], weights)
 
     def load(self, index: IntArray, epoch: int) -> AnswerBatch:
         """Read rows; those that are too long show another window in each epoch."""
-        rows = torch.from_numpy(self._labelled.dataset.rows.numbers_of(index))
-        return self.read(index, Draws(row_keys(rows, seed=self._seed, epoch=epoch)))
+        numbers = torch.from_numpy(self._rows.dataset.rows.numbers_of(index))
+        return self.read(index, Draws(row_keys(numbers, seed=self._seed, epoch=epoch)))
 
     def read(self, index: IntArray, crop: Draws | None = None) -> AnswerBatch:
         """Read rows; those that are too long show their beginning, unless `crop` draws a window."""
-        labelled = self._labelled
-        batch = labelled.dataset.batch(index, crop=crop)
-        weights = None if labelled.weights is None else torch.from_numpy(labelled.weights[index])
-        targets = torch.from_numpy(labelled.targets[index])
+        rows = self._rows
+        batch = rows.dataset.batch(index, crop=crop)
+        weights = None if rows.weights is None else torch.from_numpy(rows.weights[index])
+        targets = torch.from_numpy(rows.targets[index])
         return AnswerBatch(batch.inputs, batch.valid, targets, weights)
 
     def count(self, batch: AnswerBatch, counters: Counters) -> float:
@@ -100,7 +93,7 @@ class AnswerObjective:
 
     def outputs(self, model: nn.Module, batch: AnswerBatch, index: IntArray) -> Tensor:
         """Return what a model says of rows that were `read`, long ones as it will answer them."""
-        dataset = self._labelled.dataset
+        dataset = self._rows.dataset
         # What is squared as published are logits, of which a mean of probabilities tells nothing.
         if not dataset.reads_windows or self._squared_error:
             found: Tensor = model(batch.inputs, batch.valid)
@@ -112,12 +105,12 @@ class AnswerObjective:
 
     def row_weights(self, index: IntArray) -> npt.NDArray[np.float32] | None:
         """Return what each row counts, its class included, `(R,)`; `(R, T)` for several labels."""
-        weights = self._labelled.weights
+        weights = self._rows.weights
         found = None if weights is None else weights[index]
         balanced = self._class_weights
         if balanced is None:
             return found
-        codes = np.nan_to_num(self._labelled.targets[index]).astype(np.int64)
+        codes = np.nan_to_num(self._rows.targets[index]).astype(np.int64)
         table = balanced.numpy().reshape(len(balanced), -1)
         of_class = np.take_along_axis(table, codes, 0)
         return np.asarray(of_class if found is None else found[:, None] * of_class)

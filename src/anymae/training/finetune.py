@@ -37,9 +37,9 @@ from anymae.recipes import DataSettings, data_settings
 from anymae.task import FinetuneConfig, TaskConfig
 from anymae.training.device import settle_precision
 from anymae.training.finetuned import RESULT, Finetuned, check_folder, is_finished, write_result
-from anymae.training.fit import Fitted, Rows, finetune_training, fit
+from anymae.training.fit import Fitted, finetune_training, fit
 from anymae.training.identity import FREE
-from anymae.training.labelling import check_weights, label
+from anymae.training.labelling import Labelled, check_weights, label
 from anymae.training.lengths import fit_steps, global_batch, head_steps
 from anymae.training.methods import finetuning_methods
 from anymae.training.processes import Processes
@@ -179,7 +179,7 @@ class _Asked(NamedTuple):
         }
 
     def identify(
-        self, model: Backbone, task: TaskConfig, rows: Rows, processes: Processes
+        self, model: Backbone, task: TaskConfig, rows: Labelled, processes: Processes
     ) -> dict[str, Any]:
         """Return all that the weights follow from, as plain values."""
         asked = self.to_json()
@@ -228,7 +228,7 @@ def _ask(
 def _judge(
     fitted: list[Fitted],
     dataset: Dataset,
-    rows: Rows,
+    rows: Labelled,
     test: IntArray,
     asked: _Asked,
     started: float,
@@ -276,7 +276,7 @@ def _finished(folder: Path, identity: Mapping[str, Any], processes: Processes) -
     return Finetuned.read(folder)
 
 
-def _check_rows(rows: Rows, config: FinetuneConfig) -> None:
+def _check_rows(rows: Labelled, config: FinetuneConfig) -> None:
     check_weights(rows)
     if len(config.learning_rates) > 1 and not len(rows.valid):
         raise UserInputError(
@@ -288,7 +288,7 @@ def _check_rows(rows: Rows, config: FinetuneConfig) -> None:
 def _fit_seeds(
     model: Backbone,
     task: TaskConfig,
-    rows: Rows,
+    rows: Labelled,
     asked: _Asked,
     processes: Processes,
     requests: Requests,

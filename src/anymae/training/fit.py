@@ -7,7 +7,6 @@ is never worse on the validation rows than that head: with most readouts a linea
 """
 
 import copy
-import hashlib
 import logging
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -21,7 +20,7 @@ import torch
 from anymae.config import TrainingConfig, parse
 from anymae.data.batch import IntArray
 from anymae.data.sampler import Order
-from anymae.data.splits import Parts, row_groups
+from anymae.data.splits import row_groups
 from anymae.errors import ConfigError, NonFiniteError
 from anymae.inference.compute import batches, compute
 from anymae.model import Backbone
@@ -32,6 +31,7 @@ from anymae.training.answers import AnswerMonitor, AnswerObjective, Features, co
 from anymae.training.checkpoint import weights_of
 from anymae.training.determinism import reproducible
 from anymae.training.device import settle_precision
+from anymae.training.labelling import Labelled
 from anymae.training.lengths import fit_steps, global_batch, head_steps
 from anymae.training.linear import LinearFit, fit_linear
 from anymae.training.loader import StepLoader
@@ -43,7 +43,6 @@ from anymae.training.progress import Tally
 from anymae.training.requests import Requests
 from anymae.training.stages import Left, Looks, Stage, Stages, known_looks, plain_looks, rank
 from anymae.training.step import Stepper
-from anymae.training.targets import Labelled
 
 logger = logging.getLogger(__name__)
 
@@ -82,26 +81,6 @@ class Fitted(NamedTuple):
     """Rates and the best validation loss of each, NaN where it is no number."""
 
 
-class Rows(NamedTuple):
-    """What to learn from."""
-
-    labelled: Labelled
-    train: IntArray
-    """Positions in the data set."""
-    valid: IntArray
-    """Likewise; they choose the best look."""
-
-    @property
-    def digest(self) -> str:
-        """Hash of the inputs, of what is known about them, and of which rows are for what."""
-        dataset, targets, weights = self.labelled
-        split = Parts(self.train, self.valid, np.arange(0)).digest
-        found = hashlib.sha256(f"{dataset.preparation.fingerprint} {split}".encode())
-        for array in (targets, weights):
-            found.update(b"" if array is None else np.ascontiguousarray(array).tobytes())
-        return found.hexdigest()
-
-
 def finetune_training(given: Mapping[str, object]) -> TrainingConfig:
     """Combine training settings with the defaults of fine-tuning.
 
@@ -119,7 +98,7 @@ def finetune_training(given: Mapping[str, object]) -> TrainingConfig:
 def fit(
     model: Backbone,
     task: TaskConfig,
-    rows: Rows,
+    rows: Labelled,
     *,
     config: FinetuneConfig,
     training: TrainingConfig,
@@ -161,7 +140,7 @@ def fit(
             start = Predictor(start.config, task)
         if model.data is not None:
             # Rows are read again as they are learned from, labels and weights among them.
-            read = rows.labelled.dataset.preparation
+            read = rows.dataset.preparation
             roles = {**model.data["roles"], "weight": read.roles.weight}
             start.data = {**model.data, "missing": list(read.missing), "roles": roles}
         start.encoder.recompute = training.recompute
@@ -177,7 +156,7 @@ class _Trainer:
     """Trains from one start at several rates."""
 
     start: Predictor
-    rows: Rows
+    rows: Labelled
     config: FinetuneConfig
     training: TrainingConfig
     processes: Processes
@@ -186,12 +165,11 @@ class _Trainer:
     stages: Stages | None
 
     def __post_init__(self) -> None:
-        self.task, self.dataset = self.start.task, self.rows.labelled.dataset
+        self.task, self.dataset = self.start.task, self.rows.dataset
         self.global_batch = global_batch(self.training, self.processes.world)
         self.objective = AnswerObjective(
-            self.rows.labelled, self.task, config=self.config, train=self.rows.train,
-            seed=self.training.seed,
-        )  # fmt: skip
+            self.rows, self.task, config=self.config, seed=self.training.seed
+        )
 
     def prepare_head(self) -> None:
         """Fit the head to frozen features."""
@@ -207,7 +185,7 @@ class _Trainer:
         train = self.rows.train
         groups = row_groups(self.dataset.rows, self.dataset.preparation.missing)
         found = fit_linear(
-            self.task, self._features(), self.rows.labelled.targets[train],
+            self.task, self._features(), self.rows.targets[train],
             weights=self.objective.row_weights(train),
             groups=None if groups is None else groups[train], seed=self.training.seed,
         )  # fmt: skip
