@@ -227,10 +227,7 @@ class _Search:
         """Fit a linear model to frozen features, and measure it on validation rows."""
         rows, inputs = self.labelled, self.study.rows_for(model)
         features = self.study.features(model, inputs, np.r_[rows.train, rows.valid])
-        judge = Judge(
-            rows.dataset, self.task, rows.targets, rows.train, rows.valid,
-            resamples=0, seed=self.seed,
-        )  # fmt: skip
+        judge = Judge(rows, self.task, resamples=0, seed=self.seed)
         score = judge.linear("encoder", READING, features).mean[self.metric].value
         if score is None:
             raise DataError(

@@ -144,7 +144,7 @@ def _compare(
     runs = [trial.run(masking) for trial in trials for masking in MASKINGS.values()]
     telling = study.telling(progress, runs)
     for trial in trials:
-        for name, score in _judge(study, trial, _features(study, trial, own, telling)).items():
+        for name, score in _judge(trial, _features(study, trial, own, telling)).items():
             scores.setdefault(name, {})[trial.seed] = score
     first = trials[0]
     redrawn = any(not np.array_equal(trial.test, first.test) for trial in trials)
@@ -187,12 +187,11 @@ def _features(
     return found
 
 
-def _judge(study: Study, trial: _Trial, features: Mapping[str, Features]) -> dict[str, float]:
+def _judge(trial: _Trial, features: Mapping[str, Features]) -> dict[str, float]:
     """Fit a linear model to each kind of features, and look at the test rows."""
-    targets, metric = trial.labelled.targets, HEADLINE[trial.task.type]
-    judge = Judge(
-        study.dataset, trial.task, targets, trial.fitted, trial.test, resamples=0, seed=trial.seed
-    )
+    metric = HEADLINE[trial.task.type]
+    rows = trial.labelled._replace(train=trial.fitted, valid=trial.test)
+    judge = Judge(rows, trial.task, resamples=0, seed=trial.seed)
     found = {}
     for name, values in features.items():
         score = judge.linear(name, "", values).mean[metric].value
