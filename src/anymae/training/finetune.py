@@ -15,7 +15,6 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
-import torch
 
 from anymae.config import DataConfig, TrainingConfig
 from anymae.data.batch import IntArray
@@ -142,7 +141,8 @@ def _finetune(
             if resume and is_finished(folder):
                 return _finished(folder, identity, processes)
             stages = Stages(folder / TRAININGS, identity, processes, resume=resume)
-            asked = asked.with_threads(stages.identity["threads"])
+            threads = {"threads": stages.identity["threads"]}
+            asked = asked._replace(training=asked.training.model_copy(update=threads))
         fitted = _fit_seeds(encoder, task, rows, asked, processes, requests, stages, report)
         writes = processes.is_main
     hashes = row_hashes(dataset, rows.train)
@@ -206,10 +206,6 @@ class _Asked(NamedTuple):
             "precision": settle_precision(self.training.precision, processes.device),
             "threads": self.training.threads,
         }
-
-    def with_threads(self, threads: int) -> "_Asked":
-        """Return the same with a number of CPU threads."""
-        return self._replace(training=self.training.model_copy(update={"threads": threads}))
 
 
 def _ask(
@@ -322,12 +318,8 @@ def _fit_seeds(
 
 def _tell_alike(found: Sequence[Fitted]) -> None:
     """Warn of members that kept one and the same head, fitted before the first step."""
-    starts = [one.predictor.state_dict() for one in found if one.step == 0]
-
-    def is_same(one: Mapping[str, torch.Tensor], other: Mapping[str, torch.Tensor]) -> bool:
-        return one is not other and all(torch.equal(one[name], other[name]) for name in one)
-
-    alike = sum(any(is_same(one, other) for other in starts) for one in starts)
+    starts = [digest(one.predictor) for one in found if one.step == 0]
+    alike = sum(starts.count(one) > 1 for one in starts)
     if alike:
         logger.warning(
             "%d of the %d models are the same: they keep step 0, the head that is fitted to the "
