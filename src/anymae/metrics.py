@@ -286,10 +286,12 @@ def measure(
         # The same targets in every sample: where one has no value there, neither has the mean.
         defined = [name for name, found in values.items() if not np.isnan(found[metric])]
         units = dict(zip(task.targets, task.std, strict=True)) if metric in IN_UNITS else {}
-        mean[metric] = _estimate(
-            _mean(values, metric, defined, units),
-            [_mean(one, metric, defined, units) for one in drawn],
-        )
+        each = [
+            [one[name][metric] / units.get(name, 1.0) for name in defined]
+            for one in (values, *drawn)
+        ]
+        whole, *others = (float(np.mean(row)) if row else float("nan") for row in each)
+        mean[metric] = _estimate(whole, others)
     return Measured(targets, mean)
 
 
@@ -318,17 +320,6 @@ def _by_target(
             for metric, compute in METRICS[task.type].items()
         }
     return out
-
-
-def _mean(
-    found: Mapping[str, Mapping[str, float]],
-    metric: str,
-    targets: list[str],
-    units: Mapping[str, float],
-) -> float:
-    """Average a metric over targets, each divided by its unit if it has one; NaN without any."""
-    each = [found[name][metric] / units.get(name, 1.0) for name in targets]
-    return float(np.mean(each)) if each else float("nan")
 
 
 def _estimate(value: float, drawn: list[float]) -> Estimate:
