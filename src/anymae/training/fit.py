@@ -8,8 +8,7 @@ is never worse on the validation rows than that head: with most readouts a linea
 
 import copy
 import logging
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
 from typing import NamedTuple
@@ -193,12 +192,17 @@ class _Trainer:
         return Left(weights_of(self.start), 0, [])
 
     def _train_head(self, steps: int, stage: Stage | None) -> Left:
-        """Train the head alone."""
         training = self.training.model_copy(
             update={"epochs": None, "steps": steps, "learning_rate": HEAD_RATE}
         )
-        with _frozen_encoder(self.start):
-            return self._loop(self.start, decay_groups(self.start, training), training, stage)
+        named = self.start.named_parameters()
+        encoder = [part for name, part in named if name.startswith(("embedding", "encoder"))]
+        for part in encoder:
+            part.requires_grad_(False)
+        left = self._loop(self.start, decay_groups(self.start, training), training, stage)
+        for part in encoder:
+            part.requires_grad_(True)
+        return left
 
     def search(self, rates: tuple[float, ...]) -> Fitted:
         """Train at each rate and keep the best; one that diverges ranks last."""
@@ -342,15 +346,3 @@ def set_head(predictor: Predictor, found: LinearFit) -> None:
         readout.scale.copy_(torch.from_numpy(found.scale))
         predictor.output.weight.copy_(torch.from_numpy(found.weight))
         predictor.output.bias.copy_(torch.from_numpy(found.bias))
-
-
-@contextmanager
-def _frozen_encoder(predictor: Predictor) -> Iterator[None]:
-    encoder = [p for n, p in predictor.named_parameters() if n.startswith(("embedding", "encoder"))]
-    for parameter in encoder:
-        parameter.requires_grad_(False)
-    try:
-        yield
-    finally:
-        for parameter in encoder:
-            parameter.requires_grad_(True)
