@@ -3,7 +3,7 @@
 Shapes: B rows, N inputs, O outputs, T targets, C classes.
 """
 
-from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import NamedTuple
 
 import numpy as np
@@ -116,6 +116,7 @@ class AnswerObjective:
         return np.asarray(of_class if found is None else found[:, None] * of_class)
 
 
+@dataclass
 class AnswerMonitor:
     """Loss over the validation rows.
 
@@ -123,32 +124,26 @@ class AnswerMonitor:
         objective: Knows the loss.
         batches: Positions of the validation rows, batch by batch.
         processes: Share the rows.
-        looks: What an earlier part of the training saw.
+        looks: Step and loss of each look, those of an earlier part of the training first.
     """
 
-    def __init__(
-        self,
-        objective: AnswerObjective,
-        batches: list[IntArray],
-        processes: Processes,
-        looks: Sequence[tuple[int, float]] = (),
-    ) -> None:
-        self._objective, self._batches, self._processes = objective, batches, processes
-        self.looks = list(looks)
-        """Step and loss of each look."""
+    objective: AnswerObjective
+    batches: list[IntArray]
+    processes: Processes
+    looks: list[tuple[int, float]]
 
     @torch.no_grad()
     def __call__(self, model: nn.Module, counters: Counters) -> Look:
         """Evaluate; the model stays in training mode."""
-        processes, was_training = self._processes, model.training
+        processes, was_training = self.processes, model.training
         model.eval()
         sums = [0.0, 0.0]
-        for index in self._batches[processes.rank :: processes.world]:
+        for index in self.batches[processes.rank :: processes.world]:
             # These batches do not follow from the settings.
             with within_device(processes.device, "a look at the validation rows"):
-                batch = processes.send(self._objective.read(index))
-                outputs = self._objective.outputs(model, batch, index)
-                found = self._objective.losses(outputs, batch)
+                batch = processes.send(self.objective.read(index))
+                outputs = self.objective.outputs(model, batch, index)
+                found = self.objective.losses(outputs, batch)
             sums = [total + float(part) for total, part in zip(sums, found, strict=True)]
         model.train(was_training)
         total, weight = processes.sum(sums)

@@ -8,6 +8,7 @@ total is known before the first forward pass, each piece goes backward on its su
 import math
 from collections.abc import Sequence
 from contextlib import nullcontext
+from dataclasses import dataclass
 from typing import Generic, NamedTuple
 
 import torch
@@ -37,6 +38,7 @@ class StepResult(NamedTuple):
         return math.isfinite(self.loss) and math.isfinite(self.grad_norm)
 
 
+@dataclass(eq=False)
 class Stepper(Generic[BatchT]):
     """Takes optimizer steps.
 
@@ -48,18 +50,14 @@ class Stepper(Generic[BatchT]):
         processes: This process among the others.
     """
 
-    def __init__(
-        self,
-        model: nn.Module,
-        objective: Objective[BatchT],
-        optimizer: torch.optim.Optimizer,
-        *,
-        config: TrainingConfig,
-        processes: Processes,
-    ) -> None:
-        self.model, self.objective, self.optimizer = model, objective, optimizer
-        self.config, self.processes = config, processes
-        self._trained = [p for p in model.parameters() if p.requires_grad]
+    model: nn.Module
+    objective: Objective[BatchT]
+    optimizer: torch.optim.Optimizer
+    config: TrainingConfig
+    processes: Processes
+
+    def __post_init__(self) -> None:
+        self._trained = [p for p in self.model.parameters() if p.requires_grad]
 
     def compute(
         self, pieces: Sequence[Piece[BatchT]], counters: Counters, total: float
