@@ -9,6 +9,7 @@ import pytest
 
 from anymae.comparison import study
 from anymae.data.frame import Frame
+from anymae.training.labelling import Labelled
 from runs import Cut, strings
 
 COUNT = 60
@@ -42,9 +43,9 @@ class Watch:
             return run_pretrain(pool, **keywords)
 
         class Judge(module.Judge):
-            def __init__(self, *words: Any, **keywords: Any) -> None:
-                watch.judged.append(words[3:5])
-                super().__init__(*words, **keywords)
+            def __init__(self, rows: Labelled, *words: Any, **keywords: Any) -> None:
+                watch.judged.append((rows.train, rows.valid))
+                super().__init__(rows, *words, **keywords)
 
         monkeypatch.setattr(study, "pretrain", pretrain)
         monkeypatch.setattr(module, "Judge", Judge)

@@ -10,7 +10,7 @@ from functools import partial
 from html import escape
 from io import BytesIO
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, get_args
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple, get_args
 
 import numpy as np
 import numpy.typing as npt
@@ -29,11 +29,11 @@ from anymae.inference.computations import Answers
 from anymae.inference.compute import ComputeConfig, Progress, compute
 from anymae.inference.rows import open_rows
 from anymae.inference.seen import count_seen
-from anymae.metrics import IN_UNITS, Estimate, Measured, columns_of, measure
+from anymae.metrics import IN_UNITS, Estimate, Measured, columns_of, confusion, measure
 from anymae.predictor import Ensemble, Predictor, members_of
 from anymae.recipes import DataSettings, data_settings
 from anymae.task import TaskConfig
-from anymae.training.targets import Labels, encode_labels, read_labels, read_weights, tell_few
+from anymae.training.targets import encode_labels, read_labels, read_weights, tell_few
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -218,7 +218,8 @@ def evaluate_rows(
         The evaluation, truth `(R, T)` and answers `(R, A)` of the rows with a known answer.
     """
     task, config = model.task, config or ComputeConfig()
-    truth = encode_labels(task, _take(read_labels(dataset, task.targets), index))
+    labels = read_labels(dataset, task.targets)
+    truth = encode_labels(task, {n: column.take(pa.array(index)) for n, column in labels.items()})
     known = ~np.isnan(truth).all(1)
     if not known.any():
         raise DataError(f"none of the {len(index):,} rows has a value of {', '.join(task.targets)}")
@@ -230,9 +231,7 @@ def evaluate_rows(
     found = members_of(task, values).mean(0, dtype=np.float64)
     judge = partial(measure, task, resamples=resamples, seed=seed)
     measured = judge(truth, found, weights)
-    groups, group_rows, num_groups = _by_group(
-        dataset, index, lambda here: judge(truth[here], found[here], weights[here])
-    )
+    apart = _by_group(dataset, index, lambda at: judge(truth[at], found[at], weights[at]))
     evaluation = Evaluation(
         data=dataset.rows.frame.name,
         part=part,
@@ -240,9 +239,9 @@ def evaluate_rows(
         task=task.type,
         overall=measured.mean,
         targets=measured.targets,
-        groups=groups,
-        num_groups=num_groups,
-        group_rows=group_rows,
+        groups=apart.metrics,
+        group_rows=apart.rows,
+        num_groups=apart.count,
         weight=dataset.roles.weight,
         trained_weight=(model.data or {}).get("roles", {}).get("weight"),
         confusion=_confusion(task, truth, found, weights),
@@ -329,20 +328,23 @@ def _choose(dataset: Dataset, part: Part | None) -> tuple[str, IntArray]:
     return chosen, index
 
 
-def _take(labels: Labels, index: IntArray) -> Labels:
-    return {name: column.take(pa.array(index)) for name, column in labels.items()}
+class _Groups(NamedTuple):
+    """Metrics and rows of the largest groups, and how many groups there are."""
+
+    metrics: dict[str, dict[str, Estimate]]
+    rows: dict[str, int]
+    count: int
 
 
 def _by_group(
     dataset: Dataset, index: IntArray, measured: Callable[[npt.NDArray[np.bool_]], Measured]
-) -> tuple[dict[str, dict[str, Estimate]], dict[str, int], int]:
+) -> _Groups:
     """Measure the rows of the largest groups, flagged `(R,)`.
 
-    Returns also how many rows each of these has, and how many groups there are. Rows of no group
-    are one, `missing`, or what ends in `_` where another is called so.
+    Rows of no group are one, `missing`, or what ends in `_` where another is called so.
     """
     if dataset.roles.group is None:
-        return {}, {}, 0
+        return _Groups({}, {}, 0)
     name, declared = dataset.roles.group, dataset.preparation.missing
     cells = group_cells(dataset.column(name).take(pa.array(index)), codes_of(name, declared))
     if pa.types.is_large_string(cells.type):
@@ -358,7 +360,7 @@ def _by_group(
     for group in groups[np.argsort(-counts, kind="stable")][:MOST_GROUPS]:
         out[str(group)] = measured(names == group).mean
         rows[str(group)] = int((names == group).sum())
-    return out, rows, len(groups)
+    return _Groups(out, rows, len(groups))
 
 
 def _name_of(group: object) -> str:
@@ -373,10 +375,7 @@ def _confusion(
     size = len(task.classes) or 2
     out = {}
     for number, name in enumerate(task.targets):
-        scores = columns_of(task, found, number)
-        chosen = scores.argmax(1) if scores.ndim == 2 else (scores > 0.5).astype(np.int64)
         known = ~np.isnan(truth[:, number])
-        table = np.zeros((size, size))
-        np.add.at(table, (truth[known, number].astype(np.int64), chosen[known]), weights[known])
-        out[name] = table.tolist()
+        scores = columns_of(task, found, number)[known]
+        out[name] = confusion(truth[known, number], scores, weights[known], size).tolist()
     return out

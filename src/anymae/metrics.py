@@ -95,10 +95,8 @@ def log_loss(truth: Array, found: Array, weights: Array) -> float:
 
 def mcc(truth: Array, found: Array, weights: Array) -> float:
     """Return Matthews' correlation of true and most probable classes (Gorodkin's for several)."""
-    chosen = _chosen(found).astype(np.int64)
-    size = int(max(chosen.max(), truth.max())) + 1
-    table = np.zeros((size, size))
-    np.add.at(table, (truth.astype(np.int64), chosen), weights)
+    size = int(max(_chosen(found).max(), truth.max())) + 1
+    table = confusion(truth, found, weights, size)
     total, true, guessed = table.sum(), table.sum(1), table.sum(0)
     scale = (total**2 - guessed @ guessed) * (total**2 - true @ true)
     return float((np.trace(table) * total - true @ guessed) / scale**0.5) if scale > 0 else 0.0
@@ -234,6 +232,13 @@ def columns_of(task: TaskConfig, answers: Array, target: int) -> Array:
     return answers[:, 1] if task.type == "binary" else answers[:, target]
 
 
+def confusion(truth: Array, found: Array, weights: Array, size: int) -> Array:
+    """Return the weight of the rows by true and most probable class, `(size, size)`."""
+    table = np.zeros((size, size))
+    np.add.at(table, (truth.astype(np.int64), _chosen(found).astype(np.int64)), weights)
+    return table
+
+
 def measure(
     task: TaskConfig,
     truth: Array,
@@ -281,10 +286,12 @@ def measure(
         # The same targets in every sample: where one has no value there, neither has the mean.
         defined = [name for name, found in values.items() if not np.isnan(found[metric])]
         units = dict(zip(task.targets, task.std, strict=True)) if metric in IN_UNITS else {}
-        mean[metric] = _estimate(
-            _mean(values, metric, defined, units),
-            [_mean(one, metric, defined, units) for one in drawn],
-        )
+        each = [
+            [one[name][metric] / units.get(name, 1.0) for name in defined]
+            for one in (values, *drawn)
+        ]
+        whole, *others = (float(np.mean(row)) if row else float("nan") for row in each)
+        mean[metric] = _estimate(whole, others)
     return Measured(targets, mean)
 
 
@@ -302,38 +309,17 @@ def _by_target(
     out = {}
     for number, name in enumerate(task.targets):
         known = ~np.isnan(truth[:, number])
-        found = columns_of(task, answers, number)[known]
-        out[name] = _all_metrics(task, truth[known, number], found, weights[known], classes)
+        rows = truth[known, number], columns_of(task, answers, number)[known], weights[known]
+        if weights[known].sum() <= 0:
+            out[name] = dict.fromkeys(METRICS[task.type], float("nan"))
+            continue
+        out[name] = {
+            metric: compute(*rows)
+            if classes is None or metric not in OVER_CLASSES
+            else _over_classes(compute, *rows, classes)
+            for metric, compute in METRICS[task.type].items()
+        }
     return out
-
-
-def _mean(
-    found: Mapping[str, Mapping[str, float]],
-    metric: str,
-    targets: list[str],
-    units: Mapping[str, float],
-) -> float:
-    """Average a metric over targets, each divided by its unit if it has one; NaN without any."""
-    each = [found[name][metric] / units.get(name, 1.0) for name in targets]
-    return float(np.mean(each)) if each else float("nan")
-
-
-def _all_metrics(
-    task: TaskConfig,
-    truth: Array,
-    found: Array,
-    weights: Array,
-    classes: npt.NDArray[np.int64] | None,
-) -> dict[str, float]:
-    """Compute every metric of a task; NaN where it is not defined."""
-    if not len(truth) or weights.sum() <= 0:
-        return dict.fromkeys(METRICS[task.type], float("nan"))
-    return {
-        name: metric(truth, found, weights)
-        if classes is None or name not in OVER_CLASSES
-        else _over_classes(metric, truth, found, weights, classes)
-        for name, metric in METRICS[task.type].items()
-    }
 
 
 def _estimate(value: float, drawn: list[float]) -> Estimate:

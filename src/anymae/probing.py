@@ -37,7 +37,7 @@ from anymae.model import MaskedAutoencoder
 from anymae.nn.initial import initialise
 from anymae.recipes import DataSettings, data_settings
 from anymae.task import FinetuneConfig, TaskConfig, TaskType
-from anymae.training.labelling import check_weights, label
+from anymae.training.labelling import Labelled, check_weights, label
 from anymae.training.linear import MANY_CLASSES, fit_linear
 from anymae.training.targets import encode_labels, read_labels, read_weights, tell_few
 
@@ -163,7 +163,7 @@ def probe(
     check_weights(rows._replace(train=fitted, valid=held if judged_on == "valid" else held[:0]))
     if not isinstance(model, MaskedAutoencoder) and {*found.targets} & {*model.task.targets}:
         _warn_of_seen(run, dataset, held)
-    judge = Judge(dataset, found, rows.labelled.targets, fitted, held, resamples, seed)
+    judge = Judge(rows._replace(train=fitted, valid=held), found, resamples=resamples, seed=seed)
     judge.tell_few(judged_on, drawn=_are_drawn(judged_on, dataset, data_config, num_labels))
     here, index = config or ComputeConfig(), np.r_[fitted, held]
     features = _all_features(model, dataset, index, readings, here, seed, progress)
@@ -211,17 +211,10 @@ def raw_features(dataset: Dataset, index: IntArray) -> Features:
     """
     if dataset.input.kind == "bytes":
         return _hashed_runs(dataset, index)
-    batches = [dataset.seen(index[cut : cut + 1024]) for cut in range(0, len(index), 1024)]
-    width = max(dataset.input.length, *(batch.inputs.shape[1] for batch in batches))
-    parts = []
-    for batch in batches:
-        inputs, valid = batch.inputs.numpy(), valid_of(batch).numpy()
-        full = np.zeros((len(inputs), width, inputs.shape[2]), np.float32)
-        flags = np.zeros(full.shape[:2], np.float32)
-        full[:, : inputs.shape[1]] = np.where(valid[:, :, None], inputs, 0)
-        flags[:, : inputs.shape[1]] = valid
-        parts.append(np.concatenate([_codes_apart(dataset, full), flags], 1))
-    features = np.concatenate(parts)
+    batch = dataset.seen(index)
+    inputs, valid = batch.inputs.numpy(), valid_of(batch).numpy()
+    full = np.where(valid[:, :, None], inputs, 0)
+    features = np.concatenate([_codes_apart(dataset, full), valid.astype(np.float32)], 1)
     return features[:, features.std(0) > 0] if len(features) > 1 else features
 
 
@@ -293,27 +286,17 @@ class Judge:
     """Fits models to features of some rows and measures them on others.
 
     Args:
-        dataset: Where the true answers and weights are read.
+        rows: Those of `train` are fitted to and come first among the features; those of `valid`
+            judge and come after these. Their true answers and weights are read anew.
         task: What is predicted.
-        targets: `(R, T)`, standardised, of all rows.
-        fitted: Positions of the rows to fit to; they come first among the features.
-        held: Positions of the rows to judge on; they come after these.
         resamples: Bootstrap samples for the intervals.
         seed: Draws folds and samples.
     """
 
-    def __init__(
-        self,
-        dataset: Dataset,
-        task: TaskConfig,
-        targets: Features,
-        fitted: IntArray,
-        held: IntArray,
-        resamples: int,
-        seed: int,
-    ) -> None:
+    def __init__(self, rows: Labelled, task: TaskConfig, *, resamples: int, seed: int) -> None:
         self._task, self._resamples, self._seed = task, resamples, seed
-        self._fitted, self._count = targets[fitted], len(fitted)
+        dataset, fitted, held = rows.dataset, rows.train, rows.valid
+        self._fitted, self._count = rows.targets[fitted], len(fitted)
         self._truth = encode_labels(task, read_labels(dataset, task.targets))[held]
         given = read_weights(dataset)
         self._weights = None if given is None else np.maximum(given[fitted], 0)

@@ -28,8 +28,7 @@ from anymae.probing import Judge
 from anymae.proposals import SPACE, open_space, propose, require_allowed, settings_of
 from anymae.recipes import DataSettings, apply_settings, data_settings, dump_recipe, flat_settings
 from anymae.task import TaskConfig, TaskType
-from anymae.training.fit import Rows
-from anymae.training.labelling import check_weights, draw_parts, label_parts
+from anymae.training.labelling import Labelled, check_weights, draw_parts, label_parts
 from anymae.training.pretrain import shorthands
 from anymae.training.progress import Report
 
@@ -167,7 +166,7 @@ class _Search:
     space: Sequence[str]
     """Settings that vary."""
     task: TaskConfig
-    labelled: Rows
+    labelled: Labelled
     seed: int
 
     @property
@@ -228,10 +227,7 @@ class _Search:
         """Fit a linear model to frozen features, and measure it on validation rows."""
         rows, inputs = self.labelled, self.study.rows_for(model)
         features = self.study.features(model, inputs, np.r_[rows.train, rows.valid])
-        judge = Judge(
-            rows.labelled.dataset, self.task, rows.labelled.targets, rows.train, rows.valid,
-            resamples=0, seed=self.seed,
-        )  # fmt: skip
+        judge = Judge(rows, self.task, resamples=0, seed=self.seed)
         score = judge.linear("encoder", READING, features).mean[self.metric].value
         if score is None:
             raise DataError(
@@ -281,14 +277,14 @@ def _plan(
     return _Search(replace(study, also=also), given, space, task, rows, seed)
 
 
-def _label(study: Study, asked: Mapping[str, Any], seed: int) -> tuple[TaskConfig, Rows]:
+def _label(study: Study, asked: Mapping[str, Any], seed: int) -> tuple[TaskConfig, Labelled]:
     config = labelling(asked["task"], asked["num_labels"])
     # Whatever follows cannot look at test labels, not even to tell the task by.
     parts = draw_parts(study.dataset, study.config, config, seed=seed)
     task, rows, _ = label_parts(study.sealed(parts.test), parts, config, seed=seed)
     if not len(rows.valid):
         raise DataError("no validation row has a label to judge by; name some in the split column")
-    require_judges(rows.labelled, task, rows.valid, "validation")
+    require_judges(rows, task, rows.valid, "validation")
     check_weights(rows)
     return task, rows
 

@@ -353,9 +353,9 @@ def test_features_are_joined_to_the_guided_embedding(
     seen = []
     judge = run._judge
 
-    def noted(study: object, trial: object, features: dict[str, object]) -> object:
+    def noted(trial: object, features: dict[str, object]) -> object:
         seen.append(features)
-        return judge(study, trial, features)  # type: ignore[arg-type]
+        return judge(trial, features)  # type: ignore[arg-type]
 
     monkeypatch.setattr(run, "_judge", noted)
     anymae.compare(table(), target="y", preset="tiny", steps=2, seeds=1, out=tmp_path / "out",

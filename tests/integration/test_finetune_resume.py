@@ -25,9 +25,8 @@ from anymae.errors import (
 from anymae.hub import load
 from anymae.predictor import Ensemble, Predictor
 from anymae.training.finetune import finetune
-from anymae.training.fit import Rows
+from anymae.training.labelling import Labelled
 from anymae.training.progress import Progress
-from anymae.training.targets import Labelled
 from kills import Kill, Point, each_name, killed_at, points
 from pairs import together
 from runs import Cut, cut_at, small, strings, tuned, weights
@@ -186,10 +185,10 @@ def test_it_does_not_go_on_as_another(case: dict[str, Any], words: str, tmp_path
 
 
 def test_a_row_that_moves_from_training_to_validation_makes_other_rows() -> None:
-    labelled = Labelled(open_data(strings()), np.zeros((90, 1), np.float32), None)
-    one, other = (Rows(labelled, np.arange(at), np.arange(at, 90)) for at in (80, 81))
+    labelled = open_data(strings()), np.zeros((90, 1), np.float32), None
+    one, other = (Labelled(*labelled, np.arange(at), np.arange(at, 90)) for at in (80, 81))
     assert one.digest != other.digest
-    assert one.digest == Rows(labelled, np.arange(80), np.arange(80, 90)).digest
+    assert one.digest == Labelled(*labelled, np.arange(80), np.arange(80, 90)).digest
 
 
 def test_what_changes_no_result_may_differ(tmp_path: Path) -> None:

@@ -479,7 +479,7 @@ def test_row_weights_reach_the_fine_tuning(monkeypatch: pytest.MonkeyPatch) -> N
     seen = []
 
     def noted(encoder: Any, task: Any, rows: Any, **named: Any) -> Any:
-        seen.append(rows.labelled.weights)
+        seen.append(rows.weights)
         return fit(encoder, task, rows, **named)
 
     monkeypatch.setattr("anymae.estimators.supervised.fit", noted)

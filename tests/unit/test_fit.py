@@ -14,12 +14,11 @@ from anymae.task import FinetuneConfig, ReadoutConfig, TaskConfig, TaskType
 from anymae.training import fit, labelling
 from anymae.training.answers import AnswerObjective, balance
 from anymae.training.finetune import _ask, finetune
-from anymae.training.fit import Rows, finetune_training
-from anymae.training.labelling import label
+from anymae.training.fit import finetune_training
+from anymae.training.labelling import Labelled, label
 from anymae.training.lengths import head_steps
 from anymae.training.processes import Processes
 from anymae.training.step import Stepper
-from anymae.training.targets import Labelled
 from models import pretrained, strings
 from runs import tuned
 
@@ -91,8 +90,8 @@ def test_rows_too_long_show_another_window_in_each_epoch() -> None:
     dataset = open_data(texts, DataConfig(length=16, too_long="crop"))
     task = TaskConfig(type="regression", targets=("y",), mean=(0.0,), std=(1.0,))
     objective = AnswerObjective(
-        Labelled(dataset, np.zeros((1, 1), np.float32), None), task,
-        config=FinetuneConfig(), train=np.arange(1), seed=0,
+        Labelled(dataset, np.zeros((1, 1), np.float32), None, np.arange(1), np.arange(0)), task,
+        config=FinetuneConfig(), seed=0,
     )  # fmt: skip
     first, again, later = (objective.load(np.arange(1), epoch).inputs for epoch in (0, 0, 1))
     assert torch.equal(first, again) and not torch.equal(first, later)
@@ -129,8 +128,8 @@ def test_rows_read_in_windows_are_looked_at_as_they_are_answered(head: str) -> N
 
 def test_other_weights_of_the_same_sizes_are_another_encoder() -> None:
     texts = strings(24)
-    labelled = Labelled(open_data(texts), np.zeros((24, 1), np.float32), None)
-    rows = Rows(labelled, np.arange(20), np.arange(20, 24))
+    targets = np.zeros((24, 1), np.float32)
+    rows = Labelled(open_data(texts), targets, None, np.arange(20), np.arange(20, 24))
     task = TaskConfig(type="regression", targets=("y",), mean=(0.0,), std=(1.0,))
     model = pretrained(texts)
     with Processes("cpu") as processes:
@@ -225,4 +224,4 @@ def test_weights_to_train_with_are_one_on_average(negative: str, first: float) -
     config = parse(FinetuneConfig, {"negative_weights": negative})
     _, rows, _ = label(open_data(table, asked), asked, config, seed=0)
     usable = np.r_[first, weights[1:]]
-    np.testing.assert_allclose(rows.labelled.weights, usable / usable.mean(), rtol=1e-6)
+    np.testing.assert_allclose(rows.weights, usable / usable.mean(), rtol=1e-6)

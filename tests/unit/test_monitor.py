@@ -249,7 +249,7 @@ def test_the_verdict_says_which_weights_are_kept(keep: Any, kept: str) -> None:
     ("has_valid", "why"), [(True, "its log holds no look any more"), (False, "no validation rows")]
 )
 def test_a_run_without_looks_says_why_it_is_not_judged(has_valid: bool, why: str) -> None:
-    trained = Trained(12, 8, 2.0, 1.0, None)
+    trained = Trained(step=12, best_step=8, best_loss=2.0, seconds=1.0)
     found = summarise([], trained, 8, "best", has_valid=has_valid)
     assert found["verdict"] == "unknown" and why in found["words"]
 

@@ -15,6 +15,7 @@ from anymae.errors import ConfigError, DataError
 from anymae.inference.compute import ComputeConfig
 from anymae.probing import Judge, _all_features, probe, raw_features
 from anymae.task import TaskConfig
+from anymae.training.labelling import Labelled
 from anymae.training.linear import STRENGTHS, _folds, fit_each, fit_linear
 from anymae.training.targets import tell_few
 from models import pretrained, strings
@@ -404,7 +405,8 @@ def test_neighbours_are_near_whatever_the_features_units() -> None:
     dataset = open_data(data, DataConfig(column=("smiles",), target=("y",)))
     task = TaskConfig(type="regression", targets=("y",), mean=(0.0,), std=(1.0,))
     parts = np.arange(40), np.arange(40, 60)
-    judge = Judge(dataset, task, y[:, None].astype(np.float32), *parts, resamples=0, seed=0)
+    rows = Labelled(dataset, y[:, None].astype(np.float32), None, *parts)
+    judge = Judge(rows, task, resamples=0, seed=0)
     features = np.stack([y, draw.normal(size=60)], 1).astype(np.float32)
     errors = [
         judge.neighbours("x", "mean", features * np.float32([1, unit])).mean["rmse"].value

@@ -19,10 +19,10 @@ from anymae.inference.compute import ComputeConfig, compute
 from anymae.inference.rows import open_rows
 from anymae.model import MaskedAutoencoder
 from anymae.predictor import Ensemble, to_answers
-from anymae.training.fit import Fitted, Rows, finetune_training, fit
+from anymae.training.fit import Fitted, finetune_training, fit
+from anymae.training.labelling import Labelled
 from anymae.training.processes import Processes
 from anymae.training.requests import Requests
-from anymae.training.targets import Labelled
 
 LOOKS = 10
 """Times that the validation rows are looked at; the weights of the best look are kept."""
@@ -55,7 +55,7 @@ def finetuned(
     targets = np.full((len(dataset), 1), np.nan, np.float32)
     for part in (data.parts.train, data.parts.valid):
         targets[part, 0] = standardise(describe_task(task, data), data.labels.of(part))
-    rows = Rows(Labelled(dataset, targets, None), data.parts.train, data.parts.valid)
+    rows = Labelled(dataset, targets, None, data.parts.train, data.parts.valid)
     steps = num_steps(plan, len(data.parts.train))
     every = max(1, round(steps / LOOKS))
     training = finetune_training(

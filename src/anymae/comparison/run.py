@@ -26,8 +26,7 @@ from anymae.metrics import HEADLINE
 from anymae.probing import Judge, raw_features
 from anymae.recipes import DataSettings, apply_settings, data_settings, flat_settings
 from anymae.task import FinetuneConfig, TaskConfig, TaskType
-from anymae.training.fit import Rows
-from anymae.training.labelling import check_weights, draw_parts, label_parts
+from anymae.training.labelling import Labelled, check_weights, draw_parts, label_parts
 from anymae.training.pretrain import shorthands
 from anymae.training.progress import Report
 from anymae.training.resolve import resolve_job
@@ -107,7 +106,7 @@ class _Trial:
 
     seed: int
     task: TaskConfig
-    labelled: Rows
+    labelled: Labelled
     fitted: IntArray
     test: IntArray
     pool: Frame
@@ -125,9 +124,9 @@ def _draw(study: Study, asked: FinetuneConfig, seed: int) -> _Trial:
     task, labelled, test = label_parts(dataset, parts, asked, seed=seed)
     if not len(test):
         raise DataError("no test row has a label; name some in the split column, or leave it out")
-    require_judges(labelled.labelled, task, test, "test")
+    require_judges(labelled, task, test, "test")
     fitted = np.union1d(labelled.train, labelled.valid)
-    check_weights(Rows(labelled.labelled, fitted, fitted[:0]))
+    check_weights(labelled._replace(train=fitted, valid=fitted[:0]))
     return _Trial(seed, task, labelled, fitted, test, study.pool(seed))
 
 
@@ -145,7 +144,7 @@ def _compare(
     runs = [trial.run(masking) for trial in trials for masking in MASKINGS.values()]
     telling = study.telling(progress, runs)
     for trial in trials:
-        for name, score in _judge(study, trial, _features(study, trial, own, telling)).items():
+        for name, score in _judge(trial, _features(study, trial, own, telling)).items():
             scores.setdefault(name, {})[trial.seed] = score
     first = trials[0]
     redrawn = any(not np.array_equal(trial.test, first.test) for trial in trials)
@@ -188,12 +187,11 @@ def _features(
     return found
 
 
-def _judge(study: Study, trial: _Trial, features: Mapping[str, Features]) -> dict[str, float]:
+def _judge(trial: _Trial, features: Mapping[str, Features]) -> dict[str, float]:
     """Fit a linear model to each kind of features, and look at the test rows."""
-    targets, metric = trial.labelled.labelled.targets, HEADLINE[trial.task.type]
-    judge = Judge(
-        study.dataset, trial.task, targets, trial.fitted, trial.test, resamples=0, seed=trial.seed
-    )
+    metric = HEADLINE[trial.task.type]
+    rows = trial.labelled._replace(train=trial.fitted, valid=trial.test)
+    judge = Judge(rows, trial.task, resamples=0, seed=trial.seed)
     found = {}
     for name, values in features.items():
         score = judge.linear(name, "", values).mean[metric].value

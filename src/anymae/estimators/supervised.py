@@ -18,12 +18,12 @@ from anymae.inference.novelty import warn
 from anymae.predictor import members_of
 from anymae.recipes import DataSettings
 from anymae.task import TaskConfig
-from anymae.training.fit import Rows, fit
-from anymae.training.labelling import check_weights, split_labels
+from anymae.training.fit import fit
+from anymae.training.labelling import Labelled, check_weights, split_labels
 from anymae.training.linear import LinearFit, fit_linear
 from anymae.training.processes import Processes
 from anymae.training.requests import Requests
-from anymae.training.targets import Labelled, standardise
+from anymae.training.targets import standardise
 
 
 class _Supervised(Estimator):
@@ -78,7 +78,8 @@ class _Supervised(Estimator):
             features = self._numbers(Embeddings(self.model_, self.reading), dataset)
             self.linear_ = fit_linear(task, features, targets, weights=weights, seed=self.seed_)
         else:
-            self._finetune(Labelled(dataset, targets, weights), truth)
+            every = np.arange(len(dataset))
+            self._finetune(Labelled(dataset, targets, weights, every, every[:0]), truth)
         return self
 
     def _check_settings(self) -> None:
@@ -110,9 +111,9 @@ class _Supervised(Estimator):
         self.model_ = fitted.predictor
         self.task_ = task
 
-    def _divide(self, labelled: Labelled, truth: Array, share: float) -> Rows:
+    def _divide(self, labelled: Labelled, truth: Array, share: float) -> Labelled:
         """Draw validation rows among those that count."""
-        every, weights = np.arange(len(labelled.dataset)), labelled.weights
+        every, weights = labelled.train, labelled.weights
         counted = every if weights is None else np.flatnonzero(weights)
         if weights is not None and len(counted) < 2:
             raise DataError(
@@ -121,7 +122,7 @@ class _Supervised(Estimator):
             )
         count = min(max(1, round(share * len(counted))), len(counted) - 1)
         _, valid = split_labels(self.task_, truth, counted, count, self.seed_)
-        rows = Rows(labelled, np.setdiff1d(every, valid), valid)
+        rows = labelled._replace(train=np.setdiff1d(every, valid), valid=valid)
         check_weights(rows)
         return rows
 

@@ -12,25 +12,17 @@ from anymae.config import Recipe
 from anymae.data.dataset import Dataset
 from anymae.model import MaskedAutoencoder
 from anymae.presets import explain_choices
-from anymae.recipes import apply_settings, dump_recipe
+from anymae.recipes import dump_recipe
 from anymae.report.examples import Example, reconstruct
 from anymae.report.rows import as_text
 from anymae.training.calibrate import activation_memory, heaviest_rows
 from anymae.training.memory import weights_memory
 from anymae.training.objective import Counters
 from anymae.training.optim import warmup_note
-from anymae.training.origin import begin_from
 from anymae.training.processes import Processes
 from anymae.training.progress import duration
 from anymae.training.reconstruction import ReconstructionObjective
-from anymae.training.resolve import (
-    Job,
-    read_recipe,
-    resolve_job,
-    resolved_recipe,
-    steps_of,
-    withhold,
-)
+from anymae.training.resolve import Job, read_recipe, resolve_job, resolved_recipe, steps_of
 from anymae.training.session import make_model
 
 EXAMPLES = 3
@@ -150,8 +142,7 @@ def plan(
     Raises:
         UserInputError: As `pretrain`.
     """
-    read, source = read_recipe(recipe)
-    asked = begin_from(withhold(apply_settings(read, settings or {}), probe_target), init)
+    asked, source = read_recipe(recipe, settings or {}, init=init, probe_target=probe_target)
     job = resolve_job(data, asked, source=source)
     asked_size = job.training.batch_size
     batch_size = 8 if asked_size == "auto" else asked_size

@@ -3,7 +3,7 @@
 Shapes: B rows, N inputs, O outputs, T targets, C classes.
 """
 
-from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import NamedTuple
 
 import numpy as np
@@ -17,11 +17,11 @@ from anymae.inference.compute import ComputeConfig, compute
 from anymae.predictor import Predictor, to_outputs
 from anymae.randomness import Draws, row_keys
 from anymae.task import FinetuneConfig, TaskConfig
+from anymae.training.labelling import Labelled
 from anymae.training.losses import task_losses
 from anymae.training.memory import within_device
 from anymae.training.objective import Counters, Look
 from anymae.training.processes import Processes
-from anymae.training.targets import Labelled
 
 
 class AnswerBatch(NamedTuple):
@@ -41,45 +41,33 @@ class AnswerObjective:
     """Loss of the known answers, weighted by row and class.
 
     Args:
-        labelled: The rows and their targets.
+        rows: The rows and their targets; by those to learn from, classes are balanced.
         task: What is predicted.
         config: Which loss.
-        train: Positions of the training rows, by which classes are balanced.
         seed: Of the windows that rows too long are cut to.
     """
 
     def __init__(
-        self,
-        labelled: Labelled,
-        task: TaskConfig,
-        *,
-        config: FinetuneConfig,
-        train: IntArray,
-        seed: int,
+        self, rows: Labelled, task: TaskConfig, *, config: FinetuneConfig, seed: int
     ) -> None:
-        self._labelled, self._task, self._seed = labelled, task, seed
+        self._rows, self._task, self._seed = rows, task, seed
         self._squared_error = config.loss == "squared_error"
         self._class_weights: Tensor | None = None
         if config.imbalance == "balanced" and task.is_classification:
-            weights = None if labelled.weights is None else labelled.weights[train]
-            self._class_weights = balance(task, labelled.targets[train], weights)
+            weights = None if rows.weights is None else rows.weights[rows.train]
+            self._class_weights = balance(task, rows.targets[rows.train], weights)
 
     def load(self, index: IntArray, epoch: int) -> AnswerBatch:
         """Read rows; those that are too long show another window in each epoch."""
-        labelled = self._labelled
-        rows = torch.from_numpy(labelled.dataset.rows.numbers_of(index))
-        crop = Draws(row_keys(rows, seed=self._seed, epoch=epoch))
-        return self._join(index, crop)
+        numbers = torch.from_numpy(self._rows.dataset.rows.numbers_of(index))
+        return self.read(index, Draws(row_keys(numbers, seed=self._seed, epoch=epoch)))
 
-    def read(self, index: IntArray) -> AnswerBatch:
-        """Read rows to evaluate: those that are too long show their beginning."""
-        return self._join(index, None)
-
-    def _join(self, index: IntArray, crop: Draws | None) -> AnswerBatch:
-        labelled = self._labelled
-        batch = labelled.dataset.batch(index, crop=crop)
-        weights = None if labelled.weights is None else torch.from_numpy(labelled.weights[index])
-        targets = torch.from_numpy(labelled.targets[index])
+    def read(self, index: IntArray, crop: Draws | None = None) -> AnswerBatch:
+        """Read rows; those that are too long show their beginning, unless `crop` draws a window."""
+        rows = self._rows
+        batch = rows.dataset.batch(index, crop=crop)
+        weights = None if rows.weights is None else torch.from_numpy(rows.weights[index])
+        targets = torch.from_numpy(rows.targets[index])
         return AnswerBatch(batch.inputs, batch.valid, targets, weights)
 
     def count(self, batch: AnswerBatch, counters: Counters) -> float:
@@ -105,7 +93,7 @@ class AnswerObjective:
 
     def outputs(self, model: nn.Module, batch: AnswerBatch, index: IntArray) -> Tensor:
         """Return what a model says of rows that were `read`, long ones as it will answer them."""
-        dataset = self._labelled.dataset
+        dataset = self._rows.dataset
         # What is squared as published are logits, of which a mean of probabilities tells nothing.
         if not dataset.reads_windows or self._squared_error:
             found: Tensor = model(batch.inputs, batch.valid)
@@ -117,17 +105,18 @@ class AnswerObjective:
 
     def row_weights(self, index: IntArray) -> npt.NDArray[np.float32] | None:
         """Return what each row counts, its class included, `(R,)`; `(R, T)` for several labels."""
-        weights = self._labelled.weights
+        weights = self._rows.weights
         found = None if weights is None else weights[index]
         balanced = self._class_weights
         if balanced is None:
             return found
-        codes = np.nan_to_num(self._labelled.targets[index]).astype(np.int64)
+        codes = np.nan_to_num(self._rows.targets[index]).astype(np.int64)
         table = balanced.numpy().reshape(len(balanced), -1)
         of_class = np.take_along_axis(table, codes, 0)
         return np.asarray(of_class if found is None else found[:, None] * of_class)
 
 
+@dataclass
 class AnswerMonitor:
     """Loss over the validation rows.
 
@@ -135,32 +124,26 @@ class AnswerMonitor:
         objective: Knows the loss.
         batches: Positions of the validation rows, batch by batch.
         processes: Share the rows.
-        looks: What an earlier part of the training saw.
+        looks: Step and loss of each look, those of an earlier part of the training first.
     """
 
-    def __init__(
-        self,
-        objective: AnswerObjective,
-        batches: list[IntArray],
-        processes: Processes,
-        looks: Sequence[tuple[int, float]] = (),
-    ) -> None:
-        self._objective, self._batches, self._processes = objective, batches, processes
-        self.looks = list(looks)
-        """Step and loss of each look."""
+    objective: AnswerObjective
+    batches: list[IntArray]
+    processes: Processes
+    looks: list[tuple[int, float]]
 
     @torch.no_grad()
     def __call__(self, model: nn.Module, counters: Counters) -> Look:
         """Evaluate; the model stays in training mode."""
-        processes, was_training = self._processes, model.training
+        processes, was_training = self.processes, model.training
         model.eval()
         sums = [0.0, 0.0]
-        for index in self._batches[processes.rank :: processes.world]:
+        for index in self.batches[processes.rank :: processes.world]:
             # These batches do not follow from the settings.
             with within_device(processes.device, "a look at the validation rows"):
-                batch = processes.send(self._objective.read(index))
-                outputs = self._objective.outputs(model, batch, index)
-                found = self._objective.losses(outputs, batch)
+                batch = processes.send(self.objective.read(index))
+                outputs = self.objective.outputs(model, batch, index)
+                found = self.objective.losses(outputs, batch)
             sums = [total + float(part) for total, part in zip(sums, found, strict=True)]
         model.train(was_training)
         total, weight = processes.sum(sums)
@@ -186,6 +169,7 @@ class Features:
 
 def computed_on(device: torch.device) -> ComputeConfig:
     """Compute where a training runs: of several processes each names its own GPU."""
+    # A CPU is numbered then, too.
     return ComputeConfig(device=str(device) if device.type == "cuda" else device.type)
 
 

@@ -15,7 +15,6 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
-import torch
 
 from anymae.config import DataConfig, TrainingConfig
 from anymae.data.batch import IntArray
@@ -37,9 +36,9 @@ from anymae.recipes import DataSettings, data_settings
 from anymae.task import FinetuneConfig, TaskConfig
 from anymae.training.device import settle_precision
 from anymae.training.finetuned import RESULT, Finetuned, check_folder, is_finished, write_result
-from anymae.training.fit import Fitted, Rows, finetune_training, fit
+from anymae.training.fit import Fitted, finetune_training, fit
 from anymae.training.identity import FREE
-from anymae.training.labelling import check_weights, label
+from anymae.training.labelling import Labelled, check_weights, label
 from anymae.training.lengths import fit_steps, global_batch, head_steps
 from anymae.training.methods import finetuning_methods
 from anymae.training.processes import Processes
@@ -142,7 +141,8 @@ def _finetune(
             if resume and is_finished(folder):
                 return _finished(folder, identity, processes)
             stages = Stages(folder / TRAININGS, identity, processes, resume=resume)
-            asked = asked.with_threads(stages.threads)
+            threads = {"threads": stages.identity["threads"]}
+            asked = asked._replace(training=asked.training.model_copy(update=threads))
         fitted = _fit_seeds(encoder, task, rows, asked, processes, requests, stages, report)
         writes = processes.is_main
     hashes = row_hashes(dataset, rows.train)
@@ -179,7 +179,7 @@ class _Asked(NamedTuple):
         }
 
     def identify(
-        self, model: Backbone, task: TaskConfig, rows: Rows, processes: Processes
+        self, model: Backbone, task: TaskConfig, rows: Labelled, processes: Processes
     ) -> dict[str, Any]:
         """Return all that the weights follow from, as plain values."""
         asked = self.to_json()
@@ -207,10 +207,6 @@ class _Asked(NamedTuple):
             "threads": self.training.threads,
         }
 
-    def with_threads(self, threads: int) -> "_Asked":
-        """Return the same with a number of CPU threads."""
-        return self._replace(training=self.training.model_copy(update={"threads": threads}))
-
 
 def _ask(
     target: str | Sequence[str],
@@ -228,7 +224,7 @@ def _ask(
 def _judge(
     fitted: list[Fitted],
     dataset: Dataset,
-    rows: Rows,
+    rows: Labelled,
     test: IntArray,
     asked: _Asked,
     started: float,
@@ -276,7 +272,7 @@ def _finished(folder: Path, identity: Mapping[str, Any], processes: Processes) -
     return Finetuned.read(folder)
 
 
-def _check_rows(rows: Rows, config: FinetuneConfig) -> None:
+def _check_rows(rows: Labelled, config: FinetuneConfig) -> None:
     check_weights(rows)
     if len(config.learning_rates) > 1 and not len(rows.valid):
         raise UserInputError(
@@ -288,7 +284,7 @@ def _check_rows(rows: Rows, config: FinetuneConfig) -> None:
 def _fit_seeds(
     model: Backbone,
     task: TaskConfig,
-    rows: Rows,
+    rows: Labelled,
     asked: _Asked,
     processes: Processes,
     requests: Requests,
@@ -322,12 +318,8 @@ def _fit_seeds(
 
 def _tell_alike(found: Sequence[Fitted]) -> None:
     """Warn of members that kept one and the same head, fitted before the first step."""
-    starts = [one.predictor.state_dict() for one in found if one.step == 0]
-
-    def is_same(one: Mapping[str, torch.Tensor], other: Mapping[str, torch.Tensor]) -> bool:
-        return one is not other and all(torch.equal(one[name], other[name]) for name in one)
-
-    alike = sum(any(is_same(one, other) for other in starts) for one in starts)
+    starts = [digest(one.predictor) for one in found if one.step == 0]
+    alike = sum(starts.count(one) > 1 for one in starts)
     if alike:
         logger.warning(
             "%d of the %d models are the same: they keep step 0, the head that is fitted to the "

@@ -6,10 +6,10 @@ ones more slowly. The fitted head itself takes part in the choice of the best lo
 is never worse on the validation rows than that head: with most readouts a linear model.
 """
 
-import hashlib
+import copy
 import logging
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from functools import partial
 from typing import NamedTuple
 
@@ -19,7 +19,7 @@ import torch
 from anymae.config import TrainingConfig, parse
 from anymae.data.batch import IntArray
 from anymae.data.sampler import Order
-from anymae.data.splits import Parts, row_groups
+from anymae.data.splits import row_groups
 from anymae.errors import ConfigError, NonFiniteError
 from anymae.inference.compute import batches, compute
 from anymae.model import Backbone
@@ -30,6 +30,7 @@ from anymae.training.answers import AnswerMonitor, AnswerObjective, Features, co
 from anymae.training.checkpoint import weights_of
 from anymae.training.determinism import reproducible
 from anymae.training.device import settle_precision
+from anymae.training.labelling import Labelled
 from anymae.training.lengths import fit_steps, global_batch, head_steps
 from anymae.training.linear import LinearFit, fit_linear
 from anymae.training.loader import StepLoader
@@ -41,7 +42,6 @@ from anymae.training.progress import Tally
 from anymae.training.requests import Requests
 from anymae.training.stages import Left, Looks, Stage, Stages, known_looks, plain_looks, rank
 from anymae.training.step import Stepper
-from anymae.training.targets import Labelled
 
 logger = logging.getLogger(__name__)
 
@@ -80,26 +80,6 @@ class Fitted(NamedTuple):
     """Rates and the best validation loss of each, NaN where it is no number."""
 
 
-class Rows(NamedTuple):
-    """What to learn from."""
-
-    labelled: Labelled
-    train: IntArray
-    """Positions in the data set."""
-    valid: IntArray
-    """Likewise; they choose the best look."""
-
-    @property
-    def digest(self) -> str:
-        """Hash of the inputs, of what is known about them, and of which rows are for what."""
-        dataset, targets, weights = self.labelled
-        split = Parts(self.train, self.valid, np.arange(0)).digest
-        found = hashlib.sha256(f"{dataset.preparation.fingerprint} {split}".encode())
-        for array in (targets, weights):
-            found.update(b"" if array is None else np.ascontiguousarray(array).tobytes())
-        return found.hexdigest()
-
-
 def finetune_training(given: Mapping[str, object]) -> TrainingConfig:
     """Combine training settings with the defaults of fine-tuning.
 
@@ -117,7 +97,7 @@ def finetune_training(given: Mapping[str, object]) -> TrainingConfig:
 def fit(
     model: Backbone,
     task: TaskConfig,
-    rows: Rows,
+    rows: Labelled,
     *,
     config: FinetuneConfig,
     training: TrainingConfig,
@@ -159,73 +139,70 @@ def fit(
             start = Predictor(start.config, task)
         if model.data is not None:
             # Rows are read again as they are learned from, labels and weights among them.
-            read = rows.labelled.dataset.preparation
+            read = rows.dataset.preparation
             roles = {**model.data["roles"], "weight": read.roles.weight}
             start.data = {**model.data, "missing": list(read.missing), "roles": roles}
         start.encoder.recompute = training.recompute
         with within_device(processes.device):
             start.to(processes.device).train()
-        trainer = _Trainer(start, task, rows, config, training, processes, requests, tally, stages)
+        trainer = _Trainer(start, rows, config, training, processes, requests, tally, stages)
         trainer.prepare_head()
         return trainer.search(rates)
 
 
+@dataclass
 class _Trainer:
     """Trains from one start at several rates."""
 
-    def __init__(
-        self,
-        start: Predictor,
-        task: TaskConfig,
-        rows: Rows,
-        config: FinetuneConfig,
-        training: TrainingConfig,
-        processes: Processes,
-        requests: Requests,
-        tally: Tally | None,
-        stages: Stages | None,
-    ) -> None:
-        self._start, self._task, self._rows = start, task, rows
-        self._config, self._training = config, training
-        self._processes, self._requests = processes, requests
-        self._tally, self._stages = tally, stages
-        assert isinstance(training.batch_size, int)
-        self._batch = training.batch_size
-        self._global_batch = global_batch(training, processes.world)
-        self._objective = AnswerObjective(
-            rows.labelled, task, config=config, train=rows.train, seed=training.seed
+    start: Predictor
+    rows: Labelled
+    config: FinetuneConfig
+    training: TrainingConfig
+    processes: Processes
+    requests: Requests
+    tally: Tally | None
+    stages: Stages | None
+
+    def __post_init__(self) -> None:
+        self.task, self.dataset = self.start.task, self.rows.dataset
+        self.global_batch = global_batch(self.training, self.processes.world)
+        self.objective = AnswerObjective(
+            self.rows, self.task, config=self.config, seed=self.training.seed
         )
-        self._lengths = rows.labelled.dataset.lengths
-        self._looked_at = [rows.valid[part] for part in self._by_length(rows.valid)]
 
     def prepare_head(self) -> None:
         """Fit the head to frozen features."""
-        config, count = self._config, len(self._rows.train)
+        config, count = self.config, len(self.rows.train)
         if config.head_first == "none":
             return
-        steps = head_steps(self._task, count, config, self._training, self._processes.world)
+        steps = head_steps(self.task, count, config, self.training, self.processes.world)
         train = partial(self._train_head, steps) if steps else self._fit_head
-        self._start.load_state_dict(self._take("head", steps, train).weights)
+        self.start.load_state_dict(self._take("head", steps, train).weights)
 
     def _fit_head(self, _stage: Stage | None) -> Left:
         """Fit a linear model to the readout's features."""
-        train, labelled = self._rows.train, self._rows.labelled
-        groups = row_groups(labelled.dataset.rows, labelled.dataset.preparation.missing)
+        train = self.rows.train
+        groups = row_groups(self.dataset.rows, self.dataset.preparation.missing)
         found = fit_linear(
-            self._task, self._features(), labelled.targets[train],
-            weights=self._objective.row_weights(train),
-            groups=None if groups is None else groups[train], seed=self._training.seed,
+            self.task, self._features(), self.rows.targets[train],
+            weights=self.objective.row_weights(train),
+            groups=None if groups is None else groups[train], seed=self.training.seed,
         )  # fmt: skip
-        set_head(self._start, found)
-        return Left(weights_of(self._start), 0, [])
+        set_head(self.start, found)
+        return Left(weights_of(self.start), 0, [])
 
     def _train_head(self, steps: int, stage: Stage | None) -> Left:
-        """Train the head alone."""
-        training = self._training.model_copy(
+        training = self.training.model_copy(
             update={"epochs": None, "steps": steps, "learning_rate": HEAD_RATE}
         )
-        with _frozen_encoder(self._start):
-            return self._loop(self._start, decay_groups(self._start, training), training, stage)
+        named = self.start.named_parameters()
+        encoder = [part for name, part in named if name.startswith(("embedding", "encoder"))]
+        for part in encoder:
+            part.requires_grad_(False)
+        left = self._loop(self.start, decay_groups(self.start, training), training, stage)
+        for part in encoder:
+            part.requires_grad_(True)
+        return left
 
     def search(self, rates: tuple[float, ...]) -> Fitted:
         """Train at each rate and keep the best; one that diverges ranks last."""
@@ -253,14 +230,10 @@ class _Trainer:
 
     def train(self, rate: float) -> Fitted:
         """Train all weights at one peak rate."""
-        training = self._training.model_copy(update={"learning_rate": rate})
-        predictor = Predictor(self._start.config, self._task)
-        predictor.data = self._start.data
-        predictor.load_state_dict(self._start.state_dict())
-        predictor.encoder.recompute = training.recompute
-        with within_device(self._processes.device):
-            predictor.to(self._processes.device).train()
-        groups = layer_groups(predictor, decay=self._config.layer_decay, training=training)
+        training = self.training.model_copy(update={"learning_rate": rate})
+        with within_device(self.processes.device):
+            predictor = copy.deepcopy(self.start)
+        groups = layer_groups(predictor, decay=self.config.layer_decay, training=training)
         left = self._take(
             f"rate-{rate!r}", self._steps(training),
             lambda stage: self._loop(predictor, groups, training, stage),
@@ -277,90 +250,91 @@ class _Trainer:
 
     def _take(self, name: str, steps: int, train: Callable[[Stage | None], Left]) -> Left:
         """Go through with a training, unless an earlier part of the fine-tuning has."""
-        if self._stages is None:
+        if self.stages is None:
             return train(None)
-        sizes = {name: tensor.shape for name, tensor in self._start.state_dict().items()}
-        training = self._training
-        keep = training.keep_checkpoints
-        stage = self._stages.stage(f"seed-{training.seed}-{name}", sizes, keep=keep)
+        sizes = {name: tensor.shape for name, tensor in self.start.state_dict().items()}
+        name, keep = f"seed-{self.training.seed}-{name}", self.training.keep_checkpoints
+        stage = Stage(self.stages, name, sizes, keep=keep)
         left = stage.left()
         if left is None:
             left = train(stage)
             stage.keep(left)
-        elif self._tally is not None:
-            self._tally.part(steps)
+        elif self.tally is not None:
+            self.tally.part(steps)
         return left
 
     def _steps(self, training: TrainingConfig) -> int:
-        return fit_steps(training, len(self._rows.train), self._global_batch)
+        return fit_steps(training, len(self.rows.train), self.global_batch)
 
     def _loop(
         self, predictor: Predictor, groups: Groups, training: TrainingConfig, stage: Stage | None
     ) -> Left:
         """Train; what is left has the weights of the best look, the start among them."""
-        processes, train = self._processes, self._rows.train
+        processes, train, lengths = self.processes, self.rows.train, self.dataset.lengths
         before = weights_of(predictor)
-        lengths = None if self._lengths is None else self._lengths[train]
         order = Order(
-            len(train), batch_size=self._global_batch, seed=training.seed, lengths=lengths
-        )
+            len(train), batch_size=self.global_batch, seed=training.seed,
+            lengths=None if lengths is None else lengths[train],
+        )  # fmt: skip
+        assert isinstance(training.batch_size, int)
         loader = StepLoader(
-            self._objective, order=order, rows=train, piece=self._batch,
+            self.objective, order=order, rows=train, piece=training.batch_size,
             rank=processes.rank, world=processes.world,
         )  # fmt: skip
         steps = self._steps(training)
         every = training.validate_every or max(1, steps // LOOKS)
         start = None if stage is None else stage.start()
         monitor = None
-        if len(self._rows.valid):
+        if len(valid := self.rows.valid):
+            looked_at = [valid[part] for part in self._by_length(valid)]
             seen = [] if start is None else known_looks(start.state["looks"])
-            monitor = AnswerMonitor(self._objective, self._looked_at, processes, seen)
+            monitor = AnswerMonitor(self.objective, looked_at, processes, seen)
         stepper = Stepper(
-            processes.prepare(predictor), self._objective, make_optimizer(groups, training),
+            processes.prepare(predictor), self.objective, make_optimizer(groups, training),
             config=training, processes=processes,
         )  # fmt: skip
-        trained = Loop(
+        loop = Loop(
             model=predictor, stepper=stepper, loader=loader, monitor=monitor,
             rhythm=Rhythm(steps, every, every, training.checkpoint_every or every,
                           training.patience),
-            length=self._rows.labelled.dataset.input.length,
+            length=self.dataset.input.length,
             store=None if stage is None else stage.store,
             extra=lambda: {"looks": [] if monitor is None else plain_looks(monitor.looks)},
-            report=None if self._tally is None else self._tally.part(steps),
-        ).run(self._requests, start)  # fmt: skip
+            report=None if self.tally is None else self.tally.part(steps),
+        )  # fmt: skip
+        trained = loop.run(self.requests, start)
         if monitor is None or training.keep == "last":
             looks = [] if monitor is None else monitor.looks
             return Left(weights_of(predictor), trained.step, looks)
         if trained.best_step is None or rank(monitor.looks[0][1]) <= rank(trained.best_loss):
             return Left(before, trained.step, monitor.looks)
-        best = trained.best_weights if stage is None else stage.best(trained.best_step)
+        best = loop.best_weights if stage is None else stage.best(trained.best_step)
         assert best is not None
         return Left(best, trained.step, monitor.looks)
 
     @torch.no_grad()
     def _features(self) -> np.ndarray:
         """Return the readout's features of the training rows, `(R, F)`, in their order."""
-        start, train = self._start, self._rows.train
-        dataset = self._rows.labelled.dataset
-        if dataset.reads_windows:
+        start, train = self.start, self.rows.train
+        if self.dataset.reads_windows:
             # As answers will be: averaged over all of a row.
-            config = computed_on(self._processes.device)
-            return compute(Features(start), dataset, train, config).values
+            config = computed_on(self.processes.device)
+            return compute(Features(start), self.dataset, train, config).values
         start.eval()
         out = np.empty((len(train), start.readout.num_features), np.float32)
         for part in self._by_length(train):
-            with within_device(self._processes.device, "the features of the training rows"):
-                batch = self._processes.send(self._objective.read(train[part]))
+            with within_device(self.processes.device, "the features of the training rows"):
+                batch = self.processes.send(self.objective.read(train[part]))
                 out[part] = start.features(batch.inputs, batch.valid).cpu().numpy()
         start.train()
         return out
 
     def _by_length(self, rows: IntArray) -> list[IntArray]:
         """Cut rows into batches for evaluation; returns positions in `rows`."""
-        if self._lengths is not None:
-            return list(batches(self._lengths[rows].astype(np.int64), EVALUATED_INPUTS))
-        length = self._rows.labelled.dataset.input.length
-        return list(batches(np.full(len(rows), length), EVALUATED_INPUTS))
+        lengths = np.full(len(rows), self.dataset.input.length)
+        if self.dataset.lengths is not None:
+            lengths = self.dataset.lengths[rows].astype(np.int64)
+        return list(batches(lengths, EVALUATED_INPUTS))
 
 
 def set_head(predictor: Predictor, found: LinearFit) -> None:
@@ -372,15 +346,3 @@ def set_head(predictor: Predictor, found: LinearFit) -> None:
         readout.scale.copy_(torch.from_numpy(found.scale))
         predictor.output.weight.copy_(torch.from_numpy(found.weight))
         predictor.output.bias.copy_(torch.from_numpy(found.bias))
-
-
-@contextmanager
-def _frozen_encoder(predictor: Predictor) -> Iterator[None]:
-    encoder = [p for n, p in predictor.named_parameters() if n.startswith(("embedding", "encoder"))]
-    for parameter in encoder:
-        parameter.requires_grad_(False)
-    try:
-        yield
-    finally:
-        for parameter in encoder:
-            parameter.requires_grad_(True)

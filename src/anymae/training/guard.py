@@ -6,6 +6,7 @@ step, and the counters. `replay` computes the step again from it.
 
 import json
 import logging
+import math
 import shlex
 from collections.abc import Callable
 from pathlib import Path
@@ -61,7 +62,7 @@ def refuse_step(
     Raises:
         NonFiniteError: Always.
     """
-    what = "loss" if result.loss != result.loss or abs(result.loss) == torch.inf else "gradient"
+    what = "gradient" if math.isfinite(result.loss) else "loss"
     advice = "lower training.learning_rate"
     sentence = f"the {what} is not finite at step {counters.step}; the step was not taken{kept}"
     if captures is None:

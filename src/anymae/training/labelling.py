@@ -3,7 +3,9 @@
 Shapes: R rows, T targets.
 """
 
+import hashlib
 import logging
+from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -15,9 +17,7 @@ from anymae.data.dataset import Dataset
 from anymae.data.splits import Parts, row_groups, split_rows
 from anymae.errors import DataError
 from anymae.task import FinetuneConfig, TaskConfig
-from anymae.training.fit import Rows
 from anymae.training.targets import (
-    Labelled,
     Labels,
     encode_labels,
     infer_task,
@@ -31,9 +31,32 @@ from anymae.training.targets import (
 logger = logging.getLogger(__name__)
 
 
+class Labelled(NamedTuple):
+    """Rows with their targets, and which of them to learn from."""
+
+    dataset: Dataset
+    targets: npt.NDArray[np.float32]
+    """`(rows, T)`: standardised numbers, class numbers, or 0 and 1; NaN is unknown."""
+    weights: npt.NDArray[np.float32] | None
+    """`(rows,)`, weight of each row; `None` counts all alike."""
+    train: IntArray
+    """Positions in the data set."""
+    valid: IntArray
+    """Likewise; they choose the best look."""
+
+    @property
+    def digest(self) -> str:
+        """Hash of the inputs, of what is known about them, and of which rows are for what."""
+        split = Parts(self.train, self.valid, np.arange(0)).digest
+        found = hashlib.sha256(f"{self.dataset.preparation.fingerprint} {split}".encode())
+        for array in (self.targets, self.weights):
+            found.update(b"" if array is None else np.ascontiguousarray(array).tobytes())
+        return found.hexdigest()
+
+
 def label(
     dataset: Dataset, data_config: DataConfig, config: FinetuneConfig, *, seed: int
-) -> tuple[TaskConfig, Rows, IntArray]:
+) -> tuple[TaskConfig, Labelled, IntArray]:
     """Find the task, each row's targets, and which rows are for what.
 
     Args:
@@ -91,7 +114,7 @@ def label_parts(
     *,
     seed: int,
     labels: Labels | None = None,
-) -> tuple[TaskConfig, Rows, IntArray]:
+) -> tuple[TaskConfig, Labelled, IntArray]:
     """Find the task and each row's targets for rows that are split: `label` does both.
 
     Args:
@@ -131,7 +154,7 @@ def label_parts(
             task = infer_task(labels, train, type=task.type, readout=config.readout)
     tell_absent(task, truth, train)
     weights = _training_weights(read_weights(dataset), config)
-    return task, Rows(Labelled(dataset, standardise(task, truth), weights), train, valid), test
+    return task, Labelled(dataset, standardise(task, truth), weights, train, valid), test
 
 
 def split_labels(
@@ -186,15 +209,14 @@ def _draw_labels(
     return drawn[kept], drawn[held]
 
 
-def check_weights(rows: Rows) -> None:
+def check_weights(rows: Labelled) -> None:
     """Refuse a part whose loss would be a sum of nothing.
 
     Raises:
         DataError: All training or all validation rows have the weight 0.
     """
-    weights = rows.labelled.weights
     for name, index in (("training", rows.train), ("validation", rows.valid)):
-        if weights is not None and len(index) and not weights[index].any():
+        if rows.weights is not None and len(index) and not rows.weights[index].any():
             raise DataError(
                 f"all {len(index):,} {name} rows have the weight 0; give some of them a weight "
                 "above 0, or split the rows otherwise"

@@ -157,7 +157,14 @@ def _choose(
     ordered, used = sorted(strengths), [fold for fold in folds if all(map(len, fold))]
 
     def losses(fold: tuple[IntArray, IntArray], tried: Sequence[float]) -> Array:
-        return np.array(list(_held_out(task, rows, truth, weights, tried, *fold)))
+        """Return the loss of the rows held out, by a fit to those kept at each strength."""
+        kept, held = fold
+        wanted, counted = torch.from_numpy(truth[held]), torch.from_numpy(weights[held])
+        found = []
+        for weight, bias in _fits(task, rows[kept], truth[kept], weights[kept], tried):
+            outputs = torch.from_numpy(rows[held] @ weight.T + bias)
+            found.append(float(task_losses(task, outputs, wanted, weights=counted)[0]))
+        return np.array(found)
 
     if task.type == "regression":  # by fold: all strengths share what is slow about one
         curve = iter(sum((losses(fold, ordered) for fold in used), np.zeros(len(ordered))))
@@ -171,26 +178,6 @@ def _choose(
         if worse == 2:
             break
     return best
-
-
-def _held_out(
-    task: TaskConfig,
-    rows: Array,
-    truth: Array,
-    weights: Array,
-    strengths: Sequence[float],
-    kept: IntArray,
-    held: IntArray,
-) -> Iterator[float]:
-    """Return the loss of the rows held out, by a fit to those kept at each strength."""
-    for weight, bias in _fits(task, rows[kept], truth[kept], weights[kept], strengths):
-        total, _ = task_losses(
-            task,
-            torch.from_numpy(rows[held] @ weight.T + bias),
-            torch.from_numpy(truth[held]),
-            weights=torch.from_numpy(weights[held]),
-        )
-        yield float(total)
 
 
 def _fits(

@@ -6,6 +6,7 @@ into forward passes. Nothing is drawn in sequence, so loading starts at any step
 
 import sys
 from collections.abc import Iterator
+from dataclasses import dataclass
 from typing import Generic, NamedTuple
 
 import numpy as np
@@ -27,6 +28,7 @@ class Piece(NamedTuple, Generic[BatchT]):
     """1, or 0 where a process without rows of its own computes along for the others."""
 
 
+@dataclass(eq=False)
 class StepLoader(Dataset[list[Piece[BatchT]]]):
     """The pieces of each step.
 
@@ -39,18 +41,12 @@ class StepLoader(Dataset[list[Piece[BatchT]]]):
         world: Number of processes.
     """
 
-    def __init__(
-        self,
-        objective: Objective[BatchT],
-        *,
-        order: Order,
-        rows: IntArray,
-        piece: int,
-        rank: int = 0,
-        world: int = 1,
-    ) -> None:
-        self.objective, self.order, self.rows = objective, order, rows
-        self.piece, self.rank, self.world = piece, rank, world
+    objective: Objective[BatchT]
+    order: Order
+    rows: IntArray
+    piece: int
+    rank: int = 0
+    world: int = 1
 
     def __getitem__(self, step: int) -> list[Piece[BatchT]]:
         """Read this process's pieces of global step `step`."""

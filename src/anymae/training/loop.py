@@ -1,7 +1,7 @@
 """The training loop: step, look, log, save, and leave when asked. It knows no method.
 
 What a step is stands in `step.py`, what is saved in `checkpoint.py`, what is trained on in an
-`Objective`. All that lives longer than a step is in `_State`, and all of it is saved.
+`Objective`. All that lives longer than a step is in `Trained`, and all of it is saved.
 """
 
 import logging
@@ -46,14 +46,17 @@ class Rhythm(NamedTuple):
 
 
 @dataclass
-class _State:
-    """What has to survive a kill, beside weights and optimizer."""
+class Trained:
+    """How far a training is: all that has to survive a kill, beside weights and optimizer."""
 
     step: int = 0
+    """Optimizer steps done."""
     best_step: int | None = None
+    """Step of the best look; `None` without looks."""
     best_loss: float | None = None
     looks_since_best: int = 0
     seconds: float = 0.0
+    """Wall-clock time over all parts of the run."""
     window: dict[str, float] = field(default_factory=dict)
     """Sums since the last line of the log."""
 
@@ -80,20 +83,6 @@ class _Clock:
         return self.waited / max(self.waited + self.worked, 1e-9)
 
 
-class Trained(NamedTuple):
-    """What a finished loop leaves."""
-
-    step: int
-    """Optimizer steps done."""
-    best_step: int | None
-    """Step of the best look; `None` without looks."""
-    best_loss: float | None
-    seconds: float
-    """Wall-clock time over all parts of the run."""
-    best_weights: Mapping[str, Tensor] | None
-    """Weights of the best look where there is no store to read them from."""
-
-
 @dataclass(kw_only=True)
 class Loop(Generic[BatchT]):
     """Trains from any step to the last.
@@ -110,6 +99,7 @@ class Loop(Generic[BatchT]):
         extra: Asked at each checkpoint for what is stored with it.
         captures: How a step that may not be taken is captured; `None` captures nothing.
         report: Called after each step.
+        best_weights: Those of the best look, where there is no store to read them from.
     """
 
     model: nn.Module
@@ -123,11 +113,11 @@ class Loop(Generic[BatchT]):
     extra: Callable[[], Mapping[str, Any]] = dict
     captures: Captures[BatchT] | None = None
     report: Report | None = None
+    best_weights: Mapping[str, Tensor] | None = field(default=None, init=False)
 
     def __post_init__(self) -> None:
-        self._state = _State()
+        self._state = Trained()
         self._saved: int | None = None
-        self._best_weights: dict[str, Tensor] | None = None
         self._begin = time.perf_counter()
         self._clock = _Clock()
         self._so_far = _Clock()
@@ -172,9 +162,7 @@ class Loop(Generic[BatchT]):
                 better = self._look()
             if better or self._is_due(rhythm.checkpoint_every):
                 self._save()
-        return Trained(
-            state.step, state.best_step, state.best_loss, state.seconds, self._best_weights
-        )
+        return state
 
     def _is_due(self, every: int) -> bool:
         return self._state.step % every == 0 or self._state.step == self.rhythm.steps
@@ -291,7 +279,7 @@ class Loop(Generic[BatchT]):
         if better and math.isfinite(look.loss):
             state.best_step, state.best_loss, state.looks_since_best = state.step, look.loss, 0
             if self.store is None:
-                self._best_weights = weights_of(self.model)
+                self.best_weights = weights_of(self.model)
             return True
         state.looks_since_best += 1
         return False
@@ -337,7 +325,7 @@ class Loop(Generic[BatchT]):
         self.model.load_state_dict(dict(start.model))
         load_optimizer(self.stepper.optimizer, self.model, start.optimizer)
         known = {name: start.state[name] for name in asdict(self._state)}
-        self._state = _State(**known)
+        self._state = Trained(**known)
         self._saved = self._state.step
         if self.log is not None and self.stepper.processes.is_main:
             self.log.rewind(self._state.step)

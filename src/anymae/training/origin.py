@@ -30,9 +30,7 @@ class Origin:
     data: dict[str, Any] | None
     """Its preparation of the data, which is kept; `None` where it has none."""
     state: Mapping[str, Tensor] | None
-    """Its weights; `None` where they cannot be had and only a checkpoint can be gone on from."""
-    problem: str = ""
-    """Why they cannot be had."""
+    """Its weights; `None` where a run is gone on with, which has its own."""
 
     def weights(self) -> Mapping[str, Tensor]:
         """Return the weights to begin with.
@@ -40,16 +38,12 @@ class Origin:
         Raises:
             ConfigError: They are gone or changed since the run was begun.
         """
-        if self.state is None:
-            raise ConfigError(f"the run has no checkpoint to go on from, and {self.problem}")
-        return self.state
-
-
-def begin_from(recipe: Recipe, init: str | Path | None) -> Recipe:
-    """Let `init` replace what a recipe begins with; `None` leaves it."""
-    if init is None:
-        return recipe
-    return recipe.model_copy(update={"init": str(init), "init_sha256": None})
+        if self.state is not None:
+            return self.state
+        try:
+            return load_origin(self.path, self.sha256 or None).weights()
+        except (ConfigError, FolderError) as error:
+            raise ConfigError(f"the run has no checkpoint to go on from, and {error}") from None
 
 
 def absolute(name: str | None) -> str | None:
@@ -89,7 +83,7 @@ def find_origin(recipe: Recipe, folder: Path | None) -> Origin | None:
     Args:
         recipe: What was asked for.
         folder: Of a run to go on with, whose own sizes and preparation of the data are taken;
-            then the weights may be missing.
+            the weights may be missing then, and are not looked for.
 
     Raises:
         UserInputError: There is no such model, or it is not the one that the recipe means.
@@ -99,19 +93,13 @@ def find_origin(recipe: Recipe, folder: Path | None) -> Origin | None:
     if folder is None or not ((folder / CONFIG).exists() and (folder / DATA).exists()):
         return load_origin(recipe.init, recipe.init_sha256)
     config, data = parse(ModelConfig, read_config(folder)), read_json(folder / DATA)
-    state, problem = None, ""
-    try:
-        state = load_origin(recipe.init, recipe.init_sha256).state
-    except (ConfigError, FolderError) as error:
-        problem = str(error)
     return Origin(
         path=recipe.init,
         sha256=recipe.init_sha256 or "",
         config=config,
         # A split is stored where the run fitted its own preparation, as it does again.
         data=None if data.get("split") else data,
-        state=state,
-        problem=problem,
+        state=None,
     )
 
 

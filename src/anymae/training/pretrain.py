@@ -6,7 +6,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, fields
 from html import escape
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 from anymae.config import DataConfig, Recipe, TrainingConfig, parse
 from anymae.data.join import read_like
@@ -15,23 +15,16 @@ from anymae.errors import ConfigError, FolderError, InterruptedRunError, UserInp
 from anymae.files import read_json, remove_folder
 from anymae.hub import DATA, load
 from anymae.model import MaskedAutoencoder
-from anymae.recipes import LENGTHS, apply_settings, load_recipe
+from anymae.recipes import LENGTHS, load_recipe
 from anymae.training.checkpoint import STATE, Checkpoints
 from anymae.training.folder import CHECKPOINTS, NO_EXAMPLES, RECIPE, RunFolder
 from anymae.training.identity import unlike, unlike_data
 from anymae.training.log import Entry, read_metrics
-from anymae.training.origin import absolute, begin_from, recall_origin
+from anymae.training.origin import absolute, recall_origin
 from anymae.training.processes import Processes
 from anymae.training.progress import Report, notebook_progress
 from anymae.training.requests import Requests
-from anymae.training.resolve import (
-    differing,
-    few,
-    read_recipe,
-    refuse_sizes,
-    resolve_job,
-    withhold,
-)
+from anymae.training.resolve import differing, few, read_recipe, refuse_sizes, resolve_job
 from anymae.training.session import Options, Session
 
 logger = logging.getLogger(__name__)
@@ -151,23 +144,11 @@ def pretrain(
     """
     # Every keyword is either a setting, which the recipe checks by name, or in `Options`.
     keywords = dict(locals())
-    asked = _Asked(data, *read_recipe(recipe), {**shorthands(keywords), **(settings or {})}, init)
+    chosen = {**shorthands(keywords), **(settings or {})}
+    asked, source = read_recipe(recipe, chosen, init=init, probe_target=probe_target)
     with notebook_progress(progress) as keywords["progress"]:
-        options = Options(**{name: keywords[name] for name in _SESSION})
-        return _pretrain(asked, RunFolder(out), options)
-
-
-class _Asked(NamedTuple):
-    """What to compute."""
-
-    data: object
-    recipe: Recipe
-    source: Path | None
-    settings: Mapping[str, object]
-    init: str | Path | None
-
-
-_SESSION = tuple(field.name for field in fields(Options))
+        options = Options(**{field.name: keywords[field.name] for field in fields(Options)})
+        return _pretrain(data, asked, source, RunFolder(out), options)
 
 
 def shorthands(keywords: Mapping[str, object]) -> dict[str, object]:
@@ -186,10 +167,10 @@ def shorthands(keywords: Mapping[str, object]) -> dict[str, object]:
     return found
 
 
-def _pretrain(asked: _Asked, folder: RunFolder, options: Options) -> Run:
+def _pretrain(
+    data: object, recipe: Recipe, source: Path | None, folder: RunFolder, options: Options
+) -> Run:
     requests = Requests(options.stop_after)
-    recipe = apply_settings(asked.recipe, asked.settings)
-    recipe = begin_from(withhold(recipe, options.probe_target), asked.init)
     local = recipe.init is not None and "://" not in recipe.init
     if local and not options.resume and Path(recipe.init or "").resolve() == folder.path.resolve():
         raise FolderError(f"{folder.path} is the run to start from; name another with --out")
@@ -198,7 +179,7 @@ def _pretrain(asked: _Asked, folder: RunFolder, options: Options) -> Run:
     if goes_on:
         recipe = recall_origin(recipe, folder.path)
     if options.resume and folder.is_finished and not _asks_for_other_length(recipe, folder):
-        _require_own_command(asked, recipe, folder)
+        _require_own_command(data, recipe, folder)
         logger.warning("%s is finished; there is nothing left to do", folder.path)
         if options.no_examples and not folder.has_no_examples:
             folder.note({NO_EXAMPLES: True})
@@ -207,7 +188,7 @@ def _pretrain(asked: _Asked, folder: RunFolder, options: Options) -> Run:
     with Processes(device, track=options.trackers, folder=folder.path) as processes:
         with processes.main_first():
             before = folder.path if goes_on else None
-            job = resolve_job(asked.data, recipe, source=asked.source, folder=before)
+            job = resolve_job(data, recipe, source=source, folder=before)
         for note in (*job.dataset.roles.describe(), *job.notes) if processes.is_main else ():
             logger.info("%s", note)
         with requests:
@@ -216,14 +197,14 @@ def _pretrain(asked: _Asked, folder: RunFolder, options: Options) -> Run:
     return Run(folder.path, model, metrics)
 
 
-def _require_own_command(asked: _Asked, recipe: Recipe, folder: RunFolder) -> None:
+def _require_own_command(data: object, recipe: Recipe, folder: RunFolder) -> None:
     """Refuse to take a finished run for one of other settings or data."""
     stored = load_recipe(folder.path / RECIPE)
     found, of = unlike(stored, recipe), "settings"
-    if asked.data is not None or recipe.data.path is not None:
+    if data is not None or recipe.data.path is not None:
         found += unlike_data(stored.data, recipe.data)
         if not found:
-            found, of = _other_content(asked, recipe, folder, stored.data), "data"
+            found, of = _other_content(data, recipe, folder, stored.data), "data"
     if found:
         raise ConfigError(
             f"{folder.path} is finished, as a run of other {of} ({few(found)}); repeat its "
@@ -232,21 +213,21 @@ def _require_own_command(asked: _Asked, recipe: Recipe, folder: RunFolder) -> No
 
 
 def _other_content(
-    asked: _Asked, recipe: Recipe, folder: RunFolder, stored: DataConfig
+    data: object, recipe: Recipe, folder: RunFolder, stored: DataConfig
 ) -> list[str]:
     """Say in what data differ from those of a finished run; its own files may be gone by now."""
     if not (folder.path / DATA).exists():
         return []
     refuse_sizes(recipe)
-    data = str(asked.data) if isinstance(asked.data, str | Path) else recipe.data.path
-    now = {absolute(name) for name in (data, *recipe.data.files) if name is not None}
+    path = str(data) if isinstance(data, str | Path) else recipe.data.path
+    now = {absolute(name) for name in (path, *recipe.data.files) if name is not None}
     before = {absolute(name) for name in (stored.path, *stored.files) if name is not None}
     prepared = Preparation.from_json(read_json(folder.path / DATA))
     settings = recipe.data.model_copy(update={"missing": prepared.missing})
     # Data that a run took in as another's inputs, with no split, are read as that one's.
     like = None if prepared.split else prepared
     try:
-        frame = read_like(data if asked.data is None else asked.data, settings, like).frame
+        frame = read_like(path if data is None else data, settings, like).frame
     except UserInputError:
         if before == now and not all(Path(name or "").exists() for name in now):
             return []

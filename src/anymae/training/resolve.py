@@ -141,27 +141,17 @@ def with_absolute_paths(recipe: Recipe) -> Recipe:
     return recipe.model_copy(update={"data": data, "init": absolute(recipe.init)})
 
 
-def steps_per_epoch(job: Job, global_batch: int) -> int:
-    """Return the steps of a pass over the training rows.
-
-    Args:
-        job: Whose rows.
-        global_batch: Rows of a step, of all processes together; several strings may share one.
-    """
-    return -(-len(job.dataset.parts.train) // round(global_batch * job.dataset.strings_per_row))
-
-
 def steps_of(job: Job, global_batch: int) -> int | None:
     """Return the optimizer steps of a run; `None` where minutes decide.
 
     Args:
         job: What is asked for; where that is no length, `DEFAULT_EPOCHS` passes within limits.
-        global_batch: Rows of a step, of all processes together.
+        global_batch: Rows of a step, of all processes together; several strings may share one.
     """
+    rows, batch = len(job.dataset.parts.train), round(global_batch * job.dataset.strings_per_row)
     if not length_is_open(job.training):
-        return total_steps(job.training, steps_per_epoch(job, global_batch))
-    batch = round(global_batch * job.dataset.strings_per_row)
-    passes = math.ceil(DEFAULT_EPOCHS * len(job.dataset.parts.train) / batch)
+        return total_steps(job.training, -(-rows // batch))
+    passes = math.ceil(DEFAULT_EPOCHS * rows / batch)
     return min(max(passes, FEWEST_STEPS), MOST_STEPS)
 
 
@@ -172,15 +162,12 @@ def length_is_open(training: TrainingConfig) -> bool:
 
 def _data_settings(data: object, recipe: Recipe) -> tuple[object, DataConfig]:
     """Return what to open, and how."""
-    settings, fill = recipe.data, {}
-    if data is None:
-        data = settings.path
+    data = recipe.data.path if data is None else data
     if data is None:
         raise DataError("no data are named; give a file, or a recipe with data.path")
-    fill["path"] = str(data) if isinstance(data, (str, Path)) else None
-    if settings.too_long is None:
-        fill["too_long"] = "crop"
-    return data, settings.model_copy(update=fill)
+    path = str(data) if isinstance(data, (str, Path)) else None
+    fill = {"path": path, "too_long": recipe.data.too_long or "crop"}
+    return data, recipe.data.model_copy(update=fill)
 
 
 def _open(
@@ -253,21 +240,34 @@ def _compare_with_source(source: Path | None, dataset: Dataset) -> list[str]:
     return [f"the data are those of {source.parent}, to the byte"]
 
 
-def withhold(recipe: Recipe, column: str | None) -> Recipe:
-    """Let a column be no input, as it is what a probe predicts; `None` leaves the recipe."""
-    if column is None:
-        return recipe
-    targets = dict.fromkeys([*recipe.data.target, column])
-    return apply_settings(recipe, {"data.target": list(targets)})
+def read_recipe(
+    recipe: str | Path | Recipe | None,
+    settings: Mapping[str, object],
+    *,
+    init: str | Path | None,
+    probe_target: str | None,
+) -> tuple[Recipe, Path | None]:
+    """Return what is asked for, and the file that the recipe came from.
 
+    Args:
+        recipe: What to begin with; `None` leaves everything open.
+        settings: Keys of the recipe, which win over it.
+        init: The run whose weights to begin with, in place of the recipe's.
+        probe_target: A column that is no input, as it is what a probe predicts.
 
-def read_recipe(recipe: str | Path | Recipe | None) -> tuple[Recipe, Path | None]:
-    """Return a recipe, and the file it came from."""
-    if recipe is None:
-        return Recipe(), None
-    if isinstance(recipe, Recipe):
-        return recipe, None
-    return load_recipe(recipe), Path(recipe)
+    Raises:
+        ConfigError: The file cannot be read, or a setting does not fit.
+    """
+    source = None
+    if isinstance(recipe, str | Path):
+        source, recipe = Path(recipe), load_recipe(recipe)
+    asked = apply_settings(recipe or Recipe(), settings)
+    if probe_target is not None:
+        targets = dict.fromkeys([*asked.data.target, probe_target])
+        asked = apply_settings(asked, {"data.target": list(targets)})
+    if init is not None:
+        asked = asked.model_copy(update={"init": str(init), "init_sha256": None})
+    return asked, source
 
 
 def few(differences: Sequence[str]) -> str:

@@ -12,9 +12,9 @@ from anymae.data.sampler import spaced
 from anymae.errors import AnymaeError, ConfigError
 from anymae.files import read_json, told, write_json, write_tensors
 from anymae.hub import DATA, WEIGHTS
-from anymae.inference.compute import ComputeConfig
 from anymae.inference.novelty import median_score
 from anymae.model import MaskedAutoencoder
+from anymae.training.answers import computed_on
 from anymae.training.checkpoint import Checkpoints, Snapshot, read_checkpoint
 from anymae.training.determinism import reproducible
 from anymae.training.folder import NO_EXAMPLES, RunFolder, environment
@@ -269,10 +269,7 @@ class Session:
         # Strings that were joined into one row are not what other data's rows will be.
         if model.data is None or not len(rows) or self.job.recipe.data.pack:
             return
-        device = self.processes.device
-        # Of several processes each names its own GPU, and a CPU is numbered then, too.
-        config = ComputeConfig(device=str(device) if device.type == "cuda" else device.type)
-        found = median_score(model, self.job.dataset, rows, config)
+        found = median_score(model, self.job.dataset, rows, computed_on(self.processes.device))
         model.data = {**model.data, "median_score": found}
 
 

@@ -33,7 +33,6 @@ OPEN = ("learning_rates", "seeds")
 """What may differ: each training belongs to one rate and seed."""
 
 Looks = list[tuple[int, float]]
-Sizes = Mapping[str, torch.Size]
 
 
 class Left(NamedTuple):
@@ -67,21 +66,14 @@ class Stages:
     def __init__(
         self, folder: Path, identity: Mapping[str, Any], processes: Processes, *, resume: bool
     ) -> None:
-        self.folder, self._identity, self.processes = folder, identity, processes
-        self.threads: int = identity["threads"] or torch.get_num_threads()
-        """CPU threads, the same as in the earlier part."""
+        self.folder, self.processes = folder, processes
         self.goes_on = resume and is_begun(folder)
         """True where an earlier part left something."""
+        before = _read_asked(folder) if self.goes_on else {"threads": torch.get_num_threads()}
+        self.identity = {**identity, "threads": identity["threads"] or before["threads"]}
+        """What must be the same to go on, CPU threads among it."""
         if self.goes_on:
-            before = _read_asked(folder)
-            if identity["threads"] is None:
-                self.threads = before["threads"]
             refuse_another(before, self.identity, f"the fine-tuning in {folder.parent}", OPEN)
-
-    @property
-    def identity(self) -> dict[str, Any]:
-        """What must be the same to go on."""
-        return {**self._identity, "threads": self.threads}
 
     def begin(self) -> None:
         """Make the folder that of this fine-tuning; again and again has no effect."""
@@ -93,21 +85,20 @@ class Stages:
         self.goes_on = True
         self.processes.wait()
 
-    def stage(self, name: str, sizes: Sizes, *, keep: int) -> "Stage":
-        """Return the place of a training.
-
-        Args:
-            name: Its name.
-            sizes: Shapes of its weights, by name.
-            keep: Newest checkpoints that stay, beside the best.
-        """
-        return Stage(self, name, sizes, keep)
-
 
 class Stage:
-    """The place of one training."""
+    """The place of one training.
 
-    def __init__(self, stages: Stages, name: str, sizes: Sizes, keep: int) -> None:
+    Args:
+        stages: Of which it is one.
+        name: Its name.
+        sizes: Shapes of its weights, by name.
+        keep: Newest checkpoints that stay, beside the best.
+    """
+
+    def __init__(
+        self, stages: Stages, name: str, sizes: Mapping[str, torch.Size], *, keep: int
+    ) -> None:
         self._stages, self._sizes, self._processes = stages, sizes, stages.processes
         self.folder = stages.folder / name
         self.store = Checkpoints(self.folder, keep=keep)

@@ -7,6 +7,8 @@ total is known before the first forward pass, each piece goes backward on its su
 
 import math
 from collections.abc import Sequence
+from contextlib import nullcontext
+from dataclasses import dataclass
 from typing import Generic, NamedTuple
 
 import torch
@@ -36,6 +38,7 @@ class StepResult(NamedTuple):
         return math.isfinite(self.loss) and math.isfinite(self.grad_norm)
 
 
+@dataclass(eq=False)
 class Stepper(Generic[BatchT]):
     """Takes optimizer steps.
 
@@ -47,18 +50,14 @@ class Stepper(Generic[BatchT]):
         processes: This process among the others.
     """
 
-    def __init__(
-        self,
-        model: nn.Module,
-        objective: Objective[BatchT],
-        optimizer: torch.optim.Optimizer,
-        *,
-        config: TrainingConfig,
-        processes: Processes,
-    ) -> None:
-        self.model, self.objective, self.optimizer = model, objective, optimizer
-        self.config, self.processes = config, processes
-        self._trained = [p for p in model.parameters() if p.requires_grad]
+    model: nn.Module
+    objective: Objective[BatchT]
+    optimizer: torch.optim.Optimizer
+    config: TrainingConfig
+    processes: Processes
+
+    def __post_init__(self) -> None:
+        self._trained = [p for p in self.model.parameters() if p.requires_grad]
 
     def compute(
         self, pieces: Sequence[Piece[BatchT]], counters: Counters, total: float
@@ -74,12 +73,10 @@ class Stepper(Generic[BatchT]):
         scale = self.processes.world / (total or 1.0)
         sums = []
         for number, piece in enumerate(pieces):
-            with self.processes.peers():
-                if number + 1 < len(pieces):
-                    with self.processes.alone(self.model):
-                        sums.append(self._backward(piece, counters, number, scale))
-                else:
-                    sums.append(self._backward(piece, counters, number, scale))
+            is_last = number + 1 == len(pieces)
+            alone = nullcontext() if is_last else self.processes.alone(self.model)
+            with self.processes.peers(), alone:
+                sums.append(self._backward(piece, counters, number, scale))
         limit = self.config.clip if self.config.clip is not None else math.inf
         norm = nn.utils.clip_grad_norm_(self._trained, limit)
         # One wait for the device in each step: both numbers come over together.

@@ -5,7 +5,6 @@ Shapes: R rows, T targets.
 
 import logging
 from collections.abc import Iterable, Mapping, Sequence
-from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -37,16 +36,6 @@ FEW = 10
 
 FEWEST_COMPARED, ALIKE = 5, 0.95
 """Rows by which strings can be said to be as long as their rows, and the share that has to be."""
-
-
-class Labelled(NamedTuple):
-    """Rows with their targets."""
-
-    dataset: Dataset
-    targets: npt.NDArray[np.float32]
-    """`(rows, T)`: standardised numbers, class numbers, or 0 and 1; NaN is unknown."""
-    weights: npt.NDArray[np.float32] | None
-    """`(rows,)`, weight of each row; `None` counts all alike."""
 
 
 def read_labels(dataset: Dataset, names: Sequence[str]) -> Labels:
