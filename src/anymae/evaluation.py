@@ -241,7 +241,7 @@ def evaluate_rows(
         targets=measured.targets,
         groups=apart.metrics,
         group_rows=apart.rows,
-        num_groups=apart.count,
+        num_groups=apart.total,
         weight=dataset.roles.weight,
         trained_weight=(model.data or {}).get("roles", {}).get("weight"),
         confusion=_confusion(task, truth, found, weights),
@@ -333,7 +333,7 @@ class _Groups(NamedTuple):
 
     metrics: dict[str, dict[str, Estimate]]
     rows: dict[str, int]
-    count: int
+    total: int
 
 
 def _by_group(
