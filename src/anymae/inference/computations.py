@@ -1,22 +1,30 @@
-"""What can be computed of rows: embeddings, states of inputs, answers, scores.
+"""What can be computed of rows: embeddings, states of inputs, answers, scores; how files name it.
 
-Shapes: B rows, N inputs, D width, W decoder width, S members, A numbers of an answer, M masks.
+Shapes: B rows of a batch, R rows, N inputs, D width, W decoder width, F numbers, S members,
+A numbers of an answer, M masks.
 """
 
-from typing import Literal, cast, get_args
+from collections.abc import Mapping
+from typing import Literal, Protocol, cast, get_args
 
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
 import torch
 from torch import Tensor
 
-from anymae.data.batch import Batch
+from anymae.data.batch import Batch, IntArray
 from anymae.errors import UserInputError
 from anymae.hub import Model
-from anymae.model import Backbone, MaskedAutoencoder
+from anymae.inference.compute import Computation, FloatArray
+from anymae.model import MaskedAutoencoder
 from anymae.nn.encoder import take
 from anymae.nn.readout import MeanReadout, make_readout
-from anymae.predictor import Ensemble, Predictor, to_probabilities
+from anymae.predictor import Answered, Ensemble, Predictor, members_of, to_probabilities
 from anymae.randomness import Draws, Purpose, row_keys
 from anymae.task import ReadoutConfig
+
+Columns = Mapping[str, pa.Array]
 
 Reading = Literal["mean", "layers", "kernel"]
 """Readouts that need no training: the name of each is that of its readout."""
@@ -25,6 +33,26 @@ DECODED = (
     "the vector of each input is the decoder's state at its position, as a perceiver's latents "
     "belong to no input"
 )
+
+
+class Output(Computation, Protocol):
+    """A computation whose numbers files hold."""
+
+    @property
+    def model(self) -> Model:
+        """What computes."""
+        ...
+
+    def columns(self, values: FloatArray, counts: IntArray, *, nested: bool) -> Columns:
+        """Name the numbers of R rows, see `Numbers`; null where a row has none (all NaN).
+
+        With `nested` False (CSV) every column holds plain numbers or strings.
+        """
+        ...
+
+    def matrix(self, values: FloatArray) -> Answered:
+        """Return `(R, columns)` for `.npy`."""
+        ...
 
 
 class Embeddings:
@@ -54,6 +82,20 @@ class Embeddings:
         layers = self.model.encode_layers(batch.inputs, batch.valid)
         # The model is where it computes by now; a readout that is there stays as it is.
         return self._readout.to(batch.inputs.device).raw(layers)
+
+    def columns(self, values: FloatArray, counts: IntArray, *, nested: bool) -> Columns:
+        """Return `embedding`, fixed-size lists, or `e0`, `e1` ..."""
+        absent = np.asarray(np.isnan(values).all(1))
+        if not nested:
+            return {
+                f"e{number}": pa.array(column, pa.float32(), mask=absent)
+                for number, column in enumerate(values.T)
+            }
+        return {"embedding": _lists(values, absent)}
+
+    def matrix(self, values: FloatArray) -> FloatArray:
+        """Return the vectors."""
+        return values
 
 
 class InputStates:
@@ -98,6 +140,17 @@ class InputStates:
         place = (batch.valid.cumsum(1) - 1).clamp(min=0)
         return _blank(take(encoded.latents, place), batch.valid)
 
+    def columns(self, values: FloatArray, counts: IntArray, *, nested: bool) -> Columns:
+        """Return `states`, lists of fixed-size lists, for Parquet alone."""
+        ends = np.cumsum(counts)
+        offsets = pa.array(np.r_[0, ends], pa.int64(), mask=np.r_[counts == 0, False])
+        inner = _lists(values, np.asarray(np.isnan(values).all(1)))
+        return {"states": pa.LargeListArray.from_arrays(offsets, inner)}
+
+    def matrix(self, values: FloatArray) -> FloatArray:
+        """Fail: rows differ in their number of inputs."""
+        raise AssertionError("embed_to_file takes no .npy for vectors of each input")
+
 
 class Answers:
     """What a fine-tuned model answers, each member apart: S * A numbers.
@@ -117,6 +170,33 @@ class Answers:
         """Return `(B, S * A)`."""
         outputs = (member(batch.inputs, batch.valid) for member in self._members)
         return torch.cat([to_probabilities(self.model.task, out) for out in outputs], 1)
+
+    def columns(self, values: FloatArray, counts: IntArray, *, nested: bool) -> Columns:
+        """Return `predicted_TARGET`, then `probability_CLASS` and what ends in `_std`.
+
+        A spread ends in `_std_` where another answer has its name.
+        """
+        task, mean = self.model.task, self.matrix(values)
+        spread = members_of(task, values).std(0, ddof=1) if task.members > 1 else None
+        absent = np.isnan(mean).any(1)
+        out: dict[str, pa.Array] = {}
+        if task.type in ("binary", "multiclass"):
+            chosen = pa.array(mean.argmax(1), mask=absent)
+            out[f"predicted_{task.targets[0]}"] = pa.array(task.classes).take(chosen)
+        prefix = "probability_" if task.is_classification else "predicted_"
+        names = [f"{prefix}{name}" for name in task.answers]
+        for number, name in enumerate(names):
+            out[name] = pa.array(mean[:, number], mask=absent)
+            if spread is not None:
+                beside = f"{name}_std"
+                while beside in names or beside in out:
+                    beside += "_"
+                out[beside] = pa.array(spread[:, number], mask=absent)
+        return out
+
+    def matrix(self, values: FloatArray) -> Answered:
+        """Return the mean over members, `(R, A)`."""
+        return np.asarray(members_of(self.model.task, values).mean(0))
 
 
 class Scores:
@@ -147,6 +227,8 @@ class Scores:
             raise UserInputError(f"{num_masks} masks hide everything at once; use at least 2")
         self.model, self._seed = model, seed
         self.num_masks = num_masks or max(2, round(1 / model.config.masking.ratio))
+        self.reference: float | None = None
+        """Score of the row that others are compared with in a file."""
 
     def __call__(self, batch: Batch) -> Tensor:
         """Return `(B, 2)`: summed loss and number of inputs."""
@@ -159,6 +241,24 @@ class Scores:
             loss = loss + self.model(batch.inputs, batch.valid, masked).losses.sum(1)
         count = valid.sum(1)
         return torch.stack([loss.where(count > 1, torch.nan), count.float()], 1)
+
+    def columns(self, values: FloatArray, counts: IntArray, *, nested: bool) -> Columns:
+        """Return `score` (larger is odder), `inputs` and, with a reference, `difference`."""
+        score = self.matrix(values)[:, 0]
+        absent = np.isnan(values[:, 1])
+        known = np.where(absent, 0, values[:, 1]).round().astype(np.int32)
+        out: dict[str, pa.Array] = {
+            "score": pa.array(score, mask=np.isnan(score)),
+            "inputs": pa.array(known, mask=absent),
+        }
+        if self.reference is not None:
+            difference = score - np.float32(self.reference)
+            out["difference"] = pa.array(difference, mask=np.isnan(score))
+        return out
+
+    def matrix(self, values: FloatArray) -> FloatArray:
+        """Return the scores, `(R, 1)`: mean losses of an input."""
+        return values[:, :1] / values[:, 1:]
 
     def _deal(self, batch: Batch) -> Tensor:
         """Return the mask that hides each input, `(B, N)` int64, -1 where it is not valid.
@@ -174,7 +274,7 @@ class Scores:
         return (rank % self.num_masks).masked_fill(~batch.valid, -1)
 
 
-def one_encoder(model: Model) -> Backbone:
+def one_encoder(model: Model) -> MaskedAutoencoder | Predictor:
     """Return the model if it has one encoder.
 
     Raises:
@@ -204,3 +304,9 @@ def fine_tuned(model: Model) -> Predictor | Ensemble:
 
 def _blank(states: Tensor, valid: Tensor) -> Tensor:
     return states.masked_fill(~valid[:, :, None], torch.nan)
+
+
+def _lists(values: FloatArray, absent: npt.NDArray[np.bool_]) -> pa.Array:
+    flat = pa.array(np.ascontiguousarray(values).reshape(-1))
+    mask = pa.array(absent) if absent.any() else None
+    return pa.FixedSizeListArray.from_arrays(flat, values.shape[1], mask=mask)

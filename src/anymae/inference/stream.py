@@ -34,8 +34,8 @@ from anymae.files import (
     write_json,
     write_tensors,
 )
+from anymae.inference.computations import Output
 from anymae.inference.compute import Computation, ComputeConfig, Numbers, Progress, compute, placed
-from anymae.inference.layouts import Layout
 from anymae.inference.rows import OutputRows, Piece
 
 logger = logging.getLogger(__name__)
@@ -78,8 +78,7 @@ class Written:
 
 
 def write_rows(
-    computation: Computation,
-    layout: Layout,
+    output: Output,
     dataset: Dataset,
     out: Path,
     *,
@@ -91,8 +90,7 @@ def write_rows(
     """Compute numbers for every row and write them, in order.
 
     Args:
-        computation: What to compute.
-        layout: How the numbers are named.
+        output: What to compute, and how it is named.
         dataset: The rows.
         out: A file that ends in .parquet, .csv or .npy; see `require_output`.
         config: Where and how.
@@ -103,7 +101,7 @@ def write_rows(
     started = time.perf_counter()
     id_column = _id_for(out, dataset)
     rows = OutputRows(dataset)
-    size = _shard_rows(computation, dataset)
+    size = _shard_rows(output, dataset)
     bounds = [(start, min(start + size, len(rows))) for start in range(0, len(rows), size)]
     parts = out.with_name(f"{out.name}.parts")
     with told(parts, GO_ON):
@@ -113,9 +111,9 @@ def write_rows(
     done = taken_up = len(rows) - sum(stop - start for start, stop in missing)
     if progress is not None:
         progress(taken_up, len(rows))
-    with placed(computation.model, config):
+    with placed(output.model, config):
         for (start, stop), path in missing.items():
-            numbers = compute(computation, dataset, rows.piece(start, stop).positions, config)
+            numbers = compute(output, dataset, rows.piece(start, stop).positions, config)
             _store(path, numbers)
             done += stop - start
             if progress is not None:
@@ -123,9 +121,9 @@ def write_rows(
     computing = time.perf_counter() - started
     pieces = (rows.piece(start, stop) for start, stop in bounds)
     status: Counter[str] = Counter()
-    shards = _shards(parts, pieces, status, per_input=computation.per_input)
+    shards = _shards(parts, pieces, status, per_input=output.per_input)
     with told(out, GO_ON):
-        columns = _join(out, layout, rows, shards, id_column)
+        columns = _join(out, output, rows, shards, id_column)
     remove_folder(parts)
     return Written(
         out=str(out),
@@ -218,7 +216,7 @@ def _shards(
 
 def _join(
     out: Path,
-    layout: Layout,
+    output: Output,
     rows: OutputRows,
     shards: Iterator[tuple[Piece, Numbers]],
     id_column: str | None,
@@ -229,10 +227,10 @@ def _join(
     def fill(staged: Path) -> None:
         if out.suffix == ".npy":
             names.extend(["matrix"])
-            _write_npy(staged, len(rows), (layout.matrix(n.values) for _, n in shards))
+            _write_npy(staged, len(rows), (output.matrix(n.values) for _, n in shards))
             return
         nested = out.suffix == ".parquet"
-        tables = (to_table(layout, rows, *shard, id_column, nested=nested) for shard in shards)
+        tables = (to_table(output, rows, *shard, id_column, nested=nested) for shard in shards)
         names.extend(_write_tables(staged, tables, nested=nested))
 
     write_file(out, fill)
@@ -240,7 +238,7 @@ def _join(
 
 
 def to_table(
-    layout: Layout,
+    output: Output,
     rows: OutputRows,
     piece: Piece,
     numbers: Numbers,
@@ -253,7 +251,7 @@ def to_table(
     if id_column is not None:
         leading[id_column] = rows.column(id_column, piece)
     leading["status"] = piece.status
-    computed = layout.columns(numbers.values, numbers.counts, nested=nested)
+    computed = output.columns(numbers.values, numbers.counts, nested=nested)
     columns = dict(leading)
     for name, column in computed.items():
         free = name
