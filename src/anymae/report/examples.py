@@ -13,7 +13,6 @@ import torch
 
 from anymae.data.batch import Batch, IntArray
 from anymae.data.dataset import Dataset
-from anymae.data.preparation import Preparation
 from anymae.model import MaskedAutoencoder, Reconstruction
 from anymae.randomness import Draws, row_keys
 
@@ -39,11 +38,6 @@ class Example:
     """The inputs, with the model's best guess where one was hidden."""
     loss: float
     """Mean loss over the hidden inputs."""
-
-
-def preparation_of(model: MaskedAutoencoder) -> Preparation | None:
-    """Return how rows became a model's inputs, by which they are shown in the user's units."""
-    return None if model.data is None else Preparation.from_json(model.data)
 
 
 def reconstruct(model: MaskedAutoencoder, batch: Batch, *, seed: int = 0) -> list[Example]:

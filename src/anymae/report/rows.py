@@ -1,6 +1,6 @@
 """Examples as text for a terminal and as HTML: characters, cells, numbers, pixels.
 
-Values are shown in the user's units where the run's preparation is known.
+Values are shown in the user's units, which the preparation of the data knows.
 """
 
 from collections.abc import Iterator, Sequence
@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from anymae.config import NUM_SPECIAL, SEP, InputConfig
+from anymae.config import NUM_SPECIAL, SEP
 from anymae.data.preparation import Preparation
 from anymae.report.examples import Example
 from anymae.report.figures import as_image, picture_grid, series_grid
@@ -36,18 +36,11 @@ class Piece(NamedTuple):
     """True where that is the input itself: one text may stand for several."""
 
 
-def as_text(
-    examples: Sequence[Example],
-    inputs: InputConfig,
-    preparation: Preparation | None,
-    *,
-    guesses: bool = True,
-) -> str:
+def as_text(examples: Sequence[Example], preparation: Preparation, *, guesses: bool = True) -> str:
     """Show examples in a terminal: the row, what was hidden, what the model made of it.
 
     Args:
         examples: Rows.
-        inputs: What they are.
         preparation: Turns them back into the user's units.
         guesses: False leaves out what the model made of it.
     """
@@ -55,33 +48,31 @@ def as_text(
     for example in examples:
         head = f"row {example.row}: {example.masked.sum()} of {example.valid.sum()} inputs hidden"
         parts.append(f"{head}, loss {example.loss:.3f}" if guesses else head)
-        match inputs.kind:
+        match preparation.kind:
             case "bytes":
                 parts += _lines_of(characters(example), guesses)
             case "image":
-                parts += _shaded(example, inputs, preparation, guesses)
+                parts += _shaded(example, preparation, guesses)
             case _:
                 parts += [
                     f"  {piece.name:>16}  {piece.text:>12}"
                     + (f"  {HIDDEN}" if piece.hidden else "")
                     + (f" {piece.guess:>12}" if piece.hidden and guesses else "")
-                    for piece in cells(example, inputs, preparation)
+                    for piece in cells(example, preparation)
                 ]
         parts.append("")
     return "\n".join(parts)
 
 
-def as_html(
-    examples: Sequence[Example], inputs: InputConfig, preparation: Preparation | None
-) -> str:
+def as_html(examples: Sequence[Example], preparation: Preparation) -> str:
     """Show examples on a page; everything is inside the returned HTML."""
-    match inputs.kind:
+    match preparation.kind:
         case "bytes":
             return "\n".join(_html_characters(example) for example in examples)
         case "table":
-            return "\n".join(_html_cells(example, inputs, preparation) for example in examples)
+            return "\n".join(_html_cells(example, preparation) for example in examples)
         case "image":
-            return as_image(picture_grid(*pictures(examples, inputs, preparation)))
+            return as_image(picture_grid(*pictures(examples, preparation)))
     return as_image(series_grid(examples))
 
 
@@ -102,15 +93,14 @@ def characters(example: Example) -> list[Piece]:
     return pieces
 
 
-def cells(example: Example, inputs: InputConfig, preparation: Preparation | None) -> list[Piece]:
+def cells(example: Example, preparation: Preparation) -> list[Piece]:
     """Name each input of a row, with its value and the model's guess."""
     values, guesses = (
-        _restored(array, example.valid, inputs, preparation)
-        for array in (example.inputs, example.filled)
+        _restored(array, example.valid, preparation) for array in (example.inputs, example.filled)
     )
     rights = (example.inputs == example.filled).all(-1)
     names = [str(position) for position in range(len(values))]
-    if preparation is not None and inputs.kind == "table":
+    if preparation.kind == "table":
         names = [_printable(column["name"]) for column in preparation.statistics["columns"]]
     return [
         Piece(name, value, bool(hidden), guess, bool(right))
@@ -121,46 +111,35 @@ def cells(example: Example, inputs: InputConfig, preparation: Preparation | None
 
 
 def pictures(
-    examples: Sequence[Example], inputs: InputConfig, preparation: Preparation | None
+    examples: Sequence[Example], preparation: Preparation
 ) -> tuple[npt.NDArray[Any], npt.NDArray[np.bool_], npt.NDArray[Any]]:
     """Return pictures, which of their pixels were hidden, and the reconstructions.
 
     Returns:
         `(B, H, W, C)`, `(B, H, W)` bool, `(B, H, W, C)`.
     """
+    inputs = preparation.input
     assert inputs.grid is not None
-    shown = [np.stack([getattr(e, part) for e in examples]) for part in ("inputs", "filled")]
-    if preparation is not None:
-        shown = [preparation.restore(array) for array in shown]
-    else:
-        shown = [_unpatched(array, inputs) for array in shown]
+    shown, filled = (
+        preparation.restore(np.stack(arrays))
+        for arrays in ([e.inputs for e in examples], [e.filled for e in examples])
+    )
     masked = np.stack([example.masked for example in examples]).reshape(-1, *inputs.grid)
     hidden = masked.repeat(inputs.patch, axis=1).repeat(inputs.patch, axis=2)
-    return shown[0], hidden, shown[1]
-
-
-def _unpatched(array: npt.NDArray[Any], inputs: InputConfig) -> npt.NDArray[Any]:
-    assert inputs.grid is not None
-    (down, across), side = inputs.grid, inputs.patch
-    cut = array.reshape(len(array), down, across, side, side, -1).transpose(0, 1, 3, 2, 4, 5)
-    return cut.reshape(len(array), down * side, across * side, -1)
+    return shown, hidden, filled
 
 
 def _restored(
-    array: npt.NDArray[Any],
-    valid: npt.NDArray[np.bool_],
-    inputs: InputConfig,
-    preparation: Preparation | None,
+    array: npt.NDArray[Any], valid: npt.NDArray[np.bool_], preparation: Preparation
 ) -> list[str]:
     """Word the inputs of one row in the user's units."""
-    if inputs.kind == "table" and preparation is not None:
+    if preparation.kind == "table":
         known = np.where(valid[:, None], array, np.nan)
         row = preparation.restore(known[None]).to_pylist()[0]
         return [_word(value) for value in row.values()]
-    numbers = array if preparation is None else preparation.restore(array[None])[0]
     return [
         ", ".join(_word(float(number)) for number in row) if real else "missing"
-        for row, real in zip(numbers, valid, strict=True)
+        for row, real in zip(preparation.restore(array[None])[0], valid, strict=True)
     ]
 
 
@@ -206,11 +185,9 @@ def _lines_of(pieces: Sequence[Piece], guesses: bool) -> Iterator[str]:
     yield f"  {right} of {len(hidden)} hidden characters guessed right"
 
 
-def _shaded(
-    example: Example, inputs: InputConfig, preparation: Preparation | None, guesses: bool
-) -> Iterator[str]:
+def _shaded(example: Example, preparation: Preparation, guesses: bool) -> Iterator[str]:
     """Draw row, mask and reconstruction side by side, the brightness as a sign."""
-    picture, hidden, filled = pictures([example], inputs, preparation)
+    picture, hidden, filled = pictures([example], preparation)
     low, high = float(picture.min()), float(picture.max())
     for y in range(picture.shape[1]):
         signs = [
@@ -244,7 +221,7 @@ def _html_characters(example: Example) -> str:
     return f'<p class="row"><b>{example.row}</b> <code>{"".join(signs)}</code></p>'
 
 
-def _html_cells(example: Example, inputs: InputConfig, preparation: Preparation | None) -> str:
+def _html_cells(example: Example, preparation: Preparation) -> str:
     rows = "".join(
         f"<tr><td>{escape(piece.name)}</td><td>{escape(piece.text)}</td>"
         + (
@@ -252,7 +229,7 @@ def _html_cells(example: Example, inputs: InputConfig, preparation: Preparation 
             if piece.hidden
             else "<td></td></tr>"
         )
-        for piece in cells(example, inputs, preparation)
+        for piece in cells(example, preparation)
     )
     head = "<tr><th>column</th><th>value</th><th>guess where hidden</th></tr>"
     return f"<h3>row {example.row}</h3><table>{head}{rows}</table>"
