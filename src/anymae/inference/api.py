@@ -38,12 +38,12 @@ from anymae.inference.compute import (
     Numbers,
     Progress,
     compute,
-    refuse_windows,
+    windows_of,
 )
 from anymae.inference.novelty import unlike_training, warn_unlike
 from anymae.inference.reference import reference_score
 from anymae.inference.rows import OutputRows, open_rows
-from anymae.inference.stream import SUFFIXES, Written, digest, id_of, to_table, write_rows
+from anymae.inference.stream import SUFFIXES, Written, check_id, digest, to_table, write_rows
 from anymae.predictor import Answered, members_of
 from anymae.recipes import DataSettings, data_settings
 from anymae.task import TaskConfig
@@ -146,11 +146,11 @@ def predict(
     task = answers.model.task
     dataset = open_rows(answers.model, data, data_config)
     warn_unlike(answers.model, dataset)
-    id_column = id_of(dataset)
+    check_id(dataset)
     numbers = _all(answers, dataset, config)
     rows = OutputRows(dataset)
     piece = rows.piece(0, len(rows))
-    table = to_table(answers, rows, piece, numbers, id_column, nested=True)
+    table = to_table(answers, rows, piece, numbers, nested=True)
     return Predictions(task, members_of(task, numbers.values), table)
 
 
@@ -345,7 +345,9 @@ def _write(
     notes: tuple[str, ...] = (),
 ) -> Written:
     config = config or ComputeConfig()
-    refuse_windows(output, dataset)
+    if output.per_input:
+        # What cannot be averaged is refused before anything is computed.
+        windows_of(output, dataset, np.arange(len(dataset)))
     notes = (*notes, *dataset.notes, *unlike_training(output.model, dataset, config))
     for note in notes:
         logger.warning("%s", note)

@@ -114,13 +114,10 @@ def compute(
         UserInputError: Numbers of each input are wanted of rows that are read in windows.
         OutOfMemoryError: A single row is too much; of several, batches become smaller.
     """
-    windows = dataset.windows(index) if dataset.reads_windows else None
-    if windows is None or len(windows.rows) == len(index):
-        return _compute(
-            computation, dataset, Windows(index, np.zeros_like(index)), config, progress
-        )
-    if computation.per_input:
-        raise _not_averaged()
+    windows = windows_of(computation, dataset, index)
+    if windows is None:
+        whole = Windows(index, np.zeros_like(index))
+        return _compute(computation, dataset, whole, config, progress)
     parts = _compute(computation, dataset, windows, config, progress).values
     # Windows stand in the order of the rows, and each row has at least one.
     starts = np.flatnonzero(np.r_[True, windows.first[1:] == 0])
@@ -137,22 +134,20 @@ def compute(
     return Numbers(means.astype(np.float32), np.ones(len(index), np.int64))
 
 
-def refuse_windows(computation: Computation, dataset: Dataset) -> None:
-    """Refuse, before anything is computed, what `compute` would refuse at the first long row.
+def windows_of(computation: Computation, dataset: Dataset, index: IntArray) -> Windows | None:
+    """Return the windows to average over; `None` where each row is read at once.
 
     Raises:
         UserInputError: Numbers of each input are wanted of rows that are read in windows.
     """
-    if computation.per_input and dataset.reads_windows:
-        index = np.arange(len(dataset))
-        if len(dataset.windows(index).rows) > len(index):
-            raise _not_averaged()
-
-
-def _not_averaged() -> UserInputError:
-    return UserInputError(
-        "numbers of each input cannot be averaged over windows; choose --too-long truncate"
-    )
+    windows = dataset.windows(index) if dataset.reads_windows else None
+    if windows is None or len(windows.rows) == len(index):
+        return None
+    if computation.per_input:
+        raise UserInputError(
+            "numbers of each input cannot be averaged over windows; choose --too-long truncate"
+        )
+    return windows
 
 
 def _compute(
