@@ -211,7 +211,7 @@ def _attempt(
     device = next(computation.model.parameters()).device
     try:
         batch = dataset.batch(windows.rows[chosen], first=windows.first[chosen])
-        return batch, computation(_move(batch, device)).float().cpu().numpy()
+        return batch, computation(batch.to(device)).float().cpu().numpy()
     except (RuntimeError, MemoryError) as error:
         if not is_out_of_memory(error):
             raise
@@ -274,8 +274,3 @@ def _lengths(dataset: Dataset, windows: Windows) -> IntArray:
         return np.full(len(windows.rows), width)
     left = full[windows.rows] - windows.first
     return np.asarray(np.minimum(left, dataset.input.length), np.int64)
-
-
-def _move(batch: Batch, device: torch.device) -> Batch:
-    valid = None if batch.valid is None else batch.valid.to(device)
-    return Batch(batch.inputs.to(device), valid, batch.rows.to(device))

@@ -3,6 +3,7 @@
 Values are shown in the user's units, which the preparation of the data knows.
 """
 
+import itertools
 from collections.abc import Iterator, Sequence
 from html import escape
 from typing import Any, NamedTuple
@@ -78,8 +79,12 @@ def as_html(examples: Sequence[Example], preparation: Preparation) -> str:
 
 def characters(example: Example) -> list[Piece]:
     """Cut a row of tokens into characters; one is hidden where any of its bytes is."""
+    tokens = example.inputs[example.valid]
+    # UTF-8 continues with bytes 10xxxxxx.
+    begins = (tokens < NUM_SPECIAL + 0x80) | (tokens >= NUM_SPECIAL + 0xC0)
+    begins[:1] = True
     pieces = []
-    for start, stop in _spans(example):
+    for start, stop in itertools.pairwise([*np.flatnonzero(begins), len(tokens)]):
         part = slice(start, stop)
         pieces.append(
             Piece(
@@ -155,14 +160,6 @@ def _printable(text: str) -> str:
     return "".join(sign if sign.isprintable() else "�" for sign in text)
 
 
-def _spans(example: Example) -> Iterator[tuple[int, int]]:
-    """Yield where each character begins and ends; UTF-8 continues with bytes 10xxxxxx."""
-    tokens = example.inputs[example.valid]
-    continues = (tokens >= NUM_SPECIAL + 0x80) & (tokens < NUM_SPECIAL + 0xC0)
-    starts = [i for i in range(len(tokens)) if i == 0 or not continues[i]]
-    yield from zip(starts, [*starts[1:], len(tokens)], strict=True)
-
-
 def _decode(tokens: npt.NDArray[np.int64]) -> str:
     if len(tokens) == 1 and tokens[0] == SEP:
         return _END
@@ -187,25 +184,15 @@ def _lines_of(pieces: Sequence[Piece], guesses: bool) -> Iterator[str]:
 
 def _shaded(example: Example, preparation: Preparation, guesses: bool) -> Iterator[str]:
     """Draw row, mask and reconstruction side by side, the brightness as a sign."""
-    picture, hidden, filled = pictures([example], preparation)
+    picture, hidden, filled = (part[0] for part in pictures([example], preparation))
     low, high = float(picture.min()), float(picture.max())
-    for y in range(picture.shape[1]):
-        signs = [
-            "".join(_SHADES[level] for level in _levels(shown[0, y].mean(-1), low, high))
-            for shown in (picture, filled)
-        ]
-        gaps = "".join(
-            HIDDEN if gap else sign for gap, sign in zip(hidden[0, y], signs[0], strict=True)
-        )
-        yield f"  {signs[0]}   {gaps}" + (f"   {signs[1]}" if guesses else "")
-
-
-def _levels(values: npt.NDArray[Any], low: float, high: float) -> list[int]:
-    share = (values - low) / max(high - low, 1e-12)
-    levels: list[int] = (
-        (share * (len(_SHADES) - 1)).round().clip(0, len(_SHADES) - 1).astype(int).tolist()
-    )
-    return levels
+    last = len(_SHADES) - 1
+    shares = ((shown.mean(-1) - low) / max(high - low, 1e-12) for shown in (picture, filled))
+    levels = ((share * last).round().clip(0, last).astype(int) for share in shares)
+    true, guess = (np.array(list(_SHADES))[level] for level in levels)
+    shown = [true, np.where(hidden, HIDDEN, true), *([guess] if guesses else [])]
+    for lines in zip(*shown, strict=True):
+        yield "  " + "   ".join("".join(line) for line in lines)
 
 
 def _html_characters(example: Example) -> str:
