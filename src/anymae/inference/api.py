@@ -232,7 +232,6 @@ def embed_to_file(
     return _write(
         what, dataset, Path(out), data_config, config, progress,
         {"verb": "embed", "reading": reading, "per_input": per_input},
-        notes=what.notes if isinstance(what, InputStates) else (),
     )  # fmt: skip
 
 
@@ -342,13 +341,12 @@ def _write(
     config: ComputeConfig | None,
     progress: Progress | None,
     identity: Mapping[str, Any],
-    notes: tuple[str, ...] = (),
 ) -> Written:
     config = config or ComputeConfig()
     if output.per_input:
         # What cannot be averaged is refused before anything is computed.
         windows_of(output, dataset, np.arange(len(dataset)))
-    notes = (*notes, *dataset.notes, *unlike_training(output.model, dataset, config))
+    notes = (*output.notes, *dataset.notes, *unlike_training(output.model, dataset, config))
     for note in notes:
         logger.warning("%s", note)
     settings = {

@@ -5,7 +5,7 @@ A numbers of an answer, M masks.
 """
 
 from collections.abc import Mapping
-from typing import Literal, Protocol, cast, get_args
+from typing import Literal, cast, get_args
 
 import numpy as np
 import numpy.typing as npt
@@ -35,27 +35,26 @@ DECODED = (
 )
 
 
-class Output(Computation, Protocol):
+class Output(Computation):
     """A computation whose numbers files hold."""
 
-    @property
-    def model(self) -> Model:
-        """What computes."""
-        ...
+    model: Model
+    notes: tuple[str, ...] = ()
+    """What a user of the file should know."""
 
     def columns(self, values: FloatArray, counts: IntArray, *, nested: bool) -> Columns:
         """Name the numbers of R rows, see `Numbers`; null where a row has none (all NaN).
 
         With `nested` False (CSV) every column holds plain numbers or strings.
         """
-        ...
+        raise NotImplementedError
 
     def matrix(self, values: FloatArray) -> Answered:
-        """Return `(R, columns)` for `.npy`."""
-        ...
+        """Return `(R, columns)` for `.npy`: the numbers as they are, unless said otherwise."""
+        return values
 
 
-class Embeddings:
+class Embeddings(Output):
     """One vector for each row.
 
     Args:
@@ -65,8 +64,7 @@ class Embeddings:
             the latents after each layer (4,096 numbers or just below).
     """
 
-    per_input = False
-    sums = False
+    model: MaskedAutoencoder | Predictor
 
     def __init__(self, model: Model, reading: Reading = "mean") -> None:
         if reading not in get_args(Reading):
@@ -93,20 +91,16 @@ class Embeddings:
             }
         return {"embedding": _lists(values, absent)}
 
-    def matrix(self, values: FloatArray) -> FloatArray:
-        """Return the vectors."""
-        return values
 
-
-class InputStates:
+class InputStates(Output):
     """One vector for each input: the encoder's of a transformer, the decoder's of a perceiver.
 
     A perceiver's latents belong to no input, so its decoder is asked about every position; only
     a pretrained model has a decoder.
     """
 
+    model: MaskedAutoencoder | Predictor
     per_input = True
-    sums = False
 
     def __init__(self, model: Model) -> None:
         self.model = one_encoder(model)
@@ -123,7 +117,8 @@ class InputStates:
                 "in no order); embed whole sets, or pretrain a transformer"
             )
         self.num_numbers = config.decoder.width if self._decodes else config.encoder.width
-        self.notes = (DECODED,) if self._decodes else ()
+        if self._decodes:
+            self.notes = (DECODED,)
 
     def __call__(self, batch: Batch) -> Tensor:
         """Return `(B, N, F)`, NaN at inputs that are not valid."""
@@ -147,19 +142,14 @@ class InputStates:
         inner = _lists(values, np.asarray(np.isnan(values).all(1)))
         return {"states": pa.LargeListArray.from_arrays(offsets, inner)}
 
-    def matrix(self, values: FloatArray) -> FloatArray:
-        """Fail: rows differ in their number of inputs."""
-        raise AssertionError("embed_to_file takes no .npy for vectors of each input")
 
-
-class Answers:
+class Answers(Output):
     """What a fine-tuned model answers, each member apart: S * A numbers.
 
     They are probabilities or standardised numbers, from which `members_of` makes answers.
     """
 
-    per_input = False
-    sums = False
+    model: Predictor | Ensemble
 
     def __init__(self, model: Model) -> None:
         self.model = fine_tuned(model)
@@ -199,7 +189,7 @@ class Answers:
         return np.asarray(members_of(self.model.task, values).mean(0))
 
 
-class Scores:
+class Scores(Output):
     """How badly a row is reconstructed when each of its inputs is hidden once.
 
     The inputs are dealt into M masks, each reconstructed from all others. Masks are fixed by the
@@ -213,7 +203,7 @@ class Scores:
         seed: Deals the inputs.
     """
 
-    per_input = False
+    model: MaskedAutoencoder
     sums = True
     num_numbers = 2
 

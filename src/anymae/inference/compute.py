@@ -10,8 +10,7 @@ import logging
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Literal, Protocol
-from weakref import WeakKeyDictionary
+from typing import Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -52,24 +51,23 @@ class ComputeConfig(Section):
         return fastest_precision(device) if self.precision == "auto" else self.precision
 
 
-class Computation(Protocol):
+class Computation:
     """Something that a model says about each row, as numbers."""
 
+    model: nn.Module
+    """What computes."""
     num_numbers: int
     """F."""
-    per_input: bool
+    per_input = False
     """True for F numbers about each input of a row, False for F numbers about the row."""
-    sums: bool
+    sums = False
     """True for sums over the inputs of a row, False for what does not grow with their number."""
-
-    @property
-    def model(self) -> nn.Module:
-        """What computes."""
-        ...
+    fitting: int | None = None
+    """Inputs of a batch that fitted where more did not: the next rows need not find that out."""
 
     def __call__(self, batch: Batch) -> Tensor:
         """Return `(B, F)`, or `(B, N, F)` with `per_input`."""
-        ...
+        raise NotImplementedError
 
 
 @dataclass(frozen=True)
@@ -80,10 +78,6 @@ class Numbers:
     """`(R, F)`; with `per_input` the inputs of all rows below each other."""
     counts: IntArray
     """Lines of `values` that belong to each row, `(R,)`."""
-
-
-_fitting: WeakKeyDictionary[Computation, int] = WeakKeyDictionary()
-"""Inputs of a batch that fitted where more did not: the next rows need not find that out again."""
 
 
 Progress = Callable[[int, int], None]
@@ -187,7 +181,7 @@ def _in_memory(
 
     Yielded are positions in `windows`, the batch of their inputs and what was computed of it.
     """
-    done, fitting = 0, min(most, _fitting.get(computation, most))
+    done, fitting = 0, min(most, computation.fitting or most)
     before = fitting
     while done < len(lengths):
         for chosen in batches(lengths, fitting, first=done):
@@ -198,7 +192,7 @@ def _in_memory(
             yield chosen, *computed
             done += len(chosen)
     if fitting < before:
-        _fitting[computation] = fitting
+        computation.fitting = fitting
         logger.warning(
             "memory ran out; numbers are computed in batches of at most %s inputs", f"{fitting:,}"
         )
