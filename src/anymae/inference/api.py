@@ -29,7 +29,6 @@ from anymae.inference.computations import (
     Output,
     Reading,
     Scores,
-    fine_tuned,
 )
 from anymae.inference.compute import (
     Computation,
@@ -263,7 +262,7 @@ def predict_to_file(
     """
     data_config = data_settings(data_config)
     require_output(Path(out), SUFFIXES, data, *data_config.files, overwrite=overwrite)
-    answers = Answers(fine_tuned(open_model(model)))
+    answers = Answers(open_model(model))
     dataset = open_rows(answers.model, data, data_config)
     return _write(
         answers, dataset, Path(out), data_config, config, progress,

@@ -152,7 +152,13 @@ class Answers(Output):
     model: Predictor | Ensemble
 
     def __init__(self, model: Model) -> None:
-        self.model = fine_tuned(model)
+        if isinstance(model, MaskedAutoencoder):
+            raise UserInputError(
+                "this is a pretrained encoder, which has not learned to answer anything; expected "
+                "a fine-tuned model: make one with `anymae finetune RUN DATA --target COL --out "
+                "MODEL`"
+            )
+        self.model = model
         self._members = list(self.model.predictors())
         self.num_numbers = self.model.task.members * len(self.model.task.answers)
 
@@ -274,20 +280,6 @@ def one_encoder(model: Model) -> MaskedAutoencoder | Predictor:
         raise UserInputError(
             f"the model is an ensemble of {len(model.members)} encoders; "
             "embed with the pretraining run or with one fine-tuned seed"
-        )
-    return model
-
-
-def fine_tuned(model: Model) -> Predictor | Ensemble:
-    """Return the model if it has a task head.
-
-    Raises:
-        UserInputError: It is a pretraining run's.
-    """
-    if isinstance(model, MaskedAutoencoder):
-        raise UserInputError(
-            "this is a pretrained encoder, which has not learned to answer anything; expected a "
-            "fine-tuned model: make one with `anymae finetune RUN DATA --target COL --out MODEL`"
         )
     return model
 
