@@ -52,7 +52,7 @@ STRENGTHS = (1e-3, 1e-2, 1e-1)
 """Inverse penalties; the best of each draw counts, the same for every arm."""
 
 
-class _Relative:
+class _Relative(FirstAttention):
     """The first attention, relative to the mean over all queries of a row and all heads."""
 
     def __init__(self, attention: FirstAttention) -> None:

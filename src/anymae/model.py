@@ -14,13 +14,12 @@ from torch import Tensor, nn
 
 from anymae.config import InputConfig, ModelConfig
 from anymae.errors import DataError
-from anymae.masking import make_masking
+from anymae.masking import FirstAttention, make_masking
 from anymae.masking.select import pack
-from anymae.nn.attention import key_bias
 from anymae.nn.decoder import Decoder
 from anymae.nn.embedding import Embedding, TokenContent
 from anymae.nn.encoder import Encoded, Encoder, last, make_encoder, take
-from anymae.nn.heads import full, make_head
+from anymae.nn.heads import make_head
 from anymae.nn.initial import initialise
 from anymae.randomness import Draws, fresh_draws
 
@@ -226,7 +225,7 @@ class MaskedAutoencoder(Backbone):
         with torch.autocast(embedded.device.type, enabled=False):
             # What the weights are kept in: float32, unless the whole model is something else.
             exact = embedded.to(self.encoder.first.query.weight.dtype)
-            attention = _EncoderAttention(self.encoder, exact, valid)
+            attention = FirstAttention(self.encoder, exact, valid)
             return self.masking(valid, draws, attention=attention, progress=progress)
 
     def _decode(self, encoded: Encoded, hidden: Tensor) -> Tensor:
@@ -235,26 +234,6 @@ class MaskedAutoencoder(Backbone):
         content = self.embedding.content
         tied = content.weight if isinstance(content, TokenContent) else None
         return self.head.predict(decoded, hidden, tied)
-
-
-class _EncoderAttention:
-    """`FirstAttention` over one embedded batch."""
-
-    def __init__(self, encoder: Encoder, embedded: Tensor, valid: Tensor | None) -> None:
-        self._encoder, self._embedded = encoder, embedded
-        self._bias = key_bias(valid, embedded.dtype)
-        self.num_heads = encoder.first.num_heads
-        self.num_inputs = embedded.shape[1]
-        self.most_candidates = encoder.num_queries(self.num_inputs)
-        self.candidates = valid if encoder.queries_are_inputs else None
-
-    def weights(self, queries: Tensor, heads: Tensor | None) -> Tensor:
-        q = self._encoder.first_queries(self._embedded, queries)
-        scores = full(self._encoder.first.scores(q, self._embedded, heads))
-        if self._bias is not None:
-            scores = scores + self._bias
-        weights = scores.softmax(-1)
-        return weights.mean(2) if heads is None else weights.squeeze(2)
 
 
 def _require_inputs(inputs: Tensor, config: InputConfig) -> None:

@@ -97,7 +97,8 @@ class Predictor(Backbone):
 
     def features(self, inputs: Tensor, valid: Tensor | None = None) -> Tensor:
         """Return what the last linear map sees, `(B, F)`."""
-        return self.readout(self.encode_layers(inputs, valid))
+        features: Tensor = self.readout(self.encode_layers(inputs, valid))
+        return features
 
     def forward(self, inputs: Tensor, valid: Tensor | None = None) -> Tensor:
         """Return logits or standardised numbers, `(B, O)`.

@@ -10,7 +10,8 @@ from torch import Tensor
 
 from anymae.config import ModelConfig, parse
 from anymae.errors import DataError
-from anymae.model import MaskedAutoencoder, _EncoderAttention
+from anymae.masking import FirstAttention
+from anymae.model import MaskedAutoencoder
 from anymae.nn.attention import DropPath, attend, key_bias
 from anymae.nn.heads import make_head
 from anymae.nn.readout import layer_statistics
@@ -49,7 +50,7 @@ def ragged(batch: int, length: int = 24) -> Tensor:
 
 def model_attention(model: MaskedAutoencoder, embedded: Tensor, valid: Tensor) -> Tensor:
     """All of the first attention, `(B, Q, N)`, averaged over heads."""
-    attention = _EncoderAttention(model.encoder, embedded, valid)
+    attention = FirstAttention(model.encoder, embedded, valid)
     queries = torch.arange(attention.most_candidates).expand(len(embedded), -1)
     return attention.weights(queries, None)
 

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import torch
 
-from anymae.config import NUM_SPECIAL, SEP, DataConfig, InputConfig
+from anymae.config import NUM_SPECIAL, SEP, DataConfig
 from anymae.data.batch import Batch
 from anymae.data.dataset import Dataset, open_data
 from anymae.errors import UserInputError
@@ -28,6 +28,7 @@ from runs import Cut, cut_at, small, strings, tuned
 from tiny import tiny_config, tiny_inputs
 
 PNG = b"\x89PNG\r\n"
+STRINGS = open_data(["CCO"]).preparation
 
 
 def example(text: str, hidden: set[int], guesses: dict[int, str]) -> Example:
@@ -120,9 +121,7 @@ def test_a_character_of_several_bytes_is_hidden_where_any_of_them_is() -> None:
 
 
 def test_strings_are_shown_with_gaps_and_guesses() -> None:
-    text = as_text(
-        [example("CCO", {0, 2}, {0: "N", 2: "O"})], InputConfig(kind="bytes", length=8), None
-    )
+    text = as_text([example("CCO", {0, 2}, {0: "N", 2: "O"})], STRINGS)
     assert "row 3: 2 of 4 inputs hidden, loss 0.500" in text
     assert "  row      CCO¶\n  hidden   ░C░¶\n  guessed  NCO¶" in text
     assert "1 of 2 hidden characters guessed right" in text
@@ -132,16 +131,13 @@ def test_a_guess_is_right_where_its_bytes_are_and_not_its_sign() -> None:
     row = example("a\x01b\x02c", {1, 3}, {1: "\x07", 3: "\x02"})
     row.inputs[4] = row.filled[4] = 0xFF + NUM_SPECIAL  # decodes to nothing
     assert [piece.right for piece in characters(row) if piece.hidden] == [False, True]
-    kind = InputConfig(kind="bytes", length=8)
-    assert "1 of 2 hidden characters guessed right" in as_text([row], kind, None)
-    html = as_html([row], kind, None)
+    assert "1 of 2 hidden characters guessed right" in as_text([row], STRINGS)
+    html = as_html([row], STRINGS)
     assert html.count('class="right"') == html.count('class="wrong"') == 1
 
 
 def test_html_is_escaped() -> None:
-    html = as_html(
-        [example("<b>&", {0, 3}, {0: "<", 3: '"'})], InputConfig(kind="bytes", length=8), None
-    )
+    html = as_html([example("<b>&", {0, 3}, {0: "<", 3: '"'})], STRINGS)
     assert '<span class="right">&lt;</span>b&gt;' in html
     assert '<span class="wrong" title="guessed &quot;">&amp;</span>' in html
     page = render_page("<x>", [Block(title="<t>", rows=[["<c>"]], columns=["<h>"], note="<n>")])
@@ -164,17 +160,17 @@ def test_cells_are_shown_in_the_users_units(table: Dataset) -> None:
 
     model = MaskedAutoencoder(build_config("tiny", table.input)).eval()
     examples = reconstruct(model, table.batch(np.array([0, 1, 4])))
-    shown = [cells(e, table.input, table.preparation) for e in examples]
+    shown = [cells(e, table.preparation) for e in examples]
     assert [piece.name for piece in shown[0]] == ["size", "colour", "price"]
     assert [piece.text for piece in shown[0]] == ["0", "blue", "0"]
     assert shown[1][2].text == "missing"
     assert [piece.text for piece in shown[2]] == ["4", "red", "40"]
     hidden = [piece for row in shown for piece in row if piece.hidden]
     assert hidden
-    html = as_html(examples, table.input, table.preparation)
+    html = as_html(examples, table.preparation)
     assert html.count("<table>") == 3
     assert html.count('class="hidden"') == len(hidden)
-    assert "colour" in as_text(examples, table.input, table.preparation)
+    assert "colour" in as_text(examples, table.preparation)
 
 
 def test_cells_do_not_steer_the_terminal() -> None:
@@ -185,7 +181,7 @@ def test_cells_do_not_steer_the_terminal() -> None:
     model = MaskedAutoencoder(build_config("tiny", dataset.input)).eval()
     examples = reconstruct(model, dataset.batch(np.arange(2)))
     for example in examples:
-        text = as_text([example], dataset.input, dataset.preparation)
+        text = as_text([example], dataset.preparation)
         assert "\x1b" not in text and "\x07" not in text
         assert len(text.splitlines()) == 1 + 2
 
@@ -207,24 +203,23 @@ def test_pictures_are_shown_in_the_users_units() -> None:
 
     model = MaskedAutoencoder(build_config("tiny", dataset.input)).eval()
     examples = reconstruct(model, dataset.batch(np.arange(3)))
-    shown, hidden, filled = pictures(examples, dataset.input, dataset.preparation)
+    shown, hidden, filled = pictures(examples, dataset.preparation)
     np.testing.assert_allclose(shown[..., 0], images[:3], atol=1e-3)
     assert hidden.shape == (3, 4, 6)
     assert [int(one.sum()) for one in hidden] == [4 * int(e.masked.sum()) for e in examples]
     np.testing.assert_allclose(filled[~hidden], shown[~hidden], atol=1e-3)
-    without = pictures(examples, dataset.input, None)
-    scale = dataset.preparation.statistics
-    np.testing.assert_allclose(without[0] * scale["std"] + scale["mean"], shown, atol=1e-3)
-    text = as_text(examples, dataset.input, dataset.preparation)
+    text = as_text(examples, dataset.preparation)
     assert text.count("░") == hidden.sum()
-    assert "data:image/png;base64" in as_html(examples, dataset.input, dataset.preparation)
+    assert "data:image/png;base64" in as_html(examples, dataset.preparation)
 
 
 def test_series_are_drawn() -> None:
-    model = MaskedAutoencoder(tiny_config("values")).eval()
-    examples = reconstruct(model, Batch(tiny_inputs(model.config, 2), None, torch.arange(2)))
-    assert "data:image/png;base64" in as_html(examples, model.config.input, None)
-    assert as_text(examples, model.config.input, None).count("\n  ") == 48
+    dataset = open_data(np.random.default_rng(0).normal(size=(9, 24, 3)))
+    examples = reconstruct(
+        MaskedAutoencoder(tiny_config("values")).eval(), dataset.batch(np.arange(2))
+    )
+    assert "data:image/png;base64" in as_html(examples, dataset.preparation)
+    assert as_text(examples, dataset.preparation).count("\n  ") == 48
 
 
 @pytest.fixture
@@ -310,7 +305,7 @@ def test_rows_of_many_lengths_hide_nothing_together_by_chance(
         return PNG
 
     monkeypatch.setattr("anymae.report.runs.matrix", draw)
-    example_blocks(shown[:1], shown, InputConfig(kind="values", length=20, channels=1), None)
+    example_blocks(shown[:1], shown, open_data(random.normal(size=(9, 20, 1))).preparation)
     assert named == [[str(place) for place in range(8)]]
 
 

@@ -17,7 +17,7 @@ from anymae.benchmark.suite import Corpus, Inputs, TaskData, num_rows, take
 from anymae.config import DataConfig
 from anymae.data.batch import Batch, IntArray
 from anymae.data.dataset import Dataset
-from anymae.inference.compute import ComputeConfig, compute, placed
+from anymae.inference.compute import Computation, ComputeConfig, compute, placed
 from anymae.inference.rows import open_rows
 from anymae.model import MaskedAutoencoder
 from anymae.nn.encoder import Encoded
@@ -113,11 +113,10 @@ class _Known:
         return self.values[np.searchsorted(self.rows, rows)]
 
 
-class _Readings:
+class _Readings(Computation):
     """All readings side by side, from one pass: statistics of every layer first."""
 
-    per_input = False
-    sums = False
+    model: MaskedAutoencoder
 
     def __init__(
         self, model: MaskedAutoencoder, names: Sequence[str], projection: Tensor | None
@@ -156,11 +155,10 @@ class _Readings:
         return torch.cat(parts, 1)
 
 
-class _Flat:
+class _Flat(Computation):
     """All latents of a row side by side."""
 
-    per_input = False
-    sums = False
+    model: MaskedAutoencoder
 
     def __init__(self, model: MaskedAutoencoder, num_latents: int) -> None:
         self.model = model

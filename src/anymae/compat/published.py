@@ -157,30 +157,26 @@ def _masking(config: Values) -> dict[str, Any]:
     }
 
 
+_EXPECTED = {
+    "num_blocks": 1,
+    "use_query_residual": True,
+    "use_position_embeddings": True,
+    "hidden_act": "gelu",
+    "dense_use_bias": True,
+    "num_discrete_tokens": VOCABULARY,
+}
+_EXPECTED_OF_DECODER = {"use_query_residual": True, "post_decoder_layers": None}
+
+
 def _refuse_unknown(config: Values) -> None:
     """Name the first setting that our architecture cannot express."""
     teacher = _section(config, "teacher_args")
     decoder = _section(teacher, "reconstruction_decoder_args")
     wanted: tuple[tuple[str, Values, Values], ...] = (
-        (
-            "",
-            config,
-            {
-                "num_blocks": 1,
-                "use_query_residual": True,
-                "use_position_embeddings": True,
-                "hidden_act": "gelu",
-                "dense_use_bias": True,
-                "num_discrete_tokens": VOCABULARY,
-            },
-        ),
+        ("", config, _EXPECTED),
         ("teacher_args.", teacher, {"target_mean": None, "target_std": None, "target_clip": None}),
-        (
-            "the decoder's ",
-            # What is not said is False there; the encoder's is True.
-            {"use_query_residual": False, **decoder},
-            {"use_query_residual": True, "post_decoder_layers": None},
-        ),
+        # What is not said of the decoder is False there; the encoder's is True.
+        ("the decoder's ", {"use_query_residual": False, **decoder}, _EXPECTED_OF_DECODER),
     )
     for where, found, expected in wanted:
         for key, value in expected.items():
@@ -253,11 +249,10 @@ def _layer(state: Mapping[str, Tensor], theirs: str, ours: str, *, read: bool) -
         for name, key in names.items():
             if key in state:
                 out[f"{ours}{name}.{part}"] = state[key]
-        inner = f"{theirs}attention.attention."
-        keys = [f"{inner}{name}.{part}" for name in ("query", "key", "value")]
+        keys = [f"{theirs}attention.attention.{name}.{part}" for name in ("query", "key", "value")]
         if not all(key in state for key in keys):
             continue
-        q, k, v = (state[name] for name in keys)
+        q, k, v = (state[key] for key in keys)
         if read:
             out[f"{ours}query.{part}"] = q
             out[f"{ours}key_value.{part}"] = torch.cat([k, v])

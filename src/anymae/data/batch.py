@@ -32,6 +32,11 @@ class Batch(NamedTuple):
     rows: Tensor
     """`(B,)` int64, row numbers in the source: the key of masks and crops."""
 
+    def to(self, device: torch.device) -> "Batch":
+        """Return the same rows on a device."""
+        valid = None if self.valid is None else self.valid.to(device)
+        return Batch(self.inputs.to(device), valid, self.rows.to(device))
+
 
 def to_batch(arrays: Arrays, rows: IntArray) -> Batch:
     """Make tensors of arrays, without a copy."""

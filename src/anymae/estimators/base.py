@@ -3,9 +3,10 @@
 import tempfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from functools import cache
 from numbers import Integral
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 import numpy as np
 import numpy.typing as npt
@@ -13,26 +14,34 @@ from sklearn.base import BaseEstimator
 from sklearn.utils import check_random_state
 from sklearn.utils.validation import _check_feature_names, check_is_fitted, validate_data
 
-from anymae.config import parse
+from anymae.config import DataConfig, parse
 from anymae.data.dataset import Dataset
-from anymae.errors import InterruptedRunError
-from anymae.estimators.settings import check_data, data_keys
+from anymae.errors import ConfigError, InterruptedRunError
 from anymae.hub import Model, pack, unpack
 from anymae.inference.api import open_model
+from anymae.inference.computations import Reading
 from anymae.inference.compute import Computation, ComputeConfig, compute
 from anymae.inference.novelty import warn, warn_unlike
 from anymae.inference.rows import open_rows
-from anymae.recipes import DataSettings
+from anymae.recipes import DataSettings, data_settings
+from anymae.task import ReadoutKind
 from anymae.training.pretrain import pretrain
 
 Array = npt.NDArray[Any]
 Settings = Mapping[str, Any]
+
+_NO_PLACE = (
+    "path", "target", "id", "split", "group", "weight", "where", "valid", "test", "split_by",
+)  # fmt: skip
+"""Keys of what X, y and `sample_weight` are, or what scikit-learn's own tools do."""
 
 
 class Estimator(BaseEstimator):  # type: ignore[misc]
     """What the three share: opening models and data, and pickling."""
 
     run: Model | str | Path | None
+    reading: Reading
+    freeze: bool = True
     pretraining: Settings | None
     data_config: DataSettings | None
     device: str
@@ -58,8 +67,30 @@ class Estimator(BaseEstimator):  # type: ignore[misc]
 
     def _check_settings(self) -> None:
         """Refuse, before anything is computed, arguments that cannot be."""
-        check_data(self.data_config)
+        self._read_config()
         self._compute_config()
+        # Other readings have to be trained.
+        known = get_args(Reading) if self.freeze else get_args(ReadoutKind)
+        if self.reading not in known:
+            raise ConfigError(f"reading is {self.reading!r}; expected {' or '.join(known)}")
+
+    def _read_config(self) -> DataConfig:
+        """Return how X is read; refuse what has no place in an estimator."""
+        given = self.data_config
+        named = given.model_fields_set if isinstance(given, DataConfig) else given or {}
+        for key in _NO_PLACE:
+            if key in named:
+                raise ConfigError(
+                    f"data_config.{key} has no place in an estimator; rows are those of X, answers "
+                    "and weights arguments of fit"
+                )
+        config = data_settings(given)
+        if config.on_bad_row == "skip":
+            raise ConfigError(
+                "data_config.on_bad_row is 'skip', and an estimator answers for each row; leave "
+                "bad rows out of X and y"
+            )
+        return config
 
     def _compute_config(self) -> ComputeConfig:
         return parse(ComputeConfig, {"device": self.device, "precision": self.precision})
@@ -73,7 +104,7 @@ class Estimator(BaseEstimator):  # type: ignore[misc]
 
     def _read(self, X: Any) -> Dataset:  # noqa: ANN401, N803
         """Open checked X for the model; what is too long for one pretrained here is truncated."""
-        config = check_data(self.data_config)
+        config = self._read_config()
         decided = self.run is not None or config.too_long is not None
         if not decided:
             config = config.model_copy(update={"too_long": "truncate"})
@@ -117,13 +148,10 @@ class Estimator(BaseEstimator):  # type: ignore[misc]
     def __getstate__(self) -> dict[str, Any]:
         state = dict(super().__getstate__())
         # Frozen, the model that was handed over answers: one object has one copy.
-        packed: dict[int, dict[str, Any]] = {}
+        pack_once = cache(pack)
         for name in ("model_", "run"):
-            model = state.get(name)
-            if not isinstance(model, str | Path | None):
-                if id(model) not in packed:
-                    packed[id(model)] = pack(model)
-                state[name] = packed[id(model)]
+            if not isinstance(state.get(name), str | Path | None):
+                state[name] = pack_once(state[name])
         return state
 
     def __setstate__(self, state: dict[str, Any]) -> None:
@@ -193,6 +221,7 @@ def stopping_all() -> Iterator[None]:
 
 def _pretrain(X: Any, estimator: Estimator) -> Model:  # noqa: ANN401, N803
     """Pretrain a model on X in a folder that is not kept."""
+    reading = estimator._read_config().model_dump(exclude_unset=True)
     with tempfile.TemporaryDirectory() as folder, stopping_all():
         run = pretrain(
             X,
@@ -203,7 +232,7 @@ def _pretrain(X: Any, estimator: Estimator) -> Model:  # noqa: ANN401, N803
             settings={
                 **(estimator.pretraining or {}),
                 # Last, as a whole section before would put them away.
-                **{f"data.{key}": value for key, value in data_keys(estimator.data_config).items()},
+                **{f"data.{key}": value for key, value in reading.items()},
             },
         )
         return run.model

@@ -8,7 +8,6 @@ from sklearn.base import TransformerMixin
 from sklearn.utils.validation import check_is_fitted
 
 from anymae.estimators.base import Array, Estimator, Settings
-from anymae.estimators.settings import check_reading
 from anymae.hub import Model
 from anymae.inference.computations import Embeddings, Reading
 from anymae.recipes import DataSettings
@@ -53,10 +52,6 @@ class Embedder(TransformerMixin, Estimator):  # type: ignore[misc]
         self.device = device
         self.precision = precision
         self.random_state = random_state
-
-    def _check_settings(self) -> None:
-        super()._check_settings()
-        check_reading(self.reading)
 
     def fit(self, X: Any, y: Any = None) -> Self:  # noqa: ANN401, N803
         """Load the encoder, or pretrain one on X; y is not used."""

@@ -9,28 +9,32 @@ from sklearn.base import ClassifierMixin, RegressorMixin
 from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import _check_sample_weight, _check_y, _num_samples, column_or_1d
 
-from anymae.errors import DataError
+from anymae.config import TrainingConfig, parse
+from anymae.errors import ConfigError, DataError
 from anymae.estimators.base import Array, Estimator, Settings, stopping_all
-from anymae.estimators.settings import Learning, check_reading, read_learning
 from anymae.hub import Model
 from anymae.inference.computations import Answers, Embeddings, Reading, one_encoder
 from anymae.inference.novelty import warn
 from anymae.predictor import members_of
 from anymae.recipes import DataSettings
-from anymae.task import TaskConfig
-from anymae.training.fit import fit
+from anymae.task import FinetuneConfig, TaskConfig
+from anymae.training.fit import finetune_training, fit
 from anymae.training.labelling import Labelled, check_weights, split_labels
 from anymae.training.linear import LinearFit, fit_linear
 from anymae.training.processes import Processes
 from anymae.training.requests import Requests
 from anymae.training.targets import standardise
 
+_ELSEWHERE = {
+    "finetuning": {"task", "num_labels", "test_share", "seeds", "negative_weights"},
+    "training": {"seed", "device", "precision"},
+}
+"""Keys of what the arguments of an estimator and of `fit` say, or scikit-learn's own tools do."""
+
 
 class _Supervised(Estimator):
     """Learns targets: a linear model on frozen features, or all weights."""
 
-    freeze: bool
-    reading: Reading
     finetuning: Settings | None
     training: Settings | None
     task_: TaskConfig
@@ -84,7 +88,6 @@ class _Supervised(Estimator):
 
     def _check_settings(self) -> None:
         super()._check_settings()
-        check_reading(self.reading, freeze=self.freeze)
         self._learning()
         if self.freeze and (self.finetuning or self.training):
             warn(
@@ -92,11 +95,20 @@ class _Supervised(Estimator):
                 "out, or fine-tune it with freeze=False"
             )
 
-    def _learning(self) -> Learning:
-        return read_learning(
-            self.finetuning or {}, self.training or {}, reading=self.reading, seed=self.seed_,
-            device=self.device, precision=self.precision,
-        )  # fmt: skip
+    def _learning(self) -> tuple[FinetuneConfig, TrainingConfig, tuple[float, ...]]:
+        """Return how all weights are trained, and the peak learning rates that compete."""
+        finetuning, training = self.finetuning or {}, self.training or {}
+        for name, given in (("finetuning", finetuning), ("training", training)):
+            for key in sorted(_ELSEWHERE[name] & given.keys()):
+                raise ConfigError(
+                    f"{name}.{key} has no place in an estimator; see its own arguments"
+                )
+        readout = {"readout": {"kind": self.reading}}
+        config = parse(FinetuneConfig, {**readout, **finetuning}, where="finetuning")
+        about = {"seed": self.seed_, "device": self.device, "precision": self.precision}
+        chosen = finetune_training({**training, **about})
+        named = "learning_rate" in training
+        return config, chosen, (chosen.learning_rate,) if named else config.learning_rates
 
     def _finetune(self, labelled: Labelled, truth: Array) -> None:
         """Replace the encoder by one trained on the targets."""

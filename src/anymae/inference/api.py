@@ -26,9 +26,9 @@ from anymae.inference.computations import (
     Answers,
     Embeddings,
     InputStates,
+    Output,
     Reading,
     Scores,
-    fine_tuned,
 )
 from anymae.inference.compute import (
     Computation,
@@ -37,13 +37,12 @@ from anymae.inference.compute import (
     Numbers,
     Progress,
     compute,
-    refuse_windows,
+    windows_of,
 )
-from anymae.inference.layouts import AnswerLayout, Layout, ScoreLayout, StatesLayout, VectorLayout
 from anymae.inference.novelty import unlike_training, warn_unlike
 from anymae.inference.reference import reference_score
 from anymae.inference.rows import OutputRows, open_rows
-from anymae.inference.stream import SUFFIXES, Written, digest, id_of, to_table, write_rows
+from anymae.inference.stream import SUFFIXES, Written, check_id, digest, to_table, write_rows
 from anymae.predictor import Answered, members_of
 from anymae.recipes import DataSettings, data_settings
 from anymae.task import TaskConfig
@@ -146,11 +145,11 @@ def predict(
     task = answers.model.task
     dataset = open_rows(answers.model, data, data_config)
     warn_unlike(answers.model, dataset)
-    id_column = id_of(dataset)
+    check_id(dataset)
     numbers = _all(answers, dataset, config)
     rows = OutputRows(dataset)
     piece = rows.piece(0, len(rows))
-    table = to_table(AnswerLayout(task), rows, piece, numbers, id_column, nested=True)
+    table = to_table(answers, rows, piece, numbers, nested=True)
     return Predictions(task, members_of(task, numbers.values), table)
 
 
@@ -182,8 +181,8 @@ def score(
     model = open_model(model)
     dataset = open_rows(model, data, data_config)
     warn_unlike(model, dataset)
-    numbers = _all(Scores(model, num_masks, seed), dataset, config)
-    return np.asarray(ScoreLayout().matrix(numbers.values)[:, 0])
+    scores = Scores(model, num_masks, seed)
+    return np.asarray(scores.matrix(_all(scores, dataset, config).values)[:, 0])
 
 
 def embed_to_file(
@@ -228,12 +227,10 @@ def embed_to_file(
     what = InputStates(model) if per_input else Embeddings(model, reading)
     if per_input and Path(out).suffix != ".parquet":
         raise UserInputError(f"vectors of each input need Parquet; name {out} .parquet")
-    layout: Layout = StatesLayout() if per_input else VectorLayout()
     dataset = open_rows(model, data, data_config)
     return _write(
-        what, layout, model, dataset, Path(out), data_config, config, progress,
+        what, dataset, Path(out), data_config, config, progress,
         {"verb": "embed", "reading": reading, "per_input": per_input},
-        notes=what.notes if isinstance(what, InputStates) else (),
     )  # fmt: skip
 
 
@@ -265,11 +262,10 @@ def predict_to_file(
     """
     data_config = data_settings(data_config)
     require_output(Path(out), SUFFIXES, data, *data_config.files, overwrite=overwrite)
-    answers = Answers(fine_tuned(open_model(model)))
-    layout = AnswerLayout(answers.model.task)
+    answers = Answers(open_model(model))
     dataset = open_rows(answers.model, data, data_config)
     return _write(
-        answers, layout, answers.model, dataset, Path(out), data_config, config, progress,
+        answers, dataset, Path(out), data_config, config, progress,
         {"verb": "predict", "numbers": "standardised"},
     )  # fmt: skip
 
@@ -316,16 +312,12 @@ def score_to_file(
     model = open_model(run)
     scores = Scores(model, num_masks, seed)
     dataset = open_rows(model, data, data_config)
-    against: float | None = None
-    notes: tuple[str, ...] = ()
     if reference is not None:
-        against, notes = reference_score(scores, dataset, reference, data_config, config)
+        found = reference_score(scores, dataset, reference, data_config, config)
+        scores.reference, scores.notes = found
     # What is computed of a row does not depend on the reference: shards serve any.
     identity = {"verb": "score", "masks": scores.num_masks, "seed": seed}
-    return _write(
-        scores, ScoreLayout(against), model, dataset, Path(out), data_config, config, progress,
-        identity, notes,
-    )  # fmt: skip
+    return _write(scores, dataset, Path(out), data_config, config, progress, identity)
 
 
 def open_model(model: Model | str | Path) -> Model:
@@ -342,30 +334,29 @@ def _all(computation: Computation, dataset: Dataset, config: ComputeConfig | Non
 
 
 def _write(
-    computation: Computation,
-    layout: Layout,
-    model: Model,
+    output: Output,
     dataset: Dataset,
     out: Path,
     data_config: DataConfig,
     config: ComputeConfig | None,
     progress: Progress | None,
     identity: Mapping[str, Any],
-    notes: tuple[str, ...] = (),
 ) -> Written:
     config = config or ComputeConfig()
-    refuse_windows(computation, dataset)
-    notes = (*notes, *dataset.notes, *unlike_training(model, dataset, config))
+    if output.per_input:
+        # What cannot be averaged is refused before anything is computed.
+        windows_of(output, dataset, np.arange(len(dataset)))
+    notes = (*output.notes, *dataset.notes, *unlike_training(output.model, dataset, config))
     for note in notes:
         logger.warning("%s", note)
     settings = {
-        "model": digest(model),
+        "model": digest(output.model),
         "data": dataset.preparation.fingerprint,
         "read": data_config.model_dump(mode="json", exclude={"path"}),
         "precision": config.settled(choose_device(config.device)),
     }
     return write_rows(
-        computation, layout, dataset, out,
+        output, dataset, out,
         config=config, identity={**identity, **settings}, progress=progress, notes=notes,
     )  # fmt: skip
 

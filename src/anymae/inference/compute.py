@@ -10,8 +10,7 @@ import logging
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Literal, Protocol
-from weakref import WeakKeyDictionary
+from typing import Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -52,24 +51,23 @@ class ComputeConfig(Section):
         return fastest_precision(device) if self.precision == "auto" else self.precision
 
 
-class Computation(Protocol):
+class Computation:
     """Something that a model says about each row, as numbers."""
 
+    model: nn.Module
+    """What computes."""
     num_numbers: int
     """F."""
-    per_input: bool
+    per_input = False
     """True for F numbers about each input of a row, False for F numbers about the row."""
-    sums: bool
+    sums = False
     """True for sums over the inputs of a row, False for what does not grow with their number."""
-
-    @property
-    def model(self) -> nn.Module:
-        """What computes."""
-        ...
+    fitting: int | None = None
+    """Inputs of a batch that fitted where more did not: the next rows need not find that out."""
 
     def __call__(self, batch: Batch) -> Tensor:
         """Return `(B, F)`, or `(B, N, F)` with `per_input`."""
-        ...
+        raise NotImplementedError
 
 
 @dataclass(frozen=True)
@@ -80,10 +78,6 @@ class Numbers:
     """`(R, F)`; with `per_input` the inputs of all rows below each other."""
     counts: IntArray
     """Lines of `values` that belong to each row, `(R,)`."""
-
-
-_fitting: WeakKeyDictionary[Computation, int] = WeakKeyDictionary()
-"""Inputs of a batch that fitted where more did not: the next rows need not find that out again."""
 
 
 Progress = Callable[[int, int], None]
@@ -114,13 +108,10 @@ def compute(
         UserInputError: Numbers of each input are wanted of rows that are read in windows.
         OutOfMemoryError: A single row is too much; of several, batches become smaller.
     """
-    windows = dataset.windows(index) if dataset.reads_windows else None
-    if windows is None or len(windows.rows) == len(index):
-        return _compute(
-            computation, dataset, Windows(index, np.zeros_like(index)), config, progress
-        )
-    if computation.per_input:
-        raise _not_averaged()
+    windows = windows_of(computation, dataset, index)
+    if windows is None:
+        whole = Windows(index, np.zeros_like(index))
+        return _compute(computation, dataset, whole, config, progress)
     parts = _compute(computation, dataset, windows, config, progress).values
     # Windows stand in the order of the rows, and each row has at least one.
     starts = np.flatnonzero(np.r_[True, windows.first[1:] == 0])
@@ -137,22 +128,20 @@ def compute(
     return Numbers(means.astype(np.float32), np.ones(len(index), np.int64))
 
 
-def refuse_windows(computation: Computation, dataset: Dataset) -> None:
-    """Refuse, before anything is computed, what `compute` would refuse at the first long row.
+def windows_of(computation: Computation, dataset: Dataset, index: IntArray) -> Windows | None:
+    """Return the windows to average over; `None` where each row is read at once.
 
     Raises:
         UserInputError: Numbers of each input are wanted of rows that are read in windows.
     """
-    if computation.per_input and dataset.reads_windows:
-        index = np.arange(len(dataset))
-        if len(dataset.windows(index).rows) > len(index):
-            raise _not_averaged()
-
-
-def _not_averaged() -> UserInputError:
-    return UserInputError(
-        "numbers of each input cannot be averaged over windows; choose --too-long truncate"
-    )
+    windows = dataset.windows(index) if dataset.reads_windows else None
+    if windows is None or len(windows.rows) == len(index):
+        return None
+    if computation.per_input:
+        raise UserInputError(
+            "numbers of each input cannot be averaged over windows; choose --too-long truncate"
+        )
+    return windows
 
 
 def _compute(
@@ -192,7 +181,7 @@ def _in_memory(
 
     Yielded are positions in `windows`, the batch of their inputs and what was computed of it.
     """
-    done, fitting = 0, min(most, _fitting.get(computation, most))
+    done, fitting = 0, min(most, computation.fitting or most)
     before = fitting
     while done < len(lengths):
         for chosen in batches(lengths, fitting, first=done):
@@ -203,7 +192,7 @@ def _in_memory(
             yield chosen, *computed
             done += len(chosen)
     if fitting < before:
-        _fitting[computation] = fitting
+        computation.fitting = fitting
         logger.warning(
             "memory ran out; numbers are computed in batches of at most %s inputs", f"{fitting:,}"
         )
@@ -216,7 +205,7 @@ def _attempt(
     device = next(computation.model.parameters()).device
     try:
         batch = dataset.batch(windows.rows[chosen], first=windows.first[chosen])
-        return batch, computation(_move(batch, device)).float().cpu().numpy()
+        return batch, computation(batch.to(device)).float().cpu().numpy()
     except (RuntimeError, MemoryError) as error:
         if not is_out_of_memory(error):
             raise
@@ -279,8 +268,3 @@ def _lengths(dataset: Dataset, windows: Windows) -> IntArray:
         return np.full(len(windows.rows), width)
     left = full[windows.rows] - windows.first
     return np.asarray(np.minimum(left, dataset.input.length), np.int64)
-
-
-def _move(batch: Batch, device: torch.device) -> Batch:
-    valid = None if batch.valid is None else batch.valid.to(device)
-    return Batch(batch.inputs.to(device), valid, batch.rows.to(device))

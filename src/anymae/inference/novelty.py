@@ -117,7 +117,7 @@ def median_score(
     """
     scores, config = Scores(model), config or ComputeConfig()
     values = compute(scores, dataset, sample(rows, MOST_SCORED), config).values
-    each = values[:, 0] / values[:, 1]
+    each = scores.matrix(values)
     each = each[~np.isnan(each)]
     return float(np.median(each)) if len(each) else None
 

@@ -10,7 +10,6 @@ from anymae.data.dataset import Dataset
 from anymae.errors import DataError, UserInputError
 from anymae.inference.computations import Scores
 from anymae.inference.compute import ComputeConfig, compute
-from anymae.inference.layouts import ScoreLayout
 from anymae.inference.novelty import unlike_inputs
 from anymae.inference.rows import open_rows
 
@@ -55,7 +54,7 @@ def reference_score(
             "scored; rows count from 0"
         )
     values = compute(scores, dataset, called, config or ComputeConfig()).values
-    found = float(ScoreLayout().matrix(values)[0, 0])
+    found = float(scores.matrix(values)[0, 0])
     if math.isnan(found):
         raise UserInputError(
             f"the reference {reference!r} has one input and so no score; name one with at least two"

@@ -68,9 +68,11 @@ class OutputRows:
         index = rows[ok] if used is None else np.searchsorted(used, rows[ok])
         return Piece(rows, ok, index, pa.array(status).take(pa.array(code)))
 
-    def column(self, name: str, piece: Piece) -> pa.Array:
-        """Return the values of a column in the rows of a piece."""
-        return self._frame.table[name].take(pa.array(piece.rows)).combine_chunks()
+    def leading(self, piece: Piece) -> dict[str, pa.Array]:
+        """Return the columns that every output begins with: row, id if there is one, status."""
+        rows, name = pa.array(piece.rows), self._rows.roles.id
+        ids = {} if name is None else {name: self._frame.table[name].take(rows).combine_chunks()}
+        return {"row": rows, **ids, "status": piece.status}
 
 
 def open_rows(model: Model, data: object, config: DataSettings | None = None) -> Dataset:

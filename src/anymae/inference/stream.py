@@ -8,7 +8,7 @@ import hashlib
 import logging
 import time
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -34,8 +34,8 @@ from anymae.files import (
     write_json,
     write_tensors,
 )
+from anymae.inference.computations import Output
 from anymae.inference.compute import Computation, ComputeConfig, Numbers, Progress, compute, placed
-from anymae.inference.layouts import Layout
 from anymae.inference.rows import OutputRows, Piece
 
 logger = logging.getLogger(__name__)
@@ -78,8 +78,7 @@ class Written:
 
 
 def write_rows(
-    computation: Computation,
-    layout: Layout,
+    output: Output,
     dataset: Dataset,
     out: Path,
     *,
@@ -91,8 +90,7 @@ def write_rows(
     """Compute numbers for every row and write them, in order.
 
     Args:
-        computation: What to compute.
-        layout: How the numbers are named.
+        output: What to compute, and how it is named.
         dataset: The rows.
         out: A file that ends in .parquet, .csv or .npy; see `require_output`.
         config: Where and how.
@@ -101,31 +99,31 @@ def write_rows(
         notes: Kept in the result.
     """
     started = time.perf_counter()
-    id_column = _id_for(out, dataset)
+    check_id(dataset, out.suffix)
     rows = OutputRows(dataset)
-    size = _shard_rows(computation, dataset)
-    bounds = [(start, min(start + size, len(rows))) for start in range(0, len(rows), size)]
+    size = _shard_rows(output, dataset)
     parts = out.with_name(f"{out.name}.parts")
+    bounds = {
+        parts / f"{number:06}.safetensors": (start, min(start + size, len(rows)))
+        for number, start in enumerate(range(0, len(rows), size))
+    }
     with told(parts, GO_ON):
         _prepare(parts, {**identity, "shard_rows": size, "rows": len(rows)})
-    paths = {bound: parts / f"{number:06}.safetensors" for number, bound in enumerate(bounds)}
-    missing = {bound: path for bound, path in paths.items() if not path.exists()}
-    done = taken_up = len(rows) - sum(stop - start for start, stop in missing)
+    missing = {path: bound for path, bound in bounds.items() if not path.exists()}
+    done = taken_up = len(rows) - sum(stop - start for start, stop in missing.values())
     if progress is not None:
         progress(taken_up, len(rows))
-    with placed(computation.model, config):
-        for (start, stop), path in missing.items():
-            numbers = compute(computation, dataset, rows.piece(start, stop).positions, config)
+    with placed(output.model, config):
+        for path, (start, stop) in missing.items():
+            numbers = compute(output, dataset, rows.piece(start, stop).positions, config)
             _store(path, numbers)
             done += stop - start
             if progress is not None:
                 progress(done, len(rows))
     computing = time.perf_counter() - started
-    pieces = (rows.piece(start, stop) for start, stop in bounds)
     status: Counter[str] = Counter()
-    shards = _shards(parts, pieces, status, per_input=computation.per_input)
     with told(out, GO_ON):
-        columns = _join(out, layout, rows, shards, id_column)
+        columns = _join(out, output, rows, _shards(bounds, rows, status, output))
     remove_folder(parts)
     return Written(
         out=str(out),
@@ -139,23 +137,17 @@ def write_rows(
     )
 
 
-def id_of(dataset: Dataset) -> str | None:
-    """Return the column that is copied to outputs, if one has that role.
+def check_id(dataset: Dataset, suffix: str = "") -> None:
+    """Check that the column of ids, if there is one, can be copied to an output.
 
     Raises:
-        DataError: Outputs have a column of that name themselves.
+        DataError: Outputs have a column of that name themselves, or no cells for its lists.
     """
     name = dataset.roles.id
     if name in LEADING:
         raise DataError(f"the id column is named {name!r}, as a column of every output; rename it")
-    return name
-
-
-def _id_for(out: Path, dataset: Dataset) -> str | None:
-    name = id_of(dataset)
-    if name is not None and out.suffix == ".csv":
+    if name is not None and suffix == ".csv":
         refuse_lists(dataset.rows.frame.table.select([name]).schema)
-    return name
 
 
 def digest(model: nn.Module) -> str:
@@ -206,22 +198,18 @@ def _store(path: Path, numbers: Numbers) -> None:
 
 
 def _shards(
-    parts: Path, pieces: Iterator[Piece], status: Counter[str], *, per_input: bool
+    bounds: Mapping[Path, tuple[int, int]], rows: OutputRows, status: Counter[str], output: Output
 ) -> Iterator[tuple[Piece, Numbers]]:
     """Read the shards in order, counting their rows by status."""
-    for number, piece in enumerate(pieces):
-        stored = read_tensors(parts / f"{number:06}.safetensors")
+    for path, bound in bounds.items():
+        stored, piece = read_tensors(path), rows.piece(*bound)
         status.update(piece.status.to_pylist())
         numbers = Numbers(stored["values"].numpy(), stored["counts"].numpy())
-        yield piece, piece.spread(numbers, per_input=per_input)
+        yield piece, piece.spread(numbers, per_input=output.per_input)
 
 
 def _join(
-    out: Path,
-    layout: Layout,
-    rows: OutputRows,
-    shards: Iterator[tuple[Piece, Numbers]],
-    id_column: str | None,
+    out: Path, output: Output, rows: OutputRows, shards: Iterator[tuple[Piece, Numbers]]
 ) -> tuple[str, ...]:
     """Write the shards into one file; return the names of its columns."""
     names: list[str] = []
@@ -229,10 +217,10 @@ def _join(
     def fill(staged: Path) -> None:
         if out.suffix == ".npy":
             names.extend(["matrix"])
-            _write_npy(staged, len(rows), (layout.matrix(n.values) for _, n in shards))
+            _write_npy(staged, len(rows), (output.matrix(n.values) for _, n in shards))
             return
         nested = out.suffix == ".parquet"
-        tables = (to_table(layout, rows, *shard, id_column, nested=nested) for shard in shards)
+        tables = (to_table(output, rows, *shard, nested=nested) for shard in shards)
         names.extend(_write_tables(staged, tables, nested=nested))
 
     write_file(out, fill)
@@ -240,21 +228,11 @@ def _join(
 
 
 def to_table(
-    layout: Layout,
-    rows: OutputRows,
-    piece: Piece,
-    numbers: Numbers,
-    id_column: str | None,
-    *,
-    nested: bool,
+    output: Output, rows: OutputRows, piece: Piece, numbers: Numbers, *, nested: bool
 ) -> pa.Table:
     """Name the numbers of a piece: row, id, status, then what was computed."""
-    leading: dict[str, pa.Array] = {"row": pa.array(piece.rows)}
-    if id_column is not None:
-        leading[id_column] = rows.column(id_column, piece)
-    leading["status"] = piece.status
-    computed = layout.columns(numbers.values, numbers.counts, nested=nested)
-    columns = dict(leading)
+    columns = rows.leading(piece)
+    computed = output.columns(numbers.values, numbers.counts, nested=nested)
     for name, column in computed.items():
         free = name
         while free in columns or (free != name and free in computed):

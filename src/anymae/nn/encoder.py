@@ -7,7 +7,7 @@ Booleans: `valid` is True where an input, or a latent, is real.
 """
 
 from collections.abc import Iterable, Iterator
-from typing import NamedTuple, Protocol, cast
+from typing import NamedTuple, cast
 
 import torch
 from torch import Tensor, nn
@@ -27,27 +27,6 @@ class Encoded(NamedTuple):
     """`(B, M)`, True for real latents; `None` when all are."""
 
 
-class Encoder(Protocol):
-    """What the model asks of an encoder."""
-
-    queries_are_inputs: bool
-    """True where the first attention's queries are the inputs themselves."""
-    first: ReadLayer
-    recompute: bool
-
-    def num_queries(self, length: int) -> int:
-        """Return how many queries the first attention has for rows of `length` inputs."""
-        ...
-
-    def first_queries(self, embedded: Tensor, index: Tensor) -> Tensor:
-        """Return the first attention's queries number `index`, `(B, Q)`, as `(B, Q, H * d)`."""
-        ...
-
-    def hidden_states(self, embedded: Tensor, valid: Tensor | None) -> Iterator[Encoded]:
-        """Yield the state after the first layer and after each block; the last is the output."""
-        ...
-
-
 def last(states: Iterable[Encoded]) -> Encoded:
     """Go through the states of an encoder, one at a time in memory, and return the last."""
     found: Encoded | None = None
@@ -58,11 +37,6 @@ def last(states: Iterable[Encoded]) -> Encoded:
 
 
 ENCODERS: Registry[type[nn.Module]] = Registry("encoder")
-
-
-def make_encoder(config: EncoderConfig) -> Encoder:
-    """Build the encoder that `config.kind` names."""
-    return cast("Encoder", ENCODERS[config.kind](config))
 
 
 class _Blocks(nn.Module):
@@ -114,19 +88,20 @@ class TransformerEncoder(_Blocks):
     """Visible inputs attend to each other; cost grows with N squared."""
 
     queries_are_inputs = True
+    """The first attention's queries are the inputs themselves."""
 
     def num_queries(self, length: int) -> int:
-        """Return `length`: each input is a query."""
+        """Return how many queries the first attention has: each of `length` inputs is one."""
         return length
 
     def first_queries(self, embedded: Tensor, index: Tensor) -> Tensor:
-        """Return the queries of the inputs number `index`, `(B, Q, H * d)`."""
+        """Return the queries of the inputs number `index`, `(B, Q)`, as `(B, Q, H * d)`."""
         # Whole vectors are copied at once, which `take`, made for gradients, does one by one.
         rows = torch.arange(len(embedded), device=embedded.device)[:, None]
         return self.first.queries(embedded[rows, index])
 
     def hidden_states(self, embedded: Tensor, valid: Tensor | None) -> Iterator[Encoded]:
-        """Yield the visible inputs after each layer."""
+        """Yield the visible inputs after the first layer and each block; the last is the output."""
         bias = key_bias(valid, embedded.dtype)
         x = self.first(embedded, self.first.queries(embedded), embedded, bias)
         yield from self._run(x, valid, bias)
@@ -147,16 +122,24 @@ class PerceiverEncoder(_Blocks):
         return len(self.latents)
 
     def first_queries(self, embedded: Tensor, index: Tensor) -> Tensor:
-        """Return the queries of the latents number `index`, `(B, Q, H * d)`."""
+        """Return the queries of the latents number `index`, `(B, Q)`, as `(B, Q, H * d)`."""
         return self.first.queries(self.latents)[index]
 
     def hidden_states(self, embedded: Tensor, valid: Tensor | None) -> Iterator[Encoded]:
-        """Yield the latents after each layer."""
+        """Yield the latents after the first layer and each block; the last is the output."""
         # Every row starts from the same latents: their norm and projection are computed once.
         x = self.latents.expand(embedded.shape[0], -1, -1)
         q = self.first.queries(self.latents).expand(embedded.shape[0], -1, -1)
         x = self.first(x, q, embedded, key_bias(valid, embedded.dtype))
         yield from self._run(x, None, None)
+
+
+Encoder = TransformerEncoder | PerceiverEncoder
+
+
+def make_encoder(config: EncoderConfig) -> Encoder:
+    """Build the encoder that `config.kind` names."""
+    return cast("Encoder", ENCODERS[config.kind](config))
 
 
 def take(vectors: Tensor, index: Tensor) -> Tensor:

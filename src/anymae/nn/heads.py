@@ -1,9 +1,12 @@
 """What is predicted about a hidden input and how far off it was, for each kind of input.
 
+A head predicts the inputs at positions `hidden`, `(B, k)`, and tells the loss of each prediction
+in float32; `filled`, `(B, k)`, is False for filler.
+
 Shapes: B rows, k hidden inputs, W decoder width, V tokens, K numbers an input, C columns.
 """
 
-from typing import Protocol, cast
+from typing import cast
 
 import torch
 import torch.nn.functional as F
@@ -13,36 +16,12 @@ from anymae.config import VOCABULARY, ModelConfig
 from anymae.registry import Registry
 
 
-class Head(Protocol):
-    """What the model asks of a head."""
-
-    def predict(self, decoded: Tensor, hidden: Tensor, tied: Tensor | None) -> Tensor:
-        """Return predictions `(B, k, V or K)` of the inputs at positions `hidden` `(B, k)`."""
-        ...
-
-    def losses(
-        self, predictions: Tensor, targets: Tensor, hidden: Tensor, filled: Tensor
-    ) -> Tensor:
-        """Return the loss of each hidden input, `(B, k)` float32; `filled` is False for filler."""
-        ...
-
-    def begin_at(self, predictions: Tensor) -> None:
-        """Set the biases so that `predictions` `(N, V or K)` are near what is predicted first."""
-        ...
-
-
 def full(x: Tensor) -> Tensor:
     """Return at least float32: losses are never computed in half precision."""
     return x if x.dtype == torch.float64 else x.float()
 
 
 HEADS: Registry[type[nn.Module]] = Registry("head")
-
-
-def make_head(config: ModelConfig) -> Head:
-    """Build the head for the config's input kind."""
-    name = "set" if config.input.positions == "none" else config.input.kind
-    return cast("Head", HEADS[name](config))
 
 
 @HEADS.register("bytes")
@@ -185,3 +164,12 @@ class CellHead(nn.Module):
         self.linear.bias.zero_()
         categorical = self.is_output & (self.scale > 0)[:, None]
         self.linear.bias[self.reads[categorical]] = predictions[categorical]
+
+
+Head = TokenHead | ValueHead | CellHead
+
+
+def make_head(config: ModelConfig) -> Head:
+    """Build the head for the config's input kind."""
+    name = "set" if config.input.positions == "none" else config.input.kind
+    return cast("Head", HEADS[name](config))

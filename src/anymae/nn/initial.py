@@ -4,7 +4,6 @@ Shapes: N inputs, E size of a position vector.
 """
 
 import math
-from collections.abc import Iterator
 
 import torch
 from torch import Tensor, nn
@@ -51,18 +50,14 @@ def initialise(module: nn.Module, config: ModelConfig) -> None:
 
 
 def _scale(module: nn.Module, config: InputConfig) -> None:
-    for layer in _layers(module):
-        layer.weight.mul_(GAIN / (STD * math.sqrt(layer.in_features)))
+    """Scale the matrices of encoder and decoder; content and outputs stay small."""
+    for name, part in module.named_children():
+        for layer in part.modules() if name in ("encoder", "decoder") else ():
+            if isinstance(layer, nn.Linear):
+                layer.weight.mul_(GAIN / (STD * math.sqrt(layer.in_features)))
     for name, parameter in module.named_parameters():
         if name.endswith("positions") and config.kind != "table" and config.positions == "learned":
             parameter.copy_(waves(config, parameter.shape[1]))
-
-
-def _layers(module: nn.Module) -> Iterator[nn.Linear]:
-    """Yield the matrices of encoder and decoder; content and outputs stay small."""
-    for name, part in module.named_children():
-        if name in ("encoder", "decoder"):
-            yield from (layer for layer in part.modules() if isinstance(layer, nn.Linear))
 
 
 def waves(config: InputConfig, width: int) -> Tensor:

@@ -11,7 +11,7 @@ Shapes: B rows, M latents, D width, L layers, K cosines of a layer, F features.
 
 import math
 from collections.abc import Iterable
-from typing import Protocol, cast
+from typing import cast
 
 import torch
 from torch import Tensor, nn
@@ -25,30 +25,10 @@ from anymae.randomness import Draws, Purpose, row_keys
 from anymae.registry import Registry
 from anymae.task import ReadoutConfig
 
-
-class Readout(Protocol):
-    """What a task head asks of a readout."""
-
-    num_features: int
-
-    def __call__(self, layers: Iterable[Encoded]) -> Tensor:
-        """Return `(B, F)` from the states after each of the encoder's layers."""
-        ...
-
-
 READOUTS: Registry[type[nn.Module]] = Registry("readout")
 
 COSINES = 4096
 """Random cosines of all layers together, whatever the encoder's size."""
-
-
-def make_readout(config: ReadoutConfig, encoder: EncoderConfig) -> Readout:
-    """Build the readout that `config.kind` names, for an encoder of these sizes.
-
-    Returns:
-        A module with `num_features`.
-    """
-    return cast("Readout", READOUTS[config.kind](config, encoder))
 
 
 @READOUTS.register("query")
@@ -162,6 +142,18 @@ class KernelReadout(MeanReadout):
             normed = functional.layer_norm(latents.to(weight.dtype), latents.shape[-1:])
             parts.append(mean_pool(Encoded(torch.cos(normed @ weight + offset), valid)))
         return torch.cat(parts, -1)
+
+
+Readout = QueryReadout | MeanReadout
+
+
+def make_readout(config: ReadoutConfig, encoder: EncoderConfig) -> Readout:
+    """Build the readout that `config.kind` names, for an encoder of these sizes.
+
+    Returns:
+        A module with `num_features`.
+    """
+    return cast("Readout", READOUTS[config.kind](config, encoder))
 
 
 def _draw_cosines(num_layers: int, width: int) -> tuple[Tensor, Tensor]:

@@ -11,9 +11,8 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from anymae.data.batch import Batch, IntArray
+from anymae.data.batch import Batch, IntArray, valid_of
 from anymae.data.dataset import Dataset
-from anymae.data.preparation import Preparation
 from anymae.model import MaskedAutoencoder, Reconstruction
 from anymae.randomness import Draws, row_keys
 
@@ -41,11 +40,6 @@ class Example:
     """Mean loss over the hidden inputs."""
 
 
-def preparation_of(model: MaskedAutoencoder) -> Preparation | None:
-    """Return how rows became a model's inputs, by which they are shown in the user's units."""
-    return None if model.data is None else Preparation.from_json(model.data)
-
-
 def reconstruct(model: MaskedAutoencoder, batch: Batch, *, seed: int = 0) -> list[Example]:
     """Let a model hide a share of each row and reconstruct it.
 
@@ -57,24 +51,21 @@ def reconstruct(model: MaskedAutoencoder, batch: Batch, *, seed: int = 0) -> lis
     Returns:
         One example for each row, in order.
     """
-    device = next(model.parameters()).device
-    inputs, valid = batch.inputs.to(device), batch.valid
-    if valid is not None:
-        valid = valid.to(device)
+    batch = batch.to(next(model.parameters()).device)
+    inputs, valid = batch.inputs, valid_of(batch)
     with torch.no_grad():
-        out = model(inputs, valid, draws=Draws(row_keys(batch.rows.to(device), seed=seed)))
+        out = model(inputs, batch.valid, draws=Draws(row_keys(batch.rows, seed=seed)))
         guesses = best_guess(model, out)
         losses = out.losses.sum(1) / out.filled.sum(1).clamp(min=1)
     filled = inputs.clone()
     filled[out.masked] = guesses.to(inputs.dtype)
     if model.config.input.positions == "none":
         filled[out.masked] = _beside(inputs, filled, out.masked)
-    every = valid if valid is not None else torch.ones_like(out.masked)
     return [
         Example(
             row=int(batch.rows[i]),
             inputs=inputs[i].cpu().numpy(),
-            valid=every[i].cpu().numpy(),
+            valid=valid[i].cpu().numpy(),
             masked=out.masked[i].cpu().numpy(),
             filled=filled[i].cpu().numpy(),
             loss=float(losses[i]),

@@ -19,6 +19,9 @@ from anymae.report.examples import Example
 _HIDDEN = (0.36, 0.55, 0.94)
 """Colour of what was hidden: blue is in no grey picture."""
 
+MOST_DRAWN = 3
+"""Numbers of an input that are drawn."""
+
 
 def as_image(png: bytes, text: str) -> str:
     """Return an HTML image that holds the PNG itself.
@@ -35,8 +38,6 @@ def picture_grid(
     pictures: npt.NDArray[Any],
     hidden: npt.NDArray[np.bool_],
     filled: npt.NDArray[Any],
-    *,
-    names: Sequence[str] = ("as it is", "as the model sees it", "as it fills it in"),
 ) -> bytes:
     """Draw pictures in three rows: as they are, as the model sees them, as it fills them in.
 
@@ -44,10 +45,10 @@ def picture_grid(
         pictures: `(B, H, W, C)`.
         hidden: `(B, H, W)`, True where a pixel was hidden.
         filled: `(B, H, W, C)`.
-        names: Of the three rows.
     """
     seen, guessed = seen_and_filled(pictures, hidden, filled)
-    return strips(dict(zip(names, (unit_rgb(pictures, pictures), seen, guessed), strict=True)))
+    shown = unit_rgb(pictures, pictures)
+    return strips({"as it is": shown, "as the model sees it": seen, "as it fills it in": guessed})
 
 
 def seen_and_filled(
@@ -82,29 +83,24 @@ def strips(rows: Mapping[str, npt.NDArray[Any]]) -> bytes:
     return to_png(figure)
 
 
-def series_grid(examples: Sequence[Example], most_channels: int = 3) -> bytes:
+def series_grid(examples: Sequence[Example]) -> bytes:
     """Draw rows of numbers over their place: visible ones as dots, hidden ones with the guess."""
+    count = examples[0].inputs.shape[1]
     figure = Figure(figsize=(8, 1.9 * len(examples)), layout="constrained")
     for axis, example in zip(
         figure.subplots(len(examples), 1, squeeze=False)[:, 0], examples, strict=True
     ):
-        places = np.arange(len(example.valid))
-        seen = example.valid & ~example.masked
-        for channel in range(min(most_channels, example.inputs.shape[1])):
+        seen = np.flatnonzero(example.valid & ~example.masked)
+        hidden = np.flatnonzero(example.masked)
+        for channel in range(min(MOST_DRAWN, count)):
             colour = f"C{channel}"
-            axis.plot(places[seen], example.inputs[seen, channel], ".", color=colour, markersize=4)
-            axis.plot(
-                places[example.masked], example.inputs[example.masked, channel], "o",
-                color=colour, markersize=4, fillstyle="none",
-            )  # fmt: skip
-            axis.plot(
-                places[example.masked], example.filled[example.masked, channel], "x",
-                color=colour, markersize=5,
-            )  # fmt: skip
+            true, guess = example.inputs[:, channel], example.filled[:, channel]
+            axis.plot(seen, true[seen], ".", color=colour, markersize=4)
+            axis.plot(hidden, true[hidden], "o", color=colour, markersize=4, fillstyle="none")
+            axis.plot(hidden, guess[hidden], "x", color=colour, markersize=5)
         axis.set_title(f"row {example.row}", loc="left", fontsize=8)
         _plain(axis)
-    count = examples[0].inputs.shape[1]
-    some = f"; first {most_channels} of {count} numbers" if count > most_channels else ""
+    some = f"; first {MOST_DRAWN} of {count} numbers" if count > MOST_DRAWN else ""
     axis.set_xlabel(f"input (dot: seen, circle: hidden, cross: guess; standardised{some})")
     return to_png(figure)
 

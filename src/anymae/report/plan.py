@@ -100,8 +100,7 @@ class Plan:
     @property
     def examples_text(self) -> str:
         """The examples for a terminal."""
-        preparation = self.dataset.preparation
-        return as_text(self.examples, self.job.config.input, preparation, guesses=False)
+        return as_text(self.examples, self.dataset.preparation, guesses=False)
 
     def to_json(self) -> dict[str, Any]:
         """Return plain values, without raw rows."""

@@ -1,8 +1,9 @@
 """Examples as text for a terminal and as HTML: characters, cells, numbers, pixels.
 
-Values are shown in the user's units where the run's preparation is known.
+Values are shown in the user's units, which the preparation of the data knows.
 """
 
+import itertools
 from collections.abc import Iterator, Sequence
 from html import escape
 from typing import Any, NamedTuple
@@ -10,7 +11,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from anymae.config import NUM_SPECIAL, SEP, InputConfig
+from anymae.config import NUM_SPECIAL, SEP
 from anymae.data.preparation import Preparation
 from anymae.report.examples import Example
 from anymae.report.figures import as_image, picture_grid, series_grid
@@ -36,18 +37,11 @@ class Piece(NamedTuple):
     """True where that is the input itself: one text may stand for several."""
 
 
-def as_text(
-    examples: Sequence[Example],
-    inputs: InputConfig,
-    preparation: Preparation | None,
-    *,
-    guesses: bool = True,
-) -> str:
+def as_text(examples: Sequence[Example], preparation: Preparation, *, guesses: bool = True) -> str:
     """Show examples in a terminal: the row, what was hidden, what the model made of it.
 
     Args:
         examples: Rows.
-        inputs: What they are.
         preparation: Turns them back into the user's units.
         guesses: False leaves out what the model made of it.
     """
@@ -55,42 +49,44 @@ def as_text(
     for example in examples:
         head = f"row {example.row}: {example.masked.sum()} of {example.valid.sum()} inputs hidden"
         parts.append(f"{head}, loss {example.loss:.3f}" if guesses else head)
-        match inputs.kind:
+        match preparation.kind:
             case "bytes":
                 parts += _lines_of(characters(example), guesses)
             case "image":
-                parts += _shaded(example, inputs, preparation, guesses)
+                parts += _shaded(example, preparation, guesses)
             case _:
                 parts += [
                     f"  {piece.name:>16}  {piece.text:>12}"
                     + (f"  {HIDDEN}" if piece.hidden else "")
                     + (f" {piece.guess:>12}" if piece.hidden and guesses else "")
-                    for piece in cells(example, inputs, preparation)
+                    for piece in cells(example, preparation)
                 ]
         parts.append("")
     return "\n".join(parts)
 
 
-def as_html(
-    examples: Sequence[Example], inputs: InputConfig, preparation: Preparation | None
-) -> str:
+def as_html(examples: Sequence[Example], preparation: Preparation) -> str:
     """Show examples on a page; everything is inside the returned HTML."""
     names = "rows " + ", ".join(str(example.row) for example in examples)
-    match inputs.kind:
+    match preparation.kind:
         case "bytes":
             return "\n".join(_html_characters(example) for example in examples)
         case "table":
-            return "\n".join(_html_cells(example, inputs, preparation) for example in examples)
+            return "\n".join(_html_cells(example, preparation) for example in examples)
         case "image":
-            picture = picture_grid(*pictures(examples, inputs, preparation))
+            picture = picture_grid(*pictures(examples, preparation))
             return as_image(picture, f"pictures, what was hidden of them, and the guesses: {names}")
     return as_image(series_grid(examples), f"numbers, hidden ones and the guesses: {names}")
 
 
 def characters(example: Example) -> list[Piece]:
     """Cut a row of tokens into characters; one is hidden where any of its bytes is."""
+    tokens = example.inputs[example.valid]
+    # UTF-8 continues with bytes 10xxxxxx.
+    begins = (tokens < NUM_SPECIAL + 0x80) | (tokens >= NUM_SPECIAL + 0xC0)
+    begins[:1] = True
     pieces = []
-    for start, stop in _spans(example):
+    for start, stop in itertools.pairwise([*np.flatnonzero(begins), len(tokens)]):
         part = slice(start, stop)
         pieces.append(
             Piece(
@@ -104,15 +100,14 @@ def characters(example: Example) -> list[Piece]:
     return pieces
 
 
-def cells(example: Example, inputs: InputConfig, preparation: Preparation | None) -> list[Piece]:
+def cells(example: Example, preparation: Preparation) -> list[Piece]:
     """Name each input of a row, with its value and the model's guess."""
     values, guesses = (
-        _restored(array, example.valid, inputs, preparation)
-        for array in (example.inputs, example.filled)
+        _restored(array, example.valid, preparation) for array in (example.inputs, example.filled)
     )
     rights = (example.inputs == example.filled).all(-1)
     names = [str(position) for position in range(len(values))]
-    if preparation is not None and inputs.kind == "table":
+    if preparation.kind == "table":
         names = [_printable(column["name"]) for column in preparation.statistics["columns"]]
     return [
         Piece(name, value, bool(hidden), guess, bool(right))
@@ -123,46 +118,35 @@ def cells(example: Example, inputs: InputConfig, preparation: Preparation | None
 
 
 def pictures(
-    examples: Sequence[Example], inputs: InputConfig, preparation: Preparation | None
+    examples: Sequence[Example], preparation: Preparation
 ) -> tuple[npt.NDArray[Any], npt.NDArray[np.bool_], npt.NDArray[Any]]:
     """Return pictures, which of their pixels were hidden, and the reconstructions.
 
     Returns:
         `(B, H, W, C)`, `(B, H, W)` bool, `(B, H, W, C)`.
     """
+    inputs = preparation.input
     assert inputs.grid is not None
-    shown = [np.stack([getattr(e, part) for e in examples]) for part in ("inputs", "filled")]
-    if preparation is not None:
-        shown = [preparation.restore(array) for array in shown]
-    else:
-        shown = [_unpatched(array, inputs) for array in shown]
+    shown, filled = (
+        preparation.restore(np.stack(arrays))
+        for arrays in ([e.inputs for e in examples], [e.filled for e in examples])
+    )
     masked = np.stack([example.masked for example in examples]).reshape(-1, *inputs.grid)
     hidden = masked.repeat(inputs.patch, axis=1).repeat(inputs.patch, axis=2)
-    return shown[0], hidden, shown[1]
-
-
-def _unpatched(array: npt.NDArray[Any], inputs: InputConfig) -> npt.NDArray[Any]:
-    assert inputs.grid is not None
-    (down, across), side = inputs.grid, inputs.patch
-    cut = array.reshape(len(array), down, across, side, side, -1).transpose(0, 1, 3, 2, 4, 5)
-    return cut.reshape(len(array), down * side, across * side, -1)
+    return shown, hidden, filled
 
 
 def _restored(
-    array: npt.NDArray[Any],
-    valid: npt.NDArray[np.bool_],
-    inputs: InputConfig,
-    preparation: Preparation | None,
+    array: npt.NDArray[Any], valid: npt.NDArray[np.bool_], preparation: Preparation
 ) -> list[str]:
     """Word the inputs of one row in the user's units."""
-    if inputs.kind == "table" and preparation is not None:
+    if preparation.kind == "table":
         known = np.where(valid[:, None], array, np.nan)
         row = preparation.restore(known[None]).to_pylist()[0]
         return [_word(value) for value in row.values()]
-    numbers = array if preparation is None else preparation.restore(array[None])[0]
     return [
         ", ".join(_word(float(number)) for number in row) if real else "missing"
-        for row, real in zip(numbers, valid, strict=True)
+        for row, real in zip(preparation.restore(array[None])[0], valid, strict=True)
     ]
 
 
@@ -176,14 +160,6 @@ def _word(value: object) -> str:
 def _printable(text: str) -> str:
     """Replace what would steer a terminal, or break a line."""
     return "".join(sign if sign.isprintable() else "�" for sign in text)
-
-
-def _spans(example: Example) -> Iterator[tuple[int, int]]:
-    """Yield where each character begins and ends; UTF-8 continues with bytes 10xxxxxx."""
-    tokens = example.inputs[example.valid]
-    continues = (tokens >= NUM_SPECIAL + 0x80) & (tokens < NUM_SPECIAL + 0xC0)
-    starts = [i for i in range(len(tokens)) if i == 0 or not continues[i]]
-    yield from zip(starts, [*starts[1:], len(tokens)], strict=True)
 
 
 def _decode(tokens: npt.NDArray[np.int64]) -> str:
@@ -208,29 +184,17 @@ def _lines_of(pieces: Sequence[Piece], guesses: bool) -> Iterator[str]:
     yield f"  {right} of {len(hidden)} hidden characters guessed right"
 
 
-def _shaded(
-    example: Example, inputs: InputConfig, preparation: Preparation | None, guesses: bool
-) -> Iterator[str]:
+def _shaded(example: Example, preparation: Preparation, guesses: bool) -> Iterator[str]:
     """Draw row, mask and reconstruction side by side, the brightness as a sign."""
-    picture, hidden, filled = pictures([example], inputs, preparation)
+    picture, hidden, filled = (part[0] for part in pictures([example], preparation))
     low, high = float(picture.min()), float(picture.max())
-    for y in range(picture.shape[1]):
-        signs = [
-            "".join(_SHADES[level] for level in _levels(shown[0, y].mean(-1), low, high))
-            for shown in (picture, filled)
-        ]
-        gaps = "".join(
-            HIDDEN if gap else sign for gap, sign in zip(hidden[0, y], signs[0], strict=True)
-        )
-        yield f"  {signs[0]}   {gaps}" + (f"   {signs[1]}" if guesses else "")
-
-
-def _levels(values: npt.NDArray[Any], low: float, high: float) -> list[int]:
-    share = (values - low) / max(high - low, 1e-12)
-    levels: list[int] = (
-        (share * (len(_SHADES) - 1)).round().clip(0, len(_SHADES) - 1).astype(int).tolist()
-    )
-    return levels
+    last = len(_SHADES) - 1
+    shares = ((shown.mean(-1) - low) / max(high - low, 1e-12) for shown in (picture, filled))
+    levels = ((share * last).round().clip(0, last).astype(int) for share in shares)
+    true, guess = (np.array(list(_SHADES))[level] for level in levels)
+    shown = [true, np.where(hidden, HIDDEN, true), *([guess] if guesses else [])]
+    for lines in zip(*shown, strict=True):
+        yield "  " + "   ".join("".join(line) for line in lines)
 
 
 def _html_characters(example: Example) -> str:
@@ -246,7 +210,7 @@ def _html_characters(example: Example) -> str:
     return f'<p class="row"><b>{example.row}</b> <code>{"".join(signs)}</code></p>'
 
 
-def _html_cells(example: Example, inputs: InputConfig, preparation: Preparation | None) -> str:
+def _html_cells(example: Example, preparation: Preparation) -> str:
     rows = "".join(
         f"<tr><td>{escape(piece.name)}</td><td>{escape(piece.text)}</td>"
         + (
@@ -254,7 +218,7 @@ def _html_cells(example: Example, inputs: InputConfig, preparation: Preparation 
             if piece.hidden
             else "<td></td></tr>"
         )
-        for piece in cells(example, inputs, preparation)
+        for piece in cells(example, preparation)
     )
     head = "<tr><th>column</th><th>value</th><th>guess where hidden</th></tr>"
     return f"<h3>row {example.row}</h3><table>{head}{rows}</table>"

@@ -112,8 +112,7 @@ def called(run: str | Path) -> str:
 def example_blocks(
     examples: Sequence[Example],
     counted: Sequence[Example],
-    inputs: InputConfig,
-    preparation: Preparation | None,
+    preparation: Preparation,
     *,
     prefix: str = "",
 ) -> list[Block]:
@@ -123,14 +122,14 @@ def example_blocks(
         examples: Rows to show.
         counted: Rows over which it is counted what is hidden together, as many as `rows_counted`
             says; none, where that is not drawn.
-        inputs: What they are.
         preparation: Turns them back into the user's units.
         prefix: Goes before titles, such as the name of a run.
     """
+    inputs = preparation.input
     blocks = [
         Block(
             title=f"{prefix}What is hidden, and what becomes of it",
-            html=as_html(examples, inputs, preparation),
+            html=as_html(examples, preparation),
             note=_KEYS.get("set" if inputs.positions == "none" else inputs.kind, ""),
         )
     ]
@@ -139,7 +138,7 @@ def example_blocks(
         np.fill_diagonal(together, 0)
         # Rows may all be shorter than the model reads at most.
         names = [str(place) for place in range(len(together))]
-        if preparation is not None and inputs.kind == "table":
+        if inputs.kind == "table":
             names = [column["name"] for column in preparation.statistics["columns"]]
         image = as_image(
             matrix(together, names, "hidden together, beyond chance"),
@@ -253,10 +252,11 @@ def _masks(folder: Path, name: str, *, prefix: str, no_examples: bool) -> list[B
     except AnymaeError as error:
         logger.warning("no rows of %s are shown: %s", name, error)
         return [Block(note=f"No rows of {name} are shown: {error}.")]
-    inputs = model.config.input
     shown = reconstruct_rows(model, dataset, rows[:SHOWN])
-    counted = reconstruct_rows(model, dataset, np.arange(min(rows_counted(inputs), len(dataset))))
-    return example_blocks(shown, counted, inputs, dataset.preparation, prefix=prefix)
+    counted = reconstruct_rows(
+        model, dataset, np.arange(min(rows_counted(dataset.input), len(dataset)))
+    )
+    return example_blocks(shown, counted, dataset.preparation, prefix=prefix)
 
 
 def _own_data(folder: Path, model: MaskedAutoencoder) -> Dataset | str:

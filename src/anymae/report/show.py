@@ -11,7 +11,7 @@ from anymae.hub import load
 from anymae.inference.rows import open_rows
 from anymae.model import MaskedAutoencoder
 from anymae.recipes import DataSettings, data_settings
-from anymae.report.examples import preparation_of, reconstruct_rows
+from anymae.report.examples import reconstruct_rows
 from anymae.report.page import PAGES, write_page
 from anymae.report.rows import as_text
 from anymae.report.runs import called, example_blocks, rows_counted
@@ -49,12 +49,11 @@ def show_rows(
     out, data_config = Path(out), data_settings(data_config)
     require_output(out, PAGES, data, *data_config.files, overwrite=overwrite)
     model, dataset = _open(run, data, data_config)
-    inputs = model.config.input
-    counted = rows_counted(inputs)
+    counted = rows_counted(dataset.input)
     index = np.arange(min(len(dataset), max(count, counted)))
     examples = reconstruct_rows(model, dataset, index, seed=seed)
     shown = examples[:count]
-    blocks = example_blocks(shown, examples[:counted], inputs, preparation_of(model))
+    blocks = example_blocks(shown, examples[:counted], dataset.preparation)
     write_page(out, f"{called(run)}: masks of {dataset.rows.frame.name}", blocks)
     return len(shown)
 
@@ -71,7 +70,7 @@ def show_rows_as_text(
     model, dataset = _open(run, data, data_config)
     index = np.arange(min(len(dataset), count))
     examples = reconstruct_rows(model, dataset, index, seed=seed)
-    return as_text(examples, model.config.input, preparation_of(model))
+    return as_text(examples, dataset.preparation)
 
 
 def _open(

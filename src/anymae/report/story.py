@@ -10,7 +10,7 @@ import numpy.typing as npt
 
 from anymae.data.dataset import Dataset
 from anymae.model import MaskedAutoencoder
-from anymae.report.examples import Example, preparation_of, reconstruct
+from anymae.report.examples import Example, reconstruct
 from anymae.report.figures import as_image, seen_and_filled, strips, unit_rgb
 from anymae.report.page import Block
 from anymae.report.rows import pictures
@@ -28,7 +28,7 @@ def masks_picture(
     rows: dict[str, npt.NDArray[np.float64]] = {}
     for name, model in models.items():
         examples = _examples(model, datasets[name], SHOWN)
-        shown = pictures(examples, model.config.input, preparation_of(model))
+        shown = pictures(examples, datasets[name].preparation)
         rows.setdefault("digits", unit_rgb(shown[0], shown[0]))
         seen, filled = seen_and_filled(*shown)
         rows |= {f"{name}: seen": seen, f"{name}: filled in": filled}
@@ -56,8 +56,8 @@ def story_blocks(
         name: _examples(model, datasets[name], len(datasets[name]))
         for name, model in models.items()
     }
-    name, model = next(iter(models.items()))
-    drawn, _, _ = pictures(counted[name], model.config.input, preparation_of(model))
+    name = next(iter(models))
+    drawn, _, _ = pictures(counted[name], datasets[name].preparation)
     return [
         Block(
             title="What is hidden, and what becomes of it",

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from anymae.data.batch import Batch, IntArray
 from anymae.inference.computations import Answers
-from anymae.inference.compute import ComputeConfig, compute
+from anymae.inference.compute import Computation, ComputeConfig, compute
 from anymae.predictor import Predictor, to_outputs
 from anymae.randomness import Draws, row_keys
 from anymae.task import FinetuneConfig, TaskConfig
@@ -152,11 +152,10 @@ class AnswerMonitor:
         return Look(loss, {})
 
 
-class Features:
+class Features(Computation):
     """What the head of a predictor sees of each row, for `compute`."""
 
-    per_input = False
-    sums = False
+    model: Predictor
 
     def __init__(self, model: Predictor) -> None:
         self.model = model
