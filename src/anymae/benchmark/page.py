@@ -12,22 +12,9 @@ from anymae.benchmark.candidates import choice_metric
 from anymae.benchmark.commands import commands
 from anymae.benchmark.conclusion import conclude, share_by_attention
 from anymae.benchmark.curves import draw_curve
-from anymae.benchmark.markdown import show, show_difference, table
+from anymae.benchmark.markdown import from_to, show, show_difference, table
 from anymae.benchmark.record import Record, read_records
-from anymae.benchmark.sentences import (
-    at_best_ratios,
-    by_choice,
-    from_to,
-    frozen_only,
-    last_looks,
-    leaks,
-    machine,
-    machines,
-    machines_of,
-    noise_floor,
-    other_runs,
-    weakest_penalties,
-)
+from anymae.benchmark.sentences import by_choice, machine, machines_of, notes
 from anymae.benchmark.suite import BASELINE, EVERY_READING, Task
 from anymae.benchmark.summary import Group, group_records
 from anymae.errors import FolderError
@@ -84,11 +71,7 @@ def _section(group: Group, folder: Path) -> Iterator[str]:
     missing = [name for name in kind.tasks if name not in {task.name for task in group.tasks()}]
     if missing:
         yield f"Not run: {', '.join(missing)}.\n"
-    notes = (
-        *(frozen_only, noise_floor, at_best_ratios, last_looks, weakest_penalties),
-        *(leaks, machines, other_runs),
-    )
-    yield from (f"{line}\n" for note in notes for line in note(group))
+    yield from (f"{line}\n" for line in notes(group))
     yield from _figures(group, folder)
     yield from _methods(group)
     yield from _readings(group)

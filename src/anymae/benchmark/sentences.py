@@ -5,14 +5,26 @@ from collections.abc import Iterable, Iterator, Sequence
 
 from anymae.benchmark.arms import JOINS, NONE
 from anymae.benchmark.baselines import is_weakest
-from anymae.benchmark.markdown import show_difference
+from anymae.benchmark.markdown import from_to, show_difference
 from anymae.benchmark.record import Record, same_encoder
 from anymae.benchmark.suite import BASELINE, Task
 from anymae.benchmark.summary import Group
 from anymae.wording import listed
 
 
-def noise_floor(group: Group) -> Iterator[str]:
+def notes(group: Group) -> Iterator[str]:
+    """Say what a reader of a suite's table should know."""
+    yield from _frozen_only(group)
+    yield from _noise_floor(group)
+    yield from _at_best_ratios(group)
+    yield from _last_looks(group)
+    yield from _weakest_penalties(group)
+    yield from _leaks(group)
+    yield from _machines(group)
+    yield from _other_runs(group)
+
+
+def _noise_floor(group: Group) -> Iterator[str]:
     """Say how far apart two arms are that differ in nothing but their seeds."""
     parts, spreads = [], []
     for task, again in ((t, arm) for t in group.tasks() for arm in group.arms(t)):
@@ -65,7 +77,7 @@ def by_choice(group: Group) -> Iterator[str]:
             )
 
 
-def at_best_ratios(group: Group) -> Iterator[str]:
+def _at_best_ratios(group: Group) -> Iterator[str]:
     """Compare guided with random masks, each at the ratio that validation rows preferred."""
     own, found = group.kind.budgets[group.budget].masking, group.best_ratios()
     best = {name: found[name][0] for name in ("guided", "random") if len(found.get(name, ())) == 1}
@@ -85,7 +97,7 @@ def at_best_ratios(group: Group) -> Iterator[str]:
         )
 
 
-def leaks(group: Group) -> Iterator[str]:
+def _leaks(group: Group) -> Iterator[str]:
     """Say which rows were left out of the corpus, and which occur on both sides of a split."""
     left_out = [
         f"{corpus} {_range(records, 'flagged')} by flags, {_range(records, 'removed')} by content"
@@ -107,7 +119,7 @@ def leaks(group: Group) -> Iterator[str]:
         yield f"Rows that also occur among the labelled training rows: {', '.join(shared)}."
 
 
-def frozen_only(group: Group) -> Iterator[str]:
+def _frozen_only(group: Group) -> Iterator[str]:
     """Name the tasks whose encoders were not fine-tuned, where a curve may drop for that."""
     names = [
         task.name
@@ -122,7 +134,7 @@ def frozen_only(group: Group) -> Iterator[str]:
         )
 
 
-def last_looks(group: Group) -> Iterator[str]:
+def _last_looks(group: Group) -> Iterator[str]:
     """Say how often fine-tuning was still improving when it ended, or at the end of its rates."""
     parts, edges = [], []
     for arm in ("guided", "random", NONE):
@@ -155,7 +167,7 @@ def last_looks(group: Group) -> Iterator[str]:
         )
 
 
-def weakest_penalties(group: Group) -> Iterator[str]:
+def _weakest_penalties(group: Group) -> Iterator[str]:
     """Say how often linear models took the weakest penalty that was tried."""
     parts = []
     for arm in ("guided", "random", NONE, BASELINE):
@@ -175,7 +187,7 @@ def weakest_penalties(group: Group) -> Iterator[str]:
         )
 
 
-def machines(group: Group) -> Iterator[str]:
+def _machines(group: Group) -> Iterator[str]:
     """Say where the jobs ran, and what ran on several machines."""
     counts = Counter(map(machine, group.records))
     listed = ", ".join(f"{name} {count:,}" for name, count in sorted(counts.items()))
@@ -195,7 +207,7 @@ def machines(group: Group) -> Iterator[str]:
         )
 
 
-def other_runs(group: Group) -> Iterator[str]:
+def _other_runs(group: Group) -> Iterator[str]:
     """Name jobs whose encoder is from another run of its pretraining than the one stored."""
     found: dict[tuple[str, str], list[int]] = {}
     for task in group.tasks():
@@ -242,9 +254,3 @@ def _corpora(group: Group) -> dict[str, list[Record]]:
 
 def _range(records: Sequence[Record], name: str) -> str:
     return from_to([int(record.data[name]) for record in records])
-
-
-def from_to(counts: Sequence[int]) -> str:
-    """Write a count, or the least and the most over seeds."""
-    low, high = min(counts), max(counts)
-    return f"{low:,}" if low == high else f"{low:,} to {high:,}"
