@@ -90,7 +90,7 @@ _COLUMNS = (
 def _rows(group: Group, task: Task) -> Iterator[list[str]]:
     for arm in group.arms(task):
         score = group.tested(task, arm)
-        records = group.final(task, arm)
+        records = group.records_of(task, arm)
         places = machines_of(group, task, [arm])
         mixed = "*" if len(places) > 1 else ""
         places |= {machine(record) for record in group.encoders_of(task, arm)}
@@ -166,8 +166,8 @@ def _readings(group: Group) -> Iterator[str]:
 def _sweeps(group: Group) -> Iterator[str]:
     """Show the settings that were tried, on validation rows."""
     rows = []
-    for task in group.tasks_of("tune"):
-        for arm in sorted({record.job.arm for record in group.records_of("tune", task)}):
+    for task in group.tasks("tune"):
+        for arm in sorted({record.job.arm for record in group.records_of(task, stage="tune")}):
             values = group.validated(task, arm, "tune")
             name = f"{task.name} ({choice_metric(task)})"
             rows.append([name, f"`{arm}`", str(len(values)), show(values)])

@@ -44,7 +44,7 @@ def scores(records: Sequence[Record]) -> list[Score]:
     job = records[0].job
     group = Group(job.suite, job.budget, records)
     found = []
-    for task in group.tasks_of(job.stage):
+    for task in group.tasks(job.stage):
         metric = task.metric if job.stage == "final" else choice_metric(task)
         for arm in dict.fromkeys(r.job.arm for r in records if r.job.task == task.name):
             over = {

@@ -63,7 +63,7 @@ def by_choice(group: Group) -> Iterator[str]:
             ]
             if any(one is not None and one.verdict == found.verdict for one in alone):
                 continue
-            jobs = {arm: group.final(task, arm) for arm in ("guided", other)}
+            jobs = {arm: group.records_of(task, arm) for arm in ("guided", other)}
             seeds = set.intersection(*({job.job.seed for job in of} for of in jobs.values()))
             chosen = [
                 f"{sum(job.best == 'finetune' for job in of if job.job.seed in seeds)} of "
@@ -110,7 +110,7 @@ def _leaks(group: Group) -> Iterator[str]:
         )
     shared = []
     for task in group.tasks():
-        rows = [record.data["rows"] for record in group.final(task)]
+        rows = [record.data["rows"] for record in group.records_of(task)]
         for name in ("valid", "test"):
             counts = [int(row[f"{name} in train"]) for row in rows]
             if any(counts):
@@ -141,7 +141,7 @@ def _last_looks(group: Group) -> Iterator[str]:
         methods = [
             record.methods["finetune"].settings
             for task in group.tasks()
-            for record in group.final(task, arm)
+            for record in group.records_of(task, arm)
             if "finetune" in record.methods
         ]
         looks = [found for found in methods if {"step", "steps"} <= found.keys()]
@@ -174,7 +174,7 @@ def _weakest_penalties(group: Group) -> Iterator[str]:
         taken = [
             is_weakest(name, method.settings)
             for task in group.tasks()
-            for record in group.final(task, arm)
+            for record in group.records_of(task, arm)
             for name, method in record.methods.items()
             if method.settings.keys() & {"strength", "penalty"}
         ]
@@ -213,7 +213,7 @@ def _other_runs(group: Group) -> Iterator[str]:
     for task in group.tasks():
         for arm in group.arms(task):
             stored = {run.job.seed: run for run in group.encoders_of(task, arm)}
-            for record in group.final(task, arm):
+            for record in group.records_of(task, arm):
                 run = stored.get(record.job.seed)
                 if run is not None and not same_encoder(record, run):
                     found.setdefault((task.name, arm), []).append(record.job.seed)
@@ -236,7 +236,7 @@ def machine(record: Record) -> str:
 
 def machines_of(group: Group, task: Task, arms: Iterable[str]) -> set[str]:
     """Return where the jobs of some arms of a task ran."""
-    return {machine(record) for arm in arms for record in group.final(task, arm)}
+    return {machine(record) for arm in arms for record in group.records_of(task, arm)}
 
 
 def _encoders(group: Group, task: Task) -> list[str]:

@@ -1,7 +1,7 @@
 """Records put together: the values of each task and arm by seed, and what follows from them."""
 
 import itertools
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from statistics import fmean
 from typing import NamedTuple
 
@@ -34,25 +34,19 @@ class Group(NamedTuple):
         """The suite."""
         return SUITES[self.suite]
 
-    def tasks(self) -> list[Task]:
-        """Tasks that have final records, in the suite's order."""
-        return self.tasks_of("final")
-
-    def tasks_of(self, stage: Stage) -> list[Task]:
+    def tasks(self, stage: Stage = "final") -> list[Task]:
         """Tasks that have records of a stage, in the suite's order."""
         known = {record.job.task for record in self.records if record.job.stage == stage}
         return [task for task in self.kind.tasks.values() if task.name in known]
 
     def arms(self, task: Task) -> list[str]:
         """Arms that have a final record for a task, in a fixed order."""
-        found = {r.job.arm for r in self.final(task)}
+        found = {record.job.arm for record in self.records_of(task)}
         return sorted(found, key=lambda arm: (ARMS.index(parse_arm(arm).name), arm))
 
-    def final(self, task: Task, arm: str | None = None) -> list[Record]:
-        """Final records of a task, or of one arm on it."""
-        return self.records_of("final", task, arm)
-
-    def records_of(self, stage: Stage, task: Task, arm: str | None = None) -> list[Record]:
+    def records_of(
+        self, task: Task, arm: str | None = None, stage: Stage = "final"
+    ) -> list[Record]:
         """Records of a stage of a task, or of one arm on it."""
         return [
             record
@@ -139,12 +133,18 @@ class Group(NamedTuple):
 
     def tested(self, task: Task, arm: str, method: str | None = None) -> Values:
         """Return the task's metric on the test rows, of the best method or a given one."""
-        return _values(self.final(task, arm), lambda record: _tested(record, task, method))
+        found = {}
+        for record in self.records_of(task, arm):
+            chosen = record.methods.get(method or record.best or "")
+            if chosen is not None and chosen.test is not None:
+                found[record.job.seed] = chosen.test[task.metric]
+        return dict(sorted(found.items()))
 
     def validated(self, task: Task, arm: str, stage: Stage) -> Values:
         """Return the metric by which the arm's best method was chosen."""
-        records = self.records_of(stage, task, arm)
-        return _values(records, lambda record: record.methods[record.best or ""].validation)
+        records = self.records_of(task, arm, stage)
+        found = {each.job.seed: each.methods[each.best or ""].validation for each in records}
+        return dict(sorted(found.items()))
 
     def values(self, task: Task, arm: str, stage: Stage, method: str | None = None) -> Values:
         """Return what a stage is judged by: `tested` for the final one, else `validated`."""
@@ -166,7 +166,7 @@ class Group(NamedTuple):
         """Return the hash of each seed's split of a task's rows; its own where none is stored."""
         return {
             record.job.seed: record.data.get("split", str(record.job.seed))
-            for record in self.records_of(stage, task, arm)
+            for record in self.records_of(task, arm, stage)
         }
 
 
@@ -204,15 +204,3 @@ def _shared(found: Mapping[float, Values]) -> dict[float, Values]:
         for ratio, values in sorted(found.items())
         if seeds and seeds <= values.keys()
     }
-
-
-def _values(records: Iterable[Record], value: Callable[[Record], float | None]) -> Values:
-    pairs = ((record.job.seed, value(record)) for record in records)
-    return {seed: found for seed, found in sorted(pairs) if found is not None}
-
-
-def _tested(record: Record, task: Task, method: str | None) -> float | None:
-    found = record.methods.get(method or record.best or "")
-    if found is None or found.test is None:
-        return None
-    return found.test[task.metric]
