@@ -7,11 +7,10 @@ import itertools
 from collections.abc import Iterator, Mapping, Sequence
 
 from anymae.benchmark.arms import JOINED_WITH, JOINS, NONE, read_by
-from anymae.benchmark.candidates import choice_metric
 from anymae.benchmark.markdown import show_difference, table
 from anymae.benchmark.record import Record
 from anymae.benchmark.statistics import CONFIDENCE, Difference, holm
-from anymae.benchmark.suite import BASELINE, ERRORS, EVERY_READING, JOINED, Task
+from anymae.benchmark.suite import BASELINE, EVERY_READING, JOINED, Task
 from anymae.benchmark.summary import Group
 from anymae.wording import counted
 
@@ -97,10 +96,9 @@ def _best_use(group: Group, task: Task) -> str:
     rivals = [arm for arm in ("guided", JOINED) if group.compare(task, arm, BASELINE) is not None]
     values = {arm: group.validated(task, arm, "final") for arm in rivals}
     shared = set.intersection(*map(set, values.values())) if values else set()
-    sign = -1 if choice_metric(task) in ERRORS else 1
     return max(
         rivals,
-        key=lambda arm: sign * sum(values[arm][seed] for seed in sorted(shared)),
+        key=lambda arm: task.gain(sum(values[arm][seed] for seed in sorted(shared))),
         default="guided",
     )
 

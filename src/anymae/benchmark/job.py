@@ -13,7 +13,6 @@ from anymae.benchmark.candidates import (
     blends,
     choose,
     final_metrics,
-    is_better,
 )
 from anymae.benchmark.encoders import ArmEncoder, Where
 from anymae.benchmark.finetuning import finetuned
@@ -140,10 +139,7 @@ def _record(
 ) -> Record:
     """Look at the test, and write everything down."""
     task, chosen = methods.task, methods.chosen
-    best = next(iter(chosen))
-    for method, found in chosen.items():
-        if is_better(task, found.validation, chosen[best].validation):
-            best = method
+    best = max(chosen, key=lambda method: task.gain(chosen[method].validation))
     test = final_metrics(task, methods.data, chosen) if name.stage == "final" else {}
     return Record(
         job=name,

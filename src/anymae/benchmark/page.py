@@ -8,7 +8,6 @@ from statistics import fmean
 from typing import NamedTuple
 
 from anymae.benchmark.arms import NONE, read_by, references
-from anymae.benchmark.candidates import choice_metric
 from anymae.benchmark.commands import commands
 from anymae.benchmark.conclusion import conclude, share_by_attention
 from anymae.benchmark.curves import draw_curve
@@ -169,7 +168,7 @@ def _sweeps(group: Group) -> Iterator[str]:
     for task in group.tasks("tune"):
         for arm in sorted({record.job.arm for record in group.records_of(task, stage="tune")}):
             values = group.validated(task, arm, "tune")
-            name = f"{task.name} ({choice_metric(task)})"
+            name = f"{task.name} ({task.choice_metric})"
             rows.append([name, f"`{arm}`", str(len(values)), show(values)])
     if not rows:
         return

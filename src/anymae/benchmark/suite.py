@@ -72,6 +72,15 @@ class Task:
     published: str = ""
     """Published numbers, and why they can or cannot be compared."""
 
+    @property
+    def choice_metric(self) -> str:
+        """The metric by which everything is chosen."""
+        return self.chosen_by or self.metric
+
+    def gain(self, value: float) -> float:
+        """Turn a value of the metric that chooses so that more is better."""
+        return -value if self.choice_metric in ERRORS else value
+
 
 @dataclass(frozen=True, kw_only=True)
 class TaskData:

@@ -10,7 +10,6 @@ import numpy.typing as npt
 from scipy.stats import rankdata
 
 from anymae.benchmark.arms import ARMS, parse_arm
-from anymae.benchmark.candidates import choice_metric
 from anymae.benchmark.record import Record, Stage
 from anymae.benchmark.statistics import Difference, paired_difference
 from anymae.benchmark.suite import ERRORS, MINI, SUITES, Suite, Task
@@ -157,7 +156,7 @@ class Group(NamedTuple):
     ) -> Difference | None:
         """Return what an arm is better by than another, by their `values`."""
         mine, theirs = (self.values(task, name, stage, method) for name in (arm, other))
-        metric = task.metric if stage == "final" else choice_metric(task)
+        metric = task.metric if stage == "final" else task.choice_metric
         return paired_difference(
             mine, theirs, smaller_is_better=metric in ERRORS, splits=self._splits(task, arm, stage)
         )
@@ -190,8 +189,7 @@ def _names_ratio(part: str) -> bool:
 
 def _ranks(task: Task, values: Sequence[Values]) -> npt.NDArray[np.float64]:
     """Return the rank of each by its mean over seeds, 1 for the best."""
-    sign = 1 if choice_metric(task) in ERRORS else -1
-    ranks: npt.NDArray[np.float64] = rankdata([sign * fmean(of.values()) for of in values])
+    ranks: npt.NDArray[np.float64] = rankdata([-task.gain(fmean(of.values())) for of in values])
     return ranks
 
 
