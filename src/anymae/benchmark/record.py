@@ -10,6 +10,7 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
+import torch
 from pydantic import Field
 
 import anymae
@@ -212,8 +213,6 @@ def source_digest() -> str:
 
 def _gpu(device: str) -> str:
     """Return the name of an accelerator."""
-    import torch
-
     return torch.cuda.get_device_name(device) if device.startswith("cuda") else device
 
 
