@@ -16,7 +16,7 @@ from anymae.benchmark.arms import parse_arm
 from anymae.benchmark.asked import asked_of, finetuning_of
 from anymae.benchmark.baselines import BASELINES, join
 from anymae.benchmark.candidates import Candidate, blends, choose, final_metrics
-from anymae.benchmark.encoder_features import Reader, _Flat, _Known
+from anymae.benchmark.encoder_features import Reader, _Flat
 from anymae.benchmark.finetuning import NEXT_SEED, finetuned, num_steps
 from anymae.benchmark.labels import Labels, SealedError
 from anymae.benchmark.leaks import clean, contents, count_shared
@@ -421,10 +421,23 @@ def test_several_seeds_answer_together_at_the_rate_of_the_first() -> None:
 
 
 def test_features_of_rows_are_kept_by_the_name_of_the_row() -> None:
-    known = _Known(np.zeros(0, np.int64), None)
-    known.add(np.array([5, 2]), np.array([[5.0], [2.0]]))
-    known.add(np.array([3]), np.array([[3.0]]))
-    assert known.of(np.array([3, 5, 2, 3])).ravel().tolist() == [3.0, 5.0, 2.0, 3.0]
+    every = np.random.default_rng(0).normal(size=(6, 3)).astype(np.float32)
+    dataset = open_data(every)
+    model = MaskedAutoencoder(build_config("tiny", dataset.input)).eval()
+    model.data = dataset.preparation.to_json()
+    reader = Reader(model, Corpus(inputs=every, config=DataConfig()), ("mean",), "cpu")
+
+    def read(*rows: int) -> np.ndarray:
+        data = replace(make_data(), inputs=every[list(rows)])
+        return np.asarray(reader.read("key", data, np.array(rows))["mean"])
+
+    five, two = read(5, 2)
+    kept = read(3, 5, 2)
+    assert (kept[1] == five).all() and (kept[2] == two).all()
+    np.testing.assert_allclose(kept, embed(model, every[[3, 5, 2]]), atol=1e-5)
+    # Rows that were read are not read again, whatever is behind their names now.
+    again = replace(make_data(), inputs=every[[0, 1, 4]])
+    assert (reader.read("key", again, np.array([3, 5, 2]))["mean"] == kept).all()
 
 
 def make_record(job: JobName) -> Record:
