@@ -224,7 +224,7 @@ def _gaps(groups: Sequence[Group]) -> Iterator[str]:
     """Say what has no records."""
     lengths: dict[str, set[int]] = {}
     for group in groups:
-        visits = {int(r.facts["rows_visited"]) for r in group.records if r.job.corpus is not None}
+        visits = {int(record.facts["rows_visited"]) for record in group.pretrainings()}
         lengths.setdefault(group.suite, set()).update(visits)
     one = [suite for suite, found in lengths.items() if len(found) == 1]
     if one:

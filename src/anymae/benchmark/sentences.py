@@ -1,7 +1,7 @@
 """What stands below a suite's table, in words that follow from the records alone."""
 
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator
 
 from anymae.benchmark.arms import JOINS, NONE
 from anymae.benchmark.baselines import is_weakest
@@ -99,10 +99,13 @@ def _at_best_ratios(group: Group) -> Iterator[str]:
 
 def _leaks(group: Group) -> Iterator[str]:
     """Say which rows were left out of the corpus, and which occur on both sides of a split."""
-    left_out = [
-        f"{corpus} {_range(records, 'flagged')} by flags, {_range(records, 'removed')} by content"
-        for corpus, records in _corpora(group).items()
-    ]
+    left_out = []
+    for corpus in dict.fromkeys(record.job.corpus for record in group.pretrainings()):
+        runs = group.pretrainings(corpus=corpus)
+        flagged, removed = (
+            from_to([int(run.data[why]) for run in runs]) for why in ("flagged", "removed")
+        )
+        left_out.append(f"{corpus} {flagged} by flags, {removed} by content")
     if left_out:
         yield (
             "Rows left out of the pretraining corpus, by its flags because any part of a task has "
@@ -242,15 +245,3 @@ def machines_of(group: Group, task: Task, arms: Iterable[str]) -> set[str]:
 def _encoders(group: Group, task: Task) -> list[str]:
     """Name the arms whose scores are those of an encoder alone."""
     return [arm for arm in group.arms(task) if arm != BASELINE and arm not in JOINS]
-
-
-def _corpora(group: Group) -> dict[str, list[Record]]:
-    found: dict[str, list[Record]] = {}
-    for record in group.records:
-        if record.job.corpus is not None:
-            found.setdefault(record.job.corpus, []).append(record)
-    return found
-
-
-def _range(records: Sequence[Record], name: str) -> str:
-    return from_to([int(record.data[name]) for record in records])

@@ -54,13 +54,13 @@ class Group(NamedTuple):
             and arm in (None, record.job.arm)
         ]
 
-    def pretrainings(self, arm: str, corpus: str | None = None) -> list[Record]:
-        """Records of an arm's pretraining runs, on one corpus or all."""
+    def pretrainings(self, arm: str | None = None, corpus: str | None = None) -> list[Record]:
+        """Records of pretraining runs, of one arm or all, on one corpus or all."""
         return [
             record
             for record in self.records
             if record.job.corpus is not None
-            and record.job.arm == arm
+            and arm in (None, record.job.arm)
             and corpus in (None, record.job.corpus)
         ]
 
@@ -157,16 +157,12 @@ class Group(NamedTuple):
         """Return what an arm is better by than another, by their `values`."""
         mine, theirs = (self.values(task, name, stage, method) for name in (arm, other))
         metric = task.metric if stage == "final" else task.choice_metric
-        return paired_difference(
-            mine, theirs, smaller_is_better=metric in ERRORS, splits=self._splits(task, arm, stage)
-        )
-
-    def _splits(self, task: Task, arm: str, stage: Stage) -> dict[int, str]:
-        """Return the hash of each seed's split of a task's rows; its own where none is stored."""
-        return {
+        # A seed has a split of its own where no hash of one is stored.
+        splits = {
             record.job.seed: record.data.get("split", str(record.job.seed))
             for record in self.records_of(task, arm, stage)
         }
+        return paired_difference(mine, theirs, smaller_is_better=metric in ERRORS, splits=splits)
 
 
 def group_records(records: Iterable[Record]) -> list[Group]:
