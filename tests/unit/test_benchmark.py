@@ -320,7 +320,7 @@ def test_planted_leaks_are_removed_and_counted(kind: str) -> None:
     data = make_data(inputs)
     assert count_shared(data) == {"valid": 1, "test": 1}
     cleaned = clean(Corpus(inputs=unlabelled, config=DataConfig()), [data])
-    kept = contents(cleaned.corpus.inputs).to_pylist()
+    kept = contents(cleaned.inputs).to_pylist()
     assert kept == contents(unlabelled).take(pa.array([0, 1, 2])).to_pylist()
     assert cleaned.removed == 2
 
@@ -570,7 +570,7 @@ def test_splits_of_real_data_are_disjoint_and_the_corpus_is_clean(
     budget = replace(SUITES[name].budgets["mini"], corpus_rows=None)
     corpora = {}
     for corpus in {task.corpus for task in SUITES[name].tasks.values()}:
-        cleaned = prepare_corpus(suite, corpus, budget, 1).corpus
+        cleaned = prepare_corpus(suite, corpus, budget, 1)
         corpora[corpus] = set(contents(cleaned.inputs).to_pylist())
     for task in SUITES[name].tasks.values():
         data = suite.load(task, seed=1)

@@ -110,6 +110,8 @@ class Corpus:
     config: DataConfig
     flagged: int = 0
     """Rows left out because the corpus says that a task has them too."""
+    removed: int = 0
+    """Rows left out because they were found in a validation or test part."""
 
 
 @dataclass(frozen=True, kw_only=True)
