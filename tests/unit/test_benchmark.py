@@ -443,7 +443,7 @@ def test_features_of_rows_are_kept_by_the_name_of_the_row() -> None:
 def make_record(job: JobName) -> Record:
     method = Method(settings={}, tried=1, validation=0.5, test={"accuracy": 0.4}, seconds=0.1)
     return Record(
-        job=job, command=job.command, machine={}, data={}, asked={}, settings={}, seconds=1.0,
+        job=job, command=job.command(), machine={}, data={}, asked={}, settings={}, seconds=1.0,
         methods={"probe": method}, best="probe",
     )  # fmt: skip
 
@@ -452,7 +452,7 @@ def test_records_come_back_as_written_and_nothing_unknown_is_read(tmp_path: Path
     job = JobName(
         suite="higgs", budget="cpu", stage="tune", task="1k", arm="guided:ratio=0.5", seed=2
     )
-    assert job.command == (
+    assert job.command() == (
         "anymae benchmark higgs --task 1k --arms guided:ratio=0.5 --budget cpu --seeds 3"
         " --stage tune"
     )

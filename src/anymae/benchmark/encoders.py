@@ -15,7 +15,6 @@ from anymae.benchmark.record import (
     JobName,
     Record,
     check_rows,
-    command_on,
     describe_machine,
     write_record,
 )
@@ -149,7 +148,7 @@ class ArmEncoder:
         resolved = load_recipe(self._folder / RECIPE).training
         return Record(
             job=self._name,
-            command=command_on(self._name, self.where.device),
+            command=self._name.command(self.where.device),
             machine=describe_machine(self.where.device),
             data={
                 "corpus": digest,

@@ -51,14 +51,14 @@ class JobName(Section):
         arm = self.arm.replace(":", "_").replace("=", "-")
         return Path(self.suite, self.budget, self.stage, f"{self.task}_{arm}_seed{self.seed}.json")
 
-    @property
-    def command(self) -> str:
-        """The command that computes it (and the seeds before it)."""
+    def command(self, device: str = "cpu") -> str:
+        """Return the command that computes it on a device (and the seeds before it)."""
         task = f" --task {self.task}" if self.corpus is None else ""
         stage = "" if self.stage == "final" else f" --stage {self.stage}"
+        where = "" if device == "cpu" else f" --device {device}"
         return (
             f"anymae benchmark {self.suite}{task} --arms {self.arm} --budget {self.budget}"
-            f" --seeds {self.seed + 1}{stage}"
+            f" --seeds {self.seed + 1}{stage}{where}"
         )
 
 
@@ -176,11 +176,6 @@ def check_rows(out: Path, name: JobName, key: Literal["split", "corpus"], digest
                 f"{path} was computed on other rows than those of --data; name the data that it "
                 "is from, or another --out"
             )
-
-
-def command_on(job: JobName, device: str) -> str:
-    """Return the command that computes a job on a device."""
-    return job.command if device == "cpu" else f"{job.command} --device {device}"
 
 
 def describe_machine(device: str) -> dict[str, Any]:
