@@ -118,9 +118,9 @@ class Corpus:
 class FineTuning:
     """What fine-tuning may try; the same for every arm."""
 
-    learning_rates: tuple[float, ...]
+    learning_rates: tuple[float, ...] = (3e-4, 1e-3)
     epochs: float
-    batch_size: int
+    batch_size: int = 32
     least_steps: int = 0
     """Steps at least, for tasks with few labels."""
     most_steps: int | None = None

@@ -48,21 +48,13 @@ class Digits(Suite):
             summary="0.15 M parameters, 2,000 steps of 64",
             recipe={**_RECIPE, "training": {**_TRAINING, "steps": 2000}},
             masking=_MASKING,
-            finetune=FineTuning(
-                learning_rates=(3e-4, 1e-3),
-                epochs=20,
-                batch_size=32,
-                least_steps=200,
-                most_steps=400,
-            ),
+            finetune=FineTuning(epochs=20, least_steps=200, most_steps=400),
         ),
         "long": Budget(
             summary="0.15 M parameters, 20,000 steps of 64",
             recipe={**_RECIPE, "training": {**_TRAINING, "steps": 20_000}},
             masking=_MASKING,
-            finetune=FineTuning(
-                learning_rates=(3e-4, 1e-3), epochs=20, batch_size=32, least_steps=200
-            ),
+            finetune=FineTuning(epochs=20, least_steps=200),
         ),
     }
 

@@ -81,8 +81,7 @@ class Higgs(Suite):
             recipe={"preset": "paper-physics", "training": {**_TRAINING, "steps": 1500}},
             masking=_MASKING,
             finetune=FineTuning(
-                learning_rates=(3e-4, 1e-3), epochs=8, batch_size=128, least_steps=200,
-                most_steps=650, tasks=("1k", "10k"),
+                epochs=8, batch_size=128, least_steps=200, most_steps=650, tasks=("1k", "10k")
             ),
         ),
         "long": Budget(
@@ -95,8 +94,7 @@ class Higgs(Suite):
             recipe={"preset": "paper-physics", "training": {**_TRAINING, "steps": 24_000}},
             masking={**_MASKING, "guided": {**_MASKING["guided"], "ratio": 0.7}},
             finetune=FineTuning(
-                learning_rates=(3e-4, 1e-3), epochs=8, batch_size=128, least_steps=200,
-                most_steps=1_330, seeds=3,
+                epochs=8, batch_size=128, least_steps=200, most_steps=1_330, seeds=3
             ),
         ),
         "paper": Budget(

@@ -31,9 +31,7 @@ _MASKING = {
     "random": {"ratio": 0.7},
     "block": {"ratio": 0.7},
 }
-_FINETUNE = FineTuning(
-    learning_rates=(3e-4, 1e-3), epochs=5, batch_size=32, least_steps=150, most_steps=300
-)
+_FINETUNE = FineTuning(epochs=5, least_steps=150, most_steps=300)
 
 
 def _task(name: str, num_labels: int) -> Task:

@@ -61,24 +61,18 @@ class Language(Suite):
             summary="0.7 M parameters, 1,200 steps of 64 sentences",
             recipe={**_RECIPE, "training": {**_TRAINING, "steps": 1200}},
             masking=_MASKING,
-            finetune=FineTuning(
-                learning_rates=(3e-4, 1e-3),
-                epochs=3,
-                batch_size=32,
-                least_steps=150,
-                most_steps=300,
-            ),
+            finetune=FineTuning(epochs=3, least_steps=150, most_steps=300),
         ),
         "long": Budget(
             summary="0.7 M parameters, 20,000 steps of 64 sentences",
             recipe={**_RECIPE, "training": {**_TRAINING, "steps": 20_000}},
             masking=_MASKING,
-            finetune=FineTuning(learning_rates=(3e-4, 1e-3), epochs=5, batch_size=32),
+            finetune=FineTuning(epochs=5),
         ),
         "paper": Budget(
             summary="82.3 M parameters, the published million steps",
             recipe={"preset": "paper-language"},
-            finetune=FineTuning(learning_rates=(2e-5,), epochs=5, batch_size=32),
+            finetune=FineTuning(learning_rates=(2e-5,), epochs=5),
         ),
     }
 

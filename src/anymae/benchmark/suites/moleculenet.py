@@ -87,8 +87,8 @@ class MoleculeNet(Suite):
             masking=_MASKING,
             corpus_rows=150_000,
             finetune=FineTuning(
-                learning_rates=(3e-4, 1e-3), epochs=15, batch_size=32, least_steps=200,
-                most_steps=400, tasks=("esol", "freesolv", "lipophilicity", "bbbp", "bace"),
+                epochs=15, least_steps=200, most_steps=400,
+                tasks=("esol", "freesolv", "lipophilicity", "bbbp", "bace"),
             ),
         ),
         "long": Budget(
@@ -96,16 +96,14 @@ class MoleculeNet(Suite):
             recipe={**_RECIPE, "training": {**_TRAINING, "steps": 20_000}},
             masking=_MASKING,
             readings=("layers", "kernel"),
-            finetune=FineTuning(
-                learning_rates=(1e-4, 3e-4, 1e-3), epochs=30, batch_size=32, least_steps=400
-            ),
+            finetune=FineTuning(learning_rates=(1e-4, 3e-4, 1e-3), epochs=30, least_steps=400),
         ),
         "paper": Budget(
             summary="50,252,038 parameters, the published 30 epochs",
             recipe={"preset": "paper-chemistry"},
             length=512,
             all_labels=True,
-            finetune=FineTuning(learning_rates=(3e-5, 1e-4), epochs=40, batch_size=32),
+            finetune=FineTuning(learning_rates=(3e-5, 1e-4), epochs=40),
         ),
     }  # fmt: skip
 

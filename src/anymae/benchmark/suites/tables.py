@@ -65,13 +65,13 @@ class Tables(Suite):
             summary="0.1 M parameters, 2,000 steps of 128 rows",
             recipe={**_RECIPE, "training": {**_TRAINING, "steps": 2000}},
             masking=_MASKING,
-            finetune=FineTuning(learning_rates=(3e-4, 1e-3), epochs=15, batch_size=32),
+            finetune=FineTuning(epochs=15),
         ),
         "long": Budget(
             summary="0.1 M parameters, 20,000 steps of 128 rows",
             recipe={**_RECIPE, "training": {**_TRAINING, "steps": 20_000}},
             masking=_MASKING,
-            finetune=FineTuning(learning_rates=(3e-4, 1e-3), epochs=15, batch_size=32),
+            finetune=FineTuning(epochs=15),
         ),
     }
 

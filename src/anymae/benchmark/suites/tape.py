@@ -79,10 +79,7 @@ class Tape(Suite):
             masking=_MASKING,
             most_rows=(None, 1_000, None),
             length=_LENGTH,
-            finetune=FineTuning(
-                learning_rates=(3e-4, 1e-3), epochs=2, batch_size=32, most_steps=400,
-                tasks=("fluorescence", "stability"),
-            ),
+            finetune=FineTuning(epochs=2, most_steps=400, tasks=("fluorescence", "stability")),
         ),
         "long": Budget(
             summary="0.7 M parameters, 20,000 steps of 32 proteins cut to 256 residues",
@@ -90,7 +87,7 @@ class Tape(Suite):
             masking=_MASKING,
             length=_LENGTH,
             readings=("layers", "kernel"),
-            finetune=FineTuning(learning_rates=(3e-4, 1e-3), epochs=5, batch_size=32),
+            finetune=FineTuning(epochs=5),
         ),
         "paper": Budget(
             summary="82.3 M parameters, the published 10 epochs",
