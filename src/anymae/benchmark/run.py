@@ -94,21 +94,19 @@ def run_benchmark(
         device=device, stage=stage,
     )  # fmt: skip
     require_writable(Path(out))
-    for chain in chains:
-        for job in chain.jobs:
-            path = chain.out / job.file
-            if path.exists():
-                read_same(SUITES[suite], path)
-    waiting = [chain for chain in chains if chain.missing]
-    missing = [Path(out) / job.file for chain in waiting for job in chain.missing]
+    paths = [Path(out) / job.file for chain in chains for job in chain.jobs]
+    for path in paths:
+        if path.exists():
+            read_same(SUITES[suite], path)
+    missing = [path for path in paths if not path.exists()]
     if missing:
         logger.info("to do: %s", counted(len(missing), "job"))
 
     def told() -> None:
         report(sum(path.exists() for path in missing), len(missing))
 
-    _run(waiting, jobs, told)
-    return [read_record(Path(out) / job.file) for chain in chains for job in chain.jobs]
+    _run([chain for chain in chains if chain.missing], jobs, told)
+    return [read_record(path) for path in paths]
 
 
 def plan(
