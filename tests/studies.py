@@ -1,6 +1,5 @@
 """What tests of comparisons and searches share: a table, tiny settings, a watch on rows."""
 
-from types import ModuleType
 from typing import Any
 
 import numpy as np
@@ -33,7 +32,7 @@ def table(**columns: object) -> pa.Table:
 class Watch:
     """Notes the rows of each pretraining, and those that each judge fits to and measures on."""
 
-    def __init__(self, monkeypatch: pytest.MonkeyPatch, module: ModuleType) -> None:
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
         self.pools: list[Frame] = []
         self.judged: list[tuple[np.ndarray, np.ndarray]] = []
         run_pretrain, watch = study.pretrain, self
@@ -42,13 +41,13 @@ class Watch:
             watch.pools.append(pool)
             return run_pretrain(pool, **keywords)
 
-        class Judge(module.Judge):
+        class Judge(study.Judge):
             def __init__(self, rows: Labelled, *words: Any, **keywords: Any) -> None:
                 watch.judged.append((rows.train, rows.valid))
                 super().__init__(rows, *words, **keywords)
 
         monkeypatch.setattr(study, "pretrain", pretrain)
-        monkeypatch.setattr(module, "Judge", Judge)
+        monkeypatch.setattr(study, "Judge", Judge)
 
 
 class CutAfter:

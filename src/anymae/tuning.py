@@ -17,14 +17,13 @@ import numpy as np
 from pydantic import TypeAdapter, ValidationError
 
 from anymae.benchmark.suite import ERRORS
-from anymae.comparison.study import READING, Study, labelling, open_study, require_judges
+from anymae.comparison.study import Study, judge, labelling, open_study, require_judges
 from anymae.config import Recipe
 from anymae.data.frame import Frame
 from anymae.errors import ConfigError, DataError, NonFiniteError, require_extra
 from anymae.files import write_text
 from anymae.hub import Model
 from anymae.metrics import HEADLINE
-from anymae.probing import Judge
 from anymae.proposals import SPACE, open_space, propose, require_allowed, settings_of
 from anymae.recipes import DataSettings, apply_settings, data_settings, dump_recipe, flat_settings
 from anymae.task import TaskConfig, TaskType
@@ -197,17 +196,19 @@ class _Search:
             if settings is None:
                 logger.info("%d trials are all that there are to try", len(found))
                 break
-            found.append(self.run(len(found), settings, telling))
-            self.study.write({"trials": [asdict(trial) for trial in found]})
-            logger.info("trial %d of %d: %s", len(found), trials, _told(found[-1], self.metric))
+            trial = self.run(len(found), settings, telling)
+            found.append(trial)
+            self.study.write({"trials": [asdict(each) for each in found]})
+            score = "not finite" if trial.score is None else f"{self.metric} {trial.score:.4f}"
+            logger.info("trial %d of %d: %s with %s", len(found), trials, score, trial.words)
         return self.conclude(found)
 
     def propose(self, done: Sequence[TunedTrial]) -> dict[str, Any] | None:
         """Choose settings that were not tried; `None` once all were."""
-        direction: Literal["minimize", "maximize"]
-        direction = "minimize" if self.metric in ERRORS else "maximize"
         first = settings_of(self.study.recipe, self.space)
         tried = [(trial.settings or first, trial.score) for trial in done]
+        direction: Literal["minimize", "maximize"]
+        direction = "minimize" if self.metric in ERRORS else "maximize"
         return propose(self.space, tried, direction=direction, seed=self.seed)
 
     def run(
@@ -227,13 +228,7 @@ class _Search:
         """Fit a linear model to frozen features, and measure it on validation rows."""
         rows, inputs = self.labelled, self.study.rows_for(model)
         features = self.study.features(model, inputs, np.r_[rows.train, rows.valid])
-        judge = Judge(rows, self.task, resamples=0, seed=self.seed)
-        score = judge.linear("encoder", READING, features).mean[self.metric].value
-        if score is None:
-            raise DataError(
-                f"{self.metric} is not defined on the {len(rows.valid):,} validation rows"
-            )
-        return score
+        return judge({"encoder": features}, self.task, rows, "validation", self.seed)["encoder"]
 
     def conclude(self, done: Sequence[TunedTrial]) -> Tuning:
         """Rank the trials, and write the recipe of the best."""
@@ -270,14 +265,6 @@ def _plan(
 ) -> _Search:
     """Check what settings and labels allow, before the folder is taken."""
     require_allowed(study.recipe, space)
-    task, rows = _label(study, asked, seed)
-    # A default that is named makes the same recipe, but no longer varies.
-    varied = {name: list(SPACE[name]) for name in space}
-    also = {**asked, "target": list(study.dataset.roles.target), "space": varied}
-    return _Search(replace(study, also=also), given, space, task, rows, seed)
-
-
-def _label(study: Study, asked: Mapping[str, Any], seed: int) -> tuple[TaskConfig, Labelled]:
     config = labelling(asked["task"], asked["num_labels"])
     # Whatever follows cannot look at test labels, not even to tell the task by.
     parts = draw_parts(study.dataset, study.config, config, seed=seed)
@@ -286,13 +273,11 @@ def _label(study: Study, asked: Mapping[str, Any], seed: int) -> tuple[TaskConfi
         raise DataError("no validation row has a label to judge by; name some in the split column")
     require_judges(rows, task, rows.valid, "validation")
     check_weights(rows)
-    return task, rows
+    # A default that is named makes the same recipe, but no longer varies.
+    varied = {name: list(SPACE[name]) for name in space}
+    also = {**asked, "target": list(study.dataset.roles.target), "space": varied}
+    return _Search(replace(study, also=also), given, space, task, rows, seed)
 
 
 def _run_name(number: int) -> str:
     return f"trial-{number:03}"
-
-
-def _told(trial: TunedTrial, metric: str) -> str:
-    score = "not finite" if trial.score is None else f"{metric} {trial.score:.4f}"
-    return f"{score} with {trial.words}"

@@ -20,6 +20,7 @@ from anymae.benchmark import run_benchmark
 from anymae.benchmark.labels import Labels
 from anymae.benchmark.record import ENCODER, JobName, Record, read_records
 from anymae.benchmark.run import Chain
+from anymae.benchmark.suite import Task
 from anymae.benchmark.suites.digits import Digits
 from anymae.data.splits import Parts
 from anymae.errors import AnymaeError, ConfigError, InterruptedRunError
@@ -302,8 +303,8 @@ def test_nothing_is_chosen_by_test_labels(
 ) -> None:
     honest = Digits._read
 
-    def spoiled(self: Digits, seed: int) -> tuple[np.ndarray, np.ndarray, Parts]:
-        images, labels, parts = honest(self, seed)
+    def spoiled(self: Digits, task: Task, seed: int) -> tuple[np.ndarray, np.ndarray, Parts]:
+        images, labels, parts = honest(self, task, seed)
         labels = labels.copy()
         labels[parts.test] = (labels[parts.test] + 1) % 10
         return images, labels, parts

@@ -129,7 +129,7 @@ def test_sentences_say_what_the_intervals_say(tmp_path: Path, done: Comparison) 
 def test_no_test_row_is_pretrained_on_or_fitted_to(
     group: str | None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    watch = Watch(monkeypatch, run)
+    watch = Watch(monkeypatch)
     compare(tmp_path / "out", data_config=DataConfig(group=group))
     pools, judged = watch.pools, watch.judged
     assert len(pools) == 4 and len(judged) == 2
@@ -351,13 +351,12 @@ def test_features_are_joined_to_the_guided_embedding(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     seen = []
-    judge = run._judge
 
-    def noted(trial: object, features: dict[str, object]) -> object:
+    def noted(features: dict[str, Any], *words: Any) -> object:
         seen.append(features)
-        return judge(trial, features)  # type: ignore[arg-type]
+        return study.judge(features, *words)
 
-    monkeypatch.setattr(run, "_judge", noted)
+    monkeypatch.setattr(run, "judge", noted)
     anymae.compare(table(), target="y", preset="tiny", steps=2, seeds=1, out=tmp_path / "out",
                    settings={**TINY, "encoder.depth": 1})  # fmt: skip
     (features,) = seen

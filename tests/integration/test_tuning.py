@@ -71,7 +71,7 @@ def test_no_test_row_is_pretrained_on_fitted_to_or_judged_by(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     parts = ["train"] * 40 + ["valid"] * 10 + ["test"] * 10
-    watch = Watch(monkeypatch, tuning)
+    watch = Watch(monkeypatch)
     found = tune(
         tmp_path / "out", table(part=parts), trials=2, data_config=DataConfig(split="part")
     )
@@ -343,7 +343,7 @@ def test_a_missing_optuna_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPat
 def test_rows_that_a_column_calls_test_are_in_no_trial_beside_a_file_of_validation_rows(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    watch = Watch(monkeypatch, tuning)
+    watch = Watch(monkeypatch)
     part = ["test" if row % 5 == 0 else "train" for row in range(COUNT)]
     data, valid = tmp_path / "data.csv", tmp_path / "valid.csv"
     pyarrow.csv.write_csv(table(part=part), data)
@@ -362,7 +362,7 @@ def test_rows_that_a_search_sets_apart_are_in_none_of_its_trials_whatever_the_se
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     pytest.importorskip("optuna")
-    watch = Watch(monkeypatch, tuning)
+    watch = Watch(monkeypatch)
     config = DataConfig(target=("y",), column=("smiles",))
     tuning.tune(
         table(), out=tmp_path / "out", trials=1, steps=1, preset="tiny", settings=TINY,

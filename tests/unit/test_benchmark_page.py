@@ -62,7 +62,7 @@ def add(
     write_record(
         out,
         Record(
-            job=job, command=command or job.command, machine=machine, asked={}, settings={},
+            job=job, command=command or job.command(), machine=machine, asked={}, settings={},
             seconds=3.0, pretraining_seconds=0.0 if arm == "none" else 60.0,
             data={
                 "rows": {"train": NUM_LABELS[task], "valid in train": 0, "test in train": 7 + seed}
@@ -80,7 +80,7 @@ def add_pretraining(out: Path, arm: str, seed: int, steps: int, budget: str = "c
     write_record(
         out,
         Record(
-            job=job, command=job.command, machine=MACHINE | {"gpu": "NVIDIA H200"}, seconds=60.0,
+            job=job, command=job.command(), machine=MACHINE | {"gpu": "NVIDIA H200"}, seconds=60.0,
             asked={}, settings={},
             data={"rows": 1000, "flagged": 30, "removed": 2},
             facts={

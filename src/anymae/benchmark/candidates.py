@@ -11,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from anymae.benchmark.labels import Array
-from anymae.benchmark.suite import ERRORS, Task, TaskData
+from anymae.benchmark.suite import Task, TaskData
 from anymae.errors import DataError
 from anymae.metrics import HEADLINE, METRICS
 from anymae.task import TaskConfig
@@ -62,28 +62,21 @@ def choose(task: Task, data: TaskData, candidates: Iterable[Candidate]) -> Chose
     tried = 0
     for candidate in candidates:
         tried += candidate.looked_at
-        value = measure(choice_metric(task), task, truth, candidate.answers[: len(truth)])
-        if best is None or is_better(task, value, best.validation):
+        value = measure(task.choice_metric, task, truth, candidate.answers[: len(truth)])
+        # One that is no number is the worst.
+        if (
+            best is None
+            or math.isnan(best.validation)
+            or task.gain(value) > task.gain(best.validation)
+        ):
             best = Chosen(candidate.settings, candidate.answers, value, 0)
     assert best is not None, "a method offers at least one candidate"
     if math.isnan(best.validation):
         raise DataError(
-            f"{choice_metric(task)} of {task.name} is not defined on the validation rows for any "
+            f"{task.choice_metric} of {task.name} is not defined on the validation rows for any "
             "setting; take more of them, or other ones"
         )
     return best._replace(tried=tried)
-
-
-def choice_metric(task: Task) -> str:
-    """Return the metric by which everything is chosen."""
-    return task.chosen_by or task.metric
-
-
-def is_better(task: Task, value: float, than: float) -> bool:
-    """Compare two values of the metric that chooses; one that is no number is the worst."""
-    if math.isnan(than):
-        return not math.isnan(value)
-    return value < than if choice_metric(task) in ERRORS else value > than
 
 
 def measure(metric: str, task: Task, truth: Array, answers: Floats) -> float:

@@ -12,25 +12,22 @@ def commands(group: Group) -> Iterator[str]:
     One for each device and number of seeds. A command runs what is still missing, so those on
     another device than the CPU stand first, as pretraining ran there, then those with fewer seeds.
     """
-    seeds: dict[tuple[str, str, str, str], int] = {}
+    seeds: dict[tuple[str, str, str], dict[str, int]] = {}
     for record in group.records:
         job = record.job
         if job.corpus is None:
             # The machine names a GPU, the command what to type for it.
             device = record.command.partition(" --device ")[2] or "cpu"
-            key = (job.stage, device, job.arm, job.task)
-            seeds[key] = max(seeds.get(key, 0), job.seed + 1)
-    tasks: dict[tuple[str, str, str, int], list[str]] = {}
-    for (stage, device, arm, task), count in seeds.items():
-        tasks.setdefault((stage, device, arm, count), []).append(task)
+            of_task = seeds.setdefault((job.stage, device, job.arm), {})
+            of_task[job.task] = max(of_task.get(job.task, 0), job.seed + 1)
     arms: dict[tuple[str, bool, str, int, tuple[str, ...]], list[str]] = {}
-    for (stage, device, arm, count), names in tasks.items():
-        ordered = tuple(name for name in group.kind.tasks if name in names)
-        # Their order is that of the commands.
-        place = (stage, device == "cpu", device, count, ordered)
-        arms.setdefault(place, []).append(arm)
-    for (stage, _, device, count, ordered), found in sorted(arms.items()):
-        yield _command(group, stage, device, count, ordered, found)
+    for (stage, device, arm), of_task in seeds.items():
+        for count in set(of_task.values()):
+            tasks = tuple(name for name in group.kind.tasks if of_task.get(name) == count)
+            # Their order is that of the commands.
+            arms.setdefault((stage, device == "cpu", device, count, tasks), []).append(arm)
+    for (stage, _, device, count, tasks), found in sorted(arms.items()):
+        yield _command(group, stage, device, count, tasks, found)
 
 
 def _command(

@@ -3,15 +3,14 @@
 Numbers and verdicts follow from the records; words never say more than the intervals do.
 """
 
-from collections.abc import Iterator, Sequence
-from typing import NamedTuple
+import itertools
+from collections.abc import Iterator, Mapping, Sequence
 
 from anymae.benchmark.arms import JOINED_WITH, JOINS, NONE, read_by
-from anymae.benchmark.candidates import choice_metric
 from anymae.benchmark.markdown import show_difference, table
 from anymae.benchmark.record import Record
 from anymae.benchmark.statistics import CONFIDENCE, Difference, holm
-from anymae.benchmark.suite import BASELINE, ERRORS, EVERY_READING, JOINED, Task
+from anymae.benchmark.suite import BASELINE, EVERY_READING, JOINED, Task
 from anymae.benchmark.summary import Group
 from anymae.wording import counted
 
@@ -29,25 +28,20 @@ REFERENCES = (("random", "random masks"), (NONE, "no pretraining"))
 """Arms that guided masks are compared with."""
 
 
-class Comparison(NamedTuple):
-    """One comparison on one task."""
-
-    name: str
-    """Suite and task, and where several budgets have run the budget."""
-    difference: Difference | None
-    """`None` where fewer than two seeds have both."""
-    arm: str
-    """The arm that stands for the guided encoder."""
+Compared = dict[str, Difference | None]
+"""By suite and task, and budget where several have run; `None` with fewer than two seeds."""
 
 
 def conclude(groups: Sequence[Group]) -> Iterator[str]:
     """Say where guided masks help and where not."""
     yield "## Where guided masks help, and where not\n"
-    compared = {other: _compare(groups, other) for other, _ in REFERENCES}
-    uses = _best_uses(groups)
-    yield _overview(groups, compared["random"], compared[NONE], uses)
+    yield _overview(groups)
     for other, what in REFERENCES:
-        yield f"{_judge(f'Against {what}', compared[other])}\n"
+        yield f"{_judge(f'Against {what}', _compare(groups, other))}\n"
+    uses = {
+        name: group.compare(task, _best_use(group, task), BASELINE)
+        for group, task, name in _names(groups)
+    }
     yield (
         f"{_judge('Against the plain baseline of the field', uses)} The guided encoder counts "
         "alone or joined to the baseline, whichever is better on validation rows.\n"
@@ -93,20 +87,8 @@ def _names(groups: Sequence[Group]) -> Iterator[tuple[Group, Task, str]]:
             yield group, task, f"{group.suite}/{task.name}{_budget(groups, group)}"
 
 
-def _compare(groups: Sequence[Group], other: str, arm: str = "guided") -> list[Comparison]:
-    return [
-        Comparison(name, group.compare(task, arm, other), arm)
-        for group, task, name in _names(groups)
-    ]
-
-
-def _best_uses(groups: Sequence[Group]) -> list[Comparison]:
-    """Compare the guided encoder, alone or joined, with the baselines."""
-    return [
-        Comparison(name, group.compare(task, arm, BASELINE), arm)
-        for group, task, name in _names(groups)
-        for arm in [_best_use(group, task)]
-    ]
+def _compare(groups: Sequence[Group], other: str, arm: str = "guided") -> Compared:
+    return {name: group.compare(task, arm, other) for group, task, name in _names(groups)}
 
 
 def _best_use(group: Group, task: Task) -> str:
@@ -114,41 +96,32 @@ def _best_use(group: Group, task: Task) -> str:
     rivals = [arm for arm in ("guided", JOINED) if group.compare(task, arm, BASELINE) is not None]
     values = {arm: group.validated(task, arm, "final") for arm in rivals}
     shared = set.intersection(*map(set, values.values())) if values else set()
-    sign = -1 if choice_metric(task) in ERRORS else 1
     return max(
         rivals,
-        key=lambda arm: sign * sum(values[arm][seed] for seed in sorted(shared)),
+        key=lambda arm: task.gain(sum(values[arm][seed] for seed in sorted(shared))),
         default="guided",
     )
 
 
-def _overview(
-    groups: Sequence[Group],
-    random: Sequence[Comparison],
-    none: Sequence[Comparison],
-    uses: Sequence[Comparison],
-) -> str:
+def _overview(groups: Sequence[Group]) -> str:
     rows = []
-    for (group, task, name), *compared in zip(_names(groups), random, none, uses, strict=True):
+    for group, task, name in _names(groups):
         runs = len(group.tested(task, "guided"))
         if not runs:
             continue
-        over_random, over_none, use = compared
-        shared = {
-            found.splits
-            for found in (one.difference for one in compared)
-            if found is not None and 1 < found.splits < found.seeds
-        }
-        joined = " (joined)" if use.arm == JOINED and use.difference else ""
-        findable = over_random.difference
+        best = _best_use(group, task)
+        pairs = (("guided", "random"), ("guided", NONE), (best, BASELINE))
+        over_random, over_none, use = found = [group.compare(task, *pair) for pair in pairs]
+        shared = {one.splits for one in found if one is not None and 1 < one.splits < one.seeds}
+        joined = " (joined)" if best == JOINED and use else ""
         rows.append(
             [
                 f"{name} ({task.metric})",
                 f"{runs} on {max(shared)} splits" if shared else str(runs),
-                show_difference(over_random.difference),
-                "" if findable is None else f"{findable.detectable:.4f}",
-                show_difference(over_none.difference),
-                show_difference(use.difference) + joined,
+                show_difference(over_random),
+                "" if over_random is None else f"{over_random.detectable:.4f}",
+                show_difference(over_none),
+                show_difference(use) + joined,
             ]
         )
     head = ("task", "runs", "guided minus random", "findable", "guided minus none")
@@ -177,18 +150,18 @@ def _read_alike(groups: Sequence[Group]) -> Iterator[str]:
     for reading in EVERY_READING:
         for other, what in REFERENCES:
             compared = _compare(groups, read_by(reading, other), read_by(reading, "guided"))
-            if any(one.difference is not None for one in compared):
+            if any(one is not None for one in compared.values()):
                 words = f"Frozen and read by `{reading}` alone, guided against {what}, read alike"
                 yield _judge(words, compared)
 
 
-def _judge(what: str, compared: Sequence[Comparison]) -> str:
+def _judge(what: str, compared: Compared) -> str:
     """Count the verdicts; name what is left when all, or all with enough runs, are corrected."""
-    found = [(one, one.difference) for one in compared if one.difference is not None]
-    missing = [one.name for one in compared if one.difference is None]
+    found = {name: one for name, one in compared.items() if one is not None}
+    missing = [name for name in compared if name not in found]
     if not found:
         return f"{what}: no two seeds have both yet."
-    enough = [pair for pair in found if pair[1].seeds >= ENOUGH]
+    enough = {name: one for name, one in found.items() if one.seeds >= ENOUGH}
     by_chance = (1 - CONFIDENCE) * len(found)
     text = [
         f"{what}: of {counted(len(found), 'task')} {_count(found)}.",
@@ -204,22 +177,18 @@ def _judge(what: str, compared: Sequence[Comparison]) -> str:
     return " ".join(text)
 
 
-def _survivors(found: Sequence[tuple[Comparison, Difference]]) -> str:
+def _survivors(found: Mapping[str, Difference]) -> str:
     """Name what is better or worse after Holm's correction over all that is given."""
-    left = holm([difference.p for _, difference in found])
-    kept = [pair for pair, stays in zip(found, left, strict=True) if stays]
-    return ", ".join(f"{one.name} {difference.mean:+.4f}" for one, difference in kept) or "none"
+    left = holm([one.p for one in found.values()])
+    kept = itertools.compress(found.items(), left)
+    return ", ".join(f"{name} {one.mean:+.4f}" for name, one in kept) or "none"
 
 
-def _count(found: Sequence[tuple[Comparison, Difference]]) -> str:
+def _count(found: Mapping[str, Difference]) -> str:
     """Count and name what is better and worse."""
     parts = []
     for verdict in ("better", "worse", "undecided"):
-        names = [
-            f"{one.name} {difference.mean:+.4f}"
-            for one, difference in found
-            if difference.verdict == verdict
-        ]
+        names = [f"{n} {one.mean:+.4f}" for n, one in found.items() if one.verdict == verdict]
         listed = f" ({', '.join(names)})" if names and verdict != "undecided" else ""
         parts.append(f"{len(names)} {verdict}{listed}")
     return ", ".join(parts)
@@ -262,7 +231,7 @@ def _gaps(groups: Sequence[Group]) -> Iterator[str]:
     """Say what has no records."""
     lengths: dict[str, set[int]] = {}
     for group in groups:
-        visits = {int(r.facts["rows_visited"]) for r in group.records if r.job.corpus is not None}
+        visits = {int(record.facts["rows_visited"]) for record in group.pretrainings()}
         lengths.setdefault(group.suite, set()).update(visits)
     one = [suite for suite, found in lengths.items() if len(found) == 1]
     if one:

@@ -58,5 +58,5 @@ def draw_curve(group: Group, tasks: Sequence[Task]) -> str:
 
 
 def _num_labels(group: Group, task: Task) -> int:
-    record = group.final(task)[0]
+    record = group.records_of(task)[0]
     return int(record.data["rows"]["train"])

@@ -4,7 +4,6 @@ Shapes: B rows of a batch, R rows, M latents, D width, F features.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from functools import cached_property
 
 import numpy as np
@@ -13,8 +12,7 @@ from sklearn.decomposition import PCA
 from torch import Tensor
 
 from anymae.benchmark.candidates import Floats
-from anymae.benchmark.suite import Corpus, Inputs, TaskData, num_rows, take
-from anymae.config import DataConfig
+from anymae.benchmark.suite import Corpus, TaskData, num_rows, take
 from anymae.data.batch import Batch, IntArray
 from anymae.data.dataset import Dataset
 from anymae.inference.compute import Computation, ComputeConfig, compute, placed
@@ -47,15 +45,12 @@ class Reader:
     ) -> None:
         self._model, self._corpus, self._asked = model, corpus, readings
         self._compute = ComputeConfig(device=device)
-        self._known: dict[str, _Known] = {}
+        self._known: dict[str, dict[int, Floats]] = {}
 
     @cached_property
     def _readings(self) -> "_Readings":
-        return _Readings(self._model, self._asked, self._projection)
-
-    @cached_property
-    def _projection(self) -> Tensor | None:
-        return self._fit_projection() if "flat" in self._asked else None
+        projection = self._fit_projection() if "flat" in self._asked else None
+        return _Readings(self._model, self._asked, projection)
 
     def read(self, key: str, data: TaskData, rows: IntArray) -> dict[str, Floats]:
         """Return float32 `(R, F)` by reading.
@@ -65,18 +60,15 @@ class Reader:
             data: The rows to read.
             rows: What the rows are called among all rows with this key, `(R,)`.
         """
-        known = self._known.setdefault(key, _Known(np.zeros(0, np.int64), None))
-        missing = np.flatnonzero(~np.isin(rows, known.rows))
+        known = self._known.setdefault(key, {})
+        missing = np.array([place for place, row in enumerate(rows.tolist()) if row not in known])
         if len(missing):
-            values = self._encode(take(data.inputs, missing), data.config)
-            known.add(rows[missing], values)
-        return self._readings.split(known.of(rows))
-
-    def _encode(self, inputs: Inputs, config: DataConfig) -> Floats:
-        with placed(self._model, self._compute):
-            dataset = open_rows(self._model, inputs, config)
-            index = np.arange(len(dataset))
-            return compute(self._readings, dataset, index, self._compute).values
+            with placed(self._model, self._compute):
+                dataset = open_rows(self._model, take(data.inputs, missing), data.config)
+                index = np.arange(len(dataset))
+                values = compute(self._readings, dataset, index, self._compute).values
+            known.update(zip(rows[missing].tolist(), values, strict=True))
+        return self._readings.split(np.stack([known[row] for row in rows.tolist()]))
 
     def _fit_projection(self) -> Tensor | None:
         """Find principal components of the latents; `None` where rows differ in their number."""
@@ -93,24 +85,6 @@ class Reader:
         components = min(COMPONENTS, *flat.shape)
         found = PCA(components, svd_solver="randomized", random_state=0).fit(flat).components_
         return torch.from_numpy(np.ascontiguousarray(found.T, np.float32))
-
-
-@dataclass
-class _Known:
-    """Rows that were read, ascending."""
-
-    rows: IntArray
-    values: Floats | None
-
-    def add(self, rows: IntArray, values: Floats) -> None:
-        every = np.concatenate([self.rows, rows])
-        order = np.argsort(every)
-        together = values if self.values is None else np.concatenate([self.values, values])
-        self.rows, self.values = every[order], together[order]
-
-    def of(self, rows: IntArray) -> Floats:
-        assert self.values is not None, "rows are added before they are asked for"
-        return self.values[np.searchsorted(self.rows, rows)]
 
 
 class _Readings(Computation):

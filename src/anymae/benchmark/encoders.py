@@ -9,18 +9,16 @@ from typing import NamedTuple
 from anymae.benchmark.arms import Arm
 from anymae.benchmark.asked import asked_of, read_same
 from anymae.benchmark.encoder_features import Reader
-from anymae.benchmark.leaks import Cleaned
 from anymae.benchmark.prepare import prepare_corpus
 from anymae.benchmark.record import (
     ENCODER,
     JobName,
     Record,
     check_rows,
-    command_on,
     describe_machine,
     write_record,
 )
-from anymae.benchmark.suite import THREADS, Budget, Suite, num_rows
+from anymae.benchmark.suite import THREADS, Budget, Corpus, Suite, num_rows
 from anymae.config import Recipe
 from anymae.data.sources import read_source
 from anymae.files import remove_folder, sha256
@@ -68,7 +66,7 @@ class ArmEncoder:
     def model(self) -> MaskedAutoencoder:
         """The model, in evaluation mode."""
         if self.record is None:
-            job = resolve_job(self.cleaned.corpus.inputs, self._recipe)
+            job = resolve_job(self.cleaned.inputs, self._recipe)
             return make_model(job).eval()
         model = load(self._folder)
         assert isinstance(model, MaskedAutoencoder), "a pretraining leaves an autoencoder"
@@ -101,16 +99,14 @@ class ArmEncoder:
         return None if self.record is None else sha256(self._folder / WEIGHTS)
 
     @cached_property
-    def cleaned(self) -> Cleaned:
+    def cleaned(self) -> Corpus:
         """The corpus, without rows of any validation or test part."""
         return prepare_corpus(self.where.suite, self._corpus, self.where.budget, self.seed)
 
     def reader(self, readings: tuple[str, ...]) -> Reader:
         """Return what reads features of rows, one for each choice of readings."""
         if readings not in self._readers:
-            self._readers[readings] = Reader(
-                self.model, self.cleaned.corpus, readings, self.where.device
-            )
+            self._readers[readings] = Reader(self.model, self.cleaned, readings, self.where.device)
         return self._readers[readings]
 
     @property
@@ -137,10 +133,10 @@ class ArmEncoder:
             "training.device": self.where.device,
         }
         recipe = apply_settings(make_recipe(self.where.budget.recipe), settings)
-        return recipe.model_copy(update={"data": self.cleaned.corpus.config})
+        return recipe.model_copy(update={"data": self.cleaned.config})
 
     def _pretrain(self) -> Record:
-        recipe, corpus = self._recipe, self.cleaned.corpus
+        recipe, corpus = self._recipe, self.cleaned
         digest = read_source(corpus.inputs, recipe.data).digest
         check_rows(self.where.out, self._name, "corpus", digest)
         started = time.monotonic()
@@ -152,13 +148,13 @@ class ArmEncoder:
         resolved = load_recipe(self._folder / RECIPE).training
         return Record(
             job=self._name,
-            command=command_on(self._name, self.where.device),
+            command=self._name.command(self.where.device),
             machine=describe_machine(self.where.device),
             data={
                 "corpus": digest,
                 "rows": num_rows(corpus.inputs),
                 "flagged": corpus.flagged,
-                "removed": self.cleaned.removed,
+                "removed": corpus.removed,
             },
             asked=asked_of(type(self.where.suite), self._name),
             settings=recipe.model_dump(mode="json", exclude_unset=True),

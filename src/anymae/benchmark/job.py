@@ -6,28 +6,12 @@ from collections.abc import Callable, Iterable, Iterator
 from anymae.benchmark.arms import Arm
 from anymae.benchmark.asked import asked_of, finetuning_of
 from anymae.benchmark.baselines import BASELINES
-from anymae.benchmark.candidates import (
-    Candidate,
-    Chosen,
-    Floats,
-    blends,
-    choose,
-    final_metrics,
-    is_better,
-)
+from anymae.benchmark.candidates import Candidate, Chosen, Floats, blends, choose, final_metrics
 from anymae.benchmark.encoders import ArmEncoder, Where
 from anymae.benchmark.finetuning import finetuned
 from anymae.benchmark.linear import linear_candidates
 from anymae.benchmark.prepare import Prepared, prepare_task
-from anymae.benchmark.record import (
-    ENCODER,
-    JobName,
-    Method,
-    Record,
-    check_rows,
-    command_on,
-    describe_machine,
-)
+from anymae.benchmark.record import ENCODER, JobName, Method, Record, check_rows, describe_machine
 from anymae.benchmark.suite import Budget, Task
 from anymae.errors import ConfigError
 
@@ -52,19 +36,17 @@ def run_job(where: Where, name: JobName, arm: Arm, encoder: ArmEncoder | None) -
         )
     check_rows(where.out, name, "split", prepared.split)
     waiting = time.monotonic()
-    pretraining = None if encoder is None else encoder.record
+    if encoder is not None:
+        _ = encoder.record  # Pretrains, unless that was done.
     started += time.monotonic() - waiting
     methods = _Methods(task, prepared, arm, where.budget, name.seed)
     if encoder is None:
-        methods.plain_baseline()
+        methods.add(task.baseline, methods.baseline)
     elif arm.joins:
-        methods.joined_baseline(encoder)
+        methods.add_joined(encoder)
     else:
-        methods.encoder(encoder, where)
-    # What needs no encoder runs on a CPU, whatever was asked for.
-    device = "cpu" if encoder is None else where.device
-    digest = None if encoder is None else encoder.digest
-    return _record(where._replace(device=device), name, methods, started, pretraining, digest)
+        methods.add_encoder(encoder)
+    return _record(where, name, methods, started, encoder)
 
 
 class _Methods:
@@ -83,14 +65,11 @@ class _Methods:
         self.seconds[name] = time.monotonic() - started
         return self.chosen[name]
 
-    def plain_baseline(self) -> Chosen:
-        """Run the field's baseline."""
-        baseline = BASELINES[self.task.baseline]
-        return self.add(
-            self.task.baseline, lambda: baseline(self.task, self.data, self._seed, None)
-        )
+    def baseline(self, extra: Floats | None = None) -> Iterator[Candidate]:
+        """Run the field's baseline, with features of an encoder beside its own."""
+        return BASELINES[self.task.baseline](self.task, self.data, self._seed, extra)
 
-    def encoder(self, encoder: ArmEncoder, where: Where) -> None:
+    def add_encoder(self, encoder: ArmEncoder) -> None:
         """Probe the frozen encoder, and fine-tune it where the budget says so."""
         self.add("probe", lambda: self._probes(self._features(encoder)))
         plan = self._plan
@@ -101,19 +80,18 @@ class _Methods:
             lambda: [
                 finetuned(
                     self.task, self.data, encoder.model, plan,
-                    seed=self._seed, device=where.device,
+                    seed=self._seed, device=encoder.where.device,
                 )
             ],
         )  # fmt: skip
 
-    def joined_baseline(self, encoder: ArmEncoder) -> None:
+    def add_joined(self, encoder: ArmEncoder) -> None:
         """Give the field's baseline the encoder's features, or mix its answers with a probe's."""
         features = self._features(encoder)
         probed = self.add("probe", lambda: self._probes(features))
-        plain = self.plain_baseline()
-        baseline = BASELINES[self.task.baseline]
+        plain = self.add(self.task.baseline, self.baseline)
         extra = features[str(probed.settings["reading"])]
-        self.add("joined", lambda: baseline(self.task, self.data, self._seed, extra))
+        self.add("joined", lambda: self.baseline(extra))
         self.add("blend", lambda: blends(probed, plain))
         # What the two are alone is reported by their own jobs.
         del self.chosen["probe"], self.chosen[self.task.baseline]
@@ -131,24 +109,19 @@ class _Methods:
 
 
 def _record(
-    where: Where,
-    name: JobName,
-    methods: _Methods,
-    started: float,
-    pretraining: Record | None,
-    digest: str | None,
+    where: Where, name: JobName, methods: _Methods, started: float, encoder: ArmEncoder | None
 ) -> Record:
     """Look at the test, and write everything down."""
     task, chosen = methods.task, methods.chosen
-    best = next(iter(chosen))
-    for method, found in chosen.items():
-        if is_better(task, found.validation, chosen[best].validation):
-            best = method
+    pretraining, digest = (None, None) if encoder is None else (encoder.record, encoder.digest)
+    # What needs no encoder runs on a CPU, whatever was asked for.
+    device = "cpu" if encoder is None else where.device
+    best = max(chosen, key=lambda method: task.gain(chosen[method].validation))
     test = final_metrics(task, methods.data, chosen) if name.stage == "final" else {}
     return Record(
         job=name,
-        command=command_on(name, where.device),
-        machine=describe_machine(where.device),
+        command=name.command(device),
+        machine=describe_machine(device),
         data={"split": methods.prepared.split, "rows": methods.prepared.counts},
         asked=asked_of(type(where.suite), name),
         settings={} if pretraining is None else pretraining.settings,

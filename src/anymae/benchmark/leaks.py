@@ -8,7 +8,6 @@ Shapes: R rows.
 import logging
 from collections.abc import Iterable
 from dataclasses import replace
-from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -18,14 +17,6 @@ import pyarrow.compute as pc
 from anymae.benchmark.suite import Corpus, Inputs, TaskData, take
 
 logger = logging.getLogger(__name__)
-
-
-class Cleaned(NamedTuple):
-    """A corpus without rows of any validation or test part."""
-
-    corpus: Corpus
-    removed: int
-    """Rows that were found in a validation or test part and taken out."""
 
 
 def contents(inputs: Inputs) -> pa.Array:
@@ -43,7 +34,7 @@ def contents(inputs: Inputs) -> pa.Array:
     )
 
 
-def clean(corpus: Corpus, tasks: Iterable[TaskData]) -> Cleaned:
+def clean(corpus: Corpus, tasks: Iterable[TaskData]) -> Corpus:
     """Take out of a corpus what occurs in the validation or test rows of its tasks."""
     rows = contents(corpus.inputs)
     keep = np.ones(len(rows), np.bool_)
@@ -59,9 +50,9 @@ def clean(corpus: Corpus, tasks: Iterable[TaskData]) -> Cleaned:
             removed,
         )
     if not removed:
-        return Cleaned(corpus, 0)
+        return corpus
     kept = take(corpus.inputs, np.flatnonzero(keep))
-    return Cleaned(replace(corpus, inputs=kept), removed)
+    return replace(corpus, inputs=kept, removed=removed)
 
 
 def count_shared(task: TaskData) -> dict[str, int]:

@@ -29,3 +29,9 @@ def show_difference(found: Difference | None) -> str:
     mean = round(found.mean, 4) + 0.0
     text = f"{mean:+.4f} [{found.low:+.4f}, {found.high:+.4f}]"
     return text if found.verdict == "undecided" else f"**{text}**"
+
+
+def from_to(counts: Sequence[int]) -> str:
+    """Write a count, or the least and the most over seeds."""
+    low, high = min(counts), max(counts)
+    return f"{low:,}" if low == high else f"{low:,} to {high:,}"

@@ -8,26 +8,12 @@ from statistics import fmean
 from typing import NamedTuple
 
 from anymae.benchmark.arms import NONE, read_by, references
-from anymae.benchmark.candidates import choice_metric
 from anymae.benchmark.commands import commands
 from anymae.benchmark.conclusion import conclude, share_by_attention
 from anymae.benchmark.curves import draw_curve
-from anymae.benchmark.markdown import show, show_difference, table
+from anymae.benchmark.markdown import from_to, show, show_difference, table
 from anymae.benchmark.record import Record, read_records
-from anymae.benchmark.sentences import (
-    at_best_ratios,
-    by_choice,
-    from_to,
-    frozen_only,
-    last_looks,
-    leaks,
-    machine,
-    machines,
-    machines_of,
-    noise_floor,
-    other_runs,
-    weakest_penalties,
-)
+from anymae.benchmark.sentences import by_choice, machine, machines_of, notes
 from anymae.benchmark.suite import BASELINE, EVERY_READING, Task
 from anymae.benchmark.summary import Group, RatioChoice, group_records
 from anymae.errors import FolderError
@@ -89,11 +75,7 @@ def _section(group: Group, folder: Path) -> Iterator[str]:
     missing = [name for name in kind.tasks if name not in {task.name for task in group.tasks()}]
     if missing:
         yield f"Not run: {', '.join(missing)}.\n"
-    notes = (
-        *(frozen_only, noise_floor, at_best_ratios, last_looks, weakest_penalties),
-        *(leaks, machines, other_runs),
-    )
-    yield from (f"{line}\n" for note in notes for line in note(group))
+    yield from (f"{line}\n" for line in notes(group))
     yield from _figures(group, folder)
     yield from _methods(group)
     yield from _readings(group)
@@ -112,7 +94,7 @@ _COLUMNS = (
 def _rows(group: Group, task: Task) -> Iterator[list[str]]:
     for arm in group.arms(task):
         score = group.tested(task, arm)
-        records = group.final(task, arm)
+        records = group.records_of(task, arm)
         places = machines_of(group, task, [arm])
         mixed = "*" if len(places) > 1 else ""
         places |= {machine(record) for record in group.encoders_of(task, arm)}
@@ -188,10 +170,10 @@ def _readings(group: Group) -> Iterator[str]:
 def _sweeps(group: Group) -> Iterator[str]:
     """Show the settings that were tried, on validation rows."""
     rows = []
-    for task in group.tasks_of("tune"):
-        for arm in sorted({record.job.arm for record in group.records_of("tune", task)}):
+    for task in group.tasks("tune"):
+        for arm in sorted({record.job.arm for record in group.records_of(task, stage="tune")}):
             values = group.validated(task, arm, "tune")
-            name = f"{task.name} ({choice_metric(task)})"
+            name = f"{task.name} ({task.choice_metric})"
             rows.append([name, f"`{arm}`", str(len(values)), show(values)])
     if not rows:
         return
@@ -270,7 +252,7 @@ def _spent_rows(found: Sequence[_Spent]) -> Iterator[list[str]]:
     methods = {
         tuple(sorted(record.methods))
         for one in found
-        for record in one.group.final(one.task, one.arm)
+        for record in one.group.records_of(one.task, one.arm)
         if record.job.seed in shared
     }
     for values, one in sorted(scores, key=lambda pair: pair[1].visits):

@@ -7,9 +7,9 @@ from typing import NamedTuple
 
 import numpy as np
 
-from anymae.benchmark.leaks import Cleaned, clean, contents, count_shared
+from anymae.benchmark.leaks import clean, contents, count_shared
 from anymae.benchmark.location import REPLACE
-from anymae.benchmark.suite import Budget, Suite, Task, TaskData, draw, num_rows, take
+from anymae.benchmark.suite import Budget, Corpus, Suite, Task, TaskData, draw, num_rows, take
 from anymae.data.batch import IntArray
 from anymae.data.sources.base import reading
 from anymae.data.splits import Parts
@@ -56,30 +56,23 @@ def prepare_task(suite: Suite, task: Task, budget: Budget, seed: int) -> Prepare
     )
 
 
-def prepare_corpus(suite: Suite, name: str, budget: Budget, seed: int) -> Cleaned:
+def prepare_corpus(suite: Suite, name: str, budget: Budget, seed: int) -> Corpus:
     """Read a corpus without the validation and test rows of any task that is pretrained on it."""
     with reading(_name(suite), REPLACE):
-        alike = [task for task in _one_of_each_curve(suite) if task.corpus == name]
+        # Tasks of one curve differ in their labels only, so one of them stands for all.
+        kept = {task.curve or task.name: task for task in suite.tasks.values()}
+        alike = [task for task in kept.values() if task.corpus == name]
         tasks, whole = [suite.load(task, seed) for task in alike], suite.corpus(name, seed)
-    cleaned = clean(whole, tasks)
-    corpus = cleaned.corpus
+    corpus = clean(whole, tasks)
     rows = draw(np.arange(num_rows(corpus.inputs)), budget.corpus_rows, seed=seed, purpose="corpus")
     if len(rows) < num_rows(corpus.inputs):
         corpus = replace(corpus, inputs=take(corpus.inputs, rows))
-    return Cleaned(replace(corpus, config=budget.read(corpus.config)), cleaned.removed)
+    return replace(corpus, config=budget.read(corpus.config))
 
 
 def _name(suite: Suite) -> str:
     """Name what is read where a suite is loaded."""
     return f"one of {', '.join(suite.files)} in {suite.folder}"
-
-
-def _one_of_each_curve(suite: Suite) -> list[Task]:
-    """Tasks that differ in their labels only have the same rows."""
-    found: dict[str, Task] = {}
-    for task in suite.tasks.values():
-        found.setdefault(task.curve or task.name, task)
-    return list(found.values())
 
 
 def _keep(data: TaskData, parts: Parts, rows: IntArray) -> TaskData:

@@ -10,6 +10,7 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
+import torch
 from pydantic import Field
 
 import anymae
@@ -50,14 +51,14 @@ class JobName(Section):
         arm = self.arm.replace(":", "_").replace("=", "-")
         return Path(self.suite, self.budget, self.stage, f"{self.task}_{arm}_seed{self.seed}.json")
 
-    @property
-    def command(self) -> str:
-        """The command that computes it (and the seeds before it)."""
+    def command(self, device: str = "cpu") -> str:
+        """Return the command that computes it on a device (and the seeds before it)."""
         task = f" --task {self.task}" if self.corpus is None else ""
         stage = "" if self.stage == "final" else f" --stage {self.stage}"
+        where = "" if device == "cpu" else f" --device {device}"
         return (
             f"anymae benchmark {self.suite}{task} --arms {self.arm} --budget {self.budget}"
-            f" --seeds {self.seed + 1}{stage}"
+            f" --seeds {self.seed + 1}{stage}{where}"
         )
 
 
@@ -177,11 +178,6 @@ def check_rows(out: Path, name: JobName, key: Literal["split", "corpus"], digest
             )
 
 
-def command_on(job: JobName, device: str) -> str:
-    """Return the command that computes a job on a device."""
-    return job.command if device == "cpu" else f"{job.command} --device {device}"
-
-
 def describe_machine(device: str) -> dict[str, Any]:
     """Return versions and machine of a job whose encoder is on a device."""
     versions: dict[str, str] = {"source": source_digest()}
@@ -212,8 +208,6 @@ def source_digest() -> str:
 
 def _gpu(device: str) -> str:
     """Return the name of an accelerator."""
-    import torch
-
     return torch.cuda.get_device_name(device) if device.startswith("cuda") else device
 
 

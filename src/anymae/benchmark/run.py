@@ -16,13 +16,19 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import NamedTuple
 
-from anymae.benchmark.arms import Arm, parse_arm
+import torch
+from threadpoolctl import threadpool_limits
+
+from anymae.benchmark.arms import parse_arm
 from anymae.benchmark.asked import read_same
+from anymae.benchmark.encoders import ArmEncoder, Where
+from anymae.benchmark.job import run_job
 from anymae.benchmark.location import data_folder
 from anymae.benchmark.record import JobName, Record, Stage, read_record, write_record
 from anymae.benchmark.suite import SUITES, THREADS
 from anymae.errors import AnymaeError, ConfigError, InterruptedRunError, nearest
 from anymae.files import require_writable
+from anymae.training.device import choose_device
 from anymae.wording import counted
 
 logger = logging.getLogger(__name__)
@@ -88,21 +94,19 @@ def run_benchmark(
         device=device, stage=stage,
     )  # fmt: skip
     require_writable(Path(out))
-    for chain in chains:
-        for job in chain.jobs:
-            path = chain.out / job.file
-            if path.exists():
-                read_same(SUITES[suite], path)
-    waiting = [chain for chain in chains if chain.missing]
-    missing = [Path(out) / job.file for chain in waiting for job in chain.missing]
+    paths = [Path(out) / job.file for chain in chains for job in chain.jobs]
+    for path in paths:
+        if path.exists():
+            read_same(SUITES[suite], path)
+    missing = [path for path in paths if not path.exists()]
     if missing:
         logger.info("to do: %s", counted(len(missing), "job"))
 
     def told() -> None:
         report(sum(path.exists() for path in missing), len(missing))
 
-    _run(waiting, jobs, told)
-    return [read_record(Path(out) / job.file) for chain in chains for job in chain.jobs]
+    _run([chain for chain in chains if chain.missing], jobs, told)
+    return [read_record(path) for path in paths]
 
 
 def plan(
@@ -134,13 +138,13 @@ def plan(
     chains: dict[tuple[int, str, str], list[JobName]] = {}
     for seed in range(seeds):
         for arm in asked:
+            encoder = "" if arm.encoder is None else arm.encoder.text
             for name in dict.fromkeys(tasks or kind.tasks):
-                key = (seed, _shares(arm), kind.tasks[name].corpus)
                 job = JobName(
                     suite=suite, budget=budget, stage=stage, task=name, arm=arm.text, seed=seed
                 )
-                chains.setdefault(key, []).append(job)
-    where = _find_device(device)
+                chains.setdefault((seed, encoder, kind.tasks[name].corpus), []).append(job)
+    where = str(choose_device(device))
     return [Chain(folder, Path(out), where, tuple(found)) for found in chains.values()]
 
 
@@ -151,35 +155,27 @@ def run_chain(chain: Chain, told: Callable[[], None] = lambda: None) -> tuple[Jo
         chain: What to run.
         told: Called before the first job, and after each.
     """
-    from threadpoolctl import threadpool_limits
-
-    from anymae.benchmark.encoders import ArmEncoder, Where
-    from anymae.benchmark.job import run_job
-
-    done = []
-    encoder: ArmEncoder | None = None
+    first, missing = chain.jobs[0], chain.missing
+    kind, shared = SUITES[first.suite], parse_arm(first.arm).encoder
+    where = Where(
+        kind(chain.data), first.suite, kind.budgets[first.budget], first.budget, chain.out,
+        chain.device,
+    )  # fmt: skip
+    encoder = None
+    if shared is not None:
+        encoder = ArmEncoder(where, shared, kind.tasks[first.task].corpus, first.seed)
     told()
     with _torch_threads(THREADS), threadpool_limits(THREADS):
-        for job in chain.missing:
-            kind, arm = SUITES[job.suite], parse_arm(job.arm)
-            where = Where(
-                kind(chain.data), job.suite, kind.budgets[job.budget], job.budget, chain.out,
-                chain.device,
-            )  # fmt: skip
-            if encoder is None and arm.encoder is not None:
-                encoder = ArmEncoder(where, arm.encoder, kind.tasks[job.task].corpus, job.seed)
+        for job in missing:
             started = time.monotonic()
-            write_record(chain.out, run_job(where, job, arm, encoder))
+            write_record(chain.out, run_job(where, job, parse_arm(job.arm), encoder))
             logger.info("%s: %.0f s", job.file, time.monotonic() - started)
-            done.append(job)
             told()
-    return tuple(done)
+    return missing
 
 
 @contextmanager
 def _torch_threads(count: int) -> Iterator[None]:
-    import torch
-
     before = torch.get_num_threads()
     torch.set_num_threads(count)
     try:
@@ -202,20 +198,6 @@ def _started_with_one_thread() -> Iterator[None]:
                 del os.environ[name]
             else:
                 os.environ[name] = value
-
-
-def _find_device(name: str) -> str:
-    """Return the device that a setting means, without torch for the usual one."""
-    if name == "cpu":
-        return name
-    from anymae.training.device import choose_device
-
-    return str(choose_device(name))
-
-
-def _shares(arm: Arm) -> str:
-    """Name the encoder that an arm uses."""
-    return "" if arm.encoder is None else arm.encoder.text
 
 
 def _run(chains: Sequence[Chain], jobs: int, told: Callable[[], None]) -> None:

@@ -4,7 +4,6 @@ from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 from anymae.benchmark.arms import NONE, references
-from anymae.benchmark.candidates import choice_metric
 from anymae.benchmark.record import Record
 from anymae.benchmark.statistics import Difference, Summary, summarise
 from anymae.benchmark.summary import Group, Values
@@ -44,8 +43,8 @@ def scores(records: Sequence[Record]) -> list[Score]:
     job = records[0].job
     group = Group(job.suite, job.budget, records)
     found = []
-    for task in group.tasks_of(job.stage):
-        metric = task.metric if job.stage == "final" else choice_metric(task)
+    for task in group.tasks(job.stage):
+        metric = task.metric if job.stage == "final" else task.choice_metric
         for arm in dict.fromkeys(r.job.arm for r in records if r.job.task == task.name):
             over = {
                 name: group.compare(task, arm, other, stage=job.stage)

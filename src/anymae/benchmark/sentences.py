@@ -1,18 +1,30 @@
 """What stands below a suite's table, in words that follow from the records alone."""
 
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator
 
 from anymae.benchmark.arms import JOINS, NONE
 from anymae.benchmark.baselines import is_weakest
-from anymae.benchmark.markdown import show_difference
+from anymae.benchmark.markdown import from_to, show_difference
 from anymae.benchmark.record import Record, same_encoder
 from anymae.benchmark.suite import BASELINE, Task
 from anymae.benchmark.summary import Group
 from anymae.wording import listed
 
 
-def noise_floor(group: Group) -> Iterator[str]:
+def notes(group: Group) -> Iterator[str]:
+    """Say what a reader of a suite's table should know."""
+    yield from _frozen_only(group)
+    yield from _noise_floor(group)
+    yield from _at_best_ratios(group)
+    yield from _last_looks(group)
+    yield from _weakest_penalties(group)
+    yield from _leaks(group)
+    yield from _machines(group)
+    yield from _other_runs(group)
+
+
+def _noise_floor(group: Group) -> Iterator[str]:
     """Say how far apart two arms are that differ in nothing but their seeds."""
     parts, spreads = [], []
     for task, again in ((t, arm) for t in group.tasks() for arm in group.arms(t)):
@@ -51,7 +63,7 @@ def by_choice(group: Group) -> Iterator[str]:
             ]
             if any(one is not None and one.verdict == found.verdict for one in alone):
                 continue
-            jobs = {arm: group.final(task, arm) for arm in ("guided", other)}
+            jobs = {arm: group.records_of(task, arm) for arm in ("guided", other)}
             seeds = set.intersection(*({job.job.seed for job in of} for of in jobs.values()))
             chosen = [
                 f"{sum(job.best == 'finetune' for job in of if job.job.seed in seeds)} of "
@@ -65,7 +77,7 @@ def by_choice(group: Group) -> Iterator[str]:
             )
 
 
-def at_best_ratios(group: Group) -> Iterator[str]:
+def _at_best_ratios(group: Group) -> Iterator[str]:
     """Compare guided with random masks, each at the ratio that validation rows preferred."""
     own, found = group.kind.budgets[group.budget].masking, group.ratio_choices()
     best = {
@@ -89,14 +101,17 @@ def at_best_ratios(group: Group) -> Iterator[str]:
         )
 
 
-def leaks(group: Group) -> Iterator[str]:
+def _leaks(group: Group) -> Iterator[str]:
     """Say which rows were left out of the corpus, and which occur on both sides of a split."""
-    corpora = _corpora(group)
-    left_out = [
-        (f"that of {corpus} " if len(corpora) > 1 else "")
-        + f"{_range(records, 'flagged')} by flags, {_range(records, 'removed')} by content"
-        for corpus, records in corpora.items()
-    ]
+    left_out = []
+    corpora = dict.fromkeys(record.job.corpus for record in group.pretrainings())
+    for corpus in corpora:
+        runs = group.pretrainings(corpus=corpus)
+        flagged, removed = (
+            from_to([int(run.data[why]) for run in runs]) for why in ("flagged", "removed")
+        )
+        which = f"that of {corpus} " if len(corpora) > 1 else ""
+        left_out.append(f"{which}{flagged} by flags, {removed} by content")
     if left_out:
         yield (
             "Rows left out of the pretraining corpus, by its flags because any part of a task has "
@@ -104,7 +119,7 @@ def leaks(group: Group) -> Iterator[str]:
         )
     shared = []
     for task in group.tasks():
-        rows = [record.data["rows"] for record in group.final(task)]
+        rows = [record.data["rows"] for record in group.records_of(task)]
         for name in ("valid", "test"):
             counts = [int(row[f"{name} in train"]) for row in rows]
             if any(counts):
@@ -113,7 +128,7 @@ def leaks(group: Group) -> Iterator[str]:
         yield f"Rows that also occur among the labelled training rows: {', '.join(shared)}."
 
 
-def frozen_only(group: Group) -> Iterator[str]:
+def _frozen_only(group: Group) -> Iterator[str]:
     """Name the tasks whose encoders were not fine-tuned, where a curve may drop for that."""
     names = [
         task.name
@@ -128,7 +143,7 @@ def frozen_only(group: Group) -> Iterator[str]:
         )
 
 
-def last_looks(group: Group) -> Iterator[str]:
+def _last_looks(group: Group) -> Iterator[str]:
     """Say how often fine-tuning was still improving when it ended, or at the end of its rates."""
     parts, edges = [], []
     any_last = any_highest = False
@@ -136,7 +151,7 @@ def last_looks(group: Group) -> Iterator[str]:
         methods = [
             record.methods["finetune"].settings
             for task in group.tasks()
-            for record in group.final(task, arm)
+            for record in group.records_of(task, arm)
             if "finetune" in record.methods
         ]
         looks = [found for found in methods if {"step", "steps"} <= found.keys()]
@@ -160,14 +175,14 @@ def last_looks(group: Group) -> Iterator[str]:
         yield f"The highest of the learning rates tried was best in {', '.join(edges)}{more}."
 
 
-def weakest_penalties(group: Group) -> Iterator[str]:
+def _weakest_penalties(group: Group) -> Iterator[str]:
     """Say how often linear models took the weakest penalty that was tried."""
     parts = []
     for arm in ("guided", "random", NONE, BASELINE):
         taken = [
             is_weakest(name, method.settings)
             for task in group.tasks()
-            for record in group.final(task, arm)
+            for record in group.records_of(task, arm)
             for name, method in record.methods.items()
             if method.settings.keys() & {"strength", "penalty"}
         ]
@@ -180,7 +195,7 @@ def weakest_penalties(group: Group) -> Iterator[str]:
         )
 
 
-def machines(group: Group) -> Iterator[str]:
+def _machines(group: Group) -> Iterator[str]:
     """Say where the jobs ran, and what ran on several machines."""
     counts = Counter(map(machine, group.records))
     listed = ", ".join(f"{name} {count:,}" for name, count in sorted(counts.items()))
@@ -200,13 +215,13 @@ def machines(group: Group) -> Iterator[str]:
         )
 
 
-def other_runs(group: Group) -> Iterator[str]:
+def _other_runs(group: Group) -> Iterator[str]:
     """Name jobs whose encoder is from another run of its pretraining than the one stored."""
     found: dict[tuple[str, str], list[int]] = {}
     for task in group.tasks():
         for arm in group.arms(task):
             stored = {run.job.seed: run for run in group.encoders_of(task, arm)}
-            for record in group.final(task, arm):
+            for record in group.records_of(task, arm):
                 run = stored.get(record.job.seed)
                 if run is not None and not same_encoder(record, run):
                     found.setdefault((task.name, arm), []).append(record.job.seed)
@@ -230,27 +245,9 @@ def machine(record: Record) -> str:
 
 def machines_of(group: Group, task: Task, arms: Iterable[str]) -> set[str]:
     """Return where the jobs of some arms of a task ran."""
-    return {machine(record) for arm in arms for record in group.final(task, arm)}
+    return {machine(record) for arm in arms for record in group.records_of(task, arm)}
 
 
 def _encoders(group: Group, task: Task) -> list[str]:
     """Name the arms whose scores are those of an encoder alone."""
     return [arm for arm in group.arms(task) if arm != BASELINE and arm not in JOINS]
-
-
-def _corpora(group: Group) -> dict[str, list[Record]]:
-    found: dict[str, list[Record]] = {}
-    for record in group.records:
-        if record.job.corpus is not None:
-            found.setdefault(record.job.corpus, []).append(record)
-    return found
-
-
-def _range(records: Sequence[Record], name: str) -> str:
-    return from_to([int(record.data[name]) for record in records])
-
-
-def from_to(counts: Sequence[int]) -> str:
-    """Write a count, or the least and the most over seeds."""
-    low, high = min(counts), max(counts)
-    return f"{low:,}" if low == high else f"{low:,} to {high:,}"

@@ -6,8 +6,7 @@ and says which rows train, validate and test; all the rest is the same for every
 Shapes: R rows.
 """
 
-from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, ClassVar, TypeAlias
@@ -62,6 +61,8 @@ class Task:
     """The metric by which everything is chosen on validation rows; `None` is `metric`."""
     baseline: str
     """The plain baseline of the field: a name in `BASELINES`."""
+    num_classes: int = 2
+    """Of a classification."""
     num_labels: int | None = None
     """Labelled training rows, drawn by seed; `None` takes all."""
     corpus: str = "all"
@@ -70,6 +71,15 @@ class Task:
     """Tasks of one curve differ in their number of labels only."""
     published: str = ""
     """Published numbers, and why they can or cannot be compared."""
+
+    @property
+    def choice_metric(self) -> str:
+        """The metric by which everything is chosen."""
+        return self.chosen_by or self.metric
+
+    def gain(self, value: float) -> float:
+        """Turn a value of the metric that chooses so that more is better."""
+        return -value if self.choice_metric in ERRORS else value
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -100,15 +110,17 @@ class Corpus:
     config: DataConfig
     flagged: int = 0
     """Rows left out because the corpus says that a task has them too."""
+    removed: int = 0
+    """Rows left out because they were found in a validation or test part."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class FineTuning:
     """What fine-tuning may try; the same for every arm."""
 
-    learning_rates: tuple[float, ...]
+    learning_rates: tuple[float, ...] = (3e-4, 1e-3)
     epochs: float
-    batch_size: int
+    batch_size: int = 32
     least_steps: int = 0
     """Steps at least, for tasks with few labels."""
     most_steps: int | None = None
@@ -151,7 +163,7 @@ class Budget:
         return config if self.length is None else config.model_copy(update={"length": self.length})
 
 
-class Suite(ABC):
+class Suite:
     """Tasks on one kind of data.
 
     Args:
@@ -163,6 +175,8 @@ class Suite(ABC):
     """Sentences for the results page: data, splits, what cannot be compared."""
     files: ClassVar[tuple[str, ...]]
     """Paths below the data folder that are read."""
+    config: ClassVar[DataConfig]
+    """How the rows are read."""
     arms: ClassVar[tuple[str, ...]]
     """What is compared unless others are named."""
     tasks: ClassVar[Mapping[str, Task]]
@@ -171,35 +185,23 @@ class Suite(ABC):
     def __init__(self, folder: Path) -> None:
         self.folder = folder
 
-    @abstractmethod
     def load(self, task: Task, seed: int) -> TaskData:
         """Read a task with all its labels; `seed` decides splits that are not fixed."""
+        inputs, labels, parts = self._read(task, seed)
+        return TaskData(
+            inputs=inputs, config=self.config, parts=parts, labels=Labels(labels, parts),
+            num_classes=0 if task.type == "regression" else task.num_classes,
+        )  # fmt: skip
+
+    def _read(self, task: Task, seed: int) -> tuple[Inputs, npt.NDArray[Any], Parts]:
+        """Return all rows, their labels and the parts: what a suite says itself."""
+        raise NotImplementedError
 
     def corpus(self, name: str, seed: int) -> Corpus:
         """Read what tasks with this `corpus` are pretrained on: the rows that give them labels."""
         task = next(task for task in self.tasks.values() if task.corpus == name)
         data = self.load(task, seed)
         return Corpus(inputs=take(data.inputs, data.parts.train), config=data.config)
-
-
-class ArraySuite(Suite):
-    """Tasks that share an array, whose rows part by seed."""
-
-    config: ClassVar[DataConfig]
-    """How the rows are read."""
-    num_classes: ClassVar[int]
-
-    def load(self, task: Task, seed: int) -> TaskData:
-        """Read the rows; those that validate are drawn by seed."""
-        inputs, labels, parts = self._read(seed)
-        return TaskData(
-            inputs=inputs, config=self.config, parts=parts, labels=Labels(labels, parts),
-            num_classes=self.num_classes,
-        )  # fmt: skip
-
-    @abstractmethod
-    def _read(self, seed: int) -> tuple[npt.NDArray[Any], npt.NDArray[Any], Parts]:
-        """Return rows, labels and parts."""
 
 
 SUITES: Registry[type[Suite]] = Registry("suite")
@@ -225,6 +227,18 @@ def mini_budget(tasks: tuple[str, ...], *, kind: str = "transformer") -> Budget:
         most_rows=(400, 200, 300),
         finetune=FineTuning(learning_rates=(1e-3,), epochs=1, batch_size=64, tasks=tasks),
     )  # fmt: skip
+
+
+def named_parts(split: pa.ChunkedArray, names: Sequence[str] = ("train", "valid", "test")) -> Parts:
+    """Return the rows that train, validate and test, from the column that says which do."""
+    found = np.array(split.to_pylist())
+    return Parts(*(np.flatnonzero(found == name) for name in names))
+
+
+def hold_out(rows: IntArray, count: int, seed: int) -> tuple[IntArray, IntArray]:
+    """Draw rows to validate on; returns the others and these, ascending."""
+    mixed = np.random.default_rng([seed, 1]).permutation(rows)
+    return np.sort(mixed[count:]), np.sort(mixed[:count])
 
 
 def take(inputs: Inputs, rows: IntArray) -> Inputs:

@@ -1,7 +1,7 @@
 """Records put together: the values of each task and arm by seed, and what follows from them."""
 
 import itertools
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from statistics import fmean
 from typing import NamedTuple
 
@@ -10,7 +10,6 @@ import numpy.typing as npt
 from scipy.stats import rankdata
 
 from anymae.benchmark.arms import ARMS, parse_arm
-from anymae.benchmark.candidates import choice_metric
 from anymae.benchmark.record import Record, Stage
 from anymae.benchmark.statistics import Difference, paired_difference
 from anymae.benchmark.suite import ERRORS, MINI, SUITES, Suite, Task
@@ -53,25 +52,19 @@ class Group(NamedTuple):
         """The suite."""
         return SUITES[self.suite]
 
-    def tasks(self) -> list[Task]:
-        """Tasks that have final records, in the suite's order."""
-        return self.tasks_of("final")
-
-    def tasks_of(self, stage: Stage) -> list[Task]:
+    def tasks(self, stage: Stage = "final") -> list[Task]:
         """Tasks that have records of a stage, in the suite's order."""
         known = {record.job.task for record in self.records if record.job.stage == stage}
         return [task for task in self.kind.tasks.values() if task.name in known]
 
     def arms(self, task: Task) -> list[str]:
         """Arms that have a final record for a task, in a fixed order."""
-        found = {r.job.arm for r in self.final(task)}
+        found = {record.job.arm for record in self.records_of(task)}
         return sorted(found, key=lambda arm: (ARMS.index(parse_arm(arm).name), arm))
 
-    def final(self, task: Task, arm: str | None = None) -> list[Record]:
-        """Final records of a task, or of one arm on it."""
-        return self.records_of("final", task, arm)
-
-    def records_of(self, stage: Stage, task: Task, arm: str | None = None) -> list[Record]:
+    def records_of(
+        self, task: Task, arm: str | None = None, stage: Stage = "final"
+    ) -> list[Record]:
         """Records of a stage of a task, or of one arm on it."""
         return [
             record
@@ -80,13 +73,13 @@ class Group(NamedTuple):
             and arm in (None, record.job.arm)
         ]
 
-    def pretrainings(self, arm: str, corpus: str | None = None) -> list[Record]:
-        """Records of an arm's pretraining runs, on one corpus or all."""
+    def pretrainings(self, arm: str | None = None, corpus: str | None = None) -> list[Record]:
+        """Records of pretraining runs, of one arm or all, on one corpus or all."""
         return [
             record
             for record in self.records
             if record.job.corpus is not None
-            and record.job.arm == arm
+            and arm in (None, record.job.arm)
             and corpus in (None, record.job.corpus)
         ]
 
@@ -160,12 +153,18 @@ class Group(NamedTuple):
 
     def tested(self, task: Task, arm: str, method: str | None = None) -> Values:
         """Return the task's metric on the test rows, of the best method or a given one."""
-        return _values(self.final(task, arm), lambda record: _tested(record, task, method))
+        found = {}
+        for record in self.records_of(task, arm):
+            chosen = record.methods.get(method or record.best or "")
+            if chosen is not None and chosen.test is not None:
+                found[record.job.seed] = chosen.test[task.metric]
+        return dict(sorted(found.items()))
 
     def validated(self, task: Task, arm: str, stage: Stage) -> Values:
         """Return the metric by which the arm's best method was chosen."""
-        records = self.records_of(stage, task, arm)
-        return _values(records, lambda record: record.methods[record.best or ""].validation)
+        records = self.records_of(task, arm, stage)
+        found = {each.job.seed: each.methods[each.best or ""].validation for each in records}
+        return dict(sorted(found.items()))
 
     def values(self, task: Task, arm: str, stage: Stage, method: str | None = None) -> Values:
         """Return what a stage is judged by: `tested` for the final one, else `validated`."""
@@ -178,17 +177,13 @@ class Group(NamedTuple):
     ) -> Difference | None:
         """Return what an arm is better by than another, by their `values`."""
         mine, theirs = (self.values(task, name, stage, method) for name in (arm, other))
-        metric = task.metric if stage == "final" else choice_metric(task)
-        return paired_difference(
-            mine, theirs, smaller_is_better=metric in ERRORS, splits=self._splits(task, arm, stage)
-        )
-
-    def _splits(self, task: Task, arm: str, stage: Stage) -> dict[int, str]:
-        """Return the hash of each seed's split of a task's rows; its own where none is stored."""
-        return {
+        metric = task.metric if stage == "final" else task.choice_metric
+        # A seed has a split of its own where no hash of one is stored.
+        splits = {
             record.job.seed: record.data.get("split", str(record.job.seed))
-            for record in self.records_of(stage, task, arm)
+            for record in self.records_of(task, arm, stage)
         }
+        return paired_difference(mine, theirs, smaller_is_better=metric in ERRORS, splits=splits)
 
 
 def group_records(records: Iterable[Record]) -> list[Group]:
@@ -221,8 +216,7 @@ def _names_ratio(part: str) -> bool:
 
 def _ranks(task: Task, values: Sequence[Values]) -> npt.NDArray[np.float64]:
     """Return the rank of each by its mean over seeds, 1 for the best."""
-    sign = 1 if choice_metric(task) in ERRORS else -1
-    ranks: npt.NDArray[np.float64] = rankdata([sign * fmean(of.values()) for of in values])
+    ranks: npt.NDArray[np.float64] = rankdata([-task.gain(fmean(of.values())) for of in values])
     return ranks
 
 
@@ -244,15 +238,3 @@ def _shared(found: Mapping[float, Validated]) -> dict[float, Values]:
             stage = next(alike, None)
             shared[ratio][seed] = seen[ratio][seed] if stage is None else found[ratio][stage][seed]
     return shared
-
-
-def _values(records: Iterable[Record], value: Callable[[Record], float | None]) -> Values:
-    pairs = ((record.job.seed, value(record)) for record in records)
-    return {seed: found for seed, found in sorted(pairs) if found is not None}
-
-
-def _tested(record: Record, task: Task, method: str | None) -> float | None:
-    found = record.methods.get(method or record.best or "")
-    if found is None or found.test is None:
-        return None
-    return found.test[task.metric]

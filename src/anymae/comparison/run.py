@@ -18,12 +18,11 @@ import torch
 
 from anymae.comparison.baseline import Features, read_baseline
 from anymae.comparison.result import GUIDED, JOINED, MASKINGS, NONE, RAW, Comparison, run_name
-from anymae.comparison.study import TEST_SHARE, Study, labelling, open_study, require_judges
-from anymae.data.batch import IntArray
+from anymae.comparison.study import TEST_SHARE, Study, judge, labelling, open_study, require_judges
 from anymae.data.frame import Frame
 from anymae.errors import ConfigError, DataError
 from anymae.metrics import HEADLINE
-from anymae.probing import Judge, raw_features
+from anymae.probing import raw_features
 from anymae.recipes import DataSettings, apply_settings, data_settings, flat_settings
 from anymae.task import FinetuneConfig, TaskConfig, TaskType
 from anymae.training.labelling import Labelled, check_weights, draw_parts, label_parts
@@ -106,15 +105,10 @@ class _Trial:
 
     seed: int
     task: TaskConfig
-    labelled: Labelled
-    fitted: IntArray
-    test: IntArray
+    rows: Labelled
+    """Those that are fitted to (`train`) and those that test (`valid`)."""
     pool: Frame
     """Rows to pretrain on: all but those of the test part."""
-
-    def run(self, masking: str) -> str:
-        """Name the run with masks of a kind."""
-        return run_name(masking, self.seed)
 
 
 def _draw(study: Study, asked: FinetuneConfig, seed: int) -> _Trial:
@@ -126,8 +120,9 @@ def _draw(study: Study, asked: FinetuneConfig, seed: int) -> _Trial:
         raise DataError("no test row has a label; name some in the split column, or leave it out")
     require_judges(labelled, task, test, "test")
     fitted = np.union1d(labelled.train, labelled.valid)
-    check_weights(labelled._replace(train=fitted, valid=fitted[:0]))
-    return _Trial(seed, task, labelled, fitted, test, study.pool(seed))
+    rows = labelled._replace(train=fitted, valid=test)
+    check_weights(rows._replace(valid=fitted[:0]))
+    return _Trial(seed, task, rows, study.pool(seed))
 
 
 def _compare(
@@ -141,17 +136,20 @@ def _compare(
             study.recipe.init,
         )
     started, scores = time.perf_counter(), dict[str, dict[int, float]]()
-    runs = [trial.run(masking) for trial in trials for masking in MASKINGS.values()]
+    runs = [run_name(kind, trial.seed) for trial in trials for kind in MASKINGS.values()]
     telling = study.telling(progress, runs)
     for trial in trials:
-        for name, score in _judge(trial, _features(study, trial, own, telling)).items():
+        features = _features(study, trial, own, telling)
+        found = judge(features, trial.task, trial.rows, "test", trial.seed)
+        for name, score in found.items():
             scores.setdefault(name, {})[trial.seed] = score
     first = trials[0]
-    redrawn = any(not np.array_equal(trial.test, first.test) for trial in trials)
+    fitted, test = first.rows.train, first.rows.valid
+    redrawn = any(not np.array_equal(trial.rows.valid, test) for trial in trials)
     result = Comparison(
         task=first.task,
         metric=HEADLINE[first.task.type],
-        rows={"pretrained": len(first.pool), "fitted": len(first.fitted), "test": len(first.test)},
+        rows={"pretrained": len(first.pool), "fitted": len(fitted), "test": len(test)},
         scores=scores,
         overlap=TEST_SHARE / (1 - TEST_SHARE) if redrawn else 0.0,
         folder=study.out,
@@ -171,11 +169,12 @@ def _features(
         job = replace(resolve_job(trial.pool, recipe), init=None)
         untrained = make_model(job).eval()
     dataset = study.rows_for(untrained)
-    index = np.r_[trial.fitted, trial.test]
+    index = np.r_[trial.rows.train, trial.rows.valid]
     found = {}
     for name, masking in MASKINGS.items():
         settings = {"masking.kind": masking}
-        model = study.pretrained(trial.run(masking), trial.pool, recipe, settings, telling)
+        run = run_name(masking, trial.seed)
+        model = study.pretrained(run, trial.pool, recipe, settings, telling)
         found[name] = study.features(model, dataset, index)
     found[NONE] = study.features(untrained, dataset, index)
     numbers = dataset.rows.numbers_of(index)
@@ -184,18 +183,4 @@ def _features(
     for name, features in plain.items():
         found[name] = features
         found[name + JOINED] = np.concatenate([features, found[GUIDED]], 1)
-    return found
-
-
-def _judge(trial: _Trial, features: Mapping[str, Features]) -> dict[str, float]:
-    """Fit a linear model to each kind of features, and look at the test rows."""
-    metric = HEADLINE[trial.task.type]
-    rows = trial.labelled._replace(train=trial.fitted, valid=trial.test)
-    judge = Judge(rows, trial.task, resamples=0, seed=trial.seed)
-    found = {}
-    for name, values in features.items():
-        score = judge.linear(name, "", values).mean[metric].value
-        if score is None:
-            raise DataError(f"{metric} is not defined on the {len(trial.test):,} test rows")
-        found[name] = score
     return found

@@ -13,6 +13,7 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from anymae.comparison.baseline import Features
 from anymae.config import DataConfig, Recipe, parse
 from anymae.data.batch import IntArray
 from anymae.data.dataset import Dataset, open_data
@@ -24,6 +25,8 @@ from anymae.hub import Model, load
 from anymae.inference.computations import Embeddings, Reading
 from anymae.inference.compute import ComputeConfig, compute
 from anymae.inference.rows import open_rows
+from anymae.metrics import HEADLINE
+from anymae.probing import Judge
 from anymae.recipes import apply_settings, load_recipe
 from anymae.task import FinetuneConfig, TaskConfig, TaskType
 from anymae.training.folder import RECIPE, RunFolder
@@ -270,3 +273,23 @@ def require_judges(labelled: Labelled, task: TaskConfig, index: IntArray, part: 
     ranked = task.type in ("binary", "multilabel")
     if ranked and not (np.nanmin(truth, 0) < np.nanmax(truth, 0)).any():
         raise DataError(f"the {len(index):,} {part} rows have one class; name others with --split")
+
+
+def judge(
+    features: Mapping[str, Features], task: TaskConfig, rows: Labelled, part: str, seed: int
+) -> dict[str, float]:
+    """Fit linear models to features of `rows.train`, `(R, F)` by name, and judge by `rows.valid`.
+
+    The features of the rows that judge, which are those of a `part`, come last.
+
+    Raises:
+        DataError: The metric is not defined on them.
+    """
+    metric, fits = HEADLINE[task.type], Judge(rows, task, resamples=0, seed=seed)
+    found = {}
+    for name, values in features.items():
+        score = fits.linear(name, "", values).mean[metric].value
+        if score is None:
+            raise DataError(f"{metric} is not defined on the {len(rows.valid):,} {part} rows")
+        found[name] = score
+    return found

@@ -4,11 +4,12 @@ import numpy as np
 
 from anymae.benchmark.suite import (
     SUITES,
-    ArraySuite,
     Budget,
     FineTuning,
+    Suite,
     Task,
     by_name,
+    hold_out,
     mini_budget,
 )
 from anymae.config import DataConfig
@@ -24,12 +25,12 @@ _MASKING = {"guided": {"ratio": 0.5}, "random": {"ratio": 0.5}, "block": {"ratio
 def _task(name: str, num_labels: int | None) -> Task:
     return Task(
         name=name, type="multiclass", metric="accuracy", baseline="pixels",
-        num_labels=num_labels, curve="digits",
+        num_classes=10, num_labels=num_labels, curve="digits",
     )  # fmt: skip
 
 
 @SUITES.register("digits")
-class Digits(ArraySuite):
+class Digits(Suite):
     """Ten classes of handwritten digits."""
 
     title = "Digits (scikit-learn)"
@@ -41,39 +42,28 @@ class Digits(ArraySuite):
     arms = ("guided", "random", "random-again", "block", "none", "baseline", "baseline+embedding")
     tasks = by_name(_task("50", 50), _task("200", 200), _task("all", None))
     config = DataConfig(kind="image")
-    num_classes = 10
     budgets = {  # noqa: RUF012 - the base class declares it
         "mini": mini_budget(("50",)),
         "cpu": Budget(
             summary="0.15 M parameters, 2,000 steps of 64",
             recipe={**_RECIPE, "training": {**_TRAINING, "steps": 2000}},
             masking=_MASKING,
-            finetune=FineTuning(
-                learning_rates=(3e-4, 1e-3),
-                epochs=20,
-                batch_size=32,
-                least_steps=200,
-                most_steps=400,
-            ),
+            finetune=FineTuning(epochs=20, least_steps=200, most_steps=400),
         ),
         "long": Budget(
             summary="0.15 M parameters, 20,000 steps of 64",
             recipe={**_RECIPE, "training": {**_TRAINING, "steps": 20_000}},
             masking=_MASKING,
-            finetune=FineTuning(
-                learning_rates=(3e-4, 1e-3), epochs=20, batch_size=32, least_steps=200
-            ),
+            finetune=FineTuning(epochs=20, least_steps=200),
         ),
     }
 
-    def _read(self, seed: int) -> tuple[np.ndarray, np.ndarray, Parts]:
+    def _read(self, task: Task, seed: int) -> tuple[np.ndarray, np.ndarray, Parts]:
         from sklearn.datasets import load_digits
 
         data = load_digits()
         # 16 grey levels, stored as floats; as bytes the array is an image.
         images = data.images.astype(np.uint8)
         order = np.random.default_rng(0).permutation(len(images))
-        test, rest = order[:NUM_TEST], order[NUM_TEST:]
-        rest = np.random.default_rng([seed, 1]).permutation(np.sort(rest))
-        valid, train = rest[:NUM_VALID], rest[NUM_VALID:]
-        return images, data.target, Parts(*(np.sort(part) for part in (train, valid, test)))
+        rest = hold_out(np.sort(order[NUM_TEST:]), NUM_VALID, seed)
+        return images, data.target, Parts(*rest, np.sort(order[:NUM_TEST]))

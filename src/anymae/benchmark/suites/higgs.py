@@ -10,11 +10,12 @@ import pyarrow.parquet as pq
 
 from anymae.benchmark.suite import (
     SUITES,
-    ArraySuite,
     Budget,
     FineTuning,
+    Suite,
     Task,
     by_name,
+    hold_out,
     mini_budget,
 )
 from anymae.config import DataConfig
@@ -48,7 +49,7 @@ _MASKING: dict[str, dict[str, Any]] = {
 
 
 @SUITES.register("higgs")
-class Higgs(ArraySuite):
+class Higgs(Suite):
     """Signal against background with 1,000, 10,000 and all labels."""
 
     title = "HIGGS"
@@ -73,7 +74,6 @@ class Higgs(ArraySuite):
         ),
     )
     config = DataConfig(kind="values")
-    num_classes = 2
     budgets = {  # noqa: RUF012 - the base class declares it
         "mini": mini_budget(("1k",)),
         "cpu": Budget(
@@ -81,8 +81,7 @@ class Higgs(ArraySuite):
             recipe={"preset": "paper-physics", "training": {**_TRAINING, "steps": 1500}},
             masking=_MASKING,
             finetune=FineTuning(
-                learning_rates=(3e-4, 1e-3), epochs=8, batch_size=128, least_steps=200,
-                most_steps=650, tasks=("1k", "10k"),
+                epochs=8, batch_size=128, least_steps=200, most_steps=650, tasks=("1k", "10k")
             ),
         ),
         "long": Budget(
@@ -95,8 +94,7 @@ class Higgs(ArraySuite):
             recipe={"preset": "paper-physics", "training": {**_TRAINING, "steps": 24_000}},
             masking={**_MASKING, "guided": {**_MASKING["guided"], "ratio": 0.7}},
             finetune=FineTuning(
-                learning_rates=(3e-4, 1e-3), epochs=8, batch_size=128, least_steps=200,
-                most_steps=1_330, seeds=3,
+                epochs=8, batch_size=128, least_steps=200, most_steps=1_330, seeds=3
             ),
         ),
         "paper": Budget(
@@ -106,7 +104,7 @@ class Higgs(ArraySuite):
         ),
     }  # fmt: skip
 
-    def _read(self, seed: int) -> tuple[np.ndarray, np.ndarray, Parts]:
+    def _read(self, task: Task, seed: int) -> tuple[np.ndarray, np.ndarray, Parts]:
         small, extra = (pq.read_table(self.folder / name) for name in (SMALL, EXTRA))
         is_test = np.array(small["split"]) == "test"
         names = [name for name in small.column_names if name != "split"]
@@ -116,8 +114,8 @@ class Higgs(ArraySuite):
         )
         everything = np.concatenate([rows[is_test], rows[~is_test], more])
         num_test = int(is_test.sum())
-        rest = np.random.default_rng([seed, 1]).permutation(np.arange(num_test, len(everything)))
-        parts = Parts(np.sort(rest[NUM_VALID:]), np.sort(rest[:NUM_VALID]), np.arange(num_test))
+        rest = hold_out(np.arange(num_test, len(everything)), NUM_VALID, seed)
+        parts = Parts(*rest, np.arange(num_test))
         values, labels = everything[:, :-1], everything[:, -1]
         mean, std = values[parts.train].mean(0), values[parts.train].std(0)
         scaled = ((values - mean) / std).astype(np.float32)

@@ -4,11 +4,12 @@ import numpy as np
 
 from anymae.benchmark.suite import (
     SUITES,
-    ArraySuite,
     Budget,
     FineTuning,
+    Suite,
     Task,
     by_name,
+    hold_out,
     mini_budget,
 )
 from anymae.config import DataConfig
@@ -30,20 +31,18 @@ _MASKING = {
     "random": {"ratio": 0.7},
     "block": {"ratio": 0.7},
 }
-_FINETUNE = FineTuning(
-    learning_rates=(3e-4, 1e-3), epochs=5, batch_size=32, least_steps=150, most_steps=300
-)
+_FINETUNE = FineTuning(epochs=5, least_steps=150, most_steps=300)
 
 
 def _task(name: str, num_labels: int) -> Task:
     return Task(
         name=name, type="multiclass", metric="accuracy", baseline="pixels",
-        num_labels=num_labels, curve="images",
+        num_classes=10, num_labels=num_labels, curve="images",
     )  # fmt: skip
 
 
 @SUITES.register("images")
-class Images(ArraySuite):
+class Images(Suite):
     """Ten classes of handwritten digits, 784 inputs an image."""
 
     title = "Images (MNIST)"
@@ -57,7 +56,6 @@ class Images(ArraySuite):
     arms = ("guided", "random", "block", "none", "baseline", "baseline+embedding")
     tasks = by_name(_task("100", 100), _task("1k", 1_000))
     config = DataConfig(kind="image")
-    num_classes = 10
     budgets = {  # noqa: RUF012 - the base class declares it
         "mini": mini_budget(("100",), kind="perceiver"),
         "cpu": Budget(
@@ -74,11 +72,9 @@ class Images(ArraySuite):
         ),
     }
 
-    def _read(self, seed: int) -> tuple[np.ndarray, np.ndarray, Parts]:
+    def _read(self, task: Task, seed: int) -> tuple[np.ndarray, np.ndarray, Parts]:
         with np.load(self.folder / FILE) as data:
             images, labels = data["images"], data["labels"]
         order = np.random.default_rng(0).permutation(len(images))
-        test, rest = order[:NUM_TEST], np.sort(order[NUM_TEST:])
-        rest = np.random.default_rng([seed, 1]).permutation(rest)
-        valid, train = rest[:NUM_VALID], rest[NUM_VALID:]
-        return images, labels, Parts(*(np.sort(part) for part in (train, valid, test)))
+        rest = hold_out(np.sort(order[NUM_TEST:]), NUM_VALID, seed)
+        return images, labels, Parts(*rest, np.sort(order[:NUM_TEST]))

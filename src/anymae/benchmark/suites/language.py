@@ -5,22 +5,20 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from anymae.benchmark.labels import Labels
 from anymae.benchmark.suite import (
     SUITES,
     Budget,
     FineTuning,
     Suite,
     Task,
-    TaskData,
     by_name,
     mini_budget,
+    named_parts,
 )
 from anymae.config import DataConfig
 from anymae.data.splits import Parts
 
 FILE = "text/sst2.parquet"
-CONFIG = DataConfig(kind="bytes", column=("sentence",), length=272)
 PARTS = ("train", "train_holdout", "glue_dev")
 NUM_VALID = 2_000
 
@@ -55,6 +53,7 @@ class Language(Suite):
     )
     files = (FILE,)
     arms = ("guided", "random", "span", "none", "baseline", "baseline+embedding")
+    config = DataConfig(kind="bytes", column=("sentence",), length=272)
     tasks = by_name(_task("1k", 1_000), _task("10k", 10_000))
     budgets = {  # noqa: RUF012 - the base class declares it
         "mini": mini_budget(("1k",)),
@@ -62,43 +61,25 @@ class Language(Suite):
             summary="0.7 M parameters, 1,200 steps of 64 sentences",
             recipe={**_RECIPE, "training": {**_TRAINING, "steps": 1200}},
             masking=_MASKING,
-            finetune=FineTuning(
-                learning_rates=(3e-4, 1e-3),
-                epochs=3,
-                batch_size=32,
-                least_steps=150,
-                most_steps=300,
-            ),
+            finetune=FineTuning(epochs=3, least_steps=150, most_steps=300),
         ),
         "long": Budget(
             summary="0.7 M parameters, 20,000 steps of 64 sentences",
             recipe={**_RECIPE, "training": {**_TRAINING, "steps": 20_000}},
             masking=_MASKING,
-            finetune=FineTuning(learning_rates=(3e-4, 1e-3), epochs=5, batch_size=32),
+            finetune=FineTuning(epochs=5),
         ),
         "paper": Budget(
             summary="82.3 M parameters, the published million steps",
             recipe={"preset": "paper-language"},
-            finetune=FineTuning(learning_rates=(2e-5,), epochs=5, batch_size=32),
+            finetune=FineTuning(learning_rates=(2e-5,), epochs=5),
         ),
     }
 
-    def load(self, task: Task, seed: int) -> TaskData:
-        """Read the sentences."""
-        table = self._read()
-        split = np.array(table["split"].to_pylist())
-        train, valid, test = (np.flatnonzero(split == name) for name in PARTS)
-        parts = Parts(train, valid[:NUM_VALID], test)
-        return TaskData(
-            inputs=table.select(["sentence"]),
-            config=CONFIG,
-            parts=parts,
-            labels=Labels(np.asarray(table["label"], np.float64), parts),
-            num_classes=2,
-        )
-
-    def _read(self) -> pa.Table:
-        """Read all sentences, without the spaces that some end with."""
+    def _read(self, task: Task, seed: int) -> tuple[pa.Table, np.ndarray, Parts]:
         table = pq.read_table(self.folder / FILE)
-        trimmed = pc.utf8_trim_whitespace(table["sentence"])
-        return table.set_column(0, "sentence", trimmed)
+        # Some sentences end with spaces.
+        sentences = pa.table({"sentence": pc.utf8_trim_whitespace(table["sentence"])})
+        train, valid, test = named_parts(table["split"], PARTS)
+        labels = np.asarray(table["label"], np.float64)
+        return sentences, labels, Parts(train, valid[:NUM_VALID], test)

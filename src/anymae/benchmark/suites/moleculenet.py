@@ -1,11 +1,11 @@
 """MoleculeNet: six properties of molecules written as SMILES, on the splits of ChemBench."""
 
 import numpy as np
+import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.csv as csv
 import pyarrow.parquet as pq
 
-from anymae.benchmark.labels import Labels
 from anymae.benchmark.suite import (
     SUITES,
     Budget,
@@ -13,9 +13,9 @@ from anymae.benchmark.suite import (
     FineTuning,
     Suite,
     Task,
-    TaskData,
     by_name,
     mini_budget,
+    named_parts,
 )
 from anymae.config import DataConfig
 from anymae.data.splits import Parts
@@ -31,7 +31,6 @@ FILES = {
     "hiv": ("hiv.csv.gz", "HIV_active"),
 }
 FOLDER = "chem/chembench_splits"
-CONFIG = DataConfig(kind="bytes", column=("smiles",), length=256, too_long="truncate")
 HIV_LABELS = 8_000
 """Training labels of HIV; its 32,901 would take hours on a CPU."""
 
@@ -71,6 +70,7 @@ class MoleculeNet(Suite):
     )
     files = (CORPUS, *(f"{FOLDER}/{file}" for file, _ in FILES.values()))
     arms = ("guided", "random", "span", "none", "baseline", "baseline+embedding")
+    config = DataConfig(kind="bytes", column=("smiles",), length=256, too_long="truncate")
     tasks = by_name(
         _task("esol", "rmse", "regression", "0.623"),
         _task("freesolv", "rmse", "regression", "1.09"),
@@ -87,8 +87,8 @@ class MoleculeNet(Suite):
             masking=_MASKING,
             corpus_rows=150_000,
             finetune=FineTuning(
-                learning_rates=(3e-4, 1e-3), epochs=15, batch_size=32, least_steps=200,
-                most_steps=400, tasks=("esol", "freesolv", "lipophilicity", "bbbp", "bace"),
+                epochs=15, least_steps=200, most_steps=400,
+                tasks=("esol", "freesolv", "lipophilicity", "bbbp", "bace"),
             ),
         ),
         "long": Budget(
@@ -96,32 +96,16 @@ class MoleculeNet(Suite):
             recipe={**_RECIPE, "training": {**_TRAINING, "steps": 20_000}},
             masking=_MASKING,
             readings=("layers", "kernel"),
-            finetune=FineTuning(
-                learning_rates=(1e-4, 3e-4, 1e-3), epochs=30, batch_size=32, least_steps=400
-            ),
+            finetune=FineTuning(learning_rates=(1e-4, 3e-4, 1e-3), epochs=30, least_steps=400),
         ),
         "paper": Budget(
             summary="50,252,038 parameters, the published 30 epochs",
             recipe={"preset": "paper-chemistry"},
             length=512,
             all_labels=True,
-            finetune=FineTuning(learning_rates=(3e-5, 1e-4), epochs=40, batch_size=32),
+            finetune=FineTuning(learning_rates=(3e-5, 1e-4), epochs=40),
         ),
     }  # fmt: skip
-
-    def load(self, task: Task, seed: int) -> TaskData:
-        """Read the molecules; seed s takes split s mod 3."""
-        file, column = FILES[task.name]
-        table = csv.read_csv(self.folder / FOLDER / file)
-        split = np.array(table[f"split_{seed % 3}"].to_pylist())
-        parts = Parts(*(np.flatnonzero(split == name) for name in ("train", "valid", "test")))
-        return TaskData(
-            inputs=table.select(["smiles"]),
-            config=CONFIG,
-            parts=parts,
-            labels=Labels(np.asarray(table[column], np.float64), parts),
-            num_classes=0 if task.type == "regression" else 2,
-        )
 
     def corpus(self, name: str, seed: int) -> Corpus:
         """Return molecules that no task has."""
@@ -129,6 +113,12 @@ class MoleculeNet(Suite):
         kept = table.filter(pc.invert(table["in_moleculenet"])).select(["smiles"])
         return Corpus(
             inputs=kept,
-            config=CONFIG.model_copy(update={"too_long": "crop"}),
+            config=self.config.model_copy(update={"too_long": "crop"}),
             flagged=table.num_rows - kept.num_rows,
         )
+
+    def _read(self, task: Task, seed: int) -> tuple[pa.Table, np.ndarray, Parts]:
+        file, column = FILES[task.name]
+        table = csv.read_csv(self.folder / FOLDER / file)
+        parts = named_parts(table[f"split_{seed % 3}"])
+        return table.select(["smiles"]), np.asarray(table[column], np.float64), parts

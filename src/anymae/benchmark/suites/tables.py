@@ -5,23 +5,22 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from anymae.benchmark.labels import Labels
 from anymae.benchmark.suite import (
     SUITES,
     Budget,
     FineTuning,
     Suite,
     Task,
-    TaskData,
     by_name,
+    hold_out,
     mini_budget,
+    named_parts,
 )
 from anymae.config import DataConfig
 from anymae.data.splits import Parts
 from anymae.task import TaskType
 
 FOLDER = "tabular"
-CONFIG = DataConfig(kind="table")
 NUM_LABELS, ADULT_VALID = 1_000, 3_000
 NOT_INPUTS = ("label", "target", "split")
 
@@ -53,6 +52,7 @@ class Tables(Suite):
         f"{FOLDER}/{name}.parquet" for name in ("california", "adult", "house", "default")
     )
     arms = ("guided", "random", "none", "baseline", "baseline+embedding")
+    config = DataConfig(kind="table")
     tasks = by_name(
         _task("california", "regression", "rmse"),
         _task("adult", "binary", "roc_auc"),
@@ -65,39 +65,24 @@ class Tables(Suite):
             summary="0.1 M parameters, 2,000 steps of 128 rows",
             recipe={**_RECIPE, "training": {**_TRAINING, "steps": 2000}},
             masking=_MASKING,
-            finetune=FineTuning(learning_rates=(3e-4, 1e-3), epochs=15, batch_size=32),
+            finetune=FineTuning(epochs=15),
         ),
         "long": Budget(
             summary="0.1 M parameters, 20,000 steps of 128 rows",
             recipe={**_RECIPE, "training": {**_TRAINING, "steps": 20_000}},
             masking=_MASKING,
-            finetune=FineTuning(learning_rates=(3e-4, 1e-3), epochs=15, batch_size=32),
+            finetune=FineTuning(epochs=15),
         ),
     }
 
-    def load(self, task: Task, seed: int) -> TaskData:
-        """Read a table; of Adult's training rows some validate, by seed."""
-        table = self._read(task.name)
-        split = np.array(table["split"].to_pylist())
-        train, valid, test = (np.flatnonzero(split == n) for n in ("train", "valid", "test"))
+    def _read(self, task: Task, seed: int) -> tuple[pa.Table, np.ndarray, Parts]:
+        table = pq.read_table(self.folder / FOLDER / f"{task.name}.parquet")
+        train, valid, test = named_parts(table["split"])
         if not len(valid):
-            mixed = np.random.default_rng([seed, 1]).permutation(train)
-            train, valid = np.sort(mixed[ADULT_VALID:]), np.sort(mixed[:ADULT_VALID])
-        parts = Parts(train, valid, test)
-        return TaskData(
-            inputs=_inputs(table),
-            config=CONFIG,
-            parts=parts,
-            labels=Labels(_labels(table, task), parts),
-            num_classes=0 if task.type == "regression" else 2,
-        )
-
-    def _read(self, name: str) -> pa.Table:
-        return pq.read_table(self.folder / FOLDER / f"{name}.parquet")
-
-
-def _inputs(table: pa.Table) -> pa.Table:
-    return table.select([name for name in table.column_names if name not in NOT_INPUTS])
+            # Of Adult's training rows some validate.
+            train, valid = hold_out(train, ADULT_VALID, seed)
+        inputs = table.select([name for name in table.column_names if name not in NOT_INPUTS])
+        return inputs, _labels(table, task), Parts(train, valid, test)
 
 
 def _labels(table: pa.Table, task: Task) -> np.ndarray:

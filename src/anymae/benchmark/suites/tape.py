@@ -5,7 +5,6 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from anymae.benchmark.labels import Labels
 from anymae.benchmark.suite import (
     SUITES,
     Budget,
@@ -13,17 +12,15 @@ from anymae.benchmark.suite import (
     FineTuning,
     Suite,
     Task,
-    TaskData,
     by_name,
     mini_budget,
+    named_parts,
 )
 from anymae.config import DataConfig
 from anymae.data.splits import Parts
 
 CORPUS = "proteins/corpus/proteins.parquet"
 FOLDER = "proteins/tape"
-LENGTH = 512
-CONFIG = DataConfig(kind="bytes", column=("sequence",), length=LENGTH, too_long="truncate")
 NUM_FOLDS = 1_195
 UNLABELLED = ("fluorescence", "stability")
 """Tasks whose training sequences are pretrained on too: most of them keep their labels hidden."""
@@ -56,10 +53,11 @@ class Tape(Suite):
         *(f"{FOLDER}/{name}.parquet" for name in ("remote_homology", "fluorescence", "stability")),
     )
     arms = ("guided", "random", "span", "none", "baseline", "baseline+embedding")
+    config = DataConfig(kind="bytes", column=("sequence",), length=512, too_long="truncate")
     tasks = by_name(
         Task(
             name="remote_homology", type="multiclass", metric="accuracy", baseline="kmers",
-            published="paper 0.23; TAPE one-hot 0.09, transformer 0.21",
+            num_classes=NUM_FOLDS, published="paper 0.23; TAPE one-hot 0.09, transformer 0.21",
         ),
         Task(
             name="fluorescence", type="regression", metric="spearman", baseline="kmers",
@@ -81,10 +79,7 @@ class Tape(Suite):
             masking=_MASKING,
             most_rows=(None, 1_000, None),
             length=_LENGTH,
-            finetune=FineTuning(
-                learning_rates=(3e-4, 1e-3), epochs=2, batch_size=32, most_steps=400,
-                tasks=("fluorescence", "stability"),
-            ),
+            finetune=FineTuning(epochs=2, most_steps=400, tasks=("fluorescence", "stability")),
         ),
         "long": Budget(
             summary="0.7 M parameters, 20,000 steps of 32 proteins cut to 256 residues",
@@ -92,7 +87,7 @@ class Tape(Suite):
             masking=_MASKING,
             length=_LENGTH,
             readings=("layers", "kernel"),
-            finetune=FineTuning(learning_rates=(3e-4, 1e-3), epochs=5, batch_size=32),
+            finetune=FineTuning(epochs=5),
         ),
         "paper": Budget(
             summary="82.3 M parameters, the published 10 epochs",
@@ -103,30 +98,22 @@ class Tape(Suite):
         ),
     }  # fmt: skip
 
-    def load(self, task: Task, seed: int) -> TaskData:
-        """Read the sequences and TAPE's split."""
-        table = self._read(task.name)
-        split = np.array(table["split"].to_pylist())
-        parts = Parts(*(np.flatnonzero(split == name) for name in ("train", "valid", "test")))
-        return TaskData(
-            inputs=table.select(["sequence"]),
-            config=CONFIG,
-            parts=parts,
-            labels=Labels(np.asarray(table["label"], np.float64), parts),
-            num_classes=NUM_FOLDS if task.type == "multiclass" else 0,
-        )
-
     def corpus(self, name: str, seed: int) -> Corpus:
         """Return proteins that are in no validation or test part, and training sequences."""
         table = pq.read_table(self.folder / CORPUS, columns=["sequence", "in_tape_eval"])
         kept = table.filter(pc.invert(table["in_tape_eval"]))
-        tables = map(self._read, UNLABELLED)
+        tables = map(self._table, UNLABELLED)
         trained = [table.filter(pc.equal(table["split"], "train")) for table in tables]
         return Corpus(
             inputs=pa.concat_tables(part.select(["sequence"]) for part in (kept, *trained)),
-            config=CONFIG.model_copy(update={"too_long": "crop"}),
+            config=self.config.model_copy(update={"too_long": "crop"}),
             flagged=table.num_rows - kept.num_rows,
         )
 
-    def _read(self, name: str) -> pa.Table:
+    def _read(self, task: Task, seed: int) -> tuple[pa.Table, np.ndarray, Parts]:
+        table = self._table(task.name)
+        labels = np.asarray(table["label"], np.float64)
+        return table.select(["sequence"]), labels, named_parts(table["split"])
+
+    def _table(self, name: str) -> pa.Table:
         return pq.read_table(self.folder / FOLDER / f"{name}.parquet")
