@@ -1,11 +1,13 @@
 """The order of rows: every row once an epoch, whatever the batch, the process and the position."""
 
+import itertools
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from anymae.data.sampler import WINDOW, Order, Permutation, share
+from anymae.data.sampler import WINDOWS, Order, Permutation, share
 from anymae.randomness import Purpose
 
 CHECK = settings(deadline=None, max_examples=40)
@@ -105,10 +107,11 @@ def test_bucketed_batches_hold_rows_of_similar_length() -> None:
             for batch in map(order.batch, range(order.steps_per_epoch))
         )
 
-    assert padded(bucketed) < 1.05 * lengths.sum() < 0.6 * padded(plain)
+    assert padded(bucketed) < 1.1 * lengths.sum() < 0.6 * padded(plain)
     # Within a window batches come in no order of length.
-    means = [lengths[bucketed.batch(step)].mean() for step in range(WINDOW)]
-    assert abs(np.corrcoef(means, np.arange(WINDOW))[0, 1]) < 0.4
+    window = bucketed.steps_per_epoch // WINDOWS
+    means = [lengths[bucketed.batch(step)].mean() for step in range(window)]
+    assert abs(np.corrcoef(means, np.arange(window))[0, 1]) < 0.4
 
 
 def test_last_batch_of_an_epoch_is_the_short_one() -> None:
@@ -117,13 +120,30 @@ def test_last_batch_of_an_epoch_is_the_short_one() -> None:
     assert sizes == [16] * 64 + [13]
 
 
+def test_rows_of_every_length_come_last_and_meet_others_in_the_next_epoch() -> None:
+    lengths = np.random.default_rng(0).integers(5, 80, 513)
+    order = Order(513, batch_size=32, seed=0, lengths=lengths)
+    last = [int(order.batch(17 * epoch + 16).item()) for epoch in range(40)]
+    # With the longest row alone in the last batch of each epoch it counted 32-fold.
+    assert len(set(last)) > 30
+    assert abs(lengths[last].mean() - lengths.mean()) < 3 * lengths.std() / np.sqrt(40)
+
+    def mates(epoch: int) -> set[tuple[int, ...]]:
+        batches = (sorted(order.batch(17 * epoch + step).tolist()) for step in range(17))
+        return {pair for batch in batches for pair in itertools.combinations(batch, 2)}
+
+    first = mates(0)
+    # By chance 0.06 of them; where all were sorted together 0.6.
+    assert len(first & mates(1)) < 0.15 * len(first)
+
+
 def test_batches_of_similar_length_come_in_another_order_in_each_window_and_epoch() -> None:
-    lengths = np.arange(2 * WINDOW * 4)
+    lengths = np.arange(8 * 16 * 4)
 
     def ranks(order: Order, first: int) -> tuple[int, ...]:
-        means = [lengths[order.batch(first + place)].mean() for place in range(WINDOW)]
+        means = [lengths[order.batch(first + place)].mean() for place in range(16)]
         return tuple(np.argsort(np.argsort(means)))
 
     orders = [Order(len(lengths), batch_size=4, seed=seed, lengths=lengths) for seed in (0, 1)]
-    found = {ranks(order, WINDOW * window) for order in orders for window in range(4)}
-    assert len(found) == 8
+    found = {ranks(order, 16 * window) for order in orders for window in range(16)}
+    assert len(found) == 32

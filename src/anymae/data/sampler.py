@@ -16,7 +16,11 @@ from anymae.randomness import Draws, Purpose, mix, row_keys
 
 ROUNDS = 8
 WINDOW = 64
-"""Batches whose rows are sorted by length together."""
+"""Batches whose rows are sorted by length together, at most."""
+
+WINDOWS = 8
+"""An epoch has so many of these windows at least: rows that are always sorted together would meet
+in the same batches in every epoch."""
 
 
 class Permutation:
@@ -62,9 +66,9 @@ class Order:
     """Which rows make up the global batch of each step.
 
     An epoch takes each row once. Its last batch is shorter where `batch_size` does not divide
-    `count`; no row is dropped or repeated. With `lengths`, the rows of 64 batches at a time are
-    sorted by length, cut into batches of similar lengths, and these batches shuffled: little
-    padding, and still random.
+    `count`, and any row may be in it; none is dropped or repeated. With `lengths`, the rows of up
+    to 64 batches at a time, and an eighth of an epoch at most, are sorted by length, cut into
+    batches of similar lengths, and these batches shuffled: little padding, and still random.
 
     >>> order = Order(10, batch_size=4, seed=0)
     >>> order.steps_per_epoch, [len(order.batch(step)) for step in range(3)]
@@ -89,6 +93,7 @@ class Order:
         """
         self.count, self.batch_size, self.seed, self.lengths = count, batch_size, seed, lengths
         self.steps_per_epoch = -(-count // batch_size)
+        self._steps = min(WINDOW, max(1, self.steps_per_epoch // WINDOWS))
         self._window: tuple[tuple[int, int], list[IntArray]] | None = None
 
     def epoch_of(self, step: int) -> int:
@@ -98,7 +103,7 @@ class Order:
     def batch(self, step: int) -> IntArray:
         """Return the rows of global step `step`, `(batch_size,)`, fewer at an epoch's end."""
         epoch, place = divmod(step, self.steps_per_epoch)
-        window, within = divmod(place, WINDOW)
+        window, within = divmod(place, self._steps)
         # Steps mostly follow each other: the window at hand is kept, others are recomputed.
         if self._window is None or self._window[0] != (epoch, window):
             self._window = (epoch, window), self._batches(epoch, window)
@@ -106,18 +111,21 @@ class Order:
 
     def _batches(self, epoch: int, window: int) -> list[IntArray]:
         """Return the batches of one window."""
-        first = window * WINDOW * self.batch_size
-        positions = np.arange(first, min(first + WINDOW * self.batch_size, self.count))
+        most = self._steps * self.batch_size
+        first = window * most
+        positions = np.arange(first, min(first + most, self.count))
         rows = Permutation(self.count, seed=self.seed, epoch=epoch)(positions)
-        batches = by_length(rows, self.lengths, self.batch_size)
         if self.lengths is None:
-            return batches
-        # The epoch's shorter batch stays last.
+            return by_length(rows, None, self.batch_size)
+        # The epoch's shorter batch stays last, and is cut off before the others are sorted: it
+        # would have the longest rows in every epoch.
         full = len(rows) // self.batch_size
+        whole, rest = np.split(rows, [full * self.batch_size])
+        batches = by_length(whole, self.lengths, self.batch_size)
         shuffled = torch.argsort(
             row_keys(torch.arange(first, first + full), seed=self.seed, epoch=epoch)
         )
-        return [batches[place] for place in shuffled.tolist()] + batches[full:]
+        return [batches[place] for place in shuffled.tolist()] + ([rest] if len(rest) else [])
 
 
 def share(batch: IntArray, *, rank: int, world: int) -> IntArray:
