@@ -66,9 +66,7 @@ class Backbone(nn.Module):
         self.config = config
         self.data: dict[str, Any] | None = None
         """The run's `data.json`: how raw rows become inputs. Carried along, not read here."""
-        self.embedding = Embedding(
-            config.input, width=config.encoder.input_width, dropout=config.encoder.dropout
-        )
+        self.embedding = Embedding(config.input, width=config.encoder.input_width)
         self.encoder: Encoder = make_encoder(config.encoder)
 
     def encode(
