@@ -51,7 +51,7 @@ def test_a_step_is_taken_at_the_rate_of_its_number() -> None:
     assert optimizer.param_groups[0]["lr"] == rates[-1]
 
 
-def test_passes_of_a_step_drop_other_units_and_beta2_is_that_of_the_config() -> None:
+def test_passes_and_steps_drop_other_units_and_beta2_is_that_of_the_config() -> None:
     model = nn.Sequential(nn.Dropout(0.5), nn.Linear(64, 1))
     config = TrainingConfig(beta2=0.9, clip=None, precision="fp32")
     optimizer = make_optimizer(decay_groups(model, config), config)
@@ -64,7 +64,7 @@ def test_passes_of_a_step_drop_other_units_and_beta2_is_that_of_the_config() -> 
             model, objective, optimizer, config=config, processes=processes
         )
         pieces = [Piece(torch.ones(1, 64), np.arange(1), 1.0) for _ in range(2)]
-        for _ in range(2):
-            stepper.compute(pieces, Counters(0, 10, 0), 2.0)
-    assert not torch.equal(dropped[0], dropped[1])
+        for step in (0, 0, 1):
+            stepper.compute(pieces, Counters(step, 10, 0), 2.0)
     assert torch.equal(dropped[0], dropped[2]) and torch.equal(dropped[1], dropped[3])
+    assert len({tuple(one.flatten().tolist()) for one in (*dropped[:2], *dropped[4:])}) == 4
