@@ -253,6 +253,11 @@ def _require_inputs(inputs: Tensor, config: InputConfig) -> None:
             f"a row has {inputs.shape[1]} cells and the table {config.length} columns; expected a "
             "cell for each, as `Dataset.batch` makes them"
         )
+    if not inputs.shape[1]:
+        raise DataError(
+            f"the inputs are {_worded(inputs)}, rows without a place; expected one place at least, "
+            "also for a row without inputs, with `valid` False there"
+        )
     if inputs.shape[1] > config.length:
         raise DataError(
             f"a row has {inputs.shape[1]} inputs and the model takes at most "
