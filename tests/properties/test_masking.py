@@ -16,7 +16,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from anymae.config import MaskingConfig, ModelConfig, parse
 from anymae.errors import ConfigError
 from anymae.masking import MASKINGS
-from anymae.masking.base import make_masking
+from anymae.masking.base import FirstAttention, make_masking
 from anymae.masking.block import BlockMasking
 from anymae.masking.guided import random_share
 from anymae.masking.select import (
@@ -340,7 +340,9 @@ def test_random_fill_adds_up_and_falls_along_half_a_cosine() -> None:
     assert random_share(0.0, 0.0) == 0
 
 
-def test_at_the_start_of_random_start_the_mask_ignores_attention() -> None:
+def test_at_the_start_of_random_start_the_mask_ignores_attention(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     model = make("guided", ratio=0.4, random_start=0.5)
     before = choose(model, prefix([24] * 8), torch.arange(8), progress=0.0)
     with torch.no_grad():
@@ -349,6 +351,8 @@ def test_at_the_start_of_random_start_the_mask_ignores_attention() -> None:
     assert torch.equal(before, choose(model, prefix([24] * 8), torch.arange(8), progress=0.0))
     late = choose(model, prefix([24] * 8), torch.arange(8), progress=1.0)
     assert not torch.equal(before, late)
+    monkeypatch.delattr(FirstAttention, "weights")  # nor is it computed
+    assert torch.equal(before, choose(model, prefix([24] * 8), torch.arange(8), progress=0.0))
 
 
 def test_spans_are_runs_of_the_mean_length() -> None:
