@@ -66,9 +66,7 @@ class Backbone(nn.Module):
         self.config = config
         self.data: dict[str, Any] | None = None
         """The run's `data.json`: how raw rows become inputs. Carried along, not read here."""
-        self.embedding = Embedding(
-            config.input, width=config.encoder.input_width, dropout=config.encoder.dropout
-        )
+        self.embedding = Embedding(config.input, width=config.encoder.input_width)
         self.encoder: Encoder = make_encoder(config.encoder)
 
     def encode(
@@ -254,6 +252,11 @@ def _require_inputs(inputs: Tensor, config: InputConfig) -> None:
         raise DataError(
             f"a row has {inputs.shape[1]} cells and the table {config.length} columns; expected a "
             "cell for each, as `Dataset.batch` makes them"
+        )
+    if not inputs.shape[1]:
+        raise DataError(
+            f"the inputs are {_worded(inputs)}, rows without a place; expected one place at least, "
+            "also for a row without inputs, with `valid` False there"
         )
     if inputs.shape[1] > config.length:
         raise DataError(

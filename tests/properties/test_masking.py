@@ -16,7 +16,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from anymae.config import MaskingConfig, ModelConfig, parse
 from anymae.errors import ConfigError
 from anymae.masking import MASKINGS
-from anymae.masking.base import make_masking
+from anymae.masking.base import FirstAttention, make_masking
 from anymae.masking.block import BlockMasking
 from anymae.masking.guided import random_share
 from anymae.masking.select import (
@@ -248,6 +248,39 @@ def test_no_validity_means_that_all_are_valid(
         assert torch.equal(model.mask(embedded, None, draws, progress), told)
 
 
+@pytest.mark.parametrize("encoder", ENCODERS)
+def test_dropout_leaves_the_mask_alone_and_drops_what_is_shown(encoder: str) -> None:
+    config = make("guided", encoder, ratio=0.4).config
+    dropping = config.encoder.model_copy(update={"dropout": 0.5})
+    model = MaskedAutoencoder(config.model_copy(update={"encoder": dropping}))
+    shown: list[Tensor] = []
+    keys = model.encoder.first.key_value
+    keys.register_forward_pre_hook(lambda module, args: shown.append(args[0]))
+    inputs, draws = tiny_inputs(config, 16), Draws(row_keys(torch.arange(16), seed=1))
+    with torch.no_grad():
+        expected = model.eval()(inputs, draws=draws).masked
+        assert not (shown[-1] == 0).any()
+        model.train()
+        for seed in range(2):
+            torch.manual_seed(seed)
+            assert torch.equal(model(inputs, draws=draws).masked, expected)
+            assert 0.4 < (shown[-1] == 0).float().mean() < 0.6
+            model.encode(inputs)
+            assert 0.4 < (shown[-1] == 0).float().mean() < 0.6
+
+
+@pytest.mark.parametrize("encoder", ENCODERS)
+def test_masks_are_computed_in_full_precision_under_autocast(encoder: str) -> None:
+    model = make("guided", encoder, ratio=0.4)
+    with torch.no_grad():
+        model.encoder.first.query.weight.mul_(20)
+        embedded = model.embedding(tiny_inputs(model.config, 64))
+    draws = Draws(row_keys(torch.arange(64), seed=1))
+    outside = model.mask(embedded, None, draws, 1.0)
+    with torch.autocast("cpu", torch.bfloat16):
+        assert torch.equal(model.mask(embedded, None, draws, 1.0), outside)
+
+
 @pytest.mark.parametrize("kind", list(MASKINGS))
 def test_seed_epoch_and_row_each_change_the_mask(kind: str) -> None:
     model = make(kind, ratio=0.4)
@@ -307,7 +340,9 @@ def test_random_fill_adds_up_and_falls_along_half_a_cosine() -> None:
     assert random_share(0.0, 0.0) == 0
 
 
-def test_at_the_start_of_random_start_the_mask_ignores_attention() -> None:
+def test_at_the_start_of_random_start_the_mask_ignores_attention(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     model = make("guided", ratio=0.4, random_start=0.5)
     before = choose(model, prefix([24] * 8), torch.arange(8), progress=0.0)
     with torch.no_grad():
@@ -316,6 +351,8 @@ def test_at_the_start_of_random_start_the_mask_ignores_attention() -> None:
     assert torch.equal(before, choose(model, prefix([24] * 8), torch.arange(8), progress=0.0))
     late = choose(model, prefix([24] * 8), torch.arange(8), progress=1.0)
     assert not torch.equal(before, late)
+    monkeypatch.delattr(FirstAttention, "weights")  # nor is it computed
+    assert torch.equal(before, choose(model, prefix([24] * 8), torch.arange(8), progress=0.0))
 
 
 def test_spans_are_runs_of_the_mean_length() -> None:

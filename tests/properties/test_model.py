@@ -438,6 +438,8 @@ def test_what_is_no_batch_of_the_model_is_refused_in_a_sentence() -> None:
         (numbers, y[:, :, 0], r"are \(2, 24\) float32; expected \(rows, inputs, 3\) float32"),
         (numbers, y[:, :, :2], r"are \(2, 24, 2\) float32; expected"),
         (numbers, y.long(), r"are \(2, 24, 3\) int64; expected"),
+        (tokens, x[:, :0], r"are \(2, 0\) int64, rows without a place; expected one place"),
+        (numbers, y[:, :0], r"are \(2, 0, 3\) float32, rows without a place"),
     ]
     for model, batch, words in inputs:
         for call in (model, model.encode):

@@ -113,6 +113,7 @@ def test_the_losses_of_a_look_are_means_over_hidden_inputs(kind: str) -> None:
     assert 0.5 < look["mask_entropy"] <= 1.05
     assert 0 < look["mask_overlap"] <= 1
     assert 1 <= look["effective_rank"] <= 16
+    assert look["embedded_rows"] == min(256, len(dataset.parts.train))
 
 
 def test_masks_that_never_change_overlap_wholly_and_have_less_entropy() -> None:
@@ -205,6 +206,12 @@ def looks(losses: list[float], **change: float | None) -> list[dict[str, float |
         ([1.9, 3.1, 2.4, 2.0], {}, "learning", "loss 2.000 of 256 rows is 33% under"),
         ([5.5, 3.1, 2.4, 2.0], {"effective_rank": 1.1}, "collapsed", "effective rank 1.1"),
         ([5.5, 3.1, 2.4, 2.0], {"embedding_std": 1e-6}, "collapsed", "the same embedding"),
+        # Three rows are near a line whatever the encoder, and one is a point.
+        ([5.5, 2.0], {"effective_rank": 1.1, "embedded_rows": 7.0}, "learning", "33% under"),
+        ([5.5, 2.0], {"effective_rank": 1.1, "embedded_rows": 8.0}, "collapsed", "rank 1.1"),
+        ([5.5, 2.0], {"embedding_std": 1e-6, "embedded_rows": 7.0}, "collapsed", "the same"),
+        ([5.5, 2.0], {"embedding_std": 0.0, "embedded_rows": 1.0}, "learning", "33% under"),
+        ([5.5, 2.0], {**NOT_FINITE, "embedded_rows": 3.0}, "collapsed", "are not finite"),
         ([5.5, 3.1, 2.4, 2.0], NOT_FINITE, "collapsed", "some training rows are not finite"),
         ([5.5, 3.1, 2.4, 2.0], {"valid_loss_own_masks": None}, "learning", "33% under"),
         ([5.5, 3.1, 3.0, 4.2], {"mask_overlap": 0.9}, "learning", "only what its own masks ask"),

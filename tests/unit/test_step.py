@@ -8,11 +8,13 @@ import pytest
 import torch
 from torch import nn
 
-from anymae.config import TrainingConfig
+from anymae.config import DataConfig, TrainingConfig
+from anymae.data.dataset import open_data
 from anymae.training.loader import Piece
 from anymae.training.objective import Counters
 from anymae.training.optim import decay_groups, learning_rate, make_optimizer
 from anymae.training.processes import Processes
+from anymae.training.settle import make_loader
 from anymae.training.step import Stepper
 
 
@@ -51,7 +53,7 @@ def test_a_step_is_taken_at_the_rate_of_its_number() -> None:
     assert optimizer.param_groups[0]["lr"] == rates[-1]
 
 
-def test_passes_of_a_step_drop_other_units_and_beta2_is_that_of_the_config() -> None:
+def test_passes_and_steps_drop_other_units_and_beta2_is_that_of_the_config() -> None:
     model = nn.Sequential(nn.Dropout(0.5), nn.Linear(64, 1))
     config = TrainingConfig(beta2=0.9, clip=None, precision="fp32")
     optimizer = make_optimizer(decay_groups(model, config), config)
@@ -64,7 +66,26 @@ def test_passes_of_a_step_drop_other_units_and_beta2_is_that_of_the_config() -> 
             model, objective, optimizer, config=config, processes=processes
         )
         pieces = [Piece(torch.ones(1, 64), np.arange(1), 1.0) for _ in range(2)]
-        for _ in range(2):
-            stepper.compute(pieces, Counters(0, 10, 0), 2.0)
-    assert not torch.equal(dropped[0], dropped[1])
+        for step in (0, 0, 1):
+            stepper.compute(pieces, Counters(step, 10, 0), 2.0)
     assert torch.equal(dropped[0], dropped[2]) and torch.equal(dropped[1], dropped[3])
+    assert len({tuple(one.flatten().tolist()) for one in (*dropped[:2], *dropped[4:])}) == 4
+
+
+@pytest.mark.parametrize("world", [1, 2, 4])
+@pytest.mark.parametrize("accumulate", [1, 2, 4, 8])
+def test_packed_strings_take_no_more_passes_than_are_asked_for(accumulate: int, world: int) -> None:
+    sizes = np.random.default_rng(0).integers(20, 60, 600)
+    dataset = open_data(["C" * size for size in sizes], DataConfig(pack=True))
+    assert dataset.strings_per_row % 1
+    job: Any = SimpleNamespace(dataset=dataset, training=TrainingConfig())
+    objective: Any = SimpleNamespace(load=lambda index, epoch: None)
+    for batch in (1, 2, 3, 4):
+        settled: Any = SimpleNamespace(batch_size=batch, global_batch=batch * accumulate * world)
+        processes: Any = SimpleNamespace(rank=0, world=world)
+        loader = make_loader(job, settled, objective, processes)
+        passes = [loader.pieces(0, rank) for rank in range(world)]
+        assert max(map(len, passes)) <= accumulate
+        rows = np.concatenate([piece.positions for pieces in passes for piece in pieces])
+        assert sorted(rows) == sorted(loader.index(0))
+        assert loader.piece <= batch * dataset.strings_per_row + 1.5

@@ -36,6 +36,8 @@ class GuidedMasking(RandomMasking):
         share = random_share(progress, self._config.random_start, self._config.random_floor)
         if valid is None and not (self.hides_alike and share == 0):
             valid = torch.ones(len(draws.keys), length, dtype=torch.bool, device=draws.keys.device)
+        if share == 1:  # Whatever the scores are, none of them counts.
+            return self.hide(draws.bits(Purpose.FILL, length), valid, draws)
         chance, ties = draws.bits_for(
             (Purpose.QUERY, Purpose.TIE), max(length, attention.most_candidates)
         )

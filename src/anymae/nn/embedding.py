@@ -67,20 +67,19 @@ class CellContent(nn.Module):
 
 
 class Embedding(nn.Module):
-    """LayerNorm(content + position), then dropout.
+    """LayerNorm(content + position).
 
     Attributes:
         positions: `(length, E)`, a learned vector for each position, or `None` for sets.
     """
 
-    def __init__(self, config: InputConfig, *, width: int, dropout: float = 0.0) -> None:
+    def __init__(self, config: InputConfig, *, width: int) -> None:
         super().__init__()
         self.content = CONTENTS[config.kind](config, width)
         learned = config.positions == "learned"
         self.positions = nn.Parameter(torch.empty(config.length, width)) if learned else None
         # 1e-12 here and at the decoder's end, torch's 1e-5 elsewhere: as published.
         self.norm = nn.LayerNorm(width, eps=1e-12)
-        self.dropout = nn.Dropout(dropout)
 
     def forward(self, inputs: Tensor) -> Tensor:
         """Return `(B, N, E)`, for N of at most `length` inputs."""
@@ -88,5 +87,5 @@ class Embedding(nn.Module):
         if self.positions is not None:
             embedded = embedded + self.positions[: embedded.shape[1]]
         # On a CPU autocast leaves sets, which no position lifts to float32, in bf16 from here on.
-        out: Tensor = self.dropout(self.norm(embedded.to(self.norm.weight.dtype)))
+        out: Tensor = self.norm(embedded.to(self.norm.weight.dtype))
         return out

@@ -45,6 +45,9 @@ class _Blocks(nn.Module):
     def __init__(self, config: EncoderConfig) -> None:
         super().__init__()
         self.recompute = False
+        # Here and not in the embedding, from which masks are chosen: what is dropped depends on
+        # the forward pass that a row falls to, and a row's mask may not.
+        self.dropout = nn.Dropout(config.dropout)
         self.first = ReadLayer(
             width=config.width,
             context_width=config.input_width,
@@ -102,7 +105,7 @@ class TransformerEncoder(_Blocks):
 
     def hidden_states(self, embedded: Tensor, valid: Tensor | None) -> Iterator[Encoded]:
         """Yield the visible inputs after the first layer and each block; the last is the output."""
-        bias = key_bias(valid, embedded.dtype)
+        embedded, bias = self.dropout(embedded), key_bias(valid, embedded.dtype)
         x = self.first(embedded, self.first.queries(embedded), embedded, bias)
         yield from self._run(x, valid, bias)
 
@@ -130,7 +133,7 @@ class PerceiverEncoder(_Blocks):
         # Every row starts from the same latents: their norm and projection are computed once.
         x = self.latents.expand(embedded.shape[0], -1, -1)
         q = self.first.queries(self.latents).expand(embedded.shape[0], -1, -1)
-        x = self.first(x, q, embedded, key_bias(valid, embedded.dtype))
+        x = self.first(x, q, self.dropout(embedded), key_bias(valid, embedded.dtype))
         yield from self._run(x, None, None)
 
 

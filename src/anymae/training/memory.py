@@ -151,7 +151,7 @@ def within_memory(config: TrainingConfig, *, length: int, device: torch.device) 
 
 
 def out_of_memory(config: TrainingConfig, *, length: int, device: torch.device) -> OutOfMemoryError:
-    """Word running out of memory, with an equivalent smaller command.
+    """Word running out of memory, with a smaller command that has as many rows to a step.
 
     Args:
         config: The run's settings, with the rows of a forward pass as a number.

@@ -111,7 +111,8 @@ class ReconstructionMonitor:
                 f"the validation loss is not finite after step {counters.step}; these weights are "
                 "not saved and the last good checkpoint is kept: lower training.learning_rate"
             )
-        rank, std = spread(self._embed(model, self._embedded))
+        embeddings = self._embed(model, self._embedded)
+        rank, std = spread(embeddings)
         probed = {}
         if self._probe is not None:
             probed[self._probe.name] = self._probe(lambda rows: self._embed(model, rows).numpy())
@@ -126,6 +127,7 @@ class ReconstructionMonitor:
             "mask_overlap": sums.again / sums.own_terms.clamp(min=1),
             "effective_rank": rank,
             "embedding_std": std,
+            "embedded_rows": len(embeddings),
             **probed,
         }
         return Look(loss, {name: float(value) for name, value in values.items()})

@@ -188,9 +188,13 @@ def make_loader(
     """Return what gives this process its rows; with packing, several strings make a row."""
     rows, lengths = job.dataset.parts.train, job.dataset.lengths
     strings = job.dataset.strings_per_row
+    batch = round(settled.global_batch * strings)
+    # Strings of a row are no whole number: cut by those of a pass alone, a few could be left over
+    # for a pass more than was asked for.
+    places = processes.world * -(-settled.global_batch // (processes.world * settled.batch_size))
     order = Order(
         len(rows),
-        batch_size=round(settled.global_batch * strings),
+        batch_size=batch,
         seed=job.training.seed,
         # Packed rows are all about full: sorting strings would only put like beside like.
         lengths=None if lengths is None or strings > 1 else lengths[rows],
@@ -199,7 +203,7 @@ def make_loader(
         objective,
         order=order,
         rows=rows,
-        piece=round(settled.batch_size * strings),
+        piece=max(round(settled.batch_size * strings), -(-batch // places)),
         rank=processes.rank,
         world=processes.world,
     )

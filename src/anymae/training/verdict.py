@@ -29,6 +29,9 @@ own masks is fine, tells of masks that always fall on the same inputs."""
 COLLAPSED_RANK = 1.5
 """Embeddings with a smaller effective rank all lie on a line, or on a point."""
 
+FEWEST_RANKED = 8
+"""Of fewer rows the effective rank tells nothing: three lie near a line whatever the encoder."""
+
 
 class Verdict(NamedTuple):
     """What a run's looks add up to."""
@@ -58,7 +61,9 @@ def judge(looks: Sequence[Look], keep: Literal["best", "last"] = "best") -> Verd
     last, best, trivial_loss = look["valid_loss"], picked["valid_loss"], look["trivial_loss"]
     below = 1 - best / trivial_loss if trivial_loss > 0 else 0.0
     of_rows = f" of {counted(int(look['valid_rows']), 'row')}" if look.get("valid_rows") else ""
-    collapsed = _collapse(look["effective_rank"], look["embedding_std"])
+    # Looks of earlier versions do not tell how many rows they embedded.
+    rows = look.get("embedded_rows", math.inf)
+    collapsed = _collapse(look["effective_rank"], look["embedding_std"], rows)
     if collapsed is not None:
         return Verdict("collapsed", f"collapsed: {collapsed}")
     if look["valid_loss_own_masks"] < 0.9 * look["trivial_loss_own_masks"] and (
@@ -137,14 +142,15 @@ def _outlook(looks: Sequence[Look]) -> str:
     return "and has levelled off: a larger preset could go further"
 
 
-def _collapse(rank: float, std: float) -> str | None:
+def _collapse(rank: float, std: float, rows: float) -> str | None:
     """Say how embeddings have become useless, and what to do; `None` if they are not."""
     if math.isnan(rank):
         return (
             "the embeddings of some training rows are not finite; lower training.learning_rate, "
             "or look for extreme values in the data"
         )
-    if rank < COLLAPSED_RANK or std < SMALLEST_STD:
+    is_narrow = rows >= FEWEST_RANKED and rank < COLLAPSED_RANK
+    if is_narrow or (rows > 1 and std < SMALLEST_STD):
         return (
             f"all rows have nearly the same embedding (effective rank {rank:.1f}); lower "
             "training.learning_rate, or raise masking.ratio"
