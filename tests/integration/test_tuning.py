@@ -65,6 +65,7 @@ def test_the_recipe_is_that_of_the_best_trial(done: Tuning, tmp_path: Path) -> N
     assert recipe.training["steps"] == 2
     assert recipe.data == DataConfig(), "it is for other data too"
     assert "on which it was chosen" in done.recipe.read_text()
+    assert "A run of `anymae tune` of the table" in (theirs / "run.yaml").read_text()
 
 
 def test_no_test_row_is_pretrained_on_fitted_to_or_judged_by(
