@@ -20,6 +20,7 @@ from anymae.benchmark.suite import ERRORS
 from anymae.comparison.study import Study, judge, labelling, open_study, require_judges
 from anymae.config import Recipe
 from anymae.data.frame import Frame
+from anymae.data.splits import named_parts
 from anymae.errors import ConfigError, DataError, NonFiniteError, require_extra
 from anymae.files import write_text
 from anymae.hub import Model
@@ -68,6 +69,19 @@ class Tuning:
     """In the order in which they ran."""
     recipe: Path
     """The best trial's recipe, for `pretrain --recipe`."""
+    drawn: int = 0
+    """Rows that were in no trial by chance alone; 0 where the data name parts."""
+
+    @property
+    def doubt(self) -> str | None:
+        """What can judge the best settings, where that is not said by the data."""
+        if not self.drawn:
+            return None
+        return (
+            f"{self.drawn:,} rows were in no trial, drawn by chance and listed nowhere, so a run "
+            "of this recipe on the same data trains on them too; to have rows that judge it, name "
+            "them with --split or --test and search again"
+        )
 
     @property
     def ranked(self) -> list[TunedTrial]:
@@ -87,6 +101,7 @@ class Tuning:
             "task": self.task.model_dump(mode="json"),
             "metric": self.metric,
             "rows": self.rows,
+            "drawn": self.drawn,
             "best": asdict(self.best),
             "trials": [asdict(trial) for trial in self.trials],
             "recipe": str(self.recipe),
@@ -238,7 +253,9 @@ class _Search:
             "fitted": len(rows.train),
             "judged": len(rows.valid),
         }
-        found = Tuning(self.task, self.metric, counts, tuple(done), study.out / BEST)
+        given = named_parts(study.dataset.rows) is not None
+        drawn = 0 if given else len(study.dataset) - len(self.pool)
+        found = Tuning(self.task, self.metric, counts, tuple(done), study.out / BEST, drawn)
         if not found.ranked:
             raise NonFiniteError(
                 f"the loss of all {len(done)} trials stopped being finite; set a lower "
@@ -252,6 +269,8 @@ class _Search:
             f"Best of {len(done)} trials: {self.metric} {best.score:.4f} on {len(rows.valid):,} "
             "validation rows, on which it was chosen."
         )
+        if found.doubt is not None:
+            comment += f"\nNote: {found.doubt}."
         write_text(found.recipe, dump_recipe(recipe, comment=comment))
         return found
 

@@ -679,7 +679,9 @@ def test_tune_ranks_its_trials_and_names_the_recipe(
     recipe = tmp_path / "t" / "best.yaml"
     columns = "--column smiles --target y"
     said = f"next: anymae pretrain {molecules} {columns} --recipe {recipe} --out runs/NAME"
-    assert outcome.err.splitlines()[-1] == said
+    *_, doubt, last = outcome.err.splitlines()
+    assert last == said
+    assert doubt.startswith("12 rows were in no trial") and "--split or --test" in doubt
     found = command(*words, "--json").json
     assert [trial["number"] for trial in found["trials"]] == [0, 1]
     assert found["recipe"] == str(recipe)

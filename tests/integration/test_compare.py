@@ -1,6 +1,7 @@
 """Comparisons in miniature: which rows are used for what, what is kept, what is refused."""
 
 import shutil
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,7 @@ from anymae.config import DataConfig
 from anymae.data.dataset import open_data
 from anymae.data.frame import Frame
 from anymae.errors import ConfigError, DataError, FolderError, InterruptedRunError, UserInputError
+from anymae.report import write_report
 from anymae.training.progress import Progress
 from runs import Cut, weights
 from studies import COUNT, TINY, CutAfter, Watch, table
@@ -252,6 +254,26 @@ def test_a_stopped_comparison_says_how_to_go_on(
     monkeypatch.setattr(study, "pretrain", stop)
     with pytest.raises(InterruptedRunError, match="the same command goes on from here"):
         compare(tmp_path / "out")
+
+
+def test_a_run_says_that_it_is_part_of_a_comparison(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    data, out = tmp_path / "data.csv", tmp_path / "out"
+    pyarrow.csv.write_csv(table().drop_columns("group"), data)
+    short: dict[str, Any] = {"seeds": 1, "steps": 2}
+    with monkeypatch.context() as patch, pytest.raises(InterruptedRunError):
+        patch.setattr(study, "pretrain", partial(study.pretrain, stop_after=0.0))
+        compare(out, data, **short)
+    compare(out, data, **short)  # the first run goes on, the second begins
+    for name in ("guided-seed0", "random-seed0"):
+        recipe = (out / name / "run.yaml").read_text()
+        assert recipe.startswith(f"# A run of `anymae compare` of {data} on a part of the rows")
+        assert "repeat that command" in recipe
+        page = write_report([out / name]).read_text()
+        assert f"shown: it is a run of `anymae compare` of {data} on a part of the rows" in page
+        assert "anymae pretrain DATA" not in recipe
+        assert "Python" not in recipe + page
 
 
 def test_another_comparison_in_the_same_folder_is_refused(done: Comparison) -> None:

@@ -3,6 +3,7 @@
 import json
 import math
 import socket
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +29,7 @@ from anymae.training.monitor import ReconstructionMonitor
 from anymae.training.objective import Counters, Look
 from anymae.training.pretrain import Run, pretrain
 from anymae.training.progress import Progress
+from anymae.training.reconstruction import ReconstructionObjective
 from anymae.training.resolve import resolve_job
 from runs import Cut, cut_at, history, small, strings, weights
 from tiny import tiny_config
@@ -131,6 +133,28 @@ def test_a_run_that_never_leaves_its_warm_up_is_told(
     assert "peak learning rate 4e-05 at the end" in (run.folder / "README.md").read_text()
     notes = plan(strings(), settings={**long, "training.steps": 4}).job.notes
     assert any("warm-up of 100 steps" in note for note in notes)
+
+
+def test_steps_that_would_take_long_are_timed_on_few_rows_and_told(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    loaded: list[int] = []
+    load = ReconstructionObjective.load
+
+    def watched(self: Any, rows: np.ndarray, epoch: int) -> Any:
+        loaded.append(len(rows))
+        return load(self, rows, epoch)
+
+    monkeypatch.setattr(ReconstructionObjective, "load", watched)
+    caplog.set_level("INFO", logger="anymae")
+    settings = {"training.batch_size": 64, "training.steps": 4, "training.device": "cpu"}
+    plan(strings(), settings=settings)
+    monkeypatch.setattr(sys.modules[plan.__module__], "MOST_SECONDS", 1e-6, raising=False)
+    made = plan(strings(), settings=settings)
+    assert loaded == [8, 64, 8, 1]
+    assert made.rows_at_once == 64
+    assert made.seconds == 4 * made.step_seconds
+    assert "timing a few steps on this cpu" in caplog.text
 
 
 @pytest.fixture(scope="module")

@@ -65,6 +65,9 @@ def test_the_recipe_is_that_of_the_best_trial(done: Tuning, tmp_path: Path) -> N
     assert recipe.training["steps"] == 2
     assert recipe.data == DataConfig(), "it is for other data too"
     assert "on which it was chosen" in done.recipe.read_text()
+    assert done.drawn == COUNT - done.rows["pretrained"] == 12
+    assert done.doubt is not None and f"\n# Note: {done.doubt}.\n" in done.recipe.read_text()
+    assert "A run of `anymae tune` of the table" in (theirs / "run.yaml").read_text()
 
 
 def test_no_test_row_is_pretrained_on_fitted_to_or_judged_by(
@@ -81,6 +84,8 @@ def test_no_test_row_is_pretrained_on_fitted_to_or_judged_by(
         assert fitted.tolist() == list(range(40))
         assert held.tolist() == list(range(40, 50))
     assert found.rows == {"pretrained": 50, "fitted": 40, "judged": 10}
+    assert (found.drawn, found.doubt) == (0, None)
+    assert "--split" not in found.recipe.read_text()
 
 
 def test_a_cut_search_goes_on_and_ends_the_same(done: Tuning, tmp_path: Path) -> None:

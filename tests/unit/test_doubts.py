@@ -2,6 +2,7 @@
 
 import numpy as np
 import pandas as pd
+import pyarrow as pa
 import pytest
 
 from anymae.config import DataConfig
@@ -18,6 +19,35 @@ def numbers(columns: int) -> dict[str, np.ndarray]:
 
 def notes(data: dict[str, object], **config: object) -> str:
     return "\n".join(open_data(pd.DataFrame(data), DataConfig(**config)).notes)
+
+
+@pytest.mark.parametrize(
+    ("words", "config", "is_told"),
+    [
+        (["train", "Valid", " test"], {}, True),
+        (["train", "test"], {"split": "part"}, False),
+        (["train", "test"], {"group": "part"}, False),
+        (["train", "test"], {"drop": ("part",)}, False),
+        (["train", "test"], {"column": ("cell0",)}, True),
+        (["train", "test"], {"where": "part == 'train'"}, False),
+        (["train", "train"], {}, False),
+        (["train", "left"], {}, False),
+        (["train", None], {}, False),
+    ],
+)
+def test_a_column_of_parts_that_divides_nothing_is_told(
+    words: list[str | None], config: dict[str, object], is_told: bool
+) -> None:
+    column = [words[row % len(words)] for row in range(ROWS)]
+    found = notes({**numbers(2), "part": column}, **config)
+    told = "column 'part' names parts, but rows are not divided by it; to do so: --split part"
+    assert (told in found) == is_told
+
+
+def test_bytes_that_are_no_text_name_no_parts() -> None:
+    data = pa.table({"smiles": [b"\xff\xfeC", b"CC"], "part": ["train", "test"]})
+    found = open_data(data).notes
+    assert [note for note in found if "--split part" in note] == list(found)
 
 
 NAMES = [f"ENSG{row:06d}" for row in range(ROWS)]

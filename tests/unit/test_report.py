@@ -196,21 +196,26 @@ def test_pages_and_legends_take_any_name(tmp_path: Path, monkeypatch: pytest.Mon
     assert [text.get_text() for text in texts] == ["_old", "$new$"]
 
 
-def test_pictures_are_shown_in_the_users_units() -> None:
+def test_pictures_are_shown_in_the_users_units(monkeypatch: pytest.MonkeyPatch) -> None:
     images = np.random.default_rng(0).integers(0, 255, (20, 4, 6), dtype=np.uint8)
     dataset = open_data(images, DataConfig(patch=2))
     from anymae.presets import build_config
 
     model = MaskedAutoencoder(build_config("tiny", dataset.input)).eval()
-    examples = reconstruct(model, dataset.batch(np.arange(3)))
+    examples = reconstruct(model, dataset.batch(np.array([5, 0, 12])))
     shown, hidden, filled = pictures(examples, dataset.preparation)
-    np.testing.assert_allclose(shown[..., 0], images[:3], atol=1e-3)
+    np.testing.assert_allclose(shown[..., 0], images[[5, 0, 12]], atol=1e-3)
     assert hidden.shape == (3, 4, 6)
     assert [int(one.sum()) for one in hidden] == [4 * int(e.masked.sum()) for e in examples]
     np.testing.assert_allclose(filled[~hidden], shown[~hidden], atol=1e-3)
     text = as_text(examples, dataset.preparation)
     assert text.count("░") == hidden.sum()
     assert "data:image/png;base64" in as_html(examples, dataset.preparation)
+    drawn: list[Any] = []
+    monkeypatch.setattr("anymae.report.figures.to_png", lambda figure: drawn.append(figure) or b"")
+    as_html(examples, dataset.preparation)
+    above = [axis.get_title() for axis in drawn[0].axes]
+    assert above == ["row 5", "row 0", "row 12", *[""] * 6]
 
 
 def test_series_are_drawn() -> None:

@@ -312,7 +312,9 @@ def tune(
     show_table(["trial", found.metric, "settings"], rows)
     typer.echo(
         f"one run each, chosen on {found.rows['judged']:,} validation rows, so the best score "
-        "flatters; other rows tell what it is worth"
+        "flatters; rows that had no part in it tell what it is worth"
     )
+    if found.doubt is not None:
+        typer.echo(found.doubt, err=True)
     words = [*data_flags.words(), "--recipe", found.recipe, "--out", "runs/NAME"]
     next_step("pretrain", as_argument(data), *words)

@@ -96,7 +96,8 @@ class Study:
             self.dataset.rows, self.config, seed, valid_share=0.0, test_share=TEST_SHARE
         )
         kept = np.setdiff1d(np.arange(len(self.dataset)), parts.test)
-        return self.frame.keep(self.dataset.rows.numbers_of(kept))
+        pool = self.frame.keep(self.dataset.rows.numbers_of(kept))
+        return replace(pool, part_of=f"`anymae {Path(self.file).stem}` of {pool.name}")
 
     def sealed(self, test: IntArray) -> Dataset:
         """Return the data set without the labels of its test rows."""

@@ -16,8 +16,9 @@ from anymae.data.kinds.cells import cell_type
 from anymae.data.kinds.table import TableRows
 from anymae.data.misread import misread
 from anymae.data.missing import as_numbers, blank, number_of
-from anymae.data.roles import STRING_NAMES, Roles
+from anymae.data.roles import STRING_NAMES, Roles, named
 from anymae.data.rows import Rows
+from anymae.data.splits import names_parts
 
 FEW = 3
 """Columns of numbers that may be left out beside a string unmentioned: they can be its answers."""
@@ -46,7 +47,7 @@ def doubts(rows: Rows, kind: Kind, config: DataConfig) -> tuple[str, ...]:
     if rows.frame.shape is not None:
         return ()
     found = [*_left_out(rows.frame, rows.roles, config), *_notations(rows.frame, rows.roles)]
-    found += _unheld(rows.frame, config)
+    found += [*_unheld(rows.frame, config), *_unsplit(rows, config)]
     if rows.roles.kind == "table":
         found += _stand_ins(rows, cast("TableRows", kind))
     return tuple(found)
@@ -73,6 +74,21 @@ def _notations(frame: Frame, roles: Roles) -> Iterator[str]:
         found = misread(frame.table[name])
         if found is not None:
             yield f"column {name!r} {found}"
+
+
+def _unsplit(rows: Rows, config: DataConfig) -> Iterator[str]:
+    """Doubt that a column of parts was not meant to divide the rows."""
+    if rows.roles.split is not None or rows.files is not None or rows.frame.part_of is not None:
+        return
+    given = named(config)
+    for field in rows.frame.table.schema:
+        if field.name in given or not pa.types.is_large_string(field.type):
+            continue
+        if names_parts(rows.column(field.name)):
+            yield (
+                f"column {field.name!r} names parts, but rows are not divided by it; to do so: "
+                f"--split {shlex.quote(field.name)}"
+            )
 
 
 def _unheld(frame: Frame, config: DataConfig) -> Iterator[str]:

@@ -81,6 +81,9 @@ class Frame:
     one file."""
     source_digest: str | None = None
     """sha256 of the files' content; `None` for data handed over in Python."""
+    part_of: str | None = None
+    """What chose the rows kept and set others aside, such as "`anymae compare` of a.csv"; `None`
+    where all are meant."""
 
     def __len__(self) -> int:
         """Return the number of rows kept."""

@@ -161,11 +161,25 @@ def given_parts(rows: Rows) -> npt.NDArray[np.int8] | None:
     return parts
 
 
+def names_parts(column: pa.ChunkedArray) -> bool:
+    """Say whether strings are names of parts, of two at least."""
+    if _codes(column.slice(0, 1_000)).null_count:
+        return False
+    codes = _codes(column)
+    parts = list(NAMES.values())
+    return not codes.null_count and len({parts[code] for code in codes.unique().to_pylist()}) > 1
+
+
+def _codes(column: pa.ChunkedArray) -> pa.Array:
+    """Return the place of each cell in `NAMES`; null where it is not there."""
+    # Inputs may hold bytes that are no UTF-8 text.
+    words = pc.ascii_lower(pc.ascii_trim_whitespace(column.cast(pa.large_string())))
+    return pc.index_in(words, pa.array(list(NAMES), pa.large_string())).combine_chunks()
+
+
 def _in_words(column: pa.ChunkedArray, name: str) -> npt.NDArray[np.int8]:
     """Return 0, 1, 2 for the names of parts that a split column holds."""
-    words = pc.utf8_lower(pc.ascii_trim_whitespace(column.cast(pa.large_string())))
-    known = pa.array(list(NAMES), pa.large_string())
-    codes = pc.index_in(words, known).combine_chunks()
+    codes = _codes(column)
     unknown = column.filter(codes.is_null())
     if len(unknown):
         found = unknown.unique().to_pylist()

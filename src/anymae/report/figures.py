@@ -38,6 +38,7 @@ def picture_grid(
     pictures: npt.NDArray[Any],
     hidden: npt.NDArray[np.bool_],
     filled: npt.NDArray[Any],
+    names: Sequence[str],
 ) -> bytes:
     """Draw pictures in three rows: as they are, as the model sees them, as it fills them in.
 
@@ -45,10 +46,12 @@ def picture_grid(
         pictures: `(B, H, W, C)`.
         hidden: `(B, H, W)`, True where a pixel was hidden.
         filled: `(B, H, W, C)`.
+        names: What stands above each picture, `(B,)`.
     """
     seen, guessed = seen_and_filled(pictures, hidden, filled)
     shown = unit_rgb(pictures, pictures)
-    return strips({"as it is": shown, "as the model sees it": seen, "as it fills it in": guessed})
+    rows = {"as it is": shown, "as the model sees it": seen, "as it fills it in": guessed}
+    return strips(rows, names)
 
 
 def seen_and_filled(
@@ -66,8 +69,13 @@ def unit_rgb(pictures: npt.NDArray[Any], scale: npt.NDArray[Any]) -> npt.NDArray
     return unit[..., :3] if unit.shape[-1] >= 3 else np.repeat(unit[..., :1], 3, axis=-1)
 
 
-def strips(rows: Mapping[str, npt.NDArray[Any]]) -> bytes:
-    """Draw rows of pictures `(B, H, W, 3)` in [0, 1], each row with its name."""
+def strips(rows: Mapping[str, npt.NDArray[Any]], above: Sequence[str] = ()) -> bytes:
+    """Draw rows of pictures `(B, H, W, 3)` in [0, 1], each row with its name.
+
+    Args:
+        rows: By name.
+        above: What stands above the first row's pictures.
+    """
     count = max(len(pictures) for pictures in rows.values())
     figure = Figure(figsize=(1.6 + 0.9 * count, 0.2 + 0.95 * len(rows)), layout="constrained")
     axes = figure.subplots(len(rows), count, squeeze=False)
@@ -80,6 +88,8 @@ def strips(rows: Mapping[str, npt.NDArray[Any]]) -> bytes:
             -0.1, 0.5, name.replace(" ", "\n", 1), transform=line[0].transAxes,
             ha="right", va="center", fontsize=8,
         )  # fmt: skip
+    for axis, text in zip(axes[0], above, strict=False):
+        axis.set_title(text, fontsize=8)
     return to_png(figure)
 
 

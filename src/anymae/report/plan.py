@@ -1,5 +1,6 @@
 """What a pretraining run would be: decided, measured for a moment, not carried out."""
 
+import logging
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
@@ -25,6 +26,8 @@ from anymae.training.reconstruction import ReconstructionObjective
 from anymae.training.resolve import Job, read_recipe, resolve_job, resolved_recipe, steps_of
 from anymae.training.session import make_model
 
+logger = logging.getLogger(__name__)
+
 EXAMPLES = 3
 """Rows for which it is shown what would be hidden."""
 
@@ -33,6 +36,12 @@ TIMED = 2
 
 MOST_INPUTS = 1 << 17
 """Inputs computed at once at most; where a batch has more, some of its rows stand for all."""
+
+MOST_SECONDS = 20.0
+"""What timing may take on a CPU, about; where a batch takes longer, likewise."""
+
+STEP_COST = 3
+"""Time of a step, in those of a forward pass."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -178,10 +187,16 @@ def _measure(job: Job, model: MaskedAutoencoder, batch_size: int) -> tuple[str, 
     with Processes(job.training.device) as processes:
         model.to(processes.device)
         device = processes.device.type
+        logger.info("measuring memory and timing a few steps on this %s ...", device)
         fitting = min(batch_size, max(1, MOST_INPUTS // job.dataset.input.length))
         count, strings = min(fitting, 8), job.dataset.strings_per_row
         heaviest = heaviest_rows(job.dataset.lengths, rows, count, strings)
+        started = time.perf_counter()
         kept = activation_memory(model, objective, heaviest, processes)
+        forward = time.perf_counter() - started
+        if device == "cpu":  # others start slowly, and are quick then
+            most = MOST_SECONDS / (STEP_COST * (TIMED + 1)) * count / forward
+            fitting = max(1, min(fitting, int(most)))
         memory = weights_memory(model) + kept * batch_size // count
         usual = np.resize(rows, round(fitting * strings))
         batch = processes.send(objective.load(usual, 0))

@@ -74,7 +74,8 @@ def as_html(examples: Sequence[Example], preparation: Preparation) -> str:
         case "table":
             return "\n".join(_html_cells(example, preparation) for example in examples)
         case "image":
-            picture = picture_grid(*pictures(examples, preparation))
+            numbers = [f"row {example.row}" for example in examples]
+            picture = picture_grid(*pictures(examples, preparation), numbers)
             return as_image(picture, f"pictures, what was hidden of them, and the guesses: {names}")
     return as_image(series_grid(examples), f"numbers, hidden ones and the guesses: {names}")
 

@@ -270,6 +270,11 @@ def _own_data(folder: Path, model: MaskedAutoencoder) -> Dataset | str:
         return "it was trained with --no-examples"
     recipe = load_recipe(folder / RECIPE)
     config, stored = recipe.data.unpacked, Preparation.from_json(model.data)
+    part_of = RunFolder(folder).part_of
+    if part_of is not None:
+        return (
+            f"it is a run of {part_of} on a part of the rows; `anymae show` shows those of a file"
+        )
     if config.path is None:
         return "its data came from Python; `anymae show` shows those of a file"
     names = (config.path, *config.files)

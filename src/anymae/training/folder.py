@@ -43,6 +43,8 @@ MARKS = (RECIPE, STAGED + RECIPE, ENVIRONMENT, CHECKPOINTS)
 """Any of these says that a run has begun; the recipe is written first."""
 NO_EXAMPLES = "no_examples"
 """Key of the environment that says whether rows are to be kept out of what is written."""
+PART_OF = "part_of"
+"""Key of the environment that says what chose a run's rows among others; absent where none did."""
 CAPTURES = "nonfinite-step-*.safetensors"
 
 PACKAGES = ("anymae", "torch", "accelerate", "safetensors", "numpy", "pyarrow")
@@ -79,6 +81,13 @@ class RunFolder:
         """True where rows were to be kept out of what is written about the run."""
         path = self.path / ENVIRONMENT
         return path.exists() and read_json(path).get(NO_EXAMPLES) is True
+
+    @property
+    def part_of(self) -> str | None:
+        """What chose the run's rows and set others aside, as `Frame.part_of`."""
+        path = self.path / ENVIRONMENT
+        found = read_json(path).get(PART_OF) if path.exists() else None
+        return found if isinstance(found, str) else None
 
     def check(self, *, resume: bool, overwrite: bool) -> None:
         """Refuse a folder that may not be used for this; nothing is changed.
@@ -117,7 +126,7 @@ class RunFolder:
         self.path.mkdir(parents=True, exist_ok=True)
         # The recipe says which weights the run begins with: whenever the run is cut, that is known.
         (self.path / WEIGHTS).unlink(missing_ok=True)
-        self._write_recipe(recipe)
+        self._write_recipe(recipe, environment.get(PART_OF))
         self.clear()
         write_json(self.path / ENVIRONMENT, environment)
         self._describe(model)
@@ -127,9 +136,15 @@ class RunFolder:
         if model.data is not None:
             write_json(self.path / DATA, model.data)
 
-    def _write_recipe(self, recipe: Recipe) -> None:
+    def _write_recipe(self, recipe: Recipe, part_of: str | None) -> None:
         comment = f"Repeats the run: anymae pretrain --recipe {RECIPE} --out NEW"
-        if recipe.data.path is None:
+        if part_of is not None:
+            # With a file named, rows that were set aside to judge would be trained on.
+            comment = (
+                f"A run of {part_of} on a part of the rows, which nothing here names.\n"
+                "To repeat it, repeat that command."
+            )
+        elif recipe.data.path is None:
             comment += (
                 "\nThe data came from Python; name a file with them: anymae pretrain DATA ..."
             )
@@ -141,7 +156,7 @@ class RunFolder:
         remove_leftovers(self.path)
         # A purge may have been cut after the last checkpoint: no later one would sweep it up.
         remove_leftovers(self.checkpoints)
-        self._write_recipe(recipe)
+        self._write_recipe(recipe, self.part_of)
         self._describe(model)
 
     def note(self, facts: Mapping[str, Any]) -> None:

@@ -17,7 +17,7 @@ from anymae.model import MaskedAutoencoder
 from anymae.training.answers import computed_on
 from anymae.training.checkpoint import Checkpoints, Snapshot, read_checkpoint
 from anymae.training.determinism import reproducible
-from anymae.training.folder import NO_EXAMPLES, RunFolder, environment
+from anymae.training.folder import NO_EXAMPLES, PART_OF, RunFolder, environment
 from anymae.training.guard import Captures
 from anymae.training.identity import check_identity
 from anymae.training.log import GO_ON, MetricsLog, read_metrics
@@ -186,6 +186,8 @@ class Session:
         with told(self.folder.path, "make room there, then repeat the command with --resume"):
             if start is None:
                 about = environment(self.processes.device, world=self.processes.world)
+                part_of = self.job.dataset.rows.frame.part_of
+                about |= {} if part_of is None else {PART_OF: part_of}
                 self.folder.begin(model, recipe, {**about, NO_EXAMPLES: private})
                 return
             self.folder.reopen(model, recipe)
