@@ -264,14 +264,17 @@ def _run(
             stack.callback(process.wait)
             stack.callback(process.terminate)
             running[name] = process, log
-        while any(process.poll() is None for process, _ in running.values()):
-            tell()
-            time.sleep(0.5)
+        is_over = False
+        while not is_over:
+            is_over = all(process.poll() is not None for process, _ in running.values())
             for name, (process, log) in running.items():
                 if process.poll():
                     log.seek(0)
                     last = (log.read().strip() or "it said nothing").splitlines()[-1]
                     raise AnymaeError(f"pretraining with {name} masks failed: {last}")
+            if not is_over:
+                tell()
+                time.sleep(0.5)
     tell()  # the last steps fell between two looks
 
 

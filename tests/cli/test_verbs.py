@@ -11,7 +11,7 @@ import shutil
 import sys
 from pathlib import Path
 from types import SimpleNamespace
-from typing import get_args
+from typing import Any, get_args
 
 import numpy as np
 import pyarrow.csv
@@ -20,7 +20,7 @@ import pytest
 
 import anymae
 from anymae import files
-from anymae.cli import main
+from anymae.cli import main, train
 from anymae.cli.options import ReadingName
 from anymae.config import DataConfig, ModelConfig, parse
 from anymae.data.dataset import open_data
@@ -29,6 +29,7 @@ from anymae.model import MaskedAutoencoder
 from anymae.predictor import Ensemble, Predictor
 from anymae.recipes import load_recipe
 from anymae.task import TaskConfig
+from anymae.training.pretrain import Run
 from commands import TINY, Command, assert_refused
 from tiny import tiny_config
 
@@ -58,6 +59,17 @@ def test_pretrain_says_what_came_out_and_what_is_next(
     assert outcome.out.startswith(f"{folder}: 4 steps in")
     assert "trivial" in outcome.out
     assert outcome.err.splitlines()[-1] == f"next: anymae report {folder}"
+
+
+def test_losses_of_nothing_are_told_too(run: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    metrics: dict[str, Any] = {"steps": 1, "valid_loss": 0.0, "trivial_loss": 0.0}
+    for losses in ((0.0, 0.0), (0.5, 0.0), (0.0, 0.5)):
+        metrics["valid_loss"], metrics["trivial_loss"] = losses
+        train._report(Run(run, anymae.load(run), metrics), json=False)
+        expected = "1 step in 0 s, validation loss {:.4f} (trivial {:.4f})\n".format(*losses)
+        assert capsys.readouterr().out == f"{run}: {expected}"
+    train._report(Run(run, anymae.load(run), metrics | {"valid_loss": None}), json=False)
+    assert capsys.readouterr().out == f"{run}: 1 step in 0 s\n"
 
 
 def test_dry_run_prints_a_recipe_that_repeats_the_run_and_writes_nothing(
@@ -527,6 +539,9 @@ def test_inspect_writes_groups_of_duplicates_to_split_by(
     outcome = command("inspect", path, "--groups-out", out)
     assert outcome.status == 0, outcome.err
     assert f"{out}: 22 groups of duplicates in column duplicate_group\n" in outcome.out
+    assert outcome.err.splitlines()[-1] == (
+        f"next: anymae pretrain {out} --group duplicate_group --out runs/NAME"
+    )
     read = pyarrow.parquet.read_table if suffix == ".parquet" else pyarrow.csv.read_csv
     groups = read(out)["duplicate_group"].to_pylist()
     assert groups[:5] == [0, 1, 0, 3, 1]
@@ -536,6 +551,27 @@ def test_inspect_writes_groups_of_duplicates_to_split_by(
     again = command("inspect", path, "--groups-out", out, "--overwrite", "--json")
     assert again.json["groups"] == 22
     assert command("inspect", path, "--groups-out", tmp_path / "g.txt").status == 2
+
+
+def test_groups_of_what_is_no_table_are_read_by_its_inputs(
+    command: Command, tmp_path: Path
+) -> None:
+    fasta, out = tmp_path / "p.fasta", tmp_path / "g.csv"
+    fasta.write_text("".join(f">p{i} some words\n{'MVH' * i}\n" for i in range(1, 30)))
+    said = command("inspect", fasta, "--groups-out", out).err.splitlines()[-1]
+    assert said == (
+        f"next: anymae pretrain {out} --column sequence --group duplicate_group --out runs/NAME"
+    )
+    words = shlex.split(said)[3:-2]
+    assert command("inspect", *words, "--json").json["roles"]["inputs"] == ["sequence"]
+    # Of arrays row numbers alone are written, and of several files nothing is split.
+    np.save(tmp_path / "x.npy", np.random.default_rng(0).normal(size=(20, 4)))
+    words = ("inspect", tmp_path / "x.npy", "--groups-out", tmp_path / "h.csv")
+    assert (
+        command(*words).err.splitlines()[-1].startswith(f"next: anymae pretrain {tmp_path}/x.npy")
+    )
+    words = ("inspect", fasta, "--valid", fasta, "--groups-out", tmp_path / "i.csv")
+    assert command(*words).err.splitlines()[-1].startswith(f"next: anymae pretrain {fasta} --valid")
 
 
 def test_the_data_that_are_read_are_not_written_over(

@@ -356,6 +356,40 @@ def test_what_says_of_what_trainings_are_part_can_be_damaged(content: str, tmp_p
     tuned(tmp_path / "m", overwrite=True)
 
 
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("finished")
+    tuned(folder / "m", config={"learning_rates": (1e-3,), "readout": {"kind": "mean"}})
+    return folder / "m"
+
+
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [
+        ("steps", None),
+        ("steps", "4"),
+        ("rows", 12),
+        ("task", None),
+        ("history", [3]),
+        ("evaluations", {"valid": None}),
+        ("identity", None),
+        ("identity", [1]),
+    ],
+)
+def test_what_came_of_a_finished_one_can_be_damaged(
+    key: str, value: object, finished: Path, tmp_path: Path
+) -> None:
+    shutil.copytree(finished, tmp_path / "m")
+    path = tmp_path / "m/finetune.json"
+    path.write_text(json.dumps({**json.loads(path.read_text()), key: value}))
+    with pytest.raises(FolderError, match=rf"finetune\.json is damaged \({key}.*--overwrite$"):
+        tuned(
+            tmp_path / "m",
+            resume=True,
+            config={"learning_rates": (1e-3,), "readout": {"kind": "mean"}},
+        )
+
+
 def in_processes(folder: Path, *, cut: int | None = None, **keywords: Any) -> str:
     try:
         tuned(folder, progress=None if cut is None else cut_at(cut), **keywords)

@@ -135,9 +135,10 @@ def test_a_key_that_is_missing_or_null_is_named() -> None:
             convert_config({**NEEDED, key: None})
 
 
-def changed(*path: str, **values: object) -> dict[str, Any]:
+def changed(*path: str | int, **values: object) -> dict[str, Any]:
     """`NEEDED` with other values in the section that a path of keys leads to."""
-    config = part = copy.deepcopy(NEEDED)
+    config = copy.deepcopy(NEEDED)
+    part: Any = config
     for key in path:
         part = part[key]
     part.update(values)
@@ -165,6 +166,45 @@ def test_what_is_told_of_the_decoder_counts_where_it_is_told() -> None:
         with pytest.raises(ConfigError, match=rf"teacher_args\.{key} is .*; only None"):
             convert_config(changed("teacher_args", **{key: value}))
         convert_config(changed("teacher_args", **{key: None}))
+
+
+MASKING = ("cross_train_noising_args", 0, 1)
+
+
+@pytest.mark.parametrize(
+    ("path", "values", "words"),
+    [
+        (MASKING, {"exclude_seen_reconstruction": False}, "seen_reconstruction is False; only Tr"),
+        (MASKING, {"varying_length": False}, "masking's varying_length is False; only True"),
+        (MASKING, {"head_aggregation": "max"}, "aggregation is 'max'; only 'mean' or 'random_mix'"),
+        (MASKING, {"head_aggregation": ["mean"]}, r"aggregation is \['mean'\]; only 'mean' or"),
+        (MASKING, {"foo": 3}, "masking's foo is 3; expected only masking_ratio, .*select_initial"),
+        (("teacher_args",), {"reconstruction_weighted_loss": True}, "loss is True; only False"),
+        (("teacher_args",), {"reconstruction_loss_fn": "crossentropy"}, "ntropy'; only 'mse' can"),
+        ((), {"encoder_type": "foo"}, "type is 'foo'; only 'self_attention' or 'cross_attention'"),
+        ((), {"input_type": "foo"}, "input_type is 'foo'; only 'discrete' or 'continuous' can"),
+    ],
+)
+def test_what_is_not_converted_is_refused(
+    path: tuple[str | int, ...], values: dict[str, Any], words: str
+) -> None:
+    with pytest.raises(ConfigError, match=words):
+        convert_config(changed(*path, **values))
+
+
+def test_what_the_architecture_has_is_converted() -> None:
+    # Without a callback of the published script the initial ratio does nothing.
+    same = {"exclude_seen_reconstruction": True, "varying_length": True, "relative_noise": 0.0,
+            "select_initial_ratio": 0.5, "head_aggregation": "mean"}  # fmt: skip
+    assert convert_config(changed(*MASKING, **same)) == convert_config(NEEDED)
+    mixed = convert_config(changed(*MASKING, head_aggregation="random_mix"))
+    assert mixed.masking.head_choice == "sample"
+    texts = changed("teacher_args", reconstruction_loss_fn="crossentropy")
+    texts["input_type"] = "discrete"
+    assert convert_config(texts).input.kind == "bytes"
+    texts["teacher_args"]["reconstruction_loss_fn"] = "mse"
+    with pytest.raises(ConfigError, match="loss_fn is 'mse'; only 'crossentropy' can be converted"):
+        convert_config(texts)
 
 
 @pytest.mark.parametrize(

@@ -2,7 +2,9 @@
 
 import json
 import shutil
+import subprocess
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -106,9 +108,19 @@ def test_folders_of_others_are_not_replaced(tmp_path: Path) -> None:
     assert (tmp_path / "random" / "mine").read_text() == "keep"
 
 
+class AtOnce(subprocess.Popen[bytes]):
+    """A process that is over before anybody looks."""
+
+    def __init__(self, *words: Any, **keywords: Any) -> None:
+        super().__init__(*words, **keywords)
+        self.wait()
+
+
+@pytest.mark.parametrize("process", [subprocess.Popen, AtOnce])
 def test_a_run_that_fails_is_named_with_its_own_words(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    process: type, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr(subprocess, "Popen", process)
     monkeypatch.setattr(module, "_command", lambda *_, **__: ["pretrain", "--wrong"])
     with pytest.raises(AnymaeError, match=r"with \w+ masks failed: anymae: .*--wrong"):
         quickstart(tmp_path / "q", steps=2)

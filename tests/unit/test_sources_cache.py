@@ -216,6 +216,15 @@ def test_nulls_inside_lists_stay_beside_rows_that_are_null(
             assert frame.table["x"].to_pylist() == nested
 
 
+def test_rows_of_nulls_alone_stand_beside_rows_that_are_null(tmp_path: Path) -> None:
+    rows = [[None, None], None, [None, None]]
+    for kind in (pa.list_(pa.null(), 2), pa.list_(pa.null())):
+        table = pa.table({"x": pa.array(rows, kind), "y": [1, 2, 3]})
+        with pa.ipc.new_stream(tmp_path / "x.arrow", table.schema) as writer:
+            writer.write_table(table)
+        assert read_source(tmp_path / "x.arrow", CONFIG).table["x"].to_pylist() == rows
+
+
 def test_wide_tables_need_no_open_file_for_each_column(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

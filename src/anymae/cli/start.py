@@ -1,5 +1,6 @@
 """Verbs to begin with."""
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated
 
@@ -8,6 +9,9 @@ from typer import Option
 
 from anymae.cli.console import as_argument, flag, next_step, progress, show_json, show_table
 from anymae.cli.options import LARGEST_SEED, DataArgument, DataFlags, JsonFlag, OverwriteFlag
+
+NAMELESS = ("fasta", "smi", "text")
+"""Formats that say by themselves what is the input; a table of the same rows does not."""
 
 
 def quickstart(
@@ -64,7 +68,7 @@ def inspect(
 
     Example: anymae inspect molecules.csv --column smiles
     """
-    from anymae.data.inspection import TABLES, write_groups
+    from anymae.data.inspection import GROUP, TABLES, write_groups
     from anymae.data.sources.locate import require_output
     from anymae.report import survey
     from anymae.training.pretrain import shorthands
@@ -83,8 +87,17 @@ def inspect(
     for line in found.lines():
         typer.echo(line)
     if groups is not None:
-        typer.echo(f"{groups_out}: {groups:,} groups of duplicates in column duplicate_group")
+        typer.echo(f"{groups_out}: {groups:,} groups of duplicates in column {GROUP}")
     # What was looked at is what would be skipped; `pretrain` stops at bad rows otherwise.
     past = ("--on-bad-row", "skip") if found.found.bad and not data_flags.on_bad_row else ()
-    words = (*data_flags.words(), *past, *flag("--preset", preset), "--out", "runs/NAME")
-    next_step("pretrain", as_argument(data), *words)
+    told, flags = data, data_flags
+    # The rows of several files are no longer told apart, and of arrays there are numbers only.
+    several = data_flags.valid or data_flags.test
+    if groups_out is not None and found.plan.dataset.rows.frame.shape is None and not several:
+        told, past = str(groups_out), ()
+        column = data_flags.column
+        if found.found.format in NAMELESS:
+            column = column or list(found.plan.dataset.roles.inputs)
+        flags = replace(data_flags, column=column, group=GROUP)
+    words = (*flags.words(), *past, *flag("--preset", preset), "--out", "runs/NAME")
+    next_step("pretrain", as_argument(told), *words)

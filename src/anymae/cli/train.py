@@ -31,6 +31,7 @@ from anymae.cli.options import (
 )
 from anymae.errors import UserInputError
 from anymae.training.progress import duration
+from anymae.wording import counted
 
 if TYPE_CHECKING:
     from anymae.task import TaskType
@@ -197,9 +198,11 @@ def _report(run: "Run", *, json: bool) -> None:
         show_json({"folder": str(run.folder), **run.metrics})
         return
     losses = (run.metrics.get("valid_loss"), run.metrics.get("trivial_loss"))
-    judged = ", validation loss {:.4f} (trivial {:.4f})".format(*losses) if all(losses) else ""
+    known = None not in losses
+    judged = ", validation loss {:.4f} (trivial {:.4f})".format(*losses) if known else ""
     seconds = duration(run.metrics.get("seconds", 0.0))
-    typer.echo(f"{run.folder}: {run.metrics.get('steps', 0):,} steps in {seconds}{judged}")
+    steps = counted(run.metrics.get("steps", 0), "step")
+    typer.echo(f"{run.folder}: {steps} in {seconds}{judged}")
     next_step("report", run.folder)
 
 

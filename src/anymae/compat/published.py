@@ -14,10 +14,19 @@ from torch import Tensor
 from anymae.config import VOCABULARY, ModelConfig, parse
 from anymae.errors import ConfigError, UserInputError
 from anymae.model import MaskedAutoencoder
+from anymae.wording import listed
 
 logger = logging.getLogger(__name__)
 
 Values = Mapping[str, Any]
+
+_INPUTS = {"discrete": "bytes", "continuous": "values"}
+_ENCODERS = {"self_attention": "transformer", "cross_attention": "perceiver"}
+_HEAD_CHOICES = {"mean": "mean", "random_mix": "sample"}
+_LOSSES = {"bytes": "crossentropy", "values": "mse"}
+_OPTIONS_READ = ("masking_ratio", "num_per_query", "mask_self", "head_aggregation")
+_OPTIONS_WITHOUT_EFFECT = ("select_initial_ratio", "relative_noise")
+"""The first counts where a script schedules it, the second nowhere in the published code."""
 
 
 def convert(config: Values, state: Mapping[str, Tensor]) -> MaskedAutoencoder:
@@ -82,12 +91,14 @@ def convert_config(config: Values) -> ModelConfig:
 def _values(config: Values) -> dict[str, Any]:
     _refuse_unknown(config)
     decoder = config["teacher_args"]["reconstruction_decoder_args"]
-    discrete = config["input_type"] == "discrete"
+    kind = _known("input_type", config["input_type"], _INPUTS)
+    discrete = kind == "bytes"
+    _refuse("teacher_args.", config["teacher_args"], {"reconstruction_loss_fn": _LOSSES[kind]})
     # Of another width the token embedding is no output matrix, whatever is asked for.
     ties = discrete and config["embedded_channels"] == decoder["query_num_channels"]
     return {
         "input": {
-            "kind": "bytes" if discrete else "values",
+            "kind": kind,
             "length": config["max_position_embeddings"],
             "channels": 1 if discrete else config["input_channels"],
         },
@@ -106,12 +117,12 @@ def _values(config: Values) -> dict[str, Any]:
 
 
 def _encoder(config: Values) -> dict[str, Any]:
-    perceiver = config["encoder_type"] == "cross_attention"
+    kind = _known("encoder_type", config["encoder_type"], _ENCODERS)
     width = config["latent_channels"]
     qk_width = config.get("qk_channels") or width
     mlp_ratio = config["self_attention_widening_factor"]
     encoder = {
-        "kind": "perceiver" if perceiver else "transformer",
+        "kind": kind,
         "width": width,
         "depth": config["num_self_attends_per_block"],
         "num_heads": config["num_self_attention_heads"],
@@ -125,7 +136,7 @@ def _encoder(config: Values) -> dict[str, Any]:
         "attention_dropout": config.get("attention_dropout_prob", 0.0),
         "drop_path": config.get("drop_path_rate", 0.0),
     }
-    if not perceiver:
+    if kind == "transformer":
         return encoder
     return encoder | {
         "num_latents": config["num_latents"],
@@ -147,13 +158,18 @@ def _masking(config: Values) -> dict[str, Any]:
                 f"cross_train_noising_args is {noising!r}; expected "
                 'RandomlySelectedCrossAttentionMasking alone, as [[name, {"masking_ratio": ...}]]'
             )
-    mixed = options.get("head_aggregation", "mean") == "random_mix"
+    _refuse("the masking's ", options, _EXPECTED_OF_MASKING)
+    known = (*_OPTIONS_READ, *_EXPECTED_OF_MASKING, *_OPTIONS_WITHOUT_EFFECT)
+    for key, value in options.items():
+        if key not in known:
+            raise ConfigError(f"the masking's {key} is {value!r}; expected only {listed(known)}")
+    heads = options.get("head_aggregation", "mean")
     return {
         "kind": "guided",
         "ratio": options["masking_ratio"],
         "inputs_per_query": options["num_per_query"],
         "hide_queries": options.get("mask_self", False),
-        "head_choice": "sample" if mixed else "mean",
+        "head_choice": _known("the masking's head_aggregation", heads, _HEAD_CHOICES),
     }
 
 
@@ -165,6 +181,13 @@ _EXPECTED = {
     "dense_use_bias": True,
     "num_discrete_tokens": VOCABULARY,
 }
+_EXPECTED_OF_TEACHER = {
+    "reconstruction_weighted_loss": False,
+    "target_mean": None,
+    "target_std": None,
+    "target_clip": None,
+}
+_EXPECTED_OF_MASKING = {"exclude_seen_reconstruction": True, "varying_length": True}
 _EXPECTED_OF_DECODER = {"use_query_residual": True, "post_decoder_layers": None}
 
 
@@ -172,24 +195,31 @@ def _refuse_unknown(config: Values) -> None:
     """Name the first setting that our architecture cannot express."""
     teacher = _section(config, "teacher_args")
     decoder = _section(teacher, "reconstruction_decoder_args")
-    wanted: tuple[tuple[str, Values, Values], ...] = (
-        ("", config, _EXPECTED),
-        ("teacher_args.", teacher, {"target_mean": None, "target_std": None, "target_clip": None}),
-        # What is not said of the decoder is False there; the encoder's is True.
-        ("the decoder's ", {"use_query_residual": False, **decoder}, _EXPECTED_OF_DECODER),
-    )
-    for where, found, expected in wanted:
-        for key, value in expected.items():
-            if key in found and found[key] != value:
-                raise ConfigError(
-                    f"{where}{key} is {found[key]!r}; only {value!r} can be converted"
-                )
+    _refuse("", config, _EXPECTED)
+    _refuse("teacher_args.", teacher, _EXPECTED_OF_TEACHER)
+    # What is not said of the decoder is False there; the encoder's is True.
+    _refuse("the decoder's ", {"use_query_residual": False, **decoder}, _EXPECTED_OF_DECODER)
     value_width = decoder.get("v_channels", decoder["query_num_channels"])
     if value_width != decoder["query_num_channels"]:
         raise ConfigError(
             f"the decoder's v_channels {value_width} differs from its query_num_channels "
             f"{decoder['query_num_channels']}; only equal ones can be converted"
         )
+
+
+def _refuse(where: str, found: Values, expected: Values) -> None:
+    """Name the first value that is another one than expected; what is not said is."""
+    for key, value in expected.items():
+        if key in found and found[key] != value:
+            raise ConfigError(f"{where}{key} is {found[key]!r}; only {value!r} can be converted")
+
+
+def _known(name: str, found: object, ours: Mapping[str, str]) -> str:
+    """Return our word for one of theirs."""
+    if isinstance(found, str) and found in ours:
+        return ours[found]
+    known = " or ".join(map(repr, ours))
+    raise ConfigError(f"{name} is {found!r}; only {known} can be converted")
 
 
 def _section(values: Values, name: str) -> Values:

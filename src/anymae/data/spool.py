@@ -204,7 +204,8 @@ def _pieces(array: pa.Array) -> Iterator[npt.NDArray[Any]]:
         yield from _pieces(array.flatten())
     elif pa.types.is_fixed_size_list(kind):
         values = array.values.slice(array.offset * kind.list_size, len(array) * kind.list_size)
-        if array.null_count and not hasattr(values.type, "value_type"):
+        flat = not (hasattr(values.type, "value_type") or pa.types.is_null(values.type))
+        if array.null_count and flat:
             # A null beside numbers of its row is a missing number, and stays.
             absent = np.repeat(array.is_null().to_numpy(zero_copy_only=False), kind.list_size)
             values = pc.if_else(pa.array(absent), pa.scalar(0).cast(values.type), values)

@@ -13,7 +13,6 @@ from anymae.data.dataset import Dataset, open_data
 from anymae.data.preparation import Preparation
 from anymae.data.sources.locate import require_output
 from anymae.errors import AnymaeError, UserInputError
-from anymae.files import read_json
 from anymae.hub import load, read_config, resolve
 from anymae.model import MaskedAutoencoder
 from anymae.recipes import load_recipe
@@ -22,7 +21,7 @@ from anymae.report.figures import as_image, curves, matrix
 from anymae.report.finetuned import finetuned_blocks
 from anymae.report.page import PAGES, Block, write_page
 from anymae.report.rows import as_html
-from anymae.training.finetuned import RESULT
+from anymae.training.finetuned import RESULT, stored_section
 from anymae.training.folder import RECIPE, RunFolder
 from anymae.training.log import Entry, read_metrics
 
@@ -163,7 +162,7 @@ def _settings_of(folder: Path, config: dict[str, Any]) -> dict[str, Any]:
     if (folder / RESULT).exists():
         # Masks and decoder of the pretraining have no part in it.
         network = {key: part for key, part in config.items() if key not in ("decoder", "masking")}
-        asked = read_json(folder / RESULT).get("asked", {})
+        asked = stored_section(folder, "asked")
         sections = {"data": "data", "finetune": "config", "training": "training"}
         return _flatten({ours: asked.get(key, {}) for ours, key in sections.items()} | network)
     if not (folder / RECIPE).exists():

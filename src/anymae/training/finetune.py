@@ -22,7 +22,7 @@ from anymae.data.dataset import Dataset
 from anymae.data.splits import Parts
 from anymae.errors import UserInputError
 from anymae.evaluation import evaluate_rows
-from anymae.files import read_json, remove_leftovers
+from anymae.files import remove_leftovers
 from anymae.hub import Model
 from anymae.inference.api import open_model
 from anymae.inference.computations import one_encoder
@@ -35,7 +35,13 @@ from anymae.predictor import Ensemble
 from anymae.recipes import DataSettings, data_settings
 from anymae.task import FinetuneConfig, TaskConfig
 from anymae.training.device import settle_precision
-from anymae.training.finetuned import RESULT, Finetuned, check_folder, is_finished, write_result
+from anymae.training.finetuned import (
+    Finetuned,
+    check_folder,
+    is_finished,
+    stored_section,
+    write_result,
+)
 from anymae.training.fit import Fitted, finetune_training, fit
 from anymae.training.identity import FREE
 from anymae.training.labelling import Labelled, check_weights, label
@@ -263,7 +269,7 @@ def _judge(
 
 def _finished(folder: Path, identity: Mapping[str, Any], processes: Processes) -> Finetuned:
     """Return a model that is there; refuse one that was asked for otherwise."""
-    before = read_json(folder / RESULT).get("identity", {})
+    before = stored_section(folder, "identity")
     refuse_another(before, identity, f"the fine-tuned model in {folder}", PLACE)
     logger.warning("%s is finished; there is nothing left to do", folder)
     if processes.is_main:

@@ -9,10 +9,10 @@ from typing import Any, cast
 import numpy as np
 import numpy.typing as npt
 import torch
-from pydantic import TypeAdapter, ValidationError
+from pydantic import BaseModel
 
 from anymae.config import parse
-from anymae.errors import FolderError
+from anymae.errors import ConfigError, FolderError
 from anymae.evaluation import Evaluation
 from anymae.files import (
     holds_nothing,
@@ -36,8 +36,20 @@ from anymae.training.stages import TRAININGS, is_begun
 RESULT = "finetune.json"
 """What was asked for and what came of it, in a fine-tuned model's folder."""
 OWN = (CONFIG, WEIGHTS, DATA, CARD, RESULT, SEEN)
-_PLAIN = ("rows", "split", "learning_rate", "valid_loss", "history", "seconds")
-"""Fields of `Finetuned` that JSON holds as they are."""
+
+
+class _Stored(BaseModel):
+    """What a finished model's folder holds of `Finetuned`."""
+
+    task: TaskConfig
+    rows: dict[str, int]
+    split: str
+    learning_rate: float
+    steps: tuple[int, ...]
+    valid_loss: float | None
+    evaluations: dict[str, Evaluation]
+    history: list[dict[str, int | list[list[int | float | None]]]]
+    seconds: float
 
 
 @dataclass(frozen=True)
@@ -75,18 +87,10 @@ class Finetuned:
         stored = read_json(folder / RESULT)
         model = load(folder)
         try:
-            return cls(
-                model=cast("Predictor | Ensemble", model),
-                folder=folder,
-                task=parse(TaskConfig, stored["task"], where=RESULT),
-                evaluations=TypeAdapter(dict[str, Evaluation]).validate_python(
-                    stored["evaluations"]
-                ),
-                steps=tuple(stored["steps"]),
-                **{name: stored[name] for name in _PLAIN},
-            )
-        except (KeyError, ValidationError) as error:
-            raise FolderError(f"{folder / RESULT} is damaged ({error}); fine-tune again") from None
+            found = parse(_Stored, stored)
+        except ConfigError as error:
+            raise _damaged(folder, str(error)) from None
+        return cls(model=cast("Predictor | Ensemble", model), folder=folder, **dict(found))
 
     def to_json(self) -> dict[str, Any]:
         """Return plain values."""
@@ -103,6 +107,24 @@ class Finetuned:
     def _repr_html_(self) -> str:
         parts = [found._repr_html_() for found in self.evaluations.values()]
         return f"<h4>{escape(', '.join(self.task.targets))} ({self.task.type})</h4>{''.join(parts)}"
+
+
+def stored_section(folder: Path, name: str) -> Mapping[str, Any]:
+    """Read a group of values from a finished model's folder, such as `identity`.
+
+    Raises:
+        FolderError: It is damaged.
+    """
+    found = read_json(folder / RESULT).get(name, {})
+    if not isinstance(found, Mapping):
+        raise _damaged(folder, f"{name} is {found!r}; it should be an object")
+    return found
+
+
+def _damaged(folder: Path, why: str) -> FolderError:
+    return FolderError(
+        f"{folder / RESULT} is damaged ({why}); fine-tune again, in its place with --overwrite"
+    )
 
 
 def check_folder(folder: Path, run: object, *, resume: bool, overwrite: bool) -> None:

@@ -100,7 +100,10 @@ def holds_names(cells: pa.Array) -> bool:
     # Most cells are told by their first bytes: the pattern takes ten times as long as the cast.
     likely = (np.diff(ends) > _LONGEST) | (first <= ord(" "))
     likely |= (lead == ord("0")) & (follow != ord("."))
-    found = pc.match_substring_regex(cells.filter(pa.array(likely)), NAME)
+    # What begins with white space beyond ASCII is stripped before it is cast.
+    likely |= first >= 0x80
+    stripped = pc.utf8_trim_whitespace(cells.filter(pa.array(likely)))
+    found = pc.match_substring_regex(stripped, NAME)
     return bool(pc.any(found).as_py())
 
 
