@@ -95,7 +95,8 @@ def paired_difference(
         splits: Name of each seed's split; `None` takes every seed for itself.
         overlap: Test rows for each other row, where every seed draws its test rows anew from the
             same ones: differences are alike then, and the standard error is wider by
-            `sqrt(1 + seeds * overlap)` (Nadeau and Bengio 2003).
+            `sqrt(1 + seeds * overlap)` (Nadeau and Bengio 2003). In general `r / (1 - r)`, where
+            `r` is the correlation of two seeds' differences.
 
     >>> found = paired_difference({0: 1.0, 1: 2.0}, {0: 0.0, 1: 1.5}, smaller_is_better=False)
     >>> found.mean, found.verdict

@@ -227,6 +227,8 @@ def _show_comparison(found: "Comparison", data: str, seeds: int) -> None:
     show_table(columns, found.table())
     for verdict in found.verdicts():
         typer.echo(verdict)
+    if (scope := found.scope()) is not None:
+        typer.echo(scope)
 
 
 def _baseline(text: str) -> tuple[str, str]:

@@ -7,7 +7,7 @@ from typing import Any
 from anymae.benchmark.statistics import Difference, paired_difference, summarise
 from anymae.benchmark.suite import ERRORS
 from anymae.task import TaskConfig
-from anymae.wording import listed
+from anymae.wording import counted, listed
 
 GUIDED, RANDOM, NONE = "guided pretraining", "random pretraining", "no pretraining"
 RAW, JOINED = "raw features", " + embedding"
@@ -33,11 +33,14 @@ class Comparison:
     """The metric by features and seed: both pretrained encoders, `no pretraining`, `raw features`
     and the user's own; those with ` + embedding` are joined to that of the guided encoder."""
     overlap: float
-    """Test rows for each other row where every seed draws its own, 0 where they are named: then
-    an interval is about other trainings and not about other rows."""
+    """What the seeds' test rows in common widen intervals by, see `paired_difference`; 0 where
+    they are named, or most of them are the same: then an interval is about other trainings and
+    not about other rows."""
     folder: Path
     """Holds the pretraining runs."""
     seconds: float
+    shared: int = 0
+    """Test rows that two seeds have in common, on average; 0 with one seed."""
 
     def difference(self, features: str, other: str) -> Difference | None:
         """Return what features are better by than others, seed by seed; `None` for one seed."""
@@ -63,6 +66,15 @@ class Comparison:
         pairs = [(GUIDED, other) for other in (NONE, RANDOM, RAW)]
         pairs += [(n, n.removesuffix(JOINED)) for n in self.scores if n.endswith(JOINED)]
         return [self._verdict(*pair) for pair in pairs]
+
+    def scope(self) -> str | None:
+        """Say what intervals are about, where they are not about other rows."""
+        if self.overlap or not self.shared:
+            return None
+        return (
+            f"two seeds have {self.shared:,} of {counted(self.rows['test'], 'test row')} in "
+            "common: intervals are about other trainings, not about other rows"
+        )
 
     @property
     def best(self) -> str:
@@ -110,6 +122,7 @@ class Comparison:
             "metric": self.metric,
             "rows": self.rows,
             "overlap": self.overlap,
+            "shared": self.shared,
             "scores": {
                 name: {"by_seed": scores, **summarise(scores)._asdict()}
                 for name, scores in self.scores.items()
