@@ -19,7 +19,16 @@ import torch
 
 from anymae.comparison.baseline import Features, read_baseline
 from anymae.comparison.result import GUIDED, JOINED, MASKINGS, NONE, RAW, Comparison, run_name
-from anymae.comparison.study import TEST_SHARE, Study, judge, labelling, open_study, require_judges
+from anymae.comparison.study import (
+    TEST_SHARE,
+    Study,
+    judge,
+    labelling,
+    open_study,
+    require_judges,
+    tell_judges,
+    tell_only_validate,
+)
 from anymae.data.batch import IntArray
 from anymae.data.frame import Frame
 from anymae.errors import ConfigError, DataError
@@ -32,6 +41,7 @@ from anymae.training.pretrain import shorthands
 from anymae.training.progress import Report
 from anymae.training.resolve import resolve_job
 from anymae.training.session import make_model
+from anymae.training.targets import FEW
 
 logger = logging.getLogger(__name__)
 
@@ -101,6 +111,7 @@ def compare(
     study.claim()
     for note in notes:
         logger.info("%s", note)
+    _tell_rows(study, trials, num_labels)
     return _compare(study, trials, own, progress)
 
 
@@ -128,6 +139,17 @@ def _draw(study: Study, asked: FinetuneConfig, seed: int) -> _Trial:
     rows = labelled._replace(train=fitted, valid=test)
     check_weights(rows._replace(valid=fitted[:0]))
     return _Trial(seed, task, rows, study.pool(seed))
+
+
+def _tell_rows(study: Study, trials: Sequence[_Trial], num_labels: int | None) -> None:
+    """Warn, once for all seeds, of rows that have less of a part than may be expected."""
+    tell_only_validate(study, num_labels)
+    judges = min((trial.rows.valid for trial in trials), key=len)
+    if len(judges) >= FEW:
+        # A class that the rows of one seed lack may be among those of another.
+        judges = np.unique(np.concatenate([trial.rows.valid for trial in trials]))
+    first = trials[0]
+    tell_judges(study, first.rows._replace(valid=judges), first.task, "test")
 
 
 def _compare(
