@@ -17,7 +17,15 @@ import numpy as np
 from pydantic import TypeAdapter, ValidationError
 
 from anymae.benchmark.suite import ERRORS
-from anymae.comparison.study import Study, judge, labelling, open_study, require_judges
+from anymae.comparison.study import (
+    Study,
+    judge,
+    labelling,
+    open_study,
+    require_judges,
+    tell_judges,
+    tell_only_validate,
+)
 from anymae.config import Recipe
 from anymae.data.frame import Frame
 from anymae.data.splits import named_parts
@@ -292,6 +300,8 @@ def _plan(
         raise DataError("no validation row has a label to judge by; name some in the split column")
     require_judges(rows, task, rows.valid, "validation")
     check_weights(rows)
+    tell_only_validate(study, config.num_labels)
+    tell_judges(study, rows, task, "valid", config.num_labels)
     # A default that is named makes the same recipe, but no longer varies.
     varied = {name: list(SPACE[name]) for name in space}
     also = {**asked, "target": list(study.dataset.roles.target), "space": varied}

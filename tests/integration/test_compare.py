@@ -87,6 +87,38 @@ def test_differences_are_paired_and_positive_where_it_is_better(done: Comparison
     ).items()
 
 
+RINGS = ["C1" + "C" * size + "1" for size in range(2, 17)]
+OFTEN_THE_SAME = {
+    "scaffold": ({"smiles": RINGS + ["C" * size for size in range(1, 46)]}, "scaffold"),
+    "group": ({"group": [str(row // 3) if row < 15 else "rest" for row in range(COUNT)]}, "group"),
+}
+"""Whole groups are drawn for the test from 15 rows, for 12 of them."""
+
+
+@pytest.mark.parametrize("by", OFTEN_THE_SAME)
+def test_test_rows_that_mostly_stay_are_one_part(
+    by: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    columns, split_by = OFTEN_THE_SAME[by]
+    if by == "scaffold":
+        pytest.importorskip("rdkit", reason="needs anymae[chem]")
+    watch = Watch(monkeypatch)
+    data = pa.table({**dict(zip(table().column_names, table().columns, strict=True)), **columns})
+    config = DataConfig(
+        split_by=split_by, column=("smiles",), group="group" if by == "group" else None
+    )
+    found = compare(tmp_path / "out", data, seeds=3, steps=1, data_config=config)
+    tests = [set(test) for _, test in watch.judged]
+    assert tests[0] != tests[1] or tests[0] != tests[2]
+    shared = [len(tests[a] & tests[b]) for a, b in ((0, 1), (0, 2), (1, 2))]
+    assert found.overlap == 0.0
+    assert found.shared == found.to_json()["shared"] == int(np.mean(shared)) >= 9
+    assert found.scope() == (
+        f"two seeds have {found.shared} of 12 test rows in common: intervals are about other "
+        "trainings, not about other rows"
+    )
+
+
 @pytest.mark.parametrize(
     ("scores", "run", "doubted"),
     [

@@ -7,7 +7,7 @@ from typing import Any
 from anymae.benchmark.statistics import Difference, paired_difference, summarise
 from anymae.benchmark.suite import ERRORS
 from anymae.task import TaskConfig
-from anymae.wording import listed
+from anymae.wording import counted, listed
 
 GUIDED, RANDOM, NONE = "guided pretraining", "random pretraining", "no pretraining"
 RAW, JOINED = "raw features", " + embedding"
@@ -33,11 +33,16 @@ class Comparison:
     """The metric by features and seed: both pretrained encoders, `no pretraining`, `raw features`
     and the user's own; those with ` + embedding` are joined to that of the guided encoder."""
     overlap: float
-    """Test rows for each other row where every seed draws its own, 0 where they are named: then
-    an interval is about other trainings and not about other rows."""
+    """What the seeds' test rows in common widen intervals by, see `paired_difference`; 0 where
+    they are named, or most of them are the same: then an interval is about other trainings and
+    not about other rows."""
     folder: Path
     """Holds the pretraining runs."""
     seconds: float
+    shared: int = 0
+    """Test rows that two seeds have in common, on average; 0 with one seed."""
+    unlabelled: int = 0
+    """Rows of the first seed that are pretrained on and have no label."""
 
     def difference(self, features: str, other: str) -> Difference | None:
         """Return what features are better by than others, seed by seed; `None` for one seed."""
@@ -58,15 +63,28 @@ class Comparison:
             lines.append([name, str(summarise(scores)), *over])
         return lines
 
+    @property
+    def _pairs(self) -> list[tuple[str, str]]:
+        """What verdicts are about."""
+        pairs = [(GUIDED, other) for other in (NONE, RANDOM, RAW)]
+        return pairs + [(n, n.removesuffix(JOINED)) for n in self.scores if n.endswith(JOINED)]
+
     def verdicts(self) -> list[str]:
         """Say what helps, in sentences."""
-        pairs = [(GUIDED, other) for other in (NONE, RANDOM, RAW)]
-        pairs += [(n, n.removesuffix(JOINED)) for n in self.scores if n.endswith(JOINED)]
-        return [self._verdict(*pair) for pair in pairs]
+        return [self._verdict(*pair) for pair in self._pairs]
+
+    def scope(self) -> str | None:
+        """Say what intervals are about, where they are not about other rows."""
+        if self.overlap or not self.shared:
+            return None
+        return (
+            f"two seeds have {self.shared:,} of {counted(self.rows['test'], 'test row')} in "
+            "common: intervals are about other trainings, not about other rows"
+        )
 
     @property
     def best(self) -> str:
-        """Which of the pretrained encoders answers best, by its mean."""
+        """Which of the two pretrained encoders answers better, by its mean."""
         sign = -1 if self.metric in ERRORS else 1
         return max(MASKINGS, key=lambda name: sign * summarise(self.scores[name]).mean)
 
@@ -76,15 +94,22 @@ class Comparison:
         return self.folder / run_name(MASKINGS[self.best], min(self.scores[self.best]))
 
     def doubt(self) -> str | None:
-        """Say what the best encoder is not known to beat, though it costs no pretraining."""
-        found = {name: self.difference(self.best, name) for name in (NONE, RAW)}
-        rivals = [n for n, one in found.items() if one is None or one.verdict != "better"]
+        """Say what the better encoder is not known to beat, though it costs no pretraining."""
+        rivals = [name for name in (NONE, RAW) if not self._is_better(self.best, name)]
         if not rivals:
             return None
-        return (
-            f"pretraining has not been shown to help here: {self.best}, the best, is not told to "
-            f"be better than {listed(rivals)}"
+        told = (
+            f"{self.best}, the better of the two encoders, is not told to be better than "
+            f"{listed(rivals)}"
         )
+        # The other encoder, or the embedding beside other features, may have been told to help.
+        if any(self._is_better(*pair) for pair in self._pairs):
+            return told
+        return f"pretraining has not been shown to help here: {told}"
+
+    def _is_better(self, one: str, other: str) -> bool:
+        found = self.difference(one, other)
+        return found is not None and found.verdict == "better"
 
     def _verdict(self, one: str, other: str) -> str:
         found = self.difference(one, other)
@@ -109,7 +134,9 @@ class Comparison:
             "task": self.task.model_dump(mode="json"),
             "metric": self.metric,
             "rows": self.rows,
+            "unlabelled": self.unlabelled,
             "overlap": self.overlap,
+            "shared": self.shared,
             "scores": {
                 name: {"by_seed": scores, **summarise(scores)._asdict()}
                 for name, scores in self.scores.items()

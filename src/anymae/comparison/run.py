@@ -11,6 +11,7 @@ import logging
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from itertools import combinations
 from pathlib import Path
 
 import numpy as np
@@ -18,7 +19,17 @@ import torch
 
 from anymae.comparison.baseline import Features, read_baseline
 from anymae.comparison.result import GUIDED, JOINED, MASKINGS, NONE, RAW, Comparison, run_name
-from anymae.comparison.study import TEST_SHARE, Study, judge, labelling, open_study, require_judges
+from anymae.comparison.study import (
+    TEST_SHARE,
+    Study,
+    judge,
+    labelling,
+    open_study,
+    require_judges,
+    tell_judges,
+    tell_only_validate,
+)
+from anymae.data.batch import IntArray
 from anymae.data.frame import Frame
 from anymae.errors import ConfigError, DataError
 from anymae.metrics import HEADLINE
@@ -30,11 +41,15 @@ from anymae.training.pretrain import shorthands
 from anymae.training.progress import Report
 from anymae.training.resolve import resolve_job
 from anymae.training.session import make_model
+from anymae.training.targets import FEW
 
 logger = logging.getLogger(__name__)
 
 VARIED = ("masking.kind", "training.seed")
 """Settings in which the runs differ."""
+
+ONE_PART = 0.5
+"""Test parts of seeds that share more than this, on average, count as one part."""
 
 
 def compare(
@@ -96,6 +111,7 @@ def compare(
     study.claim()
     for note in notes:
         logger.info("%s", note)
+    _tell_rows(study, trials, num_labels)
     return _compare(study, trials, own, progress)
 
 
@@ -109,6 +125,8 @@ class _Trial:
     """Those that are fitted to (`train`) and those that test (`valid`)."""
     pool: Frame
     """Rows to pretrain on: all but those of the test part."""
+    unlabelled: int
+    """Of these, those without a label."""
 
 
 def _draw(study: Study, asked: FinetuneConfig, seed: int) -> _Trial:
@@ -122,7 +140,20 @@ def _draw(study: Study, asked: FinetuneConfig, seed: int) -> _Trial:
     fitted = np.union1d(labelled.train, labelled.valid)
     rows = labelled._replace(train=fitted, valid=test)
     check_weights(rows._replace(valid=fitted[:0]))
-    return _Trial(seed, task, rows, study.pool(seed))
+    pretrained = np.setdiff1d(np.arange(len(dataset)), parts.test)
+    unlabelled = int(np.isnan(rows.targets[pretrained]).all(1).sum())
+    return _Trial(seed, task, rows, study.pool(seed), unlabelled)
+
+
+def _tell_rows(study: Study, trials: Sequence[_Trial], num_labels: int | None) -> None:
+    """Warn, once for all seeds, of rows that have less of a part than may be expected."""
+    tell_only_validate(study, num_labels)
+    judges = min((trial.rows.valid for trial in trials), key=len)
+    if len(judges) >= FEW:
+        # A class that the rows of one seed lack may be among those of another.
+        judges = np.unique(np.concatenate([trial.rows.valid for trial in trials]))
+    first = trials[0]
+    tell_judges(study, first.rows._replace(valid=judges), first.task, "test")
 
 
 def _compare(
@@ -145,18 +176,42 @@ def _compare(
             scores.setdefault(name, {})[trial.seed] = score
     first = trials[0]
     fitted, test = first.rows.train, first.rows.valid
-    redrawn = any(not np.array_equal(trial.rows.valid, test) for trial in trials)
+    shared, overlap = _in_common([trial.rows.valid for trial in trials])
     result = Comparison(
         task=first.task,
         metric=HEADLINE[first.task.type],
         rows={"pretrained": len(first.pool), "fitted": len(fitted), "test": len(test)},
         scores=scores,
-        overlap=TEST_SHARE / (1 - TEST_SHARE) if redrawn else 0.0,
+        overlap=overlap,
         folder=study.out,
         seconds=round(time.perf_counter() - started, 2),
+        shared=shared,
+        unlabelled=first.unlabelled,
     )
     study.write(result.to_json())
     return result
+
+
+def _in_common(tests: Sequence[IntArray]) -> tuple[int, float]:
+    """Return how many test rows two seeds share, on average, and `Comparison.overlap`."""
+    pairs = [
+        (len(np.intersect1d(one, other)), (len(one) * len(other)) ** 0.5)
+        for one, other in combinations(tests, 2)
+    ]
+    if not pairs:
+        return 0, 0.0
+    shared = int(np.mean([common for common, _ in pairs]))
+    share = float(np.mean([common / size for common, size in pairs]))
+    # Means over test parts are correlated by the share r of rows that these have in common, and
+    # the standard error of seeds so correlated is wider by sqrt(1 + seeds * r / (1 - r)). Rows
+    # drawn at random share `TEST_SHARE`, the factor of Nadeau and Bengio; no less is taken, as
+    # seeds share rows to train on too. Where most rows stay, the spread over seeds is that of
+    # trainings and says next to nothing of other rows; a factor that grows without bound as the
+    # last row stays would make it up. There the rows are given, as those of a named part are.
+    if share > ONE_PART:
+        return shared, 0.0
+    share = max(share, TEST_SHARE)
+    return shared, share / (1 - share)
 
 
 def _features(

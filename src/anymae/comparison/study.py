@@ -6,7 +6,7 @@ import logging
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -18,7 +18,7 @@ from anymae.config import DataConfig, Recipe, parse
 from anymae.data.batch import IntArray
 from anymae.data.dataset import Dataset, open_data
 from anymae.data.frame import Frame
-from anymae.data.splits import given_parts, split_rows
+from anymae.data.splits import given_parts, named_parts, split_rows
 from anymae.errors import DataError, FolderError
 from anymae.files import read_json, require_free, require_writable, write_json
 from anymae.hub import Model, load
@@ -41,7 +41,7 @@ from anymae.training.resolve import (
     resolved_recipe,
     steps_of,
 )
-from anymae.training.targets import read_weights
+from anymae.training.targets import NAME_MORE, read_weights, tell_few
 
 logger = logging.getLogger(__name__)
 
@@ -274,6 +274,49 @@ def require_judges(labelled: Labelled, task: TaskConfig, index: IntArray, part: 
     ranked = task.type in ("binary", "multilabel")
     if ranked and not (np.nanmin(truth, 0) < np.nanmax(truth, 0)).any():
         raise DataError(f"the {len(index):,} {part} rows have one class; name others with --split")
+
+
+def tell_judges(
+    study: Study,
+    labelled: Labelled,
+    task: TaskConfig,
+    part: Literal["valid", "test"],
+    num_labels: int | None = None,
+) -> None:
+    """Warn where hardly any rows judge, or a class has none.
+
+    Args:
+        study: Says how rows were divided.
+        labelled: Rows with their targets; those of `valid` judge.
+        task: What is predicted.
+        part: Which rows these are.
+        num_labels: How many labels they were drawn from, if from a number of them.
+    """
+    parts, judges = named_parts(study.dataset.rows), labelled.valid
+    is_named = parts is not None and len(getattr(parts, part)) > 0
+    weights = read_weights(labelled.dataset)
+    tell_few(
+        task,
+        labelled.targets[judges],
+        np.ones(len(judges)) if weights is None else weights[judges],
+        part,
+        # A number of labels is drawn with classes in proportion already.
+        drawn=num_labels is None and not is_named and study.config.split_by != "stratified",
+        resampled=False,
+        more=NAME_MORE if num_labels is None else "ask for more with --n-labels",
+    )
+
+
+def tell_only_validate(study: Study, num_labels: int | None) -> None:
+    """Warn of validation rows that the data name, where a number of labels leaves them out."""
+    parts = named_parts(study.dataset.rows)
+    if num_labels is not None and parts is not None and len(parts.valid):
+        logger.warning(
+            "the %s validation rows that the data name take no part in the fit, as the %s labels "
+            "that are asked for are drawn from the training rows; they only choose the weights "
+            "of each run",
+            f"{len(parts.valid):,}", f"{num_labels:,}",
+        )  # fmt: skip
 
 
 def judge(

@@ -74,6 +74,12 @@ def label(
     # Rows without a label say nothing here, where nothing is pretrained on.
     labels = read_labels(dataset, dataset.roles.target)
     parts = draw_parts(dataset, data_config, config, seed=seed, among=_known(labels))
+    if config.num_labels is not None and len(parts.valid):
+        logger.warning(
+            "the %s validation rows that the data name have no part in this: the %s labels "
+            "that are asked for are drawn from the training rows",
+            f"{len(parts.valid):,}", f"{config.num_labels:,}",
+        )  # fmt: skip
     return label_parts(dataset, parts, config, seed=seed, labels=labels)
 
 
@@ -136,12 +142,6 @@ def label_parts(
         refuse_names(task, len(train) + len(valid) + len(test))
     truth = encode_labels(task, labels)
     if config.num_labels is not None:
-        if len(parts.valid):
-            logger.warning(
-                "the %s validation rows that the data name have no part in this: the %s labels "
-                "that are asked for are drawn from the training rows",
-                f"{len(parts.valid):,}", f"{config.num_labels:,}",
-            )  # fmt: skip
         train, valid = _draw_labels(
             task,
             truth,

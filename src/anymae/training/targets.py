@@ -33,6 +33,7 @@ LARGEST = float(np.finfo(np.float32).max)
 
 FEW = 10
 """Fewer rows than these judge nothing."""
+NAME_MORE = "name more with --split, --valid or --test"
 
 FEWEST_COMPARED, ALIKE = 5, 0.95
 """Rows by which strings can be said to be as long as their rows, and the share that has to be."""
@@ -189,7 +190,16 @@ def tell_absent(task: TaskConfig, truth: Array, train: IntArray) -> None:
         )  # fmt: skip
 
 
-def tell_few(task: TaskConfig, truth: Array, weights: Array, part: str, *, drawn: bool) -> None:
+def tell_few(
+    task: TaskConfig,
+    truth: npt.NDArray[np.floating],
+    weights: Array,
+    part: str,
+    *,
+    drawn: bool,
+    resampled: bool = True,
+    more: str = NAME_MORE,
+) -> None:
     """Warn where so few rows judge that hardly anything can be told, or a class has none.
 
     Args:
@@ -198,13 +208,15 @@ def tell_few(task: TaskConfig, truth: Array, weights: Array, part: str, *, drawn
         weights: `(R,)`.
         part: What to call these rows.
         drawn: Whether they were drawn, and regardless of their classes.
+        resampled: Whether they are resampled for intervals.
+        more: How there would be more of them.
     """
     known = ~np.isnan(truth).all(1) & (weights != 0)
     count, said, ways = int(known.sum()), [], []
     if count < FEW:
-        narrow = ", and their intervals are too narrow" * (count > 1)
+        narrow = ", and their intervals are too narrow" * (resampled and count > 1)
         said.append(f"so few tell little{narrow}")
-        ways.append("name more with --split, --valid or --test")
+        ways.append(more)
     # Of many classes some have no row that judges, however the rows are divided.
     few = task.type in ("binary", "multiclass") and len(task.classes) <= MOST_CLASSES
     if few and count and (absent := _absent(task, truth[known, 0])):
@@ -218,7 +230,7 @@ def tell_few(task: TaskConfig, truth: Array, weights: Array, part: str, *, drawn
         logger.warning("judged on %s (%s): %s", counted(count, "row"), part, "; ".join(said + ways))
 
 
-def _absent(task: TaskConfig, numbers: Array) -> list[str]:
+def _absent(task: TaskConfig, numbers: npt.NDArray[np.floating]) -> list[str]:
     return [task.classes[one] for one in np.setdiff1d(np.arange(len(task.classes)), numbers)]
 
 
