@@ -305,7 +305,6 @@ def _infer_type(known: Labels) -> TaskType:
 
 
 def _refuse_classes(known: Labels) -> None:
-    """Only a single target can be a class by name."""
     strings = {n: of for n, of in known.items() if pa.types.is_large_string(of.type)}
     for name, column in strings.items():
         words = column.filter(as_numbers(column).is_null())
