@@ -300,7 +300,7 @@ def test_evaluate_shows_targets_and_groups_and_stores_what_it_found(
     assert outcome.status == 0, outcome.err
     heads = [line.replace("┃", " ").split() for line in outcome.out.splitlines() if "┃" in line]
     names = ["rmse", "mae", "r2", "spearman"]
-    assert heads == [["target", *names], ["group", *names]]
+    assert heads == [["target", *names], ["group", "rows", *names]]
     first = [line.split("│")[1].strip() for line in outcome.out.splitlines() if "│" in line]
     assert first == ["all", "y", "z", "g0", "g1"]
     assert "over all targets, rmse and mae in standard deviations" in outcome.out

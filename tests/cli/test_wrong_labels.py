@@ -77,7 +77,7 @@ def test_a_number_of_labels_that_is_too_small(
     data = labelled(tmp_path / "data.csv", list(range(24)))
     words = [verb, *([] if verb == "compare" else [run]), data, "--target", "y", "--n-labels", 0]
     words += [] if verb == "probe" else ["--out", tmp_path / "m"]
-    assert_refused(command, tmp_path, *words, expected="num_labels is 0; it should be greater")
+    assert_refused(command, tmp_path, *words, expected="--n-labels")
 
 
 @pytest.mark.filterwarnings("error")

@@ -573,6 +573,17 @@ def test_bad_targets_are_one_sentence(
     assert not (tmp_path / "m").exists()
 
 
+def test_classes_among_several_targets_are_told_what_to_do(model: MaskedAutoencoder) -> None:
+    income = ["<=50K", ">50K", None] * (COUNT // 3)
+    data = table(y=[1.5, 2.5, 0.5] * (COUNT // 3), income=income)
+    words = "'income' holds '<=50K', and several targets must be numbers or 0 and 1; name one"
+    with pytest.raises(DataError, match=words):
+        finetune(model, data, target=["y", "income"])
+    slip = table(y=[1.5, 2.5, 0.5] * (COUNT // 3), z=["1", "2", "high"] * (COUNT // 3))
+    with pytest.raises(DataError, match="'z' holds 'high', which is no number; repair it"):
+        finetune(model, slip, target=["y", "z"])
+
+
 def test_classes_named_as_long_as_rows_of_one_length_are_classes() -> None:
     rows = ["".join(row) for row in itertools.product("CNO", repeat=3)]
     data = {"smiles": rows, "y": ["yes", "non", "yes"] * 9}

@@ -37,6 +37,7 @@ from anymae.cli.options import (
     TaskFlag,
 )
 from anymae.errors import UserInputError
+from anymae.wording import counted
 
 if TYPE_CHECKING:
     from anymae.comparison.result import Comparison
@@ -66,7 +67,12 @@ def probe(
     compute_flags: ComputeFlags,
     num_labels: Annotated[
         int | None,
-        Option("--n-labels", metavar="N", help="Fit to N labels; a fifth judges if no rows test."),
+        Option(
+            "--n-labels",
+            metavar="N",
+            min=4,
+            help="Fit to N labels; a fifth judges if no rows test.",
+        ),
     ] = None,
     reading: Annotated[
         list[ReadingName] | None,
@@ -179,7 +185,7 @@ def compare(
         int, Option(metavar="K", min=1, help="Repetitions, with seeds 0 to K - 1.")
     ] = 5,
     num_labels: Annotated[
-        int | None, Option("--n-labels", metavar="N", help="Fit to N labels only.")
+        int | None, Option("--n-labels", metavar="N", min=4, help="Fit to N labels only.")
     ] = None,
     task: TaskFlag = None,
     json: JsonFlag = False,
@@ -218,7 +224,7 @@ def compare(
 
 
 def _show_comparison(found: "Comparison", data: str, seeds: int) -> None:
-    show_task(found.task, found.rows, f"; {seeds} seeds")
+    show_task(found.task, found.rows, f"; {counted(seeds, 'seed')}")
     unlabelled = f", {found.unlabelled:,} without labels among them" if found.unlabelled else ""
     typer.echo(
         f"pretrained on the {found.rows['pretrained']:,} rows of {data} that do not test"

@@ -215,7 +215,7 @@ def finetune(
     task: TaskFlag = None,
     num_labels: Annotated[
         int | None,
-        Option("--n-labels", metavar="N", help="Take N labels, of which a fifth validates."),
+        Option("--n-labels", metavar="N", min=4, help="Take N labels, of which a fifth validates."),
     ] = None,
     seeds: Annotated[int, Option(min=1, help="Models to train; several answer together.")] = 1,
     setting: Annotated[
@@ -283,7 +283,7 @@ def tune(
     trials: Annotated[int, Option(metavar="K", min=1, help="Pretraining runs.")] = 20,
     task: TaskFlag = None,
     num_labels: Annotated[
-        int | None, Option("--n-labels", metavar="N", help="Use N labels only.")
+        int | None, Option("--n-labels", metavar="N", min=4, help="Use N labels only.")
     ] = None,
     seed: Annotated[int, Option(min=0, max=LARGEST_SEED, help="Rows, trials, weights, masks.")] = 0,
     json: JsonFlag = False,

@@ -52,6 +52,10 @@ TEST_SHARE = 0.2
 READING: Reading = "layers"
 
 
+HASHES = {"data": "the data differ", "kept": "the rows that are kept, or their parts, differ"}
+"""What is compared as a whole, and how it is told."""
+
+
 @dataclass(frozen=True)
 class Study:
     """What is studied, and where the runs are kept."""
@@ -139,7 +143,10 @@ class Study:
         asked, result = stored.get("asked"), stored.get("result")
         if not isinstance(asked, dict) or not isinstance(result, dict | None):
             raise self.damaged()
-        found = differing(asked, self.asked)
+        now = self.asked
+        found = [words for name, words in HASHES.items() if asked.get(name) != now[name]]
+        one, two = ({k: v for k, v in of.items() if k not in HASHES} for of in (asked, now))
+        found += differing(one, two)
         if found:
             raise FolderError(
                 f"{path} is of other data or settings ({'; '.join(found[:3])}); name a new "

@@ -99,7 +99,10 @@ def _about_inputs(found: Inspection) -> Iterator[str]:
         yield f"missing: {found.invalid_inputs:,} inputs"
     for column in found.columns[:MOST_NAMED]:
         facts = [column.type, column.method]
-        facts += [f"{column.categories} categories"] if column.categories else []
+        categories = column.categories
+        facts += (
+            [f"{categories:,} categor{'y' if categories == 1 else 'ies'}"] if categories else []
+        )
         facts += [f"{column.missing:,} missing"] if column.missing else []
         facts += ["constant"] if column.constant else []
         yield f"column {column.name}: {', '.join(facts)}"

@@ -209,7 +209,9 @@ def refuse_sizes(recipe: Recipe) -> None:
     """
     for name in ("preset", "encoder", "decoder") if recipe.init is not None else ():
         if getattr(recipe, name):
-            raise ConfigError(f"--init {recipe.init} brings its own sizes; leave out {name}")
+            raise ConfigError(
+                f"the run to begin with, {recipe.init}, brings its own sizes; leave out {name}"
+            )
 
 
 def _open_like(data: object, settings: DataConfig, started: Origin, seed: int) -> Dataset:

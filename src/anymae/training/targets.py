@@ -301,6 +301,7 @@ def _only_classes(type: TaskType, known: Labels) -> tuple[str, ...]:  # noqa: A0
 
 def _infer_type(known: Labels) -> TaskType:
     if len(known) > 1:
+        _refuse_classes(known)
         yes_no = all(set(column.unique().to_pylist()) <= {0, 1} for column in known.values())
         return "multilabel" if yes_no else "regression"
     ((name, column),) = known.items()
@@ -313,6 +314,17 @@ def _infer_type(known: Labels) -> TaskType:
     kinds = (pa.types.is_floating, pa.types.is_integer, pa.types.is_timestamp)
     numeric = any(is_kind(column.type) for is_kind in kinds)
     return "regression" if numeric and count > MOST_CLASSES else "multiclass"
+
+
+def _refuse_classes(known: Labels) -> None:
+    strings = {n: of for n, of in known.items() if pa.types.is_large_string(of.type)}
+    for name, column in strings.items():
+        words = column.filter(as_numbers(column).is_null())
+        if 2 * len(words) >= len(column):
+            raise DataError(
+                f"target {name!r} holds {words[0].as_py()!r}, and several targets must be numbers "
+                "or 0 and 1; name one target, or write the classes as 0 and 1"
+            )
 
 
 def _refuse_words_among_numbers(name: str, column: pa.Array) -> None:

@@ -19,6 +19,7 @@ from anymae.data.batch import Arrays, IntArray
 from anymae.data.frame import Frame
 from anymae.data.kinds.base import KINDS, BadRows, Statistics, blocks, sample
 from anymae.data.roles import Roles
+from anymae.wording import counted
 
 _IS_SPACE = np.isin(np.arange(256), np.frombuffer(b" \t\n\r\v\f", np.uint8))
 
@@ -62,7 +63,7 @@ class ByteRows:
         self.longest = int(self.lengths.max(initial=0))
         empty = np.flatnonzero(self.lengths == 0)
         self.bad = (BadRows("is empty or missing", empty),) if len(empty) else ()
-        note = f"surrounding white space was stripped from {stripped:,} rows"
+        note = f"surrounding white space was stripped from {counted(stripped, 'row')}"
         self.notes = (note,) if stripped else ()
 
     def _measure(self, chunk: Chunk) -> int:
