@@ -7,9 +7,13 @@ import numpy as np
 import pytest
 
 import anymae
-from anymae import tuning
-from anymae.comparison import run
+from anymae import comparison, tuning
+from anymae.benchmark.statistics import summarise
+from anymae.cli import main
+from anymae.comparison import Comparison, run
+from anymae.comparison.result import GUIDED, JOINED, NONE, RANDOM, RAW
 from anymae.config import DataConfig
+from anymae.task import TaskConfig
 from studies import COUNT, TINY, table
 
 VERBS = ("compare", "tune")
@@ -110,3 +114,78 @@ def test_validation_rows_that_are_not_fitted_to_are_told_once(
         "the 10 validation rows that the data name take no part in the fit, as the 20 labels that "
         "are asked for are drawn from the training rows; they only choose the weights of each run"
     ]
+
+
+def by_hand(scores: dict[str, list[float]], **more: Any) -> Comparison:
+    """What a comparison of three seeds found, where guided pretraining is no better than none."""
+    made = {GUIDED: [3.0, 2.0, 3.0], RANDOM: [3.1, 2.0, 3.2], NONE: [3.1, 1.9, 2.9]}
+    made = {**made, RAW: [2.0, 1.9, 2.0], RAW + JOINED: [2.1, 1.9, 2.0], **scores}
+    by_seed = {name: dict(enumerate(values)) for name, values in made.items()}
+    task = TaskConfig(type="regression", targets=("y",), mean=(0.0,), std=(1.0,))
+    rows = {"pretrained": 48, "fitted": 40, "test": 12}
+    return Comparison(task, "rmse", rows, by_seed, 0.0, Path("runs"), 0.0, **more)
+
+
+DENIED = "pretraining has not been shown to help here: "
+
+
+@pytest.mark.parametrize(
+    ("scores", "denied"),
+    [
+        ({}, True),
+        # Guided pretraining helps over none, and random pretraining has the better mean.
+        ({NONE: [4.1, 3.0, 4.0], RANDOM: [1.0, 0.0, 4.0]}, False),
+        ({NONE: [4.1, 3.0, 4.0]}, False),
+        ({RANDOM: [4.1, 3.0, 4.0]}, False),
+        ({RAW + JOINED: [1.0, 0.8, 0.9]}, False),
+    ],
+)
+def test_the_last_sentence_denies_no_verdict(scores: dict[str, list[float]], denied: bool) -> None:
+    found = by_hand(scores)
+    assert any(" helps by " in words for words in found.verdicts()) != denied
+    doubt = found.doubt()
+    assert doubt is not None
+    assert doubt.startswith(DENIED) == denied
+    assert f"{found.best}, the better of the two encoders, is not told to be better" in doubt
+    assert "the best" not in doubt
+
+
+@pytest.mark.parametrize("unlabelled", [0, 1200])
+def test_compare_prints_what_intervals_are_about_and_which_rows_have_no_label(
+    unlabelled: int, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    found = by_hand({}, shared=9, unlabelled=unlabelled)
+    monkeypatch.setattr(comparison, "compare", lambda *words, **keywords: found)
+    assert main(["compare", "a.csv", "--target", "y"]) == 0
+    printed = capsys.readouterr().out
+    told = "pretrained on the 48 rows of a.csv that do not test"
+    assert told + ", 1,200 without labels among them" * bool(unlabelled) + "\n" in printed
+    assert printed.splitlines()[-1].startswith("two seeds have 9 of 12 test rows in common: ")
+
+
+def test_rows_without_labels_are_counted_where_they_are_pretrained_on(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    trials: list[Any] = []
+    monkeypatch.setattr(run, "_compare", lambda study, found, *words: trials.extend(found))
+    data = table(part=parts(48, 0, 12))
+    y = [None if row in (3, 4, 50) else value for row, value in enumerate(data["y"].to_pylist())]
+    data = data.set_column(1, "y", [y])
+    config = DataConfig(split="part")
+    anymae.compare(data, target="y", out=tmp_path / "c", seeds=1, num_labels=20, preset="tiny",
+                   data_config=config)  # fmt: skip
+    assert [(len(one.pool), one.unlabelled) for one in trials] == [(48, 2)]
+
+
+@pytest.mark.parametrize(
+    ("values", "shown"),
+    [
+        ([1.055, 1.055 + 5e-8], "1.055 ± 0"),
+        ([-1.055, -1.055 - 5e-8], "-1.055 ± 0"),
+        ([1.055, 1.057], "1.056 ± 0.0014"),
+        ([0.0, 0.0], "0 ± 0"),
+        ([1.055], "1.055"),
+    ],
+)
+def test_rounding_is_no_spread(values: list[float], shown: str) -> None:
+    assert str(summarise(dict(enumerate(values)))) == shown

@@ -13,6 +13,8 @@ from scipy import optimize, stats
 CONFIDENCE, POWER = 0.95, 0.8
 ROUNDING = 1e-12
 """A deviation below this share of the values is that of equal differences."""
+SINGLE = 1e-6
+"""A deviation of at most this share of the mean is rounding in single precision."""
 
 
 class Summary(NamedTuple):
@@ -24,8 +26,11 @@ class Summary(NamedTuple):
     """Sample standard deviation; `None` for a single seed."""
 
     def __str__(self) -> str:
-        """Return `0.8123 ± 0.01`."""
-        return f"{self.mean:.4g}" + ("" if self.deviation is None else f" ± {self.deviation:.2g}")
+        """Return `0.8123 ± 0.01`; a deviation that single precision explains is shown as 0."""
+        if self.deviation is None:
+            return f"{self.mean:.4g}"
+        spread = self.deviation if self.deviation > SINGLE * abs(self.mean) else 0.0
+        return f"{self.mean:.4g} ± {spread:.2g}"
 
 
 class Difference(NamedTuple):

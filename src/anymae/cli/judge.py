@@ -219,9 +219,10 @@ def compare(
 
 def _show_comparison(found: "Comparison", data: str, seeds: int) -> None:
     show_task(found.task, found.rows, f"; {seeds} seeds")
+    unlabelled = f", {found.unlabelled:,} without labels among them" if found.unlabelled else ""
     typer.echo(
-        f"pretrained on the {found.rows['pretrained']:,} rows of {data} that do not test, those "
-        "without labels among them"
+        f"pretrained on the {found.rows['pretrained']:,} rows of {data} that do not test"
+        f"{unlabelled}"
     )
     columns = ["features", f"{found.metric} ± sd", "gain over none", "gain over random"]
     show_table(columns, found.table())

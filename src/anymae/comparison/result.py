@@ -41,6 +41,8 @@ class Comparison:
     seconds: float
     shared: int = 0
     """Test rows that two seeds have in common, on average; 0 with one seed."""
+    unlabelled: int = 0
+    """Rows of the first seed that are pretrained on and have no label."""
 
     def difference(self, features: str, other: str) -> Difference | None:
         """Return what features are better by than others, seed by seed; `None` for one seed."""
@@ -61,11 +63,15 @@ class Comparison:
             lines.append([name, str(summarise(scores)), *over])
         return lines
 
+    @property
+    def _pairs(self) -> list[tuple[str, str]]:
+        """What verdicts are about."""
+        pairs = [(GUIDED, other) for other in (NONE, RANDOM, RAW)]
+        return pairs + [(n, n.removesuffix(JOINED)) for n in self.scores if n.endswith(JOINED)]
+
     def verdicts(self) -> list[str]:
         """Say what helps, in sentences."""
-        pairs = [(GUIDED, other) for other in (NONE, RANDOM, RAW)]
-        pairs += [(n, n.removesuffix(JOINED)) for n in self.scores if n.endswith(JOINED)]
-        return [self._verdict(*pair) for pair in pairs]
+        return [self._verdict(*pair) for pair in self._pairs]
 
     def scope(self) -> str | None:
         """Say what intervals are about, where they are not about other rows."""
@@ -78,7 +84,7 @@ class Comparison:
 
     @property
     def best(self) -> str:
-        """Which of the pretrained encoders answers best, by its mean."""
+        """Which of the two pretrained encoders answers better, by its mean."""
         sign = -1 if self.metric in ERRORS else 1
         return max(MASKINGS, key=lambda name: sign * summarise(self.scores[name]).mean)
 
@@ -88,15 +94,22 @@ class Comparison:
         return self.folder / run_name(MASKINGS[self.best], min(self.scores[self.best]))
 
     def doubt(self) -> str | None:
-        """Say what the best encoder is not known to beat, though it costs no pretraining."""
-        found = {name: self.difference(self.best, name) for name in (NONE, RAW)}
-        rivals = [n for n, one in found.items() if one is None or one.verdict != "better"]
+        """Say what the better encoder is not known to beat, though it costs no pretraining."""
+        rivals = [name for name in (NONE, RAW) if not self._is_better(self.best, name)]
         if not rivals:
             return None
-        return (
-            f"pretraining has not been shown to help here: {self.best}, the best, is not told to "
-            f"be better than {listed(rivals)}"
+        told = (
+            f"{self.best}, the better of the two encoders, is not told to be better than "
+            f"{listed(rivals)}"
         )
+        # The other encoder, or the embedding beside other features, may have been told to help.
+        if any(self._is_better(*pair) for pair in self._pairs):
+            return told
+        return f"pretraining has not been shown to help here: {told}"
+
+    def _is_better(self, one: str, other: str) -> bool:
+        found = self.difference(one, other)
+        return found is not None and found.verdict == "better"
 
     def _verdict(self, one: str, other: str) -> str:
         found = self.difference(one, other)
@@ -121,6 +134,7 @@ class Comparison:
             "task": self.task.model_dump(mode="json"),
             "metric": self.metric,
             "rows": self.rows,
+            "unlabelled": self.unlabelled,
             "overlap": self.overlap,
             "shared": self.shared,
             "scores": {

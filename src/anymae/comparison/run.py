@@ -125,6 +125,8 @@ class _Trial:
     """Those that are fitted to (`train`) and those that test (`valid`)."""
     pool: Frame
     """Rows to pretrain on: all but those of the test part."""
+    unlabelled: int
+    """Of these, those without a label."""
 
 
 def _draw(study: Study, asked: FinetuneConfig, seed: int) -> _Trial:
@@ -138,7 +140,9 @@ def _draw(study: Study, asked: FinetuneConfig, seed: int) -> _Trial:
     fitted = np.union1d(labelled.train, labelled.valid)
     rows = labelled._replace(train=fitted, valid=test)
     check_weights(rows._replace(valid=fitted[:0]))
-    return _Trial(seed, task, rows, study.pool(seed))
+    pretrained = np.setdiff1d(np.arange(len(dataset)), parts.test)
+    unlabelled = int(np.isnan(rows.targets[pretrained]).all(1).sum())
+    return _Trial(seed, task, rows, study.pool(seed), unlabelled)
 
 
 def _tell_rows(study: Study, trials: Sequence[_Trial], num_labels: int | None) -> None:
@@ -182,6 +186,7 @@ def _compare(
         folder=study.out,
         seconds=round(time.perf_counter() - started, 2),
         shared=shared,
+        unlabelled=first.unlabelled,
     )
     study.write(result.to_json())
     return result
