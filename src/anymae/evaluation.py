@@ -33,7 +33,8 @@ from anymae.metrics import IN_UNITS, Estimate, Measured, columns_of, confusion, 
 from anymae.predictor import Ensemble, Predictor, members_of
 from anymae.recipes import DataSettings, data_settings
 from anymae.task import TaskConfig
-from anymae.training.targets import encode_labels, read_labels, read_weights, tell_few
+from anymae.training.judges import tell_few
+from anymae.training.targets import encode_labels, read_labels, read_weights
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

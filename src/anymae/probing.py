@@ -37,9 +37,10 @@ from anymae.model import MaskedAutoencoder
 from anymae.nn.initial import initialise
 from anymae.recipes import DataSettings, data_settings
 from anymae.task import FinetuneConfig, TaskConfig, TaskType
+from anymae.training.judges import tell_few
 from anymae.training.labelling import Labelled, check_weights, label
 from anymae.training.linear import MANY_CLASSES, fit_linear
-from anymae.training.targets import encode_labels, read_labels, read_weights, tell_few
+from anymae.training.targets import encode_labels, read_labels, read_weights
 
 logger = logging.getLogger(__name__)
 

@@ -15,9 +15,9 @@ from anymae.errors import ConfigError, DataError
 from anymae.inference.compute import ComputeConfig
 from anymae.probing import Judge, _all_features, probe, raw_features
 from anymae.task import TaskConfig
+from anymae.training.judges import tell_few
 from anymae.training.labelling import Labelled
 from anymae.training.linear import STRENGTHS, _folds, fit_each, fit_linear
-from anymae.training.targets import tell_few
 from models import pretrained, strings
 
 NUMBERS = TaskConfig(type="regression", targets=("a", "b"), mean=(0.0,) * 2, std=(1.0,) * 2)

@@ -31,6 +31,7 @@ from anymae.recipes import apply_settings, load_recipe
 from anymae.task import FinetuneConfig, TaskConfig, TaskType
 from anymae.training.folder import RECIPE, RunFolder
 from anymae.training.identity import unlike
+from anymae.training.judges import NAME_MORE, tell_few
 from anymae.training.labelling import Labelled
 from anymae.training.pretrain import part_of_more, pretrain
 from anymae.training.progress import Report, Tally
@@ -41,7 +42,7 @@ from anymae.training.resolve import (
     resolved_recipe,
     steps_of,
 )
-from anymae.training.targets import NAME_MORE, read_weights, tell_few
+from anymae.training.targets import read_weights
 
 logger = logging.getLogger(__name__)
 

@@ -17,6 +17,7 @@ from anymae.data.dataset import Dataset
 from anymae.data.splits import Parts, row_groups, split_rows
 from anymae.errors import DataError
 from anymae.task import FinetuneConfig, TaskConfig
+from anymae.training.judges import tell_absent
 from anymae.training.targets import (
     Labels,
     encode_labels,
@@ -25,7 +26,6 @@ from anymae.training.targets import (
     read_weights,
     refuse_names,
     standardise,
-    tell_absent,
 )
 
 logger = logging.getLogger(__name__)
