@@ -36,12 +36,12 @@ from anymae.metrics import HEADLINE
 from anymae.probing import raw_features
 from anymae.recipes import DataSettings, apply_settings, data_settings, flat_settings
 from anymae.task import FinetuneConfig, TaskConfig, TaskType
+from anymae.training.judges import FEW
 from anymae.training.labelling import Labelled, check_weights, draw_parts, label_parts
 from anymae.training.pretrain import shorthands
 from anymae.training.progress import Report
 from anymae.training.resolve import resolve_job
 from anymae.training.session import make_model
-from anymae.training.targets import FEW
 
 logger = logging.getLogger(__name__)
 
