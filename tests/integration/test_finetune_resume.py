@@ -413,11 +413,11 @@ def test_what_is_damaged_is_named_and_computed_again(
     part: str, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     # At the high rate the look after six steps is not the best one.
-    case = {"config": {"readout": {"kind": "mean"}, "learning_rates": (3e-1,)}}
+    case = {"config": {"readout": {"kind": "mean"}, "learning_rates": (1e-1,)}}
     tuned(tmp_path / "uncut", **case)
     with pytest.raises(Cut):
         tuned(tmp_path / "cut", progress=cut_at(7), **case)
-    rate = tmp_path / "cut/trainings/seed-0-rate-0.3"
+    rate = tmp_path / "cut/trainings/seed-0-rate-0.1"
     steps = sorted(rate.glob("step-*"))
     assert len(steps) == 2, "this test needs a best look that is not the last one"
     folder = {"left": rate.with_name("seed-0-head") / "left", "step": steps[1], "best": steps[0]}

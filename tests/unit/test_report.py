@@ -449,7 +449,7 @@ def test_a_report_tells_how_a_run_was_trained_and_ended(tmp_path: Path) -> None:
     ]
     page = write_report(runs[:1]).read_text()
     assert "How it ended" in page and "<td>training.steps</td><td>2</td>" in page
-    assert f"<td>data.path</td><td>{data}</td>" in page and 'alt=""' not in page
+    assert f"<td>data.path</td><td>{data.name}</td>" in page and 'alt=""' not in page
     end = read_metrics(runs[0] / "metrics.jsonl")[-1]
     assert f"<td>valid_loss</td><td>{end['valid_loss']:.4g}</td>" in page
     page = write_report(runs, out=tmp_path / "both.html").read_text()

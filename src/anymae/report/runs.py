@@ -163,13 +163,21 @@ def _settings_of(folder: Path, config: dict[str, Any]) -> dict[str, Any]:
         # Masks and decoder of the pretraining have no part in it.
         network = {key: part for key, part in config.items() if key not in ("decoder", "masking")}
         asked = stored_section(folder, "asked")
-        sections = {"data": "data", "finetune": "config", "training": "training"}
-        return _flatten({ours: asked.get(key, {}) for ours, key in sections.items()} | network)
+        data, training = _named(asked.get("data", {})), asked.get("training", {})
+        finetune = asked.get("config", {})
+        return _flatten({"data": data, "finetune": finetune, "training": training, **network})
     if not (folder / RECIPE).exists():
         return _flatten(config)
     recipe = load_recipe(folder / RECIPE)
     data = recipe.data.model_dump(mode="json", exclude_defaults=True)
-    return _flatten({"preset": recipe.preset, "data": data, "training": recipe.training, **config})
+    return _flatten(
+        {"preset": recipe.preset, "data": _named(data), "training": recipe.training, **config}
+    )
+
+
+def _named(data: dict[str, Any]) -> dict[str, Any]:
+    """Name files without their folders: a page may be handed on, and those are nobody's matter."""
+    return data | {key: Path(data[key]).name for key in ("path", "valid", "test") if data.get(key)}
 
 
 def _outcomes(logs: dict[str, list[Entry]]) -> list[Block]:
