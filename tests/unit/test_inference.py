@@ -483,6 +483,14 @@ def test_a_reference_may_be_named_by_its_id(
     score_to_file(model, data, tmp_path / "a.csv", reference="wt", data_config=named)
     found = pd.read_csv(tmp_path / "a.csv")
     np.testing.assert_allclose(found.difference, found.score - found.score[0], atol=1e-5)
+    assert score_to_file(model, text, tmp_path / "c.csv", reference=np.int64(3)).rows == len(text)
+    numbers = pa.table({"smiles": text, "name": np.arange(len(text))[::-1] + 1})
+    told = score_to_file(model, numbers, tmp_path / "d.csv", reference=5, data_config=named).notes
+    assert any(f"row number; of the id 5 is row {len(text) - 5}" in note for note in told)
+    assert pd.read_csv(tmp_path / "d.csv").difference[5] == pytest.approx(0, abs=1e-5)
+    last = len(text)  # no row's number
+    score_to_file(model, numbers, tmp_path / "e.csv", reference=last, data_config=named)
+    assert pd.read_csv(tmp_path / "e.csv").difference[0] == pytest.approx(0, abs=1e-5)
     with pytest.raises(UserInputError, match="rows have the id 'v1'; name the one"):
         score_to_file(model, data, tmp_path / "b.csv", reference="v1", data_config=named)
 

@@ -19,7 +19,7 @@ import pyarrow.csv as csv
 import pyarrow.parquet as pq
 
 from anymae.benchmark.download import ADVICE, download
-from anymae.benchmark.location import LOST, REPLACE, home
+from anymae.benchmark.location import LOST, REPLACE, UNKNOWN, home
 from anymae.benchmark.suite import SUITES
 from anymae.data.sources.base import reading
 from anymae.errors import DataError
@@ -88,12 +88,14 @@ def fetch(
         with told(folder / file, ADVICE):
             _write(content, folder / file)
         logger.info("built %s", folder / file)
-    lost = [file for file in missing if file in LOST]
+    lost: dict[str, list[str]] = {}
+    for file in missing:
+        if file not in RECIPES:
+            lost.setdefault(LOST.get(file, UNKNOWN), []).append(file)
     if lost:
         why = "; ".join(
             f"{listed(of)} ({'each' if len(of) > 1 else 'it'} {reason})"
-            for reason in dict.fromkeys(LOST.values())
-            if (of := [file for file in lost if LOST[file] == reason])
+            for reason, of in lost.items()
         )
         raise DataError(
             f"these cannot be built from public files: {why}; copy them into {folder} or name a "

@@ -14,6 +14,7 @@ REPLACE = "it is damaged or something else: remove it and fetch or copy it again
 """What to do about a file there that cannot be read."""
 MANY = "was put together from several sources"
 PICKLED = "has splits that are published as pickles alone, which nothing here reads"
+UNKNOWN = "is of a suite that does not say how it is made"
 LOST = {
     "chem/chembl_mix/chembl_mix.parquet": MANY,
     "chem/chembench_splits/esol.csv": PICKLED,

@@ -123,7 +123,8 @@ def _leaks(group: Group) -> Iterator[str]:
         for name in ("valid", "test"):
             counts = [int(row[f"{name} in train"]) for row in rows]
             if any(counts):
-                shared.append(f"{from_to(counts)} {name} rows of {task.name}")
+                what = "row" if {*counts} == {1} else "rows"
+                shared.append(f"{from_to(counts)} {name} {what} of {task.name}")
     if shared:
         yield f"Rows that also occur among the labelled training rows: {', '.join(shared)}."
 

@@ -26,18 +26,29 @@ def reference_score(
     Args:
         scores: What scores rows.
         dataset: The rows.
-        reference: The number of one of them in the source, its id, or a string of its own.
+        reference: The number of one of them in the source, its id, or a string of its own. A
+            number that is an id too means the row with that number.
         data_config: Its `too_long` holds for the string, too.
         config: Device and precision.
 
     Returns:
-        The score, and in what a string of its own differs from the training data, in sentences.
+        The score, and what to say of the reference, in sentences: in what a string of its own
+        differs from the training data, or that a number is another row's id.
 
     Raises:
         UserInputError: There is no such row, several have the id, or it has no score.
     """
     notes: tuple[str, ...] = ()
     called = _rows_called(reference, dataset)
+    if not isinstance(reference, str):
+        numbers = dataset.rows.numbers_of(np.arange(len(dataset)))
+        numbered = np.flatnonzero(numbers == reference)
+        if len(numbered) and len(called) and called.tolist() != numbered.tolist():
+            notes = (
+                f"the reference {reference} is taken for a row number; of the id {reference} is "
+                f"row {numbers[called[0]]}",
+            )
+        called = numbered if len(numbered) else called
     if len(called) > 1:
         raise UserInputError(
             f"{len(called):,} rows have the id {reference!r}; name the one that is meant by its "
@@ -83,10 +94,9 @@ def _row_of_its_own(
 
 
 def _rows_called(reference: int | str, dataset: Dataset) -> IntArray:
-    """Return the positions of the rows that have the reference as their number or id."""
-    if isinstance(reference, int):
-        return np.flatnonzero(dataset.rows.numbers_of(np.arange(len(dataset))) == reference)
+    """Return the positions of the rows that have the reference as their id."""
     if dataset.roles.id is None:
         return np.zeros(0, np.int64)
     ids = dataset.column(dataset.roles.id).to_pylist()
-    return np.array([place for place, value in enumerate(ids) if str(value) == reference], np.int64)
+    called = [place for place, value in enumerate(ids) if str(value) == str(reference)]
+    return np.array(called, np.int64)

@@ -188,17 +188,21 @@ def _outcomes(logs: dict[str, list[Entry]]) -> list[Block]:
     if not ends:
         return []
     numbers = [
-        {key: f"{value:.4g}" for key, value in end.items() if isinstance(value, int | float)}
+        {key: _number(value) for key, value in end.items() if isinstance(value, int | float)}
         for end in ends.values()
     ]
     several = len(logs) > 1
     words = [
-        f"{name}: {end['words']}." if several else f"{end['words'].capitalize()}."
+        f"{name}: {end['words']}." if several else f"{end['words'][:1].upper()}{end['words'][1:]}."
         for name, end in ends.items()
         if "words" in end
     ]
     block = _side_by_side("How it ended", list(ends), numbers)
     return [replace(block, text=" ".join(words))]
+
+
+def _number(value: float) -> str:
+    return f"{value:,.0f}" if abs(value) >= 1_000 or value == int(value) else f"{value:.4g}"
 
 
 def _side_by_side(title: str, names: Sequence[str], each: Sequence[dict[str, Any]]) -> Block:
