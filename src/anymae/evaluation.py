@@ -34,7 +34,7 @@ from anymae.predictor import Ensemble, Predictor, members_of
 from anymae.recipes import DataSettings, data_settings
 from anymae.task import TaskConfig
 from anymae.training.judges import tell_few
-from anymae.training.targets import encode_labels, read_labels, read_weights
+from anymae.training.targets import encode_labels, read_labels, weights_of
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -225,8 +225,7 @@ def evaluate_rows(
     if not known.any():
         raise DataError(f"none of the {len(index):,} rows has a value of {', '.join(task.targets)}")
     index, truth = index[known], truth[known]
-    given = read_weights(dataset)
-    weights = np.ones(len(index)) if given is None else given[index]
+    weights = weights_of(dataset, index)
     tell_few(task, truth, weights, part, drawn=False)
     values = compute(Answers(model), dataset, index, config, progress).values
     found = members_of(task, values).mean(0, dtype=np.float64)
@@ -358,9 +357,9 @@ def _by_group(
     names = np.array([unknown if name is None else name for name in named])
     groups, counts = np.unique(names, return_counts=True)
     out, rows = {}, {}
-    for group in groups[np.argsort(-counts, kind="stable")][:MOST_GROUPS]:
-        out[str(group)] = measured(names == group).mean
-        rows[str(group)] = int((names == group).sum())
+    for place in np.argsort(-counts, kind="stable")[:MOST_GROUPS]:
+        group = str(groups[place])
+        out[group], rows[group] = measured(names == group).mean, int(counts[place])
     return _Groups(out, rows, len(groups))
 
 

@@ -21,10 +21,10 @@ import torch
 from sklearn.feature_extraction.text import HashingVectorizer
 from sklearn.neighbors import KNeighborsClassifier, KNeighborsRegressor
 
-from anymae.config import DataConfig, parse
+from anymae.config import parse
 from anymae.data.batch import IntArray, valid_of
 from anymae.data.dataset import Dataset
-from anymae.data.splits import named_parts, row_groups
+from anymae.data.splits import row_groups
 from anymae.errors import ConfigError, DataError
 from anymae.hub import Model
 from anymae.inference.api import open_model
@@ -37,7 +37,7 @@ from anymae.model import MaskedAutoencoder
 from anymae.nn.initial import initialise
 from anymae.recipes import DataSettings, data_settings
 from anymae.task import FinetuneConfig, TaskConfig, TaskType
-from anymae.training.judges import tell_few
+from anymae.training.judges import are_drawn, tell_few
 from anymae.training.labelling import Labelled, check_weights, label
 from anymae.training.linear import MANY_CLASSES, fit_linear
 from anymae.training.targets import encode_labels, read_labels, read_weights
@@ -165,7 +165,7 @@ def probe(
     if not isinstance(model, MaskedAutoencoder) and {*found.targets} & {*model.task.targets}:
         _warn_of_seen(run, dataset, held)
     judge = Judge(rows._replace(train=fitted, valid=held), found, resamples=resamples, seed=seed)
-    judge.tell_few(judged_on, drawn=_are_drawn(judged_on, dataset, data_config, num_labels))
+    judge.tell_few(judged_on, drawn=are_drawn(dataset, judged_on, data_config, num_labels))
     here, index = config or ComputeConfig(), np.r_[fitted, held]
     features = _all_features(model, dataset, index, readings, here, seed, progress)
     results = tuple(judge.all_of(features))
@@ -183,17 +183,6 @@ def _warn_of_seen(run: Model | str | Path, dataset: Dataset, held: IntArray) -> 
             f"{seen:,}",
             f"{len(held):,}",
         )
-
-
-def _are_drawn(part: str, dataset: Dataset, config: DataConfig, num_labels: int | None) -> bool:
-    """Say whether the rows that judge were drawn regardless of their classes.
-
-    A number of labels is drawn with classes in proportion already.
-    """
-    if part != "valid" or num_labels is not None or config.split_by == "stratified":
-        return False
-    named = named_parts(dataset.rows)
-    return named is None or not len(named.valid)
 
 
 def _check_readings(readings: Sequence[str]) -> None:

@@ -31,7 +31,7 @@ from anymae.recipes import apply_settings, load_recipe
 from anymae.task import FinetuneConfig, TaskConfig, TaskType
 from anymae.training.folder import RECIPE, RunFolder
 from anymae.training.identity import unlike
-from anymae.training.judges import NAME_MORE, tell_few
+from anymae.training.judges import NAME_MORE, are_drawn, tell_few
 from anymae.training.labelling import Labelled
 from anymae.training.pretrain import part_of_more, pretrain
 from anymae.training.progress import Report, Tally
@@ -42,7 +42,7 @@ from anymae.training.resolve import (
     resolved_recipe,
     steps_of,
 )
-from anymae.training.targets import read_weights
+from anymae.training.targets import weights_of
 
 logger = logging.getLogger(__name__)
 
@@ -273,10 +273,10 @@ def require_judges(labelled: Labelled, task: TaskConfig, index: IntArray, part: 
     Raises:
         DataError: Their weights add up to nothing, or all have the same class, of every target.
     """
-    weights, truth = read_weights(labelled.dataset), labelled.targets[index]
-    if weights is not None and not weights[index].sum() > 0:
+    weight, truth = weights_of(labelled.dataset, index).sum(), labelled.targets[index]
+    if not weight > 0:
         raise DataError(
-            f"the weights of the {len(index):,} {part} rows add up to {weights[index].sum():g}; "
+            f"the weights of the {len(index):,} {part} rows add up to {weight:g}; "
             "give some of them a weight above 0, or split the rows otherwise"
         )
     ranked = task.type in ("binary", "multilabel")
@@ -300,16 +300,13 @@ def tell_judges(
         part: Which rows these are.
         num_labels: How many labels they were drawn from, if from a number of them.
     """
-    parts, judges = named_parts(study.dataset.rows), labelled.valid
-    is_named = parts is not None and len(getattr(parts, part)) > 0
-    weights = read_weights(labelled.dataset)
+    judges = labelled.valid
     tell_few(
         task,
         labelled.targets[judges],
-        np.ones(len(judges)) if weights is None else weights[judges],
+        weights_of(labelled.dataset, judges),
         part,
-        # A number of labels is drawn with classes in proportion already.
-        drawn=num_labels is None and not is_named and study.config.split_by != "stratified",
+        drawn=are_drawn(study.dataset, part, study.config, num_labels),
         resampled=False,
         more=NAME_MORE if num_labels is None else "ask for more with --n-labels",
     )

@@ -41,7 +41,7 @@ MOST_SECONDS = 20.0
 """What timing may take on a CPU, about; where a batch takes longer, likewise."""
 
 STEP_COST = 3
-"""Time of a step, in those of a forward pass."""
+"""Time of a step, in those of a forward pass; measured: 2.8 at `paper-chemistry`, 1.7 at `tiny`."""
 
 
 @dataclass(frozen=True, kw_only=True)

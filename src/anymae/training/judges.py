@@ -8,7 +8,10 @@ import logging
 import numpy as np
 import numpy.typing as npt
 
+from anymae.config import DataConfig
 from anymae.data.batch import IntArray
+from anymae.data.dataset import Dataset
+from anymae.data.splits import named_parts
 from anymae.task import TaskConfig
 from anymae.training.targets import MOST_CLASSES, Array
 from anymae.wording import counted
@@ -35,6 +38,21 @@ def tell_absent(task: TaskConfig, truth: Array, train: IntArray) -> None:
             "%d of the %d classes of target %r occur in no training row and are not learned: %s",
             len(absent), len(task.classes), task.targets[0], _first(absent),
         )  # fmt: skip
+
+
+def are_drawn(dataset: Dataset, part: str, config: DataConfig, num_labels: int | None) -> bool:
+    """Say whether the rows that judge were drawn regardless of their classes.
+
+    Args:
+        dataset: May name parts.
+        part: Which rows judge, `valid` or `test`.
+        config: How rows are divided otherwise.
+        num_labels: How many labels they were drawn from; these have classes in proportion.
+    """
+    if num_labels is not None or config.split_by == "stratified":
+        return False
+    named = named_parts(dataset.rows)
+    return named is None or not len(getattr(named, part))
 
 
 def tell_few(

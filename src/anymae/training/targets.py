@@ -213,6 +213,12 @@ def read_weights(dataset: Dataset) -> Array | None:
     return weights
 
 
+def weights_of(dataset: Dataset, index: IntArray) -> Array:
+    """Return the weights of the rows at some positions, 1 where no column has that role."""
+    weights = read_weights(dataset)
+    return np.ones(len(index)) if weights is None else weights[index]
+
+
 def _only_classes(type: TaskType, known: Labels) -> tuple[str, ...]:  # noqa: A002
     """Name the classes of the one target."""
     if len(known) > 1:
